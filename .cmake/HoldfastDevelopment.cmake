@@ -1,0 +1,28 @@
+# What the project's own targets share; users of the library see none of it.
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+set(CMAKE_CXX_EXTENSIONS OFF)
+
+add_library(holdfast_development INTERFACE)
+target_link_libraries(holdfast_development INTERFACE holdfast::holdfast)
+target_compile_options(holdfast_development INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
+target_compile_definitions(holdfast_development INTERFACE ASIO_NO_DEPRECATED BOOST_ASIO_NO_DEPRECATED)
+target_include_directories(holdfast_development INTERFACE ${PROJECT_SOURCE_DIR}/examples)
+
+# holdfast_find(PACKAGE TARGET GIT_URL GIT_TAG DEBIAN_PACKAGE): an installed package, else a download.
+function(holdfast_find package target url tag debian_package)
+  if(TARGET ${target})
+    return()
+  endif()
+  find_package(${package} QUIET GLOBAL)
+  if(TARGET ${target})
+    return()
+  endif()
+  message(STATUS "${package} is not installed (Debian: ${debian_package}): downloading ${tag}")
+  include(FetchContent)
+  FetchContent_Declare(${package} GIT_REPOSITORY ${url} GIT_TAG ${tag} GIT_SHALLOW ON)
+  FetchContent_MakeAvailable(${package})
+endfunction()
+
+holdfast_find(simdjson simdjson::simdjson https://github.com/simdjson/simdjson.git v3.12.3 libsimdjson-dev)

@@ -1,0 +1,405 @@
+// holdfast: what a heartbeat costs, beside a bare store and beside a timer in each connection.
+// SPDX-License-Identifier: BSL-1.0
+//
+// Subjects, all visiting sessions of the same size in the same random order:
+//   holdfast       heartbeat::touch()
+//   relaxed_store  a relaxed store of zero through a pointer in the session: nothing can be cheaper
+//   asio_rearm     a steady_timer in each session, re-armed for each message
+//   asio_lazy      a message stores steady_clock::now(); a timer in each session looks at it when it expires
+//
+// Metrics:
+//   touch_ns              one visit of a session and the touch, the handlers that it leads to included
+//   second_ns             what one second costs in which nobody is touched: holdfast's tick, and for
+//   asio_lazy the
+//                         timers that expire in it (a thirtieth of them, the time-out being 30 s)
+//   bytes_per_connection  what the heartbeat adds to a session: in the session itself, and on the heap
+//
+// The timers that second_ns drives are the real ones, on a clock that can leap ahead.
+#include "support/results.hpp"
+
+#include <holdfast/heartbeat_timer.hpp>
+
+#include <malloc.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace net = holdfast::net;
+using holdfast::error_code;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto timeout = 30s;
+
+/// The steady clock, and as far ahead of it as it was made to leap. Asio asks it at every poll, since the
+/// waits are zero.
+struct leaping_clock {
+    using duration = std::chrono::steady_clock::duration;
+    using rep = duration::rep;
+    using period = duration::period;
+    using time_point = std::chrono::time_point<leaping_clock>;
+    static constexpr bool is_steady = true;
+
+    static time_point now()
+    {
+        return time_point(std::chrono::steady_clock::now().time_since_epoch() + ahead);
+    }
+
+    static inline duration ahead{};
+};
+
+} // namespace
+
+template <>
+struct holdfast::net::wait_traits<leaping_clock> {
+    static leaping_clock::duration to_wait_duration(const leaping_clock::duration&) { return {}; }
+    static leaping_clock::duration to_wait_duration(const leaping_clock::time_point&) { return {}; }
+};
+
+namespace {
+
+/// The heap that is in use, whoever allocated it.
+std::size_t heap_bytes()
+{
+    const auto info = ::mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
+template <class F>
+double nanoseconds_of(F work)
+{
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// A connection, as far as this matters: something that a message reads and writes anyhow, and its heartbeat.
+template <class Heart>
+struct session {
+    template <class... Args>
+    explicit session(Args&... args) : heart{args...}
+    {
+    }
+
+    std::uint64_t messages = 0;
+    [[no_unique_address]] Heart heart;
+    std::array<std::byte, 248> state{};
+};
+
+struct no_heart {};
+static_assert(sizeof(session<no_heart>) == 256);
+
+/// Sessions, each allocated by itself, and a random order in which to visit them.
+template <class Heart>
+class population {
+public:
+    template <class... Args>
+    explicit population(std::size_t size, Args&... args)
+    {
+        sessions_.reserve(size);
+        for (std::size_t i = 0; i != size; ++i)
+            sessions_.push_back(std::make_unique<session<Heart>>(args...));
+    }
+
+    /// Makes the order random, the same for each population of one size: to be called after the sessions have
+    /// got, in the order of their making, what belongs to them.
+    void shuffle() { std::shuffle(sessions_.begin(), sessions_.end(), std::minstd_rand{42}); }
+
+    std::size_t size() const { return sessions_.size(); }
+
+    /// A message has come for the i-th session: what belongs to its heartbeat.
+    Heart& visit(std::size_t i)
+    {
+        ++sessions_[i]->messages;
+        return sessions_[i]->heart;
+    }
+
+    Heart& operator[](std::size_t i) { return sessions_[i]->heart; }
+
+private:
+    std::vector<std::unique_ptr<session<Heart>>> sessions_;
+};
+
+/// The simulated seconds of a round of second_ns: fewer than the time-out, so that whoever was touched before
+/// survives.
+constexpr int seconds_a_round = 10;
+
+class holdfast_subject {
+public:
+    static constexpr const char* name = "holdfast";
+    static constexpr std::size_t touches_a_round = 4'000'000;
+
+    explicit holdfast_subject(std::size_t size) : sessions_(size)
+    {
+        for (std::size_t i = 0; i != size; ++i)
+            sessions_[i] = timer_.watch([this]() noexcept { ++deaths_; });
+        sessions_.shuffle();
+    }
+
+    void touch_all()
+    {
+        for (std::size_t i = 0; i != sessions_.size(); ++i)
+            sessions_.visit(i).touch();
+    }
+
+    double second_ns()
+    {
+        io_.poll(); // what has become due by the time that has really passed
+        touch_all();
+        const double total = nanoseconds_of([this] {
+            for (int i = 0; i != seconds_a_round; ++i) {
+                leaping_clock::ahead += 1s;
+                io_.poll();
+            }
+        });
+        if (deaths_ != 0 || sessions_[0].age() != seconds_a_round)
+            throw std::logic_error("holdfast's timer did not tick once a second");
+        return total / seconds_a_round;
+    }
+
+private:
+    net::io_context io_{1};
+    std::size_t deaths_ = 0;
+    holdfast::heartbeat_timer<net::any_io_executor, leaping_clock> timer_{io_.get_executor(),
+                                                                          {.tick = 1s, .timeout = timeout}};
+    population<holdfast::heartbeat> sessions_;
+};
+
+class relaxed_store_subject {
+public:
+    static constexpr const char* name = "relaxed_store";
+    static constexpr std::size_t touches_a_round = 4'000'000;
+
+    explicit relaxed_store_subject(std::size_t size) : ages_(size), sessions_(size)
+    {
+        for (std::size_t i = 0; i != size; ++i)
+            sessions_[i] = &ages_[i];
+        sessions_.shuffle();
+    }
+
+    void touch_all()
+    {
+        for (std::size_t i = 0; i != sessions_.size(); ++i)
+            std::atomic_ref(*sessions_.visit(i)).store(0, std::memory_order_relaxed);
+    }
+
+private:
+    std::vector<std::uint16_t> ages_;
+    population<std::uint16_t*> sessions_;
+};
+
+class asio_rearm_subject {
+public:
+    static constexpr const char* name = "asio_rearm";
+    static constexpr std::size_t touches_a_round = 200'000;
+
+    explicit asio_rearm_subject(std::size_t size) : sessions_(size, io_)
+    {
+        for (std::size_t i = 0; i != size; ++i)
+            arm(sessions_[i]);
+        sessions_.shuffle();
+    }
+
+    /// As a server does it: within handlers, some messages in each turn of the loop, and the aborted waits
+    /// after them.
+    void touch_all()
+    {
+        std::size_t next = 0;
+        std::function<void()> turn = [&] {
+            for (const std::size_t end = std::min(next + 64, sessions_.size()); next != end; ++next)
+                arm(sessions_.visit(next));
+            if (next != sessions_.size())
+                net::post(io_, std::ref(turn));
+            else
+                net::post(io_, [this] { io_.stop(); }); // behind the last of the aborted waits
+        };
+        net::post(io_, std::ref(turn));
+        io_.restart();
+        io_.run();
+        if (deaths_ != 0) throw std::logic_error("asio_rearm: a timer expired, and none should");
+    }
+
+private:
+    void arm(net::steady_timer& timer)
+    {
+        timer.expires_after(1h); // as cheap as any other time, and out of reach of the slowest machine
+        timer.async_wait([this](error_code error) {
+            if (!error) ++deaths_;
+        });
+    }
+
+    net::io_context io_{1};
+    std::size_t deaths_ = 0;
+    population<net::steady_timer> sessions_;
+};
+
+class asio_lazy_subject {
+public:
+    static constexpr const char* name = "asio_lazy";
+    static constexpr std::size_t touches_a_round = 4'000'000;
+
+    explicit asio_lazy_subject(std::size_t size) : sessions_(size, io_)
+    {
+        // The timers expire evenly over the time-out, as if the connections had come one after the other.
+        const auto now = leaping_clock::now();
+        for (std::size_t i = 0; i != size; ++i) {
+            sessions_[i].last = now - std::chrono::nanoseconds(timeout) * i / size;
+            arm(sessions_[i]);
+        }
+        sessions_.shuffle();
+        touch_all();
+    }
+
+    void touch_all()
+    {
+        for (std::size_t i = 0; i != sessions_.size(); ++i)
+            sessions_.visit(i).last = leaping_clock::now();
+    }
+
+    double second_ns()
+    {
+        io_.poll(); // what has become due by the time that has really passed
+        touch_all();
+        expired_ = 0;
+        const double total = nanoseconds_of([this] {
+            for (int i = 0; i != seconds_a_round; ++i) {
+                leaping_clock::ahead += 1s;
+                io_.poll();
+            }
+        });
+        if (deaths_ != 0 || expired_ == 0)
+            throw std::logic_error("asio_lazy: the timers did not expire as they should");
+        return total / seconds_a_round;
+    }
+
+private:
+    struct heart {
+        explicit heart(net::io_context& io) : timer(io) {}
+
+        net::basic_waitable_timer<leaping_clock> timer;
+        leaping_clock::time_point last;
+    };
+
+    void arm(heart& of)
+    {
+        of.timer.expires_at(of.last + timeout);
+        of.timer.async_wait([this, &of](error_code error) {
+            if (error) return;
+            ++expired_;
+            if (of.last + timeout <= of.timer.expiry())
+                ++deaths_;
+            else
+                arm(of);
+        });
+    }
+
+    net::io_context io_{1};
+    std::size_t deaths_ = 0;
+    std::size_t expired_ = 0;
+    population<heart> sessions_;
+};
+
+/// A subject and what was measured of it.
+template <class Subject>
+struct measurement {
+    measurement(std::size_t size, double plain_bytes)
+    {
+        const std::size_t before = heap_bytes();
+        subject.emplace(size);
+        bytes = static_cast<double>(heap_bytes() - before) / static_cast<double>(size) - plain_bytes;
+    }
+
+    void round(std::size_t size)
+    {
+        subject->touch_all(); // brings it into the caches, as far as it fits
+        const std::size_t passes = std::max<std::size_t>(Subject::touches_a_round / size, 1);
+        const double total = nanoseconds_of([&] {
+            for (std::size_t i = 0; i != passes; ++i)
+                subject->touch_all();
+        });
+        touch.push_back(total / static_cast<double>(passes * size));
+        if constexpr (requires { subject->second_ns(); }) second.push_back(subject->second_ns());
+    }
+
+    std::optional<Subject> subject;
+    double bytes = 0;
+    std::vector<double> touch, second;
+};
+
+void run_case(benchmarks::results& results, const std::string& name, std::size_t size, int rounds)
+{
+    std::fprintf(stderr, "heartbeat: case %s, %d rounds\n", name.c_str(), rounds);
+    double plain_bytes = 0;
+    {
+        const std::size_t before = heap_bytes();
+        const population<no_heart> plain{size};
+        plain_bytes = static_cast<double>(heap_bytes() - before) / static_cast<double>(size);
+    }
+    measurement<holdfast_subject> holdfast{size, plain_bytes};
+    measurement<relaxed_store_subject> relaxed_store{size, plain_bytes};
+    measurement<asio_rearm_subject> asio_rearm{size, plain_bytes};
+    measurement<asio_lazy_subject> asio_lazy{size, plain_bytes};
+    const auto for_each_subject = [&](auto f) {
+        f(holdfast);
+        f(relaxed_store);
+        f(asio_rearm);
+        f(asio_lazy);
+    };
+
+    for (int i = 0; i != rounds; ++i)
+        for_each_subject([&](auto& each) { each.round(size); });
+
+    for_each_subject([&](const auto& each) {
+        results.add(each.subject->name, name, "touch_ns", benchmarks::median(each.touch), "ns");
+    });
+    for_each_subject([&](const auto& each) {
+        if (!each.second.empty())
+            results.add(each.subject->name, name, "second_ns", benchmarks::median(each.second), "ns");
+    });
+    for_each_subject([&](const auto& each) {
+        if (&each.bytes != &relaxed_store.bytes)
+            results.add(each.subject->name, name, "bytes_per_connection", each.bytes, "B");
+    });
+}
+
+int run(int argc, char** argv)
+{
+    constexpr std::array<std::pair<const char*, std::size_t>, 3> cases{
+        {{"10k", 10'000}, {"100k", 100'000}, {"1m", 1'000'000}}};
+    benchmarks::results results{"heartbeat"};
+    std::string only = "all";
+    int rounds = 5;
+    benchmarks::command_line cli{
+        "heartbeat", "What a heartbeat costs, beside a bare store and a timer in each connection."};
+    cli.add("case", only, "NAME", "10k, 100k, 1m (needs 2 GB of memory), or all");
+    cli.add("rounds", rounds, "N", "rounds, of which the median counts");
+    results.add_options(cli);
+    if (!cli.parse(argc, argv)) return 0;
+    if (rounds < 1) cli.fail("rounds", "must be at least 1");
+    const auto is_chosen = [&](const auto& each) { return only == "all" || only == each.first; };
+    if (std::none_of(cases.begin(), cases.end(), is_chosen))
+        cli.fail("case", "takes 10k, 100k, 1m or all, not '" + only + "'");
+    results.open();
+    for (const auto& each : cases)
+        if (is_chosen(each)) run_case(results, each.first, each.second, rounds);
+    results.print_table();
+    return 0;
+}
+
+} // namespace
+
+int main(int argc, char** argv) { return benchmarks::run_main(argc, argv, run); }

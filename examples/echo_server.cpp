@@ -1,0 +1,89 @@
+// holdfast: echo_server, the README's server made ready for production: arguments, signals, graceful drain, census.
+// SPDX-License-Identifier: BSL-1.0
+//
+// Every line that a client sends comes back as a line of JSON, {"line":N,"text":"..."}. Try it with: nc 127.0.0.1 7777
+#include "support/command_line.hpp"
+
+#include <holdfast/holdfast.hpp>
+
+#include <csignal>
+#include <iostream>
+
+#include <unistd.h>
+
+namespace net = holdfast::net;
+using net::ip::tcp;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct reply {
+    std::uint64_t line;
+    std::string_view text;
+};
+constexpr auto describe(holdfast::type<reply>)
+{
+    return holdfast::fields(holdfast::field("line", &reply::line), holdfast::field("text", &reply::text));
+}
+
+struct log_end {
+    void operator()(const holdfast::connection_end& end) const noexcept { std::clog << end << '\n'; }
+};
+using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
+using connection = acceptor::connection_type;
+
+net::awaitable<void> serve(connection peer, holdfast::heartbeat_timer<>& heart)
+{
+    auto beat = heart.watch(peer);
+    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
+    for (std::uint64_t n = 1; auto line = co_await lines.async_next(); ++n) {
+        beat.touch();
+        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), reply{n, *line}, {.progress = beat});
+    }
+    co_await peer.async_close();
+}
+
+net::awaitable<void> drain_at_signal(acceptor& doors, std::chrono::milliseconds deadline)
+{
+    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
+    while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
+        doors.census().report(std::cout);
+    signals.clear(); // a second SIGTERM ends the process at once
+    const std::size_t aborted = co_await doors.async_drain({.deadline = deadline});
+    std::cout << "echo_server: drained, " << aborted << " aborted" << std::endl;
+}
+
+int run(int argc, char** argv)
+{
+    std::string address = "127.0.0.1";
+    std::uint16_t port = 7777;
+    std::size_t max_connections = 1000;
+    std::chrono::milliseconds timeout = 30s;
+    std::chrono::milliseconds deadline = 10s;
+    examples::command_line cli{"echo_server", "Echoes lines as JSON; at most so many connections, none silent for ever."};
+    cli.add("address", address, "IP", "the address to listen on");
+    cli.add("port", port, "N", "the port to listen on; 0: one that the kernel chooses");
+    cli.add("max-connections", max_connections, "N", "connections served at once");
+    cli.add("timeout", timeout, "TIME", "a client silent for so long is dropped");
+    cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
+    if (!cli.parse(argc, argv))
+        return 0;
+    holdfast::error_code ec;
+    const tcp::endpoint endpoint{net::ip::make_address(address, ec), port};
+    if (ec)
+        examples::command_line::fail("address", "takes an IP address such as 127.0.0.1 or ::, not '" + address + "'");
+
+    net::io_context io(1);
+    holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
+    acceptor doors{io.get_executor(), endpoint, {.max_connections = max_connections}};
+    doors.async_serve([&](connection peer) { return serve(std::move(peer), heart); }, net::detached);
+    net::co_spawn(io, drain_at_signal(doors, deadline), net::detached);
+    std::cout << "echo_server: listening on " << doors.local_endpoint() << ", pid " << ::getpid() << std::endl;
+    io.run(); // returns when the drain is over and the last session has ended
+    doors.census().report(std::cout);
+    return 0;
+}
+
+} // namespace
+
+int main(int argc, char** argv) { return examples::run_main(argc, argv, run); }

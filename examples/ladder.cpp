@@ -1,0 +1,193 @@
+// holdfast: the check before going live: climbs rungs of connections to any TCP server, and judges its
+// memory. SPDX-License-Identifier: BSL-1.0
+//
+//     ladder --port 7777                                  the process that listens there, the default rungs
+//     and mix ladder --port 7777 --budget-bytes 4k --json a.json  fails above 4 KiB a connection; keeps the
+//     figures ladder --join a.json b.json --report both.html      several runs in one table and one chart
+//
+// Linux. Plain sockets and epoll, so that the load is light and owes nothing to what it measures. The parts:
+// support/ladder_plan.hpp (what is asked for), ladder_load.hpp (the clients), ladder_server.hpp (the server's
+// figures), ladder_climb.hpp (the run), ladder_verdict.hpp (the judgement), ladder_report.hpp (what is
+// shown).
+
+#include "support/command_line.hpp"
+#include "support/ladder_climb.hpp"
+#include "support/ladder_plan.hpp"
+#include "support/ladder_report.hpp"
+#include "support/ladder_server.hpp"
+#include "support/ladder_verdict.hpp"
+
+#include <fstream>
+#include <iostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <sys/resource.h>
+
+namespace {
+
+/// Where the results go beside the terminal; empty: nowhere.
+struct outputs {
+    std::string json, report, svg;
+};
+
+template <class Write>
+void write_file(const std::string& path, Write&& write)
+{
+    if (path.empty()) return;
+    std::ofstream file{path};
+    write(file);
+    if (!file.flush())
+        throw examples::usage_error("cannot write '" + path + "': check the folder and its permissions");
+}
+
+/// Raises the limit of open files as far as it goes, and returns it.
+std::uint64_t raise_descriptor_limit()
+{
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur;
+}
+
+int climb_server(ladder::settings wanted, const outputs& files)
+{
+    if (wanted.port == 0)
+        throw examples::usage_error("--port is needed: where does the server listen? (see --help)");
+    if (wanted.connect_rate == 0) examples::command_line::fail("connect-rate", "must be at least 1");
+    if (wanted.slow_rate == 0) examples::command_line::fail("slow-rate", "must be at least 1");
+
+    const ladder::socket_address server = ladder::resolve(wanted.host, wanted.port);
+    ladder::probe(wanted, server);
+    if (wanted.pid == 0) wanted.pid = ladder::find_listener(wanted.port);
+    if (wanted.pid == 0)
+        throw examples::usage_error("cannot tell which process listens there: name it with --pid");
+    std::error_code error;
+    holdfast::read_process_memory(wanted.pid, error);
+    if (error)
+        throw examples::usage_error("there is no process " + std::to_string(wanted.pid) + ": check --pid");
+    if (wanted.title.empty()) wanted.title = "process " + std::to_string(wanted.pid);
+
+    const ladder::machine_limits limits{raise_descriptor_limit(), ladder::descriptors_left(wanted.pid),
+                                        holdfast::read_machine_memory(error).available};
+    const ladder::climb_plan plan = ladder::make_plan(wanted.rungs, wanted.processes, limits);
+    ladder::run_record run;
+    if (!plan.shrunk_because.empty()) {
+        run.note = "rungs end at " + ladder::format_count(plan.rungs.back()) + ": " + plan.shrunk_because;
+        std::cout << run.note << std::endl;
+    }
+    run.title = wanted.title;
+    run.server = wanted.host + ":" + std::to_string(wanted.port) + ", process " + std::to_string(wanted.pid);
+    run.mix = wanted.mix_text;
+    run.budget_bytes = wanted.budget_bytes;
+    run.points = ladder::climb{wanted, plan, server}.run();
+    run.judgement = ladder::judge(
+        run.points, {.budget_bytes = wanted.budget_bytes, .may_keep_percent = wanted.may_keep_percent});
+
+    ladder::print_run(std::cout, run);
+    write_file(files.json, [&](std::ostream& out) { ladder::write_json(out, run); });
+    write_file(files.report, [&](std::ostream& out) { ladder::write_html(out, {run}); });
+    write_file(files.svg, [&](std::ostream& out) { ladder::write_svg(out, {run}); });
+    return run.judgement.pass() ? 0 : 1;
+}
+
+/// Shows several runs together; fails where the last one's growth is above its share of the first one's.
+int join_runs(const std::vector<std::string>& paths, double at_most, const outputs& files)
+{
+    std::vector<ladder::run_record> runs;
+    for (const std::string& path : paths) {
+        std::ifstream in{path};
+        if (!in) throw examples::usage_error("cannot read '" + path + "': name files that --json wrote");
+        for (ladder::run_record& run : ladder::read_json(in, path))
+            runs.push_back(std::move(run));
+    }
+    if (runs.empty()) throw examples::usage_error("--join needs files that --json wrote (see --help)");
+    ladder::print_joint(std::cout, runs);
+    write_file(files.report, [&](std::ostream& out) { ladder::write_html(out, runs); });
+    write_file(files.svg, [&](std::ostream& out) { ladder::write_svg(out, runs); });
+
+    const auto share = ladder::share_of_first(runs);
+    if (!share || runs.size() < 2) return at_most > 0 ? 1 : 0;
+    const bool good = at_most <= 0 || share->second <= at_most;
+    char text[160];
+    std::snprintf(text, sizeof text, "%s at %s connections, %s has grown by %.1f %% of what %s has",
+                  good ? "ok:" : "FAIL:", ladder::format_count(share->first).c_str(),
+                  runs.back().title.c_str(), 100 * share->second, runs.front().title.c_str());
+    std::cout << text << std::endl;
+    return good ? 0 : 1;
+}
+
+int run(int argc, char** argv)
+{
+    ladder::settings wanted;
+    outputs files;
+    std::string rungs = "500,1000,2000,5000,10000", answer, second = "top", sources;
+    wanted.mix_text = "idle=70,slow=10,silent=10,half-closed=5,aborting=5";
+    examples::byte_count slow_rate{wanted.slow_rate}, receive_buffer{wanted.receive_buffer}, budget;
+    double at_most = 0;
+    bool no_second_climb = false, join = false;
+    std::vector<std::string> to_join;
+
+    examples::command_line cli{
+        "ladder", "Climbs rungs of connections to a TCP server, comes down again, and judges the "
+                  "server's memory.\nExit status: 0 pass, 1 fail, 2 nothing could be measured."};
+    cli.add("port", wanted.port, "N", "where the server listens");
+    cli.add("host", wanted.host, "HOST", "the server's address; it must run on this machine");
+    cli.add("pid", wanted.pid, "PID", "the server's process; 0: the one that listens on the port");
+    cli.add("title", wanted.title, "NAME", "what to call the server");
+    cli.add("rungs", rungs, "N,N,...", "connections at each rung");
+    cli.add("mix", wanted.mix_text, "KIND=SHARE,...",
+            "kinds of clients: idle, slow, silent, half-closed, aborting");
+    cli.add("slow-rate", slow_rate, "BYTES", "what a slow client reads in a second");
+    cli.add("receive-buffer", receive_buffer, "BYTES", "SO_RCVBUF of slow and silent clients");
+    cli.add("hello", wanted.hello, "TEXT",
+            R"(sent by all but silent clients once connected; knows \n, \r, \t, \0, \\)");
+    cli.add("answer", answer, "PATTERN=REPLY", "clients that read send REPLY whenever they received PATTERN");
+    cli.add("aborts", wanted.aborts, "N", "how often an aborting client resets before it stays");
+    cli.add("connect-rate", wanted.connect_rate, "N", "new connections a second");
+    cli.add("settle", wanted.settle, "SECONDS", "a rung is measured after so long without new bursts");
+    cli.add("rung-deadline", wanted.rung_deadline, "SECONDS", "or after so long at the latest");
+    cli.add("hold", wanted.hold, "SECONDS", "then it is held so long, and measured again");
+    cli.add("second-climb", second, "full|top|none", "the rungs of the second climb");
+    cli.add("no-second-climb", no_second_climb, "the same as --second-climb none");
+    cli.add("budget-bytes", budget, "BYTES", "RssAnon that a connection may cost; 0: any");
+    cli.add("may-keep", wanted.may_keep_percent, "PERCENT",
+            "of the growth that may stay after the descent, 8M at least");
+    cli.add("processes", wanted.processes, "N", "load processes; 0: as many as are needed");
+    cli.add("source-addresses", sources, "ADDR,...",
+            "of the load processes in turn; for more than 28000 connections");
+    cli.add("json", files.json, "FILE", "one object a line for each measurement and for the verdict");
+    cli.add("report", files.report, "FILE", "a page of HTML with chart, tables and verdict");
+    cli.add("svg", files.svg, "FILE", "the chart alone");
+    cli.add("join", join, "show the runs of several --json files together");
+    cli.add("at-most", at_most, "SHARE",
+            "with --join: fail where the last run grew by more than this share of the first");
+    cli.add_rest(to_join, "FILE...", "with --join: the files");
+    if (!cli.parse(argc, argv)) return 0;
+
+    if (join) return join_runs(to_join, at_most, files);
+    if (!to_join.empty())
+        throw examples::usage_error("'" + to_join.front() + "' is taken with --join only (see --help)");
+    wanted.rungs = ladder::parse_rungs(rungs);
+    wanted.mix = ladder::client_mix::parse(wanted.mix_text);
+    wanted.answer = ladder::answer_rule::parse(answer);
+    wanted.hello = ladder::unescape(wanted.hello, "hello");
+    wanted.slow_rate = slow_rate.value;
+    wanted.receive_buffer = receive_buffer.value;
+    wanted.budget_bytes = budget.value;
+    if (!sources.empty())
+        ladder::for_each_part(sources,
+                              [&](std::string_view each) { wanted.source_addresses.emplace_back(each); });
+    if (second != "full" && second != "top" && second != "none")
+        examples::command_line::fail("second-climb", "takes full, top or none, not '" + second + "'");
+    if (second == "full") wanted.second = ladder::second_climb::full;
+    if (second == "none" || no_second_climb) wanted.second = ladder::second_climb::none;
+    return climb_server(wanted, files);
+}
+
+} // namespace
+
+int main(int argc, char** argv) { return examples::run_main(argc, argv, run); }

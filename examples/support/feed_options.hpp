@@ -1,0 +1,165 @@
+// holdfast: what the two feeds, market_feed and naive_feed, share: options, limits, the document, errors of
+// one line. SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_EXAMPLES_SUPPORT_FEED_OPTIONS_HPP
+#define HOLDFAST_EXAMPLES_SUPPORT_FEED_OPTIONS_HPP
+
+#include "command_line.hpp"
+#include "market.hpp"
+
+#include <holdfast/asio.hpp>
+
+#include <simdjson.h>
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <system_error>
+
+// The protocol of both feeds. A client that connects is sent a snapshot: one quote a line, as JSON, or the
+// JSON document and a newline. Then come, again as lines, the quotes that change. Whatever the client sends
+// is a sign of life. When it has been silent for `ping_after`, it gets a line {"ping":N} and may answer
+// "pong\n"; when it has been silent for `timeout`, it is dropped.
+
+namespace examples {
+
+/// The options of a feed, with their defaults.
+struct feed_options {
+    std::string address = "127.0.0.1";
+    std::uint16_t port = 7777;
+    std::uint32_t max_connections = 12'000;
+    std::uint32_t instruments = 20'000;
+    std::uint32_t rate = 10; ///< instruments that change each second
+    std::string document;    ///< a file; empty: the market's snapshot is served
+    std::chrono::milliseconds timeout{30'000};
+    std::chrono::milliseconds ping_after{10'000};
+    byte_count chunk{16 * 1024};
+    byte_count send_buffer{64 * 1024};
+};
+
+/// How often the market moves: each time by `feed_options::rate` changes.
+inline constexpr std::chrono::seconds tick_period{1};
+
+/// Descriptors that a feed needs beside its connections: standard streams, listener, epoll, timer, signals,
+/// and some to spare.
+inline constexpr std::size_t spare_descriptors = 32;
+
+/// Adds the options to the command line. `options` must outlive its `parse`.
+inline void add_options(command_line& cli, feed_options& options)
+{
+    cli.add("address", options.address, "IP", "the address to listen on");
+    cli.add("port", options.port, "N", "the port to listen on; 0: one that the kernel chooses");
+    cli.add("max-connections", options.max_connections, "N", "connections served at once");
+    cli.add("instruments", options.instruments, "N", "instruments in the market");
+    cli.add("rate", options.rate, "N", "instruments that change each second");
+    cli.add("document", options.document, "FILE",
+            "serve this JSON document instead of the market's snapshot");
+    cli.add("timeout", options.timeout, "TIME", "a client silent for so long is dropped");
+    cli.add("ping-after", options.ping_after, "TIME", "a client silent for so long is sent a ping");
+    cli.add("chunk", options.chunk, "BYTES", "the size of the pieces in which a snapshot is sent");
+    cli.add("send-buffer", options.send_buffer, "BYTES",
+            "the kernel's send buffer of each socket (SO_SNDBUF)");
+}
+
+/// Throws the `usage_error` for the first option whose value cannot be right.
+inline void check(const feed_options& options)
+{
+    using namespace std::chrono_literals;
+    if (options.max_connections == 0) command_line::fail("max-connections", "must be at least 1");
+    if (options.instruments == 0 || options.instruments > market::max_instruments)
+        command_line::fail("instruments", "must be 1 to " + std::to_string(market::max_instruments));
+    if (options.rate > 1'000'000) command_line::fail("rate", "must be at most 1000000");
+    if (options.timeout < 1s || options.timeout > 12h) command_line::fail("timeout", "must be 1s to 720m");
+    if (options.ping_after <= 0s || options.ping_after >= options.timeout)
+        command_line::fail("ping-after", "must be more than 0 and less than --timeout");
+    if (options.chunk.value < 64 || options.chunk.value > (1u << 30))
+        command_line::fail("chunk", "must be 64 to 1G");
+    if (options.send_buffer.value < 4096 || options.send_buffer.value > (1u << 30))
+        command_line::fail("send-buffer", "must be 4k to 1G");
+}
+
+/// Where to listen. Throws a `usage_error` when `--address` is not an IP address.
+inline holdfast::net::ip::tcp::endpoint listen_endpoint(const feed_options& options)
+{
+    holdfast::error_code error;
+    const auto address = holdfast::net::ip::make_address(options.address, error);
+    if (error)
+        command_line::fail("address",
+                           "takes an IP address such as 127.0.0.1 or ::, not '" + options.address + "'");
+    return {address, options.port};
+}
+
+/// Turns the error with which listening failed into one line that says what to do; the text is for a
+/// `usage_error`.
+///
+///     catch (const holdfast::system_error& error) { throw usage_error(listen_error(error.code(), endpoint));
+///     }
+inline std::string listen_error(const std::error_code& error,
+                                const holdfast::net::ip::tcp::endpoint& endpoint)
+{
+    std::ostringstream text;
+    text << "cannot listen on " << endpoint << ": ";
+    // By number: Asio's category does not map its values to std::errc in every version.
+    switch (error.value()) {
+    case EADDRINUSE:
+        text << "the port is in use; end the program that listens there, or choose another --port (0: any "
+                "free one)";
+        break;
+    case EACCES:
+        text << "no permission; choose a --port of 1024 or above, or run it with CAP_NET_BIND_SERVICE";
+        break;
+    case EADDRNOTAVAIL:
+        text << "this machine has no such address; choose another --address (0.0.0.0: all of them)";
+        break;
+    default:
+        text << error.message() << "; choose another --address or --port";
+    }
+    return text.str();
+}
+
+/// Raises the process's soft limit of open descriptors to `needed`, if it is lower. Throws a `usage_error`
+/// when the hard limit does not allow it.
+inline void require_descriptors(std::size_t needed)
+{
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        throw std::system_error(errno, std::system_category(), "getrlimit(RLIMIT_NOFILE)");
+    if (limit.rlim_cur >= needed) return;
+    if (limit.rlim_max < needed) {
+        const std::size_t possible = limit.rlim_max > spare_descriptors
+                                         ? static_cast<std::size_t>(limit.rlim_max) - spare_descriptors
+                                         : 1;
+        throw usage_error("needs " + std::to_string(needed) + " descriptors, but the limit is " +
+                          std::to_string(limit.rlim_max) + ": raise it (as root: ulimit -n " +
+                          std::to_string(needed) + "; a service: LimitNOFILE=" + std::to_string(needed) +
+                          "), or give --max-connections " + std::to_string(possible));
+    }
+    limit.rlim_cur = static_cast<rlim_t>(needed);
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        throw std::system_error(errno, std::system_category(), "setrlimit(RLIMIT_NOFILE)");
+}
+
+/// A JSON document in memory: `root` refers into what the parser owns.
+struct json_document {
+    std::unique_ptr<simdjson::dom::parser> parser = std::make_unique<simdjson::dom::parser>();
+    simdjson::dom::element root;
+};
+
+/// Reads and parses a file. Throws a `usage_error` that names the file when it cannot be read or is not JSON.
+inline json_document load_document(const std::string& path)
+{
+    json_document document;
+    const simdjson::error_code error = document.parser->load(path).get(document.root);
+    if (error == simdjson::IO_ERROR) throw usage_error("cannot read the document '" + path + "'");
+    if (error != simdjson::SUCCESS)
+        throw usage_error("the document '" + path + "' cannot be used: " + simdjson::error_message(error));
+    return document;
+}
+
+} // namespace examples
+
+#endif

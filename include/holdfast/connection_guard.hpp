@@ -1,0 +1,347 @@
+// holdfast: connection_guard, the owner of a stream that closes it on every path and says so exactly once.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_CONNECTION_GUARD_HPP
+#define HOLDFAST_CONNECTION_GUARD_HPP
+
+#include <holdfast/asio.hpp>
+#include <holdfast/detail/lowest_layer.hpp>
+#include <holdfast/error.hpp>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <ostream>
+#include <type_traits>
+#include <utility>
+
+#include <cerrno>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+namespace holdfast {
+
+/// How a connection ended: what the finalize callback is told.
+struct connection_end {
+    /// The first cause.
+    close_reason reason = close_reason::none;
+    /// The error that whoever ended the connection handed on; none where it ended by plan.
+    error_code error{};
+    /// From the guard's birth to this end.
+    std::chrono::steady_clock::duration age{};
+};
+
+/// Prints an end as one line without a newline: reason, age in seconds, error if there is one.
+inline std::ostream& operator<<(std::ostream& out, const connection_end& end)
+{
+    out << to_string(end.reason) << " after "
+        << static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(end.age).count()) / 1e3 << " s";
+    if (end.error)
+        out << " (" << end.error.message() << ')';
+    return out;
+}
+
+/// The finalizer that does nothing.
+struct no_finalizer {
+    void operator()(const connection_end&) const noexcept {}
+};
+
+/// A finalize callback: called exactly once for each connection, after its descriptor was closed, on the thread that
+/// ends it. It must be noexcept: there is nobody left to catch.
+///
+/// It may also have a member `close_reason before_close(close_reason) noexcept`, called just before the descriptor is
+/// closed (its number is still this connection's own); what it returns is recorded as the reason. `bounded_acceptor`
+/// uses it to leave its registry in time.
+template <class F>
+concept connection_finalizer = std::is_nothrow_move_constructible_v<F> && requires(F& f, const connection_end& end) {
+    { f(end) } noexcept;
+};
+
+/// Bounds of `connection_guard::async_close`.
+struct close_options {
+    /// How long to wait for the peer's end of stream.
+    std::chrono::steady_clock::duration deadline = std::chrono::seconds(5);
+    /// How many bytes of the peer's to read and discard meanwhile.
+    std::size_t drain_bytes = 1024 * 1024;
+};
+
+/// Owns a stream and closes it on every path: `close()`, `abort()`, `async_close()`, `release()`, move-assignment over
+/// it, or destruction, whether its owner returns, throws, is cancelled, or dies with the io_context. Whatever comes
+/// first ends the connection; the finalizer then runs exactly once, after the descriptor was closed, and gets the
+/// reason, the error and the connection's age. All later attempts do nothing.
+///
+/// `Stream` is any Asio stream with a socket at the bottom: `tcp::socket`, a local socket, or a layered stream whose
+/// `lowest_layer()` or `next_layer()` leads to one.
+///
+/// Size: at most the stream, the finalizer (none where it is empty) and 16 bytes. Never allocates, except
+/// `async_close`, for its own duration.
+///
+/// Lifetime: operations on `stream()` must not outlive the guard's moves: they refer to the stream inside it, as with
+/// Asio's sockets. A moved-from guard is ended and silent.
+///
+/// Concurrency: distinct objects are safe, shared ones are not, as with Asio's sockets.
+///
+///     holdfast::connection_guard peer{std::move(socket), [](const holdfast::connection_end& end) noexcept {
+///         std::clog << end << '\n';
+///     }};
+///     co_await net::async_write(peer.stream(), net::buffer("bye\n", 4), net::use_awaitable);
+///     co_await peer.async_close();
+template <class Stream = net::ip::tcp::socket, connection_finalizer Finalizer = no_finalizer>
+class connection_guard {
+public:
+    using stream_type = Stream;
+    using finalizer_type = Finalizer;
+    using executor_type = typename Stream::executor_type;
+
+    /// Takes over an open stream; its age counts from here.
+    explicit connection_guard(Stream stream, Finalizer finalizer = {}) noexcept(
+        std::is_nothrow_move_constructible_v<Stream>)
+        : stream_(std::move(stream)), birth_(std::chrono::steady_clock::now()), finalizer_(std::move(finalizer))
+    {
+    }
+
+    /// Takes over another guard's connection, without an end of it.
+    connection_guard(connection_guard&& other) noexcept(std::is_nothrow_move_constructible_v<Stream>)
+        : stream_(std::move(other.stream_)), birth_(other.birth_), reason_(other.reason_),
+          live_(std::exchange(other.live_, false)), finalizer_(std::move(other.finalizer_))
+    {
+    }
+
+    /// Ends the connection owned so far (`close_reason::replaced`), then takes over the other's.
+    connection_guard& operator=(connection_guard&& other) noexcept(std::is_nothrow_move_assignable_v<Stream>)
+        requires std::is_move_assignable_v<Stream> && std::is_nothrow_move_assignable_v<Finalizer>
+    {
+        if (this != &other) {
+            close(close_reason::replaced);
+            stream_ = std::move(other.stream_);
+            birth_ = other.birth_;
+            reason_ = other.reason_;
+            live_ = std::exchange(other.live_, false);
+            finalizer_ = std::move(other.finalizer_);
+        }
+        return *this;
+    }
+
+    /// Closes a connection that nobody ended: `close_reason::exception` while an exception leaves the owner's scope,
+    /// else `close_reason::abandoned`.
+    ~connection_guard()
+    {
+        if (live_)
+            close(std::uncaught_exceptions() > 0 ? close_reason::exception : close_reason::abandoned);
+    }
+
+    /// The stream, to read and write on. It must not be closed behind the guard's back.
+    Stream& stream() noexcept { return stream_; }
+    const Stream& stream() const noexcept { return stream_; }
+
+    executor_type get_executor() { return stream_.get_executor(); }
+
+    /// Whether the connection has not ended yet.
+    [[nodiscard]] bool is_open() const noexcept { return live_; }
+
+    /// Why it ended; `close_reason::none` before, and for a moved-from guard.
+    [[nodiscard]] close_reason reason() const noexcept { return reason_; }
+
+    /// How long ago the guard took over the stream. One clock call.
+    [[nodiscard]] std::chrono::steady_clock::duration age() const noexcept
+    {
+        return std::chrono::steady_clock::now() - birth_;
+    }
+
+    /// Closes the descriptor at once; pending operations on the stream complete with `operation_aborted`. Bytes in
+    /// the kernel's send queue still go out, unless the peer's own bytes were left unread: then the kernel resets the
+    /// connection and they may be lost. `async_close()` avoids that.
+    void close(close_reason reason = close_reason::local, error_code error = {}) noexcept { end(reason, error, false); }
+
+    /// Resets the connection (RST) and frees the descriptor and the kernel's buffers at once, without TIME_WAIT: for
+    /// the one who must shed load, and for a peer that does not answer. Pending operations complete with
+    /// `operation_aborted`.
+    void abort(close_reason reason = close_reason::local, error_code error = {}) noexcept { end(reason, error, true); }
+
+    /// Closes gracefully: shuts down the sending side, reads and discards until the peer's end of stream, bounded in
+    /// bytes and in time, then closes. The peer gets every byte that was written before, and no reset.
+    ///
+    /// The operation takes the connection over: the guard is no longer open once this call has returned and may be
+    /// moved or destroyed at once, so `peer.async_close({}, net::detached)` is a complete farewell.
+    ///
+    /// Completion: void(error_code), on the handler's executor, never inside this call. Success when the peer's end of
+    /// stream was seen, or the connection had ended before; `errc::close_incomplete` when a bound was reached first;
+    /// the system's error when shutting down or reading failed. The connection has ended in every case, for
+    /// `close_reason::local`.
+    /// Cancellation: terminal, partial and total alike close at once and complete with `operation_aborted`.
+    /// Concurrency: no other read may be pending on the stream. Where several threads run the context, the handler's
+    /// executor must be a strand.
+    /// Cost: one block from the handler's allocator, and a timer while it waits.
+    template <class CompletionToken = default_token_t<executor_type>>
+    auto async_close(close_options options = {}, CompletionToken&& token = CompletionToken())
+    {
+        return net::async_compose<CompletionToken, void(error_code)>(close_op{*this, options}, token,
+                                                                     stream_.get_executor());
+    }
+
+    /// Hands the stream back, open, and ends the guard with `close_reason::released`: the finalizer runs.
+    [[nodiscard]] Stream release()
+    {
+        if (live_) {
+            begin_end(close_reason::released);
+            finish_end({});
+        }
+        return std::move(stream_);
+    }
+
+protected:
+    /// Makes a guard that has ended, around a stream that was never open: what a failed accept returns.
+    struct ended_t {};
+    connection_guard(ended_t, Stream stream, Finalizer finalizer) noexcept
+        : stream_(std::move(stream)), birth_(std::chrono::steady_clock::now()), live_(false),
+          finalizer_(std::move(finalizer))
+    {
+    }
+
+    Finalizer& finalizer() noexcept { return finalizer_; }
+    const Finalizer& finalizer() const noexcept { return finalizer_; }
+
+private:
+    class close_op;
+
+    void begin_end(close_reason reason) noexcept
+    {
+        live_ = false;
+        reason_ = reason;
+        if constexpr (requires { finalizer_.before_close(reason); })
+            reason_ = finalizer_.before_close(reason);
+    }
+
+    void finish_end(const error_code& error) noexcept { finalizer_(connection_end{reason_, error, age()}); }
+
+    void end(close_reason reason, const error_code& error, bool reset) noexcept
+    {
+        if (!live_)
+            return;
+        begin_end(reason);
+        auto& socket = detail::lowest_layer(stream_);
+        error_code ignored; // the descriptor is gone afterwards, whatever close() reports
+        if (reset)
+            socket.set_option(net::socket_base::linger(true, 0), ignored);
+        socket.close(ignored);
+        finish_end(error);
+    }
+
+    Stream stream_;
+    std::chrono::steady_clock::time_point birth_;
+    close_reason reason_ = close_reason::none;
+    bool live_ = true;
+    [[no_unique_address]] Finalizer finalizer_;
+};
+
+/// The steps of async_close, for net::async_compose. The guard moves into a block that reads and watchdog share, so that
+/// the caller's may go away meanwhile.
+template <class Stream, connection_finalizer Finalizer>
+class connection_guard<Stream, Finalizer>::close_op {
+public:
+    close_op(connection_guard& guard, const close_options& options) noexcept : guard_(&guard), options_(options) {}
+
+    template <class Self>
+    void operator()(Self& self, error_code ec = {})
+    {
+        if (guard_ != nullptr) {
+            start(self);
+            return;
+        }
+        if (!finished_) {
+            if (!ec && state_->guard.is_open())
+                ec = state_->discard();
+            if (ec == net::error::would_block || ec == net::error::try_again) {
+                wait(self);
+                return;
+            }
+            if (state_->expired)
+                ec = errc::close_incomplete;
+            else if (ec == net::error::eof)
+                ec = {};
+            result_ = ec;
+        }
+        if (state_) {
+            state_->watchdog.cancel();
+            state_->guard.close(close_reason::local, result_);
+            state_.reset();
+        }
+        self.complete(result_);
+    }
+
+private:
+    struct closing {
+        closing(connection_guard&& g, std::size_t drain_bytes)
+            : guard(std::move(g)), watchdog(guard.get_executor()), bytes_left(drain_bytes)
+        {
+        }
+
+        /// Reads what is there: would_block when there is no more for now, eof at the end, or why it can't go on.
+        error_code discard() noexcept
+        {
+            std::array<char, 4096> waste;
+            const int descriptor = detail::lowest_layer(guard.stream_).native_handle();
+            for (;;) {
+                const ::ssize_t n = ::recv(descriptor, waste.data(), waste.size(), MSG_DONTWAIT);
+                if (n < 0)
+                    return {errno, net::error::get_system_category()};
+                if (n == 0)
+                    return net::error::eof;
+                if (static_cast<std::size_t>(n) > bytes_left)
+                    return errc::close_incomplete;
+                bytes_left -= static_cast<std::size_t>(n);
+            }
+        }
+
+        connection_guard guard;
+        net::basic_waitable_timer<std::chrono::steady_clock, net::wait_traits<std::chrono::steady_clock>, executor_type>
+            watchdog;
+        std::size_t bytes_left;
+        bool expired = false;
+    };
+
+    template <class Self>
+    void start(Self& self)
+    {
+        self.reset_cancellation_state(net::enable_total_cancellation());
+        auto executor = guard_->get_executor();
+        connection_guard& guard = *std::exchange(guard_, nullptr);
+        if (guard.is_open()) {
+            state_ = std::allocate_shared<closing>(self.get_allocator(), std::move(guard), options_.drain_bytes);
+            guard.reason_ = close_reason::local;
+            auto& socket = detail::lowest_layer(state_->guard.stream_);
+            socket.shutdown(net::socket_base::shutdown_send, result_);
+            if (!result_) {
+                state_->watchdog.expires_after(options_.deadline);
+                state_->watchdog.async_wait(net::bind_executor(self.get_executor(), [state = state_](error_code ec) {
+                    if (!ec) {
+                        state->expired = true;
+                        state->guard.close(close_reason::local, errc::close_incomplete);
+                    }
+                }));
+                wait(self);
+                return;
+            }
+        }
+        finished_ = true;
+        net::post(executor, std::move(self)); // completing here would be inside the initiating function
+    }
+
+    template <class Self>
+    void wait(Self& self)
+    {
+        auto& socket = detail::lowest_layer(state_->guard.stream_);
+        socket.async_wait(net::socket_base::wait_read, std::move(self));
+    }
+
+    connection_guard* guard_;
+    close_options options_;
+    std::shared_ptr<closing> state_;
+    error_code result_;
+    bool finished_ = false;
+};
+
+} // namespace holdfast
+
+#endif

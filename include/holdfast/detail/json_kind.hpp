@@ -1,0 +1,129 @@
+// holdfast: how JSON writes a type: as which of its kinds of value. Standard library only.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_JSON_KIND_HPP
+#define HOLDFAST_DETAIL_JSON_KIND_HPP
+
+#include <holdfast/serialize/describe.hpp>
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstring>
+#include <functional>
+#include <optional>
+#include <ranges>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+namespace holdfast::detail {
+
+// A cursor for a type of another library, which serialize/simdjson.hpp specializes.
+template <class T, bool Lines>
+struct json_foreign_cursor;
+
+template <class T, template <class...> class Template>
+inline constexpr bool is_specialization = false;
+template <template <class...> class Template, class... Args>
+inline constexpr bool is_specialization<Template<Args...>, Template> = true;
+
+template <class T>
+inline constexpr std::size_t char_array_size = 0;
+template <std::size_t N>
+inline constexpr std::size_t char_array_size<char[N]> = N;
+template <std::size_t N>
+inline constexpr std::size_t char_array_size<std::array<char, N>> = N;
+
+// What converts to numbers as well (as simdjson's elements do) is no string.
+template <class T>
+concept json_text = std::convertible_to<const T&, std::string_view> && !std::convertible_to<const T&, double>;
+
+template <class T>
+concept json_foreign = requires { sizeof(json_foreign_cursor<T, false>); };
+
+template <class T>
+concept tuple_like = requires { std::tuple_size<T>::value; };
+
+template <class T>
+concept map_like = requires {
+    typename T::key_type;
+    typename T::mapped_type;
+};
+
+enum class json_kind {
+    unknown,
+    foreign,
+    null,
+    boolean,
+    character,
+    integer,
+    floating,
+    text,
+    char_array,
+    reference,
+    optional,
+    variant,
+    record,
+    map,
+    range,
+    tuple,
+};
+
+// T may be const, which matters to views: some can only be iterated when they are not.
+template <class T>
+consteval json_kind json_kind_of()
+{
+    using value = std::remove_const_t<T>;
+    if constexpr (json_foreign<value>) {
+        return json_kind::foreign;
+    } else if constexpr (std::same_as<value, std::monostate> || std::same_as<value, std::nullptr_t>) {
+        return json_kind::null;
+    } else if constexpr (std::same_as<value, bool>) {
+        return json_kind::boolean;
+    } else if constexpr (std::same_as<value, char>) {
+        return json_kind::character;
+    } else if constexpr (std::same_as<value, wchar_t> || std::same_as<value, char8_t> ||
+                         std::same_as<value, char16_t> || std::same_as<value, char32_t>) {
+        return json_kind::unknown;
+    } else if constexpr (std::integral<value>) {
+        return sizeof(value) <= 8 ? json_kind::integer : json_kind::unknown;
+    } else if constexpr (std::same_as<value, float> || std::same_as<value, double>) {
+        return json_kind::floating;
+    } else if constexpr (described<value>) {
+        return json_kind::record;
+    } else if constexpr (char_array_size<value> != 0) {
+        return json_kind::char_array;
+    } else if constexpr (json_text<value>) {
+        return json_kind::text;
+    } else if constexpr (is_specialization<value, std::reference_wrapper>) {
+        return json_kind::reference;
+    } else if constexpr (is_specialization<value, std::optional>) {
+        return json_kind::optional;
+    } else if constexpr (is_specialization<value, std::variant>) {
+        return json_kind::variant;
+    } else if constexpr (std::ranges::input_range<T>) {
+        using element = std::remove_cvref_t<std::ranges::range_reference_t<T>>;
+        // A range of itself (std::filesystem::path) has no end; a range of char may be text or not.
+        if constexpr (std::same_as<element, value> || std::same_as<element, char>) return json_kind::unknown;
+        return map_like<value> ? json_kind::map : json_kind::range;
+    } else if constexpr (tuple_like<value>) {
+        return json_kind::tuple;
+    } else {
+        return json_kind::unknown;
+    }
+}
+
+template <class T>
+std::string_view char_array_text(const T& array) noexcept
+{
+    const char* begin = std::data(array);
+    const void* nul = std::memchr(begin, 0, char_array_size<T>);
+    return {begin,
+            nul ? static_cast<std::size_t>(static_cast<const char*>(nul) - begin) : char_array_size<T>};
+}
+
+} // namespace holdfast::detail
+
+#endif

@@ -1,0 +1,283 @@
+// holdfast: strings as JSON text: what needs no escape is found 16 bytes at a time and copied in runs.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_JSON_STRING_HPP
+#define HOLDFAST_DETAIL_JSON_STRING_HPP
+
+#include <holdfast/detail/json_policy.hpp>
+#include <holdfast/detail/serialize_chunk.hpp>
+#include <holdfast/error.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+namespace holdfast::detail {
+
+// The room of a string of n bytes with its quotes: every byte may become \u00XX.
+constexpr std::size_t json_string_room(std::size_t n) noexcept { return 6 * n + 2; }
+
+// A byte is *plain* if it goes out as it is: no control character, no quote, no backslash, and in Ascii also
+// none above 127, since those have to be checked.
+template <bool Ascii>
+constexpr bool is_plain(char c) noexcept
+{
+    const auto u = static_cast<unsigned char>(c);
+    return u >= 0x20 && u != '"' && u != '\\' && (!Ascii || u < 0x80);
+}
+
+// Whether all eight bytes of a word are plain.
+template <bool Ascii>
+constexpr bool all_plain(std::uint64_t bytes) noexcept
+{
+    constexpr std::uint64_t ones = 0x0101010101010101;
+    constexpr std::uint64_t tops = ones << 7;
+    const std::uint64_t quote = bytes ^ ones * '"';
+    const std::uint64_t slash = bytes ^ ones * '\\';
+    // A byte's top bit comes out set if the byte is below 0x20, or zero in quote or slash; a borrow from a
+    // lower byte can set more, but only where a lower one was set.
+    std::uint64_t hits =
+        ((bytes - ones * 0x20) & ~bytes) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash);
+    if constexpr (Ascii) hits |= bytes;
+    return (hits & tops) == 0;
+}
+
+template <class Word>
+Word load(const char* p) noexcept
+{
+    Word word;
+    std::memcpy(&word, p, sizeof word);
+    return word;
+}
+
+// The number of plain bytes that the 16 at `s` begin with.
+template <bool Ascii>
+unsigned plain_of_16(const char* s) noexcept
+{
+#if defined(__SSE2__)
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(s));
+    // The signed comparison catches bytes above 127 together with the control characters.
+    const __m128i low = Ascii ? _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20))
+                              : _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
+    const __m128i marks =
+        _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
+    const auto hits = static_cast<unsigned>(_mm_movemask_epi8(_mm_or_si128(low, marks)));
+    return static_cast<unsigned>(std::countr_zero(hits | 0x10000u));
+#else
+    unsigned n = 0;
+    if (all_plain<Ascii>(load<std::uint64_t>(s))) n = all_plain<Ascii>(load<std::uint64_t>(s + 8)) ? 16 : 8;
+    while (n < 16 && is_plain<Ascii>(s[n]))
+        ++n;
+    return n;
+#endif
+}
+
+// The end of the plain bytes that begin at `s`.
+template <bool Ascii>
+const char* plain_end(const char* s, const char* end) noexcept
+{
+    if (end - s >= 16) {
+        do {
+            const unsigned n = plain_of_16<Ascii>(s);
+            s += n;
+            if (n != 16) return s;
+        } while (end - s >= 16);
+        // The rest together with bytes that are known to be plain.
+        return end - 16 + plain_of_16<Ascii>(end - 16);
+    }
+    while (end - s >= 8 && all_plain<Ascii>(load<std::uint64_t>(s)))
+        s += 8;
+    while (s != end && is_plain<Ascii>(*s))
+        ++s;
+    return s;
+}
+
+// Copies the fewer than 16 bytes of [s, end) if all are plain, with two overlapping loads and stores at most.
+template <bool Ascii>
+bool copy_plain_tail(char* p, const char* s, const char* end) noexcept
+{
+    const auto n = static_cast<std::size_t>(end - s);
+    if (n >= 8) {
+        const auto first = load<std::uint64_t>(s), last = load<std::uint64_t>(end - 8);
+        std::memcpy(p, &first, 8);
+        std::memcpy(p + n - 8, &last, 8);
+        return all_plain<Ascii>(first) && all_plain<Ascii>(last);
+    }
+    if (n >= 4) {
+        const auto first = load<std::uint32_t>(s), last = load<std::uint32_t>(end - 4);
+        std::memcpy(p, &first, 4);
+        std::memcpy(p + n - 4, &last, 4);
+        return all_plain<Ascii>(first | std::uint64_t{last} << 32);
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+        p[i] = s[i];
+        if (!is_plain<Ascii>(s[i])) return false;
+    }
+    return true;
+}
+
+// A UTF-8 sequence at the beginning of some bytes: its length if it is well-formed, else the length of the
+// longest prefix of it that could have become so (at least 1), which is what U+FFFD replaces.
+struct utf8_sequence {
+    unsigned length;
+    bool well_formed;
+};
+
+inline utf8_sequence utf8_at(const char* s, const char* end) noexcept
+{
+    const auto lead = static_cast<unsigned char>(*s);
+    unsigned length = 0;
+    // The second byte is held to what excludes overlong forms, surrogates and values above U+10FFFF.
+    unsigned char low = 0x80, high = 0xbf;
+    if (lead >= 0xc2 && lead <= 0xdf) {
+        length = 2;
+    } else if ((lead & 0xf0) == 0xe0) {
+        length = 3;
+        if (lead == 0xe0) low = 0xa0;
+        if (lead == 0xed) high = 0x9f;
+    } else if (lead >= 0xf0 && lead <= 0xf4) {
+        length = 4;
+        if (lead == 0xf0) low = 0x90;
+        if (lead == 0xf4) high = 0x8f;
+    } else {
+        return {1, lead < 0x80};
+    }
+    for (unsigned i = 1; i < length; ++i) {
+        if (end - s == static_cast<std::ptrdiff_t>(i)) return {i, false};
+        const auto next = static_cast<unsigned char>(s[i]);
+        if (next < low || next > high) return {i, false};
+        low = 0x80;
+        high = 0xbf;
+    }
+    return {length, true};
+}
+
+// The room of what stands for one byte that is not plain, or for a sequence that begins with it.
+inline constexpr std::size_t json_special_room = 6;
+
+// Writes what stands for the byte at `s`, which is not plain, or for the sequence that it begins; moves `s`
+// behind it.
+inline char* write_special(char* p, const char*& s, const char* end, utf8_policy policy, errc& error) noexcept
+{
+    const auto u = static_cast<unsigned char>(*s);
+    if (u >= 0x80) {
+        const utf8_sequence sequence = utf8_at(s, end);
+        if (sequence.well_formed) {
+            for (unsigned i = 0; i < sequence.length; ++i)
+                *p++ = s[i];
+        } else if (policy == utf8_policy::replace) {
+            std::memcpy(p, "\xef\xbf\xbd", 3);
+            p += 3;
+        } else {
+            error = errc::invalid_utf8;
+        }
+        s += sequence.length;
+        return p;
+    }
+    ++s;
+    *p++ = '\\';
+    if (u >= 0x20) {
+        *p++ = static_cast<char>(u);
+        return p;
+    }
+    constexpr std::string_view letters = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu";
+    static_assert(letters.size() == 0x20);
+    *p++ = letters[u];
+    if (letters[u] != 'u') return p;
+    std::memcpy(p, u < 0x10 ? "000" : "001", 3);
+    p[3] = "0123456789abcdef"[u & 15];
+    return p + 4;
+}
+
+template <bool Ascii>
+char* write_body(char* p, const char* s, const char* end, utf8_policy policy, errc& error) noexcept
+{
+    for (;;) {
+        while (end - s >= 16) {
+            std::memcpy(p, s, 16);
+            const unsigned n = plain_of_16<Ascii>(s);
+            p += n;
+            s += n;
+            if (n != 16) goto special;
+        }
+        if (copy_plain_tail<Ascii>(p, s, end)) [[likely]]
+            return p + (end - s);
+        while (is_plain<Ascii>(*s))
+            *p++ = *s++;
+    special:
+        // Text in another script has many in a row.
+        do
+            p = write_special(p, s, end, policy, error);
+        while (s != end && !is_plain<Ascii>(*s));
+    }
+}
+
+// Writes a string with its quotes where there is room for json_string_room(text.size()).
+inline char* write_string(char* p, std::string_view text, utf8_policy policy, errc& error) noexcept
+{
+    *p++ = '"';
+    const char* s = text.data();
+    p = policy == utf8_policy::trust ? write_body<false>(p, s, s + text.size(), policy, error)
+                                     : write_body<true>(p, s, s + text.size(), policy, error);
+    *p++ = '"';
+    return p;
+}
+
+// A string in flight: 16 bytes.
+class json_string_cursor {
+public:
+    // Returns true when the string is written; the cursor is then ready for another one.
+    bool step(chunk_writer& out, std::string_view text, utf8_policy policy)
+    {
+        if (!begun()) {
+            if (out.room() >= json_string_room(text.size())) [[likely]] {
+                errc error{};
+                out.advance_to(write_string(out.at(), text, policy, error));
+                if (error != errc{}) out.fail(error);
+                return error == errc{};
+            }
+            if (!out.byte('"')) return false;
+            at_ = text.empty() ? "" : text.data(); // the data of an empty view may be null
+            end_ = at_ + text.size();
+        }
+        return go_on(out, policy);
+    }
+
+private:
+    bool begun() const noexcept { return at_ != nullptr; }
+
+    [[gnu::noinline]] bool go_on(chunk_writer& out, utf8_policy policy)
+    {
+        const bool ascii = policy != utf8_policy::trust;
+        while (at_ != end_) {
+            const char* last = at_ + std::min(static_cast<std::size_t>(end_ - at_), out.room());
+            const char* stop = ascii ? plain_end<true>(at_, last) : plain_end<false>(at_, last);
+            out.advance_to(std::copy(at_, stop, out.at()));
+            at_ = stop;
+            if (at_ == end_) break;
+            if (out.room() == 0) return false;
+            errc error{};
+            out.piece<json_special_room>([&](char* p) { return write_special(p, at_, end_, policy, error); });
+            if (error != errc{}) {
+                out.fail(error);
+                return false;
+            }
+        }
+        if (!out.byte('"')) return false;
+        at_ = nullptr;
+        return true;
+    }
+
+    const char* at_ = nullptr;
+    const char* end_ = nullptr;
+};
+
+} // namespace holdfast::detail
+
+#endif

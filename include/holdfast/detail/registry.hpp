@@ -1,0 +1,217 @@
+// holdfast: the live connections of one acceptor: who they are, how to end them from elsewhere, how the others ended.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_REGISTRY_HPP
+#define HOLDFAST_DETAIL_REGISTRY_HPP
+
+#include <holdfast/asio.hpp>
+#include <holdfast/error.hpp>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <sys/socket.h>
+
+namespace holdfast::detail {
+
+/// Thread-safe; shared by the acceptor and its connections, so that it may outlive the former. A connection from
+/// elsewhere is ended with ::shutdown(), which touches no state of Asio's and wakes the pending operation. That is safe
+/// because a connection leaves (`disarm`) before it closes its descriptor, under the same lock: the number cannot have
+/// been given to another file.
+class registry {
+public:
+    using clock = std::chrono::steady_clock;
+
+    /// The place of one connection; nodes are named by index, so moving a connection costs nothing.
+    using index = std::uint32_t;
+
+    /// A number of the registry, read at one moment.
+    struct totals {
+        std::size_t live = 0;
+        std::size_t peak = 0;
+        std::array<std::uint64_t, close_reason_count> ended{};
+        std::optional<clock::time_point> oldest;
+    };
+
+    registry(const net::any_io_executor& executor, std::size_t expected) : departure_(std::in_place, executor)
+    {
+        nodes_.reserve(std::min<std::size_t>(expected, 1U << 20U)); // address space only, until used
+    }
+
+    /// Enters a connection. Allocates only beyond the expected number; strong guarantee.
+    index enter(int descriptor)
+    {
+        const auto now = clock::now();
+        const std::lock_guard lock(mutex_);
+        index place = free_;
+        if (place == nowhere) {
+            place = static_cast<index>(nodes_.size());
+            nodes_.emplace_back();
+        } else {
+            free_ = nodes_[place].next_free;
+        }
+        nodes_[place] = node{now, descriptor, nowhere, close_reason::none, false, true};
+        peak_ = std::max(peak_, ++live_);
+        return place;
+    }
+
+    /// Takes the descriptor out of reach of the others, just before it is closed; returns the first cause of the end.
+    close_reason disarm(index place, close_reason cause) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        node& n = nodes_[place];
+        n.descriptor = -1;
+        if (n.cause != close_reason::none)
+            cause = n.cause;
+        else if (n.told && (cause == close_reason::local || cause == close_reason::abandoned))
+            cause = close_reason::drained;
+        n.cause = cause;
+        return cause;
+    }
+
+    /// Strikes a connection off, after its descriptor was closed and its finalizer ran.
+    void leave(index place) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        node& n = nodes_[place];
+        ++ended_[static_cast<std::size_t>(n.cause)];
+        n.live = false;
+        n.next_free = std::exchange(free_, place);
+        --live_;
+        ++departures_;
+        if (departure_awaited_ && departure_) {
+            departure_awaited_ = false;
+            departure_->cancel();
+        }
+    }
+
+    /// Ends reading on up to `limit` connections from `cursor` on, so that their pending or next read finds the end of
+    /// the stream; returns where to go on, or nothing when all
+    /// were told.
+    std::optional<std::size_t> tell(std::size_t cursor, std::size_t limit) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        for (; cursor < nodes_.size() && limit != 0; ++cursor) {
+            node& n = nodes_[cursor];
+            if (!n.live || n.told)
+                continue;
+            n.told = true;
+            if (n.descriptor >= 0)
+                ::shutdown(n.descriptor, SHUT_RD);
+            --limit;
+        }
+        return cursor < nodes_.size() ? std::optional(cursor) : std::nullopt;
+    }
+
+    /// Ends all that are left: both directions are shut down, and the close that follows resets. Returns how many.
+    std::size_t abort_all() noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        std::size_t aborted = 0;
+        for (node& n : nodes_) {
+            if (!n.live || n.descriptor < 0)
+                continue;
+            n.told = true;
+            if (n.cause == close_reason::none)
+                n.cause = close_reason::drain_deadline;
+            const ::linger reset{1, 0};
+            ::setsockopt(n.descriptor, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+            ::shutdown(n.descriptor, SHUT_RDWR);
+            ++aborted;
+        }
+        return aborted;
+    }
+
+    /// Whether a drain has told this connection to end.
+    bool told(index place) const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return nodes_[place].told;
+    }
+
+    totals read() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        totals sums{live_, peak_, ended_, std::nullopt};
+        for (const node& n : nodes_)
+            if (n.live && (!sums.oldest || n.since < *sums.oldest))
+                sums.oldest = n.since;
+        return sums;
+    }
+
+    std::size_t live() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return live_;
+    }
+
+    /// How many have left so far: read before the reason for waiting arises, to lose no departure.
+    std::uint64_t departures() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return departures_;
+    }
+
+    /// Waits until a connection leaves (`operation_aborted`, like a cancelled timer) or `until` has come (success). A
+    /// departure since `seen` was read ends the wait at once. A new wait ends an older one.
+    template <class Token>
+    auto async_departure(std::uint64_t seen, clock::time_point until, Token&& token)
+    {
+        return net::async_initiate<Token, void(error_code)>(
+            [this, seen, until](auto handler) {
+                const std::lock_guard lock(mutex_); // no departure slips in between the look and the wait
+                departure_->expires_at(departures_ == seen ? until : clock::time_point::min());
+                departure_awaited_ = departures_ == seen;
+                departure_->async_wait(std::move(handler));
+            },
+            token);
+    }
+
+    /// Ends a wait for a departure.
+    void wake() noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        if (departure_)
+            departure_->cancel();
+    }
+
+    /// The acceptor goes; connections may stay, and the execution context may go before them.
+    void detach() noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        departure_.reset();
+    }
+
+private:
+    static constexpr index nowhere = ~index(0);
+
+    struct node {
+        clock::time_point since;
+        int descriptor = -1;
+        index next_free = nowhere;
+        close_reason cause = close_reason::none;
+        bool told = false;
+        bool live = false;
+    };
+
+    mutable std::mutex mutex_;
+    std::vector<node> nodes_;
+    index free_ = nowhere;
+    std::size_t live_ = 0;
+    std::size_t peak_ = 0;
+    std::uint64_t departures_ = 0;
+    std::array<std::uint64_t, close_reason_count> ended_{};
+    std::optional<net::steady_timer> departure_;
+    bool departure_awaited_ = false;
+};
+
+} // namespace holdfast::detail
+
+#endif

@@ -1,0 +1,107 @@
+// holdfast: the end of a chunk: where a serializer's pieces go, and what of the last one did not fit.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_SERIALIZE_CHUNK_HPP
+#define HOLDFAST_DETAIL_SERIALIZE_CHUNK_HPP
+
+#include <holdfast/error.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
+
+namespace holdfast::detail {
+
+// What of the last piece is still to be sent: it lies in `text`, or is fixed text with static storage.
+// One of these a serializer is enough for any depth of nesting, since nothing is begun while it holds bytes.
+struct serialize_spill {
+    const char* rest = nullptr;
+    std::uint32_t size = 0;
+    char text[36];
+};
+
+// One chunk while it is being filled. The text is cut into pieces: a number, a key, an escape. A piece is
+// taken as a whole or refused. It is taken whenever nothing is spilled: what of it is beyond the chunk's end
+// is then spilled, and every later piece is refused until the next chunk has taken the rest. So cursors need
+// to know only which piece comes next, and a refused piece always means that the chunk is full and that bytes
+// follow.
+class chunk_writer {
+public:
+    chunk_writer(std::span<char> chunk, serialize_spill& spill) noexcept
+        : at_(chunk.data()), end_(chunk.data() + chunk.size()), spill_(spill)
+    {
+        const std::size_t n = std::min<std::size_t>(spill.size, chunk.size());
+        if (n == 0) return;
+        std::memcpy(at_, spill.rest, n);
+        at_ += n;
+        spill.rest += n;
+        spill.size -= static_cast<std::uint32_t>(n);
+    }
+
+    char* at() const noexcept { return at_; }
+    std::size_t room() const noexcept { return static_cast<std::size_t>(end_ - at_); }
+
+    // For writers that have made sure of the room beforehand.
+    void advance_to(char* at) noexcept { at_ = at; }
+
+    // Takes a piece of at most Max bytes: `render(p)` writes it to `p` and returns its end. It may scribble
+    // on the rest of the Max bytes.
+    template <std::size_t Max, class Render>
+    bool piece(Render render)
+    {
+        static_assert(Max <= sizeof(serialize_spill::text));
+        if (room() >= Max) [[likely]] {
+            at_ = render(at_);
+            return true;
+        }
+        if (spill_.size != 0) return false;
+        spill(spill_.text, static_cast<std::size_t>(render(spill_.text) - spill_.text));
+        return true;
+    }
+
+    // Takes text with static storage, of any length.
+    bool fixed(std::string_view text) noexcept
+    {
+        if (room() >= text.size()) [[likely]] {
+            at_ = std::copy_n(text.data(), text.size(), at_);
+            return true;
+        }
+        if (spill_.size != 0) return false;
+        spill(text.data(), text.size());
+        return true;
+    }
+
+    bool byte(char c)
+    {
+        return piece<1>([c](char* p) {
+            *p = c;
+            return p + 1;
+        });
+    }
+
+    // After a failure the cursors stop, and the serializer discards the chunk.
+    void fail(errc error) noexcept { error_ = error; }
+    errc error() const noexcept { return error_; }
+    bool failed() const noexcept { return error_ != errc{}; }
+
+private:
+    [[gnu::noinline]] void spill(const char* from, std::size_t size) noexcept
+    {
+        const std::size_t n = std::min(size, room());
+        if (n != 0) std::memcpy(at_, from, n);
+        at_ += n;
+        spill_.rest = from + n;
+        spill_.size = static_cast<std::uint32_t>(size - n);
+    }
+
+    char* at_;
+    char* end_;
+    serialize_spill& spill_;
+    errc error_{};
+};
+
+} // namespace holdfast::detail
+
+#endif

@@ -1,0 +1,154 @@
+// holdfast: the library's error codes, and the reasons for which a connection ends. Standard library only.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_ERROR_HPP
+#define HOLDFAST_ERROR_HPP
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+namespace holdfast {
+
+/// What can go wrong in a holdfast operation, apart from what the system and Asio report themselves.
+/// Each message says what the reader of a log can do about it.
+enum class errc : int {
+    /// The semaphore was closed while the operation waited for a permit, or before.
+    semaphore_closed = 1,
+    /// More units were asked for than the semaphore's limit: the wait could never end.
+    exceeds_limit,
+    /// The acceptor was closed, or is draining: it admits nobody any more.
+    acceptor_closed,
+    /// A frame was longer than `max_frame_bytes`.
+    frame_too_long,
+    /// The stream ended in the middle of a frame.
+    truncated_frame,
+    /// The peer went on sending past the bounds of `async_close`: the connection was closed without its end
+    /// of stream.
+    close_incomplete,
+    /// A NaN or an infinity, which JSON cannot express.
+    not_finite,
+    /// A string that is not UTF-8, which JSON requires.
+    invalid_utf8,
+    /// The source threw while its next element was made: the output is incomplete.
+    source_failed,
+    /// A document is nested more deeply than its cursor can remember.
+    depth_exceeded,
+};
+
+/// The category of `errc`: its name is "holdfast".
+inline const std::error_category& category() noexcept
+{
+    class holdfast_category final : public std::error_category {
+    public:
+        const char* name() const noexcept override { return "holdfast"; }
+
+        std::string message(int value) const override
+        {
+            switch (static_cast<errc>(value)) {
+            case errc::semaphore_closed:
+                return "the semaphore was closed: no permit will be granted any more";
+            case errc::exceeds_limit:
+                return "more units asked for than the semaphore's limit: raise the limit or ask for fewer";
+            case errc::acceptor_closed:
+                return "the acceptor was closed: it admits no connections any more";
+            case errc::frame_too_long:
+                return "a frame is longer than max_frame_bytes: raise the limit or close the connection";
+            case errc::truncated_frame:
+                return "the stream ended in the middle of a frame";
+            case errc::close_incomplete:
+                return "the peer did not end its stream within the bounds of async_close";
+            case errc::not_finite:
+                return "a number is NaN or infinite, which JSON cannot express: choose non_finite::null or "
+                       "mend the source";
+            case errc::invalid_utf8:
+                return "a string is not valid UTF-8, as JSON requires: choose another utf8 policy or mend "
+                       "the source";
+            case errc::source_failed:
+                return "the source threw while an element was made: the output is incomplete";
+            case errc::depth_exceeded:
+                return "a document is nested too deeply to be written: refuse it when it is parsed";
+            }
+            return "unknown holdfast error";
+        }
+    };
+    // Function-local and trivially destroyed for practical purposes: usable from destructors at exit.
+    static const holdfast_category instance;
+    return instance;
+}
+
+/// Makes a `std::error_code` of `category()`; found by argument-dependent lookup.
+inline std::error_code make_error_code(errc e) noexcept { return {static_cast<int>(e), category()}; }
+
+/// Why a connection ended. The first cause wins: a reset that follows our own time-out is still a time-out.
+enum class close_reason : std::uint8_t {
+    /// Not ended yet.
+    none,
+    /// This side closed it: `close()`, `async_close()` or `abort()` without another reason.
+    local,
+    /// The peer ended its stream.
+    peer_closed,
+    /// The peer reset the connection.
+    peer_reset,
+    /// A read or a write failed.
+    io_error,
+    /// Nothing was heard for the heartbeat's time-out.
+    heartbeat_timeout,
+    /// A drain asked the session to end, and it did.
+    drained,
+    /// A drain reached its deadline first.
+    drain_deadline,
+    /// The owner was destroyed while an exception left its scope.
+    exception,
+    /// The owner was destroyed without closing, the io_context with it perhaps.
+    abandoned,
+    /// Another stream was move-assigned over it.
+    replaced,
+    /// The stream was handed back to the user by `release()`, open.
+    released,
+};
+
+/// The number of values of `close_reason`, to size tables by.
+inline constexpr std::size_t close_reason_count = 12;
+
+/// The reason in a few words, for logs and metrics; static storage.
+constexpr std::string_view to_string(close_reason reason) noexcept
+{
+    switch (reason) {
+    case close_reason::none:
+        return "open";
+    case close_reason::local:
+        return "closed here";
+    case close_reason::peer_closed:
+        return "closed by peer";
+    case close_reason::peer_reset:
+        return "reset by peer";
+    case close_reason::io_error:
+        return "I/O error";
+    case close_reason::heartbeat_timeout:
+        return "heartbeat timeout";
+    case close_reason::drained:
+        return "drained";
+    case close_reason::drain_deadline:
+        return "drain deadline";
+    case close_reason::exception:
+        return "exception";
+    case close_reason::abandoned:
+        return "abandoned by owner";
+    case close_reason::replaced:
+        return "replaced";
+    case close_reason::released:
+        return "released";
+    }
+    return "unknown";
+}
+
+inline std::ostream& operator<<(std::ostream& out, close_reason reason) { return out << to_string(reason); }
+
+} // namespace holdfast
+
+template <>
+struct std::is_error_code_enum<holdfast::errc> : std::true_type {};
+
+#endif

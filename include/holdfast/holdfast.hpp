@@ -1,0 +1,21 @@
+// holdfast: everything that needs no other library than Asio. Users of simdjson and zlib include those headers on their own.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_HOLDFAST_HPP
+#define HOLDFAST_HOLDFAST_HPP
+
+#include <holdfast/asio.hpp>
+#include <holdfast/async_semaphore.hpp>
+#include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/census.hpp>
+#include <holdfast/connection_guard.hpp>
+#include <holdfast/error.hpp>
+#include <holdfast/frame_reader.hpp>
+#include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/process_memory.hpp>
+#include <holdfast/serialize/describe.hpp>
+#include <holdfast/serialize/json.hpp>
+#include <holdfast/streaming_serializer.hpp>
+#include <holdfast/version.hpp>
+#include <holdfast/write_streamed.hpp>
+
+#endif

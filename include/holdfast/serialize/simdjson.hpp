@@ -1,0 +1,351 @@
+// holdfast: simdjson's documents as sources of the JSON formats: parsed once, streamed to many.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_SERIALIZE_SIMDJSON_HPP
+#define HOLDFAST_SERIALIZE_SIMDJSON_HPP
+
+#include <holdfast/detail/json_number.hpp>
+#include <holdfast/detail/json_string.hpp>
+#include <holdfast/detail/serialize_chunk.hpp>
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/json.hpp>
+
+#include <simdjson.h>
+
+#include <array>
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <type_traits>
+
+namespace holdfast {
+
+/// How deeply a simdjson document may be nested; beyond it `next()` fails with `errc::depth_exceeded`. It is
+/// what simdjson's own parser accepts unless it is told otherwise, and costs the cursor a bit a level.
+inline constexpr std::size_t simdjson_max_depth = 1024;
+
+/// With this header `simdjson::dom::element`, `array`, `object` and (by `std::ref`) `document` are sources of
+/// `json` and `ndjson`, on their own and as members, elements and values of other sources. `ndjson` writes a
+/// root array one element a line.
+///
+/// An element is a view of two words into its document: that (the parser's own, or one that it parsed into)
+/// must stay alive and unchanged until the last byte. The document is only read: one serves any number of
+/// serializers at once, from any thread.
+///
+/// Strings and keys are written as they were parsed, and not checked again; integers as they were; doubles in
+/// their shortest form (simdjson keeps no text of them). Text that was escaped more than JSON demands comes
+/// out with the escapes that it needs.
+///
+/// simdjson 3.0 up to 4.x. `sizeof(streaming_serializer<json, simdjson::dom::element>)` is 264 bytes on a
+/// 64-bit machine.
+///
+///     simdjson::dom::parser parser;
+///     simdjson::dom::element document = parser.load("catalog.json");
+///     holdfast::streaming_serializer<holdfast::json, simdjson::dom::element> text{document};
+template <class T>
+concept simdjson_source = std::same_as<T, simdjson::dom::element> || std::same_as<T, simdjson::dom::array> ||
+                          std::same_as<T, simdjson::dom::object> || std::same_as<T, simdjson::dom::document>;
+
+namespace detail {
+
+// A walk over simdjson's tape, on which a document lies flat: one word a value (two for a number), the type
+// in its top byte; a container has a word at either end. So the way back up needs no iterators, only what the
+// containers around are: a bit a level. With Lines the elements of a root array end with a line feed instead
+// of standing in brackets.
+template <bool Lines>
+class simdjson_cursor {
+public:
+    static constexpr bool bounded = false;
+
+    bool step(chunk_writer& out, const simdjson::dom::document& source, const json& options)
+    {
+        return step(out, source.root(), options);
+    }
+
+    template <class Source>
+    bool step(chunk_writer& out, const Source& source, const json&)
+    {
+        if (document_ == nullptr) begin(source);
+        if (document_ == nullptr) {
+            out.fail(errc::source_failed); // an element that was never assigned
+            return false;
+        }
+        while (phase_ != phase::done) {
+            if (phase_ == phase::next && depth_ != 0) run(out);
+            if (!advance(out)) return false;
+        }
+        return true;
+    }
+
+private:
+    using tape_ref = simdjson::internal::tape_ref;
+    using tape_type = simdjson::internal::tape_type;
+
+    enum class phase : std::uint8_t {
+        value,     // at a value, the text before it written
+        string,    // in a string value
+        literal,   // in a number that simdjson kept as text
+        next,      // behind a value
+        separator, // before another value or key
+        key,       // at or in a key
+        colon,     // behind a key
+        end_line,  // behind everything
+        done,
+    };
+
+    template <class Source>
+    void begin(const Source& source) noexcept
+    {
+        // An element, array or object is nothing but its place on the tape, which it doesn't tell.
+        static_assert(sizeof(Source) == sizeof(tape_ref) && std::is_trivially_copyable_v<Source> &&
+                          std::is_trivially_copyable_v<tape_ref>,
+                      "holdfast does not know this version of simdjson");
+        const auto place = std::bit_cast<tape_ref>(source);
+        document_ = place.doc;
+        index_ = place.json_index;
+    }
+
+    std::uint64_t word() const noexcept { return document_->tape[index_]; }
+    static tape_type type_of(std::uint64_t word) noexcept { return static_cast<tape_type>(word >> 56); }
+    std::string_view string() const noexcept { return tape_ref(document_, index_).get_string_view(); }
+
+    // Of the innermost container, whose level is depth_.
+    bool in_object() const noexcept { return objects_[(depth_ - 1) / 64] >> ((depth_ - 1) % 64) & 1; }
+    bool in_lines() const noexcept { return Lines && depth_ == 1 && lines_; }
+
+    // Goes a step on; false when the chunk is full, or after a failure.
+    bool advance(chunk_writer& out)
+    {
+        switch (phase_) {
+        case phase::value:
+            return begin_value(out);
+        case phase::string:
+            if (!string_.step(out, string(), utf8_policy::trust)) return false;
+            return behind(1);
+        case phase::literal: {
+            const std::string_view digits = string();
+            for (; literal_ < digits.size(); ++literal_)
+                if (!out.byte(digits[literal_])) return false;
+            literal_ = 0;
+            return behind(1);
+        }
+        case phase::next:
+            return next(out);
+        case phase::separator:
+            if (!out.byte(in_lines() ? '\n' : ',')) return false;
+            phase_ = in_object() ? phase::key : phase::value;
+            return true;
+        case phase::key:
+            if (!string_.step(out, string(), utf8_policy::trust)) return false;
+            ++index_;
+            phase_ = phase::colon;
+            return true;
+        case phase::colon:
+            if (!out.byte(':')) return false;
+            phase_ = phase::value;
+            return true;
+        case phase::end_line:
+            if (!out.byte('\n')) return false;
+            phase_ = phase::done;
+            return true;
+        case phase::done:
+            break;
+        }
+        return true;
+    }
+
+    bool behind(std::size_t words) noexcept
+    {
+        index_ += words;
+        phase_ = phase::next;
+        return true;
+    }
+
+    bool begin_value(chunk_writer& out)
+    {
+        const std::uint64_t at = word();
+        switch (type_of(at)) {
+        case tape_type::START_OBJECT:
+        case tape_type::START_ARRAY:
+            return open(out, type_of(at) == tape_type::START_OBJECT);
+        case tape_type::STRING:
+            phase_ = phase::string;
+            return true;
+        case tape_type::INT64:
+            return out.piece<json_integer_room<std::int64_t>>([&](char* p) {
+                return write_integer(p, std::bit_cast<std::int64_t>(document_->tape[index_ + 1]));
+            }) && behind(2);
+        case tape_type::UINT64:
+            return out.piece<json_integer_room<std::uint64_t>>([&](char* p) {
+                return write_integer(p, document_->tape[index_ + 1]);
+            }) && behind(2);
+        case tape_type::DOUBLE:
+            // JSON has no text for NaN and infinity, so a document has none.
+            return out.piece<json_double_room>([&](char* p) {
+                return write_finite(p, std::bit_cast<double>(document_->tape[index_ + 1]));
+            }) && behind(2);
+        case tape_type::TRUE_VALUE:
+            return out.fixed("true") && behind(1);
+        case tape_type::FALSE_VALUE:
+            return out.fixed("false") && behind(1);
+        case tape_type::NULL_VALUE:
+            return out.fixed("null") && behind(1);
+        default:
+            // simdjson 4.5 can keep the text of an integer beyond 64 bits.
+            if (type_of(at) == static_cast<tape_type>('Z')) {
+                phase_ = phase::literal;
+                return true;
+            }
+            out.fail(errc::source_failed);
+            return false;
+        }
+    }
+
+    bool open(chunk_writer& out, bool object)
+    {
+        if (depth_ == simdjson_max_depth) {
+            out.fail(errc::depth_exceeded);
+            return false;
+        }
+        const bool lines = Lines && depth_ == 0 && !object;
+        if (!lines && !out.byte(object ? '{' : '[')) return false;
+        if (lines) lines_ = true;
+        push(object);
+        ++index_;
+        if (closes(word())) {
+            no_lines_ = no_lines_ || lines;
+            phase_ = phase::next;
+        } else {
+            phase_ = object ? phase::key : phase::value;
+        }
+        return true;
+    }
+
+    void push(bool object) noexcept
+    {
+        const std::uint64_t bit = std::uint64_t{1} << (depth_ % 64);
+        auto& word = objects_[depth_ / 64];
+        word = object ? word | bit : word & ~bit;
+        ++depth_;
+    }
+
+    static bool closes(std::uint64_t word) noexcept
+    {
+        return type_of(word) == tape_type::END_OBJECT || type_of(word) == tape_type::END_ARRAY;
+    }
+
+    // From behind a value: writes the values that follow, each with all that belongs to it, while they fit.
+    // It stops before what does not, and leaves that to advance().
+    void run(chunk_writer& out) noexcept
+    {
+        const std::uint64_t* const tape = document_->tape.get();
+        char* p = out.at();
+        const char* const end = p + out.room();
+        const auto room = [&] { return static_cast<std::size_t>(end - p); };
+        std::size_t i = index_;
+        errc error{}; // never set for trusted strings
+        bool first = false, object = in_object();
+        for (;;) {
+            if (closes(tape[i])) {
+                phase_ = phase::next;
+                if (room() == 0 || in_lines()) break;
+                *p++ = object ? '}' : ']';
+                ++i;
+                first = false;
+                if (--depth_ == 0) break;
+                object = in_object();
+                continue;
+            }
+            phase_ = !first ? phase::next : object ? phase::key : phase::value;
+            if (object) {
+                const std::string_view key = tape_ref(document_, i).get_string_view();
+                if (room() < json_string_room(key.size()) + 2) break;
+                if (!first) *p++ = ',';
+                p = write_string(p, key, utf8_policy::trust, error);
+                *p++ = ':';
+                ++i;
+            } else if (!first) {
+                if (room() == 0) break;
+                *p++ = in_lines() ? '\n' : ',';
+            }
+            first = false;
+            phase_ = phase::value;
+            const tape_type type = type_of(tape[i]);
+            if (type == tape_type::STRING) {
+                const std::string_view text = tape_ref(document_, i).get_string_view();
+                if (room() < json_string_room(text.size())) break;
+                p = write_string(p, text, utf8_policy::trust, error);
+                ++i;
+                continue;
+            }
+            if (room() < json_double_room) break;
+            if (type == tape_type::START_OBJECT || type == tape_type::START_ARRAY) {
+                if (depth_ == simdjson_max_depth) break;
+                object = type == tape_type::START_OBJECT;
+                *p++ = object ? '{' : '[';
+                push(object);
+                ++i;
+                first = true;
+            } else if (type == tape_type::INT64) {
+                p = write_integer(p, std::bit_cast<std::int64_t>(tape[i + 1]));
+                i += 2;
+            } else if (type == tape_type::UINT64) {
+                p = write_integer(p, tape[i + 1]);
+                i += 2;
+            } else if (type == tape_type::DOUBLE) {
+                p = write_finite(p, std::bit_cast<double>(tape[i + 1]));
+                i += 2;
+            } else if (type == tape_type::TRUE_VALUE || type == tape_type::NULL_VALUE) {
+                std::memcpy(p, type == tape_type::TRUE_VALUE ? "true" : "null", 4);
+                p += 4;
+                ++i;
+            } else if (type == tape_type::FALSE_VALUE) {
+                std::memcpy(p, "false", 5);
+                p += 5;
+                ++i;
+            } else {
+                break;
+            }
+        }
+        index_ = i;
+        out.advance_to(p);
+    }
+
+    bool next(chunk_writer& out)
+    {
+        if (depth_ == 0) {
+            phase_ = Lines && !lines_ ? phase::end_line : phase::done;
+            return true;
+        }
+        if (!closes(word())) {
+            phase_ = phase::separator;
+            return true;
+        }
+        const bool nothing = in_lines() && no_lines_;
+        if (!nothing && !out.byte(in_lines() ? '\n' : in_object() ? '}' : ']')) return false;
+        --depth_;
+        return behind(1);
+    }
+
+    const simdjson::dom::document* document_ = nullptr;
+    std::size_t index_ = 0;
+    json_string_cursor string_;
+    std::size_t literal_ = 0;
+    // Whether the containers around are objects, the outermost in the lowest bit.
+    std::array<std::uint64_t, simdjson_max_depth / 64> objects_{};
+    std::uint16_t depth_ = 0;
+    phase phase_ = phase::value;
+    bool lines_ = false;    // the source is an array, to be written as lines
+    bool no_lines_ = false; // and it is empty
+};
+
+template <simdjson_source T, bool Lines>
+struct json_foreign_cursor<T, Lines> : simdjson_cursor<Lines> {};
+
+} // namespace detail
+
+} // namespace holdfast
+
+#endif

@@ -1,0 +1,498 @@
+// holdfast: tests of bounded_acceptor: never more than the limit, no spinning, and an orderly end.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/sockets.hpp"
+
+#include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/frame_reader.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+using namespace std::chrono_literals;
+using holdfast::close_reason;
+using holdfast::errc;
+using holdfast::error_code;
+using tests::tcp;
+namespace net = holdfast::net;
+
+namespace {
+
+using acceptor = holdfast::bounded_acceptor<tcp>;
+using connection = acceptor::connection_type;
+const tcp::endpoint any_port{net::ip::address_v4::loopback(), 0};
+
+/// A session that waits for the end of its peer's stream.
+net::awaitable<void> listen_to(connection peer)
+{
+    holdfast::frame_reader lines{peer.stream()};
+    while (co_await lines.async_next()) {
+    }
+    co_await peer.async_close();
+}
+
+std::vector<tcp::socket> connect(net::io_context& io, const tcp::endpoint& where, std::size_t count)
+{
+    std::vector<tcp::socket> clients;
+    for (std::size_t i = 0; i != count; ++i)
+        clients.emplace_back(io).connect(where);
+    return clients;
+}
+
+/// Whether the server has closed this client's connection, by an end of stream or a reset.
+bool closed_by_server(tcp::socket& client)
+{
+    client.non_blocking(true);
+    std::array<char, 64> waste;
+    error_code ec;
+    client.read_some(net::buffer(waste), ec);
+    return ec && ec != net::error::would_block;
+}
+
+/// Lowers the limit of descriptors so that `spare` more can be opened; restores it.
+class descriptor_limit {
+public:
+    explicit descriptor_limit(rlim_t spare)
+    {
+        ::getrlimit(RLIMIT_NOFILE, &before_);
+        const int next = ::dup(0);
+        ::close(next);
+        rlimit lower = before_;
+        lower.rlim_cur = static_cast<rlim_t>(next) + spare;
+        ::setrlimit(RLIMIT_NOFILE, &lower);
+    }
+    descriptor_limit(const descriptor_limit&) = delete;
+    ~descriptor_limit() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+private:
+    rlimit before_{};
+};
+
+} // namespace
+
+TEST_CASE("the client beyond the limit waits in the backlog and gets in when one leaves")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = 3}};
+    doors.async_serve(listen_to, net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 4);
+    tests::run_until(io, [&] { return doors.census().live() == 3; });
+    io.poll();
+    CHECK(doors.census().live() == 3);
+    clients[0].close();
+    tests::run_until(io, [&] { return doors.census().ended() == 1 && doors.census().live() == 3; });
+    CHECK(doors.census().peak() == 3);
+    clients.clear();
+    tests::run_until(io, [&] { return doors.census().ended() == 4; });
+    doors.close();
+    tests::run(io);
+}
+
+TEST_CASE("never more than the limit are let in, however many come and go")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = 7}};
+    doors.async_serve(listen_to, net::detached);
+    std::size_t most = 0;
+    for (int round = 0; round != 20; ++round) {
+        auto clients = connect(io, doors.local_endpoint(), 25);
+        for (auto& client : clients)
+            client.close();
+        tests::run_until(io, [&] {
+            most = std::max(most, doors.census().live());
+            return doors.census().ended() == 25U * static_cast<unsigned>(round + 1);
+        });
+    }
+    CHECK(most <= 7);
+    CHECK(doors.census().peak() <= 7);
+}
+
+TEST_CASE("a connection carries its permit wherever it is moved, and gives it back at its end")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = 1}};
+    auto clients = connect(io, doors.local_endpoint(), 2);
+    std::optional<connection> kept;
+    doors.async_accept([&](error_code ec, connection peer) {
+        REQUIRE(!ec);
+        kept.emplace(std::move(peer));
+    });
+    tests::run(io);
+    REQUIRE(kept);
+    bool second = false;
+    doors.async_accept([&](error_code ec, connection) { second = !ec; });
+    io.poll();
+    CHECK_FALSE(second);
+    connection moved = std::move(*kept);
+    kept.reset();
+    io.restart();
+    io.poll();
+    CHECK_FALSE(second); // the moved-from one held nothing
+    moved.close();
+    tests::run(io);
+    CHECK(second);
+}
+
+TEST_CASE("async_accept never completes inside the call, and takes callbacks, awaitables and futures")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = 3}};
+    auto clients = connect(io, doors.local_endpoint(), 3);
+    bool inside = true;
+    doors.async_accept([&](error_code ec, const connection& peer) {
+        CHECK(!ec);
+        CHECK(peer.is_open());
+        CHECK_FALSE(inside);
+    });
+    inside = false;
+    auto later = doors.async_accept(net::use_future);
+    tests::run(io, [&]() -> net::awaitable<void> {
+        const connection peer = co_await doors.async_accept();
+        CHECK(peer.is_open());
+        CHECK(doors.census().live() >= 1);
+    });
+    CHECK(later.get().is_open());
+    CHECK(doors.census().live() == 0);
+}
+
+TEST_CASE("close() ends a pending accept, one that waits for room, and serving; the port is free then")
+{
+    net::io_context io;
+    std::optional<acceptor> doors(std::in_place, io.get_executor(), any_port, holdfast::acceptor_options{.max_connections = 1});
+    const auto where = doors->local_endpoint();
+    std::vector<error_code> ends;
+    std::optional<connection> first;
+    doors->async_accept([&](error_code ec, connection peer) {
+        REQUIRE(!ec);
+        first.emplace(std::move(peer));
+    });
+    auto clients = connect(io, where, 1);
+    tests::run(io);
+    doors->async_accept([&](error_code ec, const connection& peer) { // waits for room
+        CHECK_FALSE(peer.is_open());
+        ends.push_back(ec);
+    });
+    error_code served = net::error::fault;
+    doors->async_serve(listen_to, [&](error_code ec) { served = ec; });
+    io.restart();
+    io.poll();
+    CHECK(ends.empty());
+    doors->close();
+    tests::run(io);
+    REQUIRE(ends.size() == 1);
+    CHECK(ends[0] == errc::acceptor_closed);
+    CHECK_FALSE(served); // stopping was what the user asked for
+    CHECK(first->is_open());
+    doors.reset(); // the connection outlives it
+    const tcp::acceptor again(io, where);
+    first->close();
+    CHECK(first->reason() == close_reason::local);
+}
+
+TEST_CASE("an accept is cancelled by its slot, at the limit and before, and nobody is lost")
+{
+    for (const auto type : {net::cancellation_type::terminal, net::cancellation_type::partial, net::cancellation_type::total}) {
+        net::io_context io;
+        acceptor doors{io.get_executor(), any_port, {.max_connections = 1}};
+        net::cancellation_signal signal;
+        error_code result;
+        const auto accept = [&] {
+            doors.async_accept(net::bind_cancellation_slot(signal.slot(), [&](error_code ec, const connection&) { result = ec; }));
+        };
+        accept();
+        io.poll();
+        signal.emit(type);
+        tests::run(io);
+        CHECK(result == net::error::operation_aborted);
+
+        auto clients = connect(io, doors.local_endpoint(), 1);
+        std::optional<connection> first;
+        doors.async_accept([&](error_code, connection peer) { first.emplace(std::move(peer)); });
+        tests::run(io);
+        REQUIRE(first->is_open()); // the cancelled accept gave its permit back
+        result = {};
+        accept();
+        io.restart();
+        io.poll();
+        signal.emit(type);
+        tests::run(io);
+        CHECK(result == net::error::operation_aborted);
+    }
+}
+
+TEST_CASE("an exception in a handler or in its coroutine ends that connection alone and reaches the hook")
+{
+    net::io_context io;
+    int failures = 0;
+    acceptor doors{io.get_executor(), any_port,
+                   {.max_connections = 2, .on_event = [&](const holdfast::acceptor_event& event) {
+                        CHECK(event.what == holdfast::acceptor_event::kind::session_failed);
+                        CHECK_THROWS_AS(std::rethrow_exception(event.exception), std::logic_error);
+                        ++failures;
+                    }}};
+    int sessions = 0;
+    doors.async_serve(
+        [&](connection peer) -> net::awaitable<void> {
+            if (++sessions == 1)
+                throw std::logic_error("before the first suspension");
+            return [](connection p) -> net::awaitable<void> {
+                co_await net::post(net::use_awaitable);
+                if (p.is_open())
+                    throw std::logic_error("in the coroutine");
+            }(std::move(peer));
+        },
+        net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 5);
+    tests::run_until(io, [&] { return doors.census().ended() == 5; });
+    CHECK(failures == 5);
+    CHECK(doors.census().ended(close_reason::exception) == 5);
+    doors.close();
+    tests::run(io);
+}
+
+TEST_CASE("a handler may be a plain callable that keeps the connection")
+{
+    net::io_context io;
+    std::vector<connection> kept;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = 2}};
+    doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 3);
+    tests::run_until(io, [&] { return kept.size() == 2; });
+    CHECK(doors.census().live() == 2);
+    kept.erase(kept.begin());
+    tests::run_until(io, [&] { return kept.size() == 2; });
+    doors.close();
+    tests::run(io);
+}
+
+TEST_CASE("100 idle sessions drain long before a deadline of 30 seconds, and none is aborted")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = 200}};
+    int told = 0;
+    doors.async_serve(
+        [&](connection peer) -> net::awaitable<void> {
+            return [](connection p, int& count) -> net::awaitable<void> {
+                holdfast::frame_reader lines{p.stream()};
+                while (co_await lines.async_next()) {
+                }
+                count += p.draining() ? 1 : 0;
+                error_code ec;
+                co_await net::async_write(p.stream(), net::buffer("bye\n", 4), net::redirect_error(net::use_awaitable, ec));
+                CHECK_FALSE(ec); // writing still works
+                co_await p.async_close();
+            }(std::move(peer), told);
+        },
+        net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 100);
+    tests::run_until(io, [&] { return doors.census().live() == 100; });
+    const auto start = std::chrono::steady_clock::now();
+    std::optional<std::size_t> aborted;
+    doors.async_drain({.deadline = 30s}, [&](error_code ec, std::size_t n) {
+        CHECK_FALSE(ec);
+        aborted = n;
+    });
+    tests::run(io);
+    CHECK(aborted == 0U);
+    CHECK(told == 100);
+    CHECK(doors.census().ended(close_reason::drained) == 100);
+    CHECK(std::chrono::steady_clock::now() - start < 15s); // not the deadline's doing
+    for (auto& client : clients) {
+        std::string last;
+        error_code ec;
+        net::read(client, net::dynamic_buffer(last), ec);
+        CHECK(last == "bye\n");
+        CHECK(ec == net::error::eof);
+    }
+}
+
+TEST_CASE("a drain aborts those who do not go, at the deadline, and counts them")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = 10}};
+    std::vector<connection> stubborn;
+    doors.async_serve([&](connection peer) { stubborn.push_back(std::move(peer)); }, net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 3);
+    tests::run_until(io, [&] { return stubborn.size() == 3; });
+    std::optional<std::size_t> aborted;
+    doors.async_drain({.deadline = 20ms}, [&](error_code, std::size_t n) { aborted = n; });
+    tests::run_until(io, [&] { return aborted.has_value(); });
+    CHECK(aborted == 3U);
+    stubborn.clear();
+    CHECK(doors.census().ended(close_reason::drain_deadline) == 3);
+    for (auto& client : clients)
+        CHECK(closed_by_server(client));
+    tests::run(io);
+}
+
+TEST_CASE("a drain can be spread over a part of its deadline, and be cancelled")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = 200}};
+    doors.async_serve(listen_to, net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 150);
+    tests::run_until(io, [&] { return doors.census().live() == 150; });
+    net::cancellation_signal signal;
+    error_code result;
+    doors.async_drain({.deadline = 30s, .spread = 29s},
+                      net::bind_cancellation_slot(signal.slot(), [&](error_code ec, std::size_t) { result = ec; }));
+    tests::run_until(io, [&] { return doors.census().ended() != 0; });
+    CHECK(doors.census().live() != 0); // the first batch only
+    signal.emit(net::cancellation_type::terminal);
+    tests::run_until(io, [&] { return result == net::error::operation_aborted; });
+    clients.clear();
+    tests::run_until(io, [&] { return doors.census().live() == 0; });
+}
+
+TEST_CASE("without descriptors the acceptor rests, the newcomer waits, and is let in when one of ours leaves")
+{
+    net::io_context io;
+    int starved = 0;
+    acceptor doors{io.get_executor(), any_port,
+                   {.max_connections = 100, .on_event = [&](const holdfast::acceptor_event& event) {
+                        CHECK(event.what == holdfast::acceptor_event::kind::starved);
+                        CHECK(event.error.value() == EMFILE);
+                        ++starved;
+                    }}};
+    doors.async_serve(listen_to, net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 2);
+    tests::run_until(io, [&] { return doors.census().live() == 2; });
+    tcp::socket newcomer(io);
+    newcomer.open(tcp::v4());
+    const descriptor_limit none(0);
+    newcomer.connect(doors.local_endpoint());
+    tests::run_until(io, [&] { return starved == 4; }); // rests of 10, 20 and 40 ms lie between: no busy loop
+    CHECK(doors.census().live() == 2);
+    clients[0].close();
+    tests::run_until(io, [&] { return doors.census().ended() == 1 && doors.census().live() == 2; });
+    CHECK_FALSE(closed_by_server(newcomer));
+    clients.clear();
+    newcomer.close();
+    tests::run_until(io, [&] { return doors.census().live() == 0; });
+    doors.close();
+    tests::run(io);
+}
+
+TEST_CASE("an acceptor that rests for want of descriptors wakes at once when a connection ends")
+{
+    net::io_context io;
+    int starved = 0;
+    acceptor doors{io.get_executor(), any_port,
+                   {.max_connections = 100, .on_event = [&](const holdfast::acceptor_event&) { ++starved; }}};
+    std::vector<connection> sessions;
+    doors.async_serve([&](connection peer) { sessions.push_back(std::move(peer)); }, net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 2);
+    tests::run_until(io, [&] { return sessions.size() == 2; });
+    tcp::socket newcomer(io);
+    newcomer.open(tcp::v4());
+    const descriptor_limit none(0);
+    newcomer.connect(doors.local_endpoint());
+    tests::run_until(io, [&] { return starved == 5; });
+    sessions.pop_back();
+    // Ready handlers only: nothing here lets a timer of the rest, 160 ms by now, expire.
+    for (int turn = 0; turn != 50 && sessions.size() != 2; ++turn) {
+        io.restart();
+        io.poll();
+    }
+    CHECK(sessions.size() == 2);
+}
+
+TEST_CASE("sessions on several threads: the limit holds, and the figures add up")
+{
+    constexpr std::size_t limit = 20;
+    constexpr std::size_t clients_each = 150;
+    net::io_context io;
+    std::atomic<int> inside = 0;
+    std::atomic<int> most = 0;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = limit}};
+    doors.async_serve(
+        [&](connection peer) {
+            return [](connection p, std::atomic<int>& now, std::atomic<int>& peak) -> net::awaitable<void> {
+                const int n = ++now;
+                for (int seen = peak; seen < n && !peak.compare_exchange_weak(seen, n);) {
+                }
+                std::array<char, 16> bytes;
+                error_code ec;
+                co_await p.stream().async_read_some(net::buffer(bytes), net::redirect_error(net::use_awaitable, ec));
+                --now; // before the end of the connection lets the next one in
+            }(std::move(peer), inside, most);
+        },
+        net::detached);
+    std::vector<std::thread> threads;
+    for (int i = 0; i != 3; ++i)
+        threads.emplace_back([&] { io.run(); });
+    std::vector<std::thread> loads;
+    for (int i = 0; i != 2; ++i)
+        loads.emplace_back([where = doors.local_endpoint()] {
+            net::io_context own;
+            for (std::size_t n = 0; n != clients_each; ++n) {
+                tcp::socket client(own);
+                client.connect(where);
+                error_code ec;
+                client.write_some(net::buffer("x", 1), ec);
+                std::array<char, 16> bytes;
+                client.read_some(net::buffer(bytes), ec); // until the server closes
+            }
+        });
+    for (auto& load : loads)
+        load.join();
+    doors.async_drain({.deadline = 20s}, [&](error_code, std::size_t) { doors.close(); });
+    for (auto& thread : threads)
+        thread.join();
+    CHECK(most <= static_cast<int>(limit));
+    CHECK(doors.census().live() == 0);
+    CHECK(doors.census().ended() == 2 * clients_each);
+}
+
+TEST_CASE("what cannot be listened on, and a limit of zero, are reported at construction")
+{
+    net::io_context io;
+    const acceptor doors{io.get_executor(), any_port};
+    holdfast::acceptor_options no_sharing{.reuse_address = false};
+    CHECK_THROWS_AS(acceptor(io.get_executor(), doors.local_endpoint(), no_sharing), holdfast::system_error);
+    CHECK_THROWS_AS(acceptor(io.get_executor(), any_port, {.max_connections = 0}), std::invalid_argument);
+}
+
+TEST_CASE("the options of accepted sockets are set")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port, {.send_buffer_bytes = 32 * 1024, .receive_buffer_bytes = 8 * 1024}};
+    auto clients = connect(io, doors.local_endpoint(), 1);
+    auto accepted = doors.async_accept(net::use_future);
+    tests::run(io);
+    connection peer = accepted.get();
+    net::socket_base::send_buffer_size out;
+    net::socket_base::receive_buffer_size in;
+    tcp::no_delay no_delay;
+    peer.stream().get_option(out);
+    peer.stream().get_option(in);
+    peer.stream().get_option(no_delay);
+    CHECK(out.value() == 32 * 1024); // Asio halves what the kernel has doubled
+    CHECK(in.value() == 8 * 1024);
+    CHECK(no_delay.value());
+}
+
+TEST_CASE("local sockets are admitted as TCP ones are")
+{
+    using local = net::local::stream_protocol;
+    net::io_context io;
+    const std::string path = "/tmp/holdfast-test-" + std::to_string(::getpid());
+    holdfast::bounded_acceptor<local> doors{io.get_executor(), local::endpoint(path), {.max_connections = 1}};
+    local::socket client(io);
+    client.connect(local::endpoint(path));
+    auto accepted = doors.async_accept(net::use_future);
+    tests::run(io);
+    CHECK(accepted.get().is_open());
+    ::unlink(path.c_str());
+}

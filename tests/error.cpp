@@ -1,0 +1,75 @@
+// holdfast: tests of the error codes and close reasons.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+
+#include <holdfast/asio.hpp>
+#include <holdfast/error.hpp>
+
+#include <array>
+#include <set>
+#include <sstream>
+#include <string>
+
+using holdfast::close_reason;
+using holdfast::errc;
+
+namespace {
+
+constexpr std::array all_errors{errc::semaphore_closed, errc::exceeds_limit,    errc::acceptor_closed, errc::frame_too_long,
+                                errc::truncated_frame,  errc::close_incomplete, errc::not_finite,      errc::invalid_utf8,
+                                errc::source_failed,    errc::depth_exceeded};
+
+static_assert(std::is_error_code_enum_v<errc>);
+static_assert(std::is_convertible_v<errc, std::error_code>);
+static_assert(std::is_convertible_v<errc, holdfast::error_code>);
+
+} // namespace
+
+TEST_CASE("every error has a message of its own, and none is the message of an unknown value")
+{
+    std::set<std::string> messages{holdfast::category().message(0)};
+    CHECK(holdfast::category().message(9999) == holdfast::category().message(0));
+    for (const errc e : all_errors) {
+        const std::error_code code = e;
+        CHECK(code); // none of them is zero
+        CHECK(code.category() == holdfast::category());
+        CHECK(messages.insert(code.message()).second);
+    }
+    // the list above is complete: what comes after its last is unknown
+    CHECK(holdfast::category().message(static_cast<int>(all_errors.back()) + 1) == holdfast::category().message(0));
+    CHECK(static_cast<std::size_t>(all_errors.back()) == all_errors.size());
+}
+
+TEST_CASE("the category is called holdfast and is one object")
+{
+    CHECK(std::string(holdfast::category().name()) == "holdfast");
+    CHECK(&holdfast::category() == &holdfast::category());
+}
+
+TEST_CASE("an error converts to Asio's error code, equals itself, and differs from the others and from the system's")
+{
+    const holdfast::error_code code = errc::frame_too_long;
+    CHECK(code);
+    CHECK(code == holdfast::error_code(errc::frame_too_long));
+    CHECK(code != holdfast::error_code(errc::truncated_frame));
+    CHECK(code.value() == static_cast<int>(errc::frame_too_long));
+    CHECK(code.message() == make_error_code(errc::frame_too_long).message());
+    CHECK(std::string(code.category().name()) == "holdfast");
+    CHECK(code != holdfast::error_code(code.value(), holdfast::net::error::get_system_category()));
+}
+
+TEST_CASE("every close reason has words of its own, and close_reason_count counts them")
+{
+    std::set<std::string_view> words;
+    for (std::size_t i = 0; i != holdfast::close_reason_count; ++i) {
+        const auto reason = static_cast<close_reason>(i);
+        CHECK(to_string(reason) != "unknown");
+        CHECK(words.insert(to_string(reason)).second);
+        std::ostringstream printed;
+        printed << reason;
+        CHECK(printed.str() == to_string(reason));
+    }
+    CHECK(to_string(static_cast<close_reason>(holdfast::close_reason_count)) == "unknown");
+    CHECK(static_cast<std::size_t>(close_reason::none) == 0);
+    static_assert(to_string(close_reason::drained) == "drained");
+}

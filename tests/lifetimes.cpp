@@ -1,0 +1,167 @@
+// holdfast: tests of lifetimes across parts: sessions and handles that outlive what they came from. Sanitizers watch.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/sockets.hpp"
+
+#include <holdfast/holdfast.hpp>
+
+#include <optional>
+#include <vector>
+
+using namespace std::chrono_literals;
+using tests::tcp;
+namespace net = holdfast::net;
+
+namespace {
+
+int finalized = 0;
+
+struct count_end {
+    void operator()(const holdfast::connection_end&) const noexcept { ++finalized; }
+};
+using acceptor = holdfast::bounded_acceptor<tcp, count_end>;
+using connection = acceptor::connection_type;
+const tcp::endpoint any_port{net::ip::address_v4::loopback(), 0};
+
+/// The README's session.
+net::awaitable<void> serve(connection peer, holdfast::heartbeat_timer<>& heart)
+{
+    auto beat = heart.watch(peer);
+    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
+    while (auto line = co_await lines.async_next()) {
+        beat.touch();
+        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), *line, {.progress = beat});
+    }
+    co_await peer.async_close();
+}
+
+} // namespace
+
+TEST_CASE("the README's server with 100 live sessions: stopped, and left by its declarations' order, finalizes all 100")
+{
+    finalized = 0;
+    net::io_context clients_io;
+    std::vector<tcp::socket> clients;
+    {
+        net::io_context io;
+        holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = 30s}};
+        acceptor doors{io.get_executor(), any_port, {.max_connections = 100}};
+        doors.async_serve([&](connection peer) { return serve(std::move(peer), heart); }, net::detached);
+        for (int i = 0; i != 101; ++i) // one waits for room
+            clients.emplace_back(clients_io).connect(doors.local_endpoint());
+        for (int i = 0; i != 50; ++i) // some have an answer under way or pending
+            clients[static_cast<std::size_t>(i)].write_some(net::buffer("hello\nwor", 9));
+        tests::run_until(io, [&] { return doors.census().live() == 100 && heart.watched() == 100; });
+        net::post(io, [&] { io.stop(); });
+        io.run();
+        CHECK(finalized == 0);
+    }
+    CHECK(finalized == 100);
+}
+
+TEST_CASE("a session that is in the middle of a large message when its context dies is finalized")
+{
+    finalized = 0;
+    net::io_context clients_io;
+    tcp::socket client(clients_io);
+    {
+        net::io_context io;
+        acceptor doors{io.get_executor(), any_port};
+        doors.async_serve(
+            [](connection peer) {
+                return [](connection p) -> net::awaitable<void> {
+                    auto rows = std::views::iota(0, 100'000'000);
+                    co_await holdfast::async_write_streamed(p.stream(), rows);
+                }(std::move(peer));
+            },
+            net::detached);
+        client.connect(doors.local_endpoint());
+        tests::run_until(io, [&] { return doors.census().live() == 1; });
+        for (int i = 0; i != 100; ++i) // until the client's buffers are full
+            io.poll();
+    }
+    CHECK(finalized == 1);
+}
+
+TEST_CASE("a farewell that waits for its peer when the context dies is finalized")
+{
+    finalized = 0;
+    net::io_context clients_io;
+    tcp::socket client(clients_io);
+    {
+        net::io_context io;
+        acceptor doors{io.get_executor(), any_port};
+        doors.async_serve([](connection peer) { peer.async_close({}, net::detached); }, net::detached);
+        client.connect(doors.local_endpoint());
+        tests::run_until(io, [&] { return doors.census().peak() == 1; });
+        io.poll();
+        CHECK(finalized == 0);
+    }
+    CHECK(finalized == 1);
+}
+
+TEST_CASE("the context may die while a coroutine waits for a permit of a semaphore in its own frame")
+{
+    bool frame_destroyed = false;
+    {
+        net::io_context io;
+        net::co_spawn(
+            io,
+            [&]() -> net::awaitable<void> {
+                struct mark {
+                    bool& flag;
+                    ~mark() { flag = true; }
+                } destroyed{frame_destroyed};
+                holdfast::async_semaphore semaphore(co_await net::this_coro::executor, 1);
+                const holdfast::permit taken = semaphore.try_acquire();
+                co_await semaphore.async_acquire();
+            },
+            net::detached);
+        io.poll();
+        CHECK_FALSE(frame_destroyed);
+    }
+    CHECK(frame_destroyed);
+}
+
+TEST_CASE("heartbeats and permits that outlive timer, semaphore and context do no harm")
+{
+    struct peer {
+        void abort(holdfast::close_reason) {}
+    } watched;
+    holdfast::heartbeat beat;
+    holdfast::permit permit;
+    {
+        net::io_context io;
+        holdfast::heartbeat_timer<> heart{io.get_executor()};
+        holdfast::async_semaphore semaphore{io.get_executor(), 3};
+        beat = heart.watch(watched);
+        permit = semaphore.try_acquire(2);
+        REQUIRE(permit.units() == 2);
+    }
+    beat.touch();
+    beat.release();
+    permit.release();
+    CHECK_FALSE(beat);
+    CHECK_FALSE(permit);
+}
+
+TEST_CASE("connections that the user keeps may outlive acceptor and drain, and end where they will")
+{
+    finalized = 0;
+    net::io_context io;
+    std::vector<connection> kept;
+    std::optional<acceptor> doors(std::in_place, io.get_executor(), any_port, holdfast::acceptor_options{.max_connections = 2});
+    doors->async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+    tcp::socket a(io);
+    tcp::socket b(io);
+    a.connect(doors->local_endpoint());
+    b.connect(doors->local_endpoint());
+    tests::run_until(io, [&] { return kept.size() == 2; });
+    const auto census = doors->census();
+    doors.reset();
+    tests::run(io); // nothing is left that waits
+    CHECK(census.live() == 2);
+    kept.clear();
+    CHECK(census.live() == 0);
+    CHECK(finalized == 2);
+}
