@@ -7,8 +7,14 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 add_library(holdfast_development INTERFACE)
 target_link_libraries(holdfast_development INTERFACE holdfast::holdfast)
 target_compile_options(holdfast_development INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # g++ 12 takes the members of a moved Asio socket for uninitialized once it has inlined enough.
+  target_compile_options(holdfast_development INTERFACE -Wno-maybe-uninitialized)
+endif()
 target_compile_definitions(holdfast_development INTERFACE ASIO_NO_DEPRECATED BOOST_ASIO_NO_DEPRECATED)
 target_include_directories(holdfast_development INTERFACE ${PROJECT_SOURCE_DIR}/examples)
+
+include(FetchContent)
 
 # holdfast_find(PACKAGE TARGET GIT_URL GIT_TAG DEBIAN_PACKAGE): an installed package, else a download.
 function(holdfast_find package target url tag debian_package)
@@ -20,7 +26,6 @@ function(holdfast_find package target url tag debian_package)
     return()
   endif()
   message(STATUS "${package} is not installed (Debian: ${debian_package}): downloading ${tag}")
-  include(FetchContent)
   FetchContent_Declare(${package} GIT_REPOSITORY ${url} GIT_TAG ${tag} GIT_SHALLOW ON)
   FetchContent_MakeAvailable(${package})
 endfunction()

@@ -1,5 +1,7 @@
 // holdfast: the speed and the memory of JSON in 16 KiB chunks, beside writing it whole.
 // SPDX-License-Identifier: BSL-1.0
+#include "support/results.hpp"
+
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/simdjson.hpp>
 
@@ -14,7 +16,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -154,60 +155,28 @@ void stream(const Source& source, sink& to)
     if (ec) throw std::system_error(ec);
 }
 
-class report {
-public:
-    explicit report(const std::string& json_file)
-    {
-        if (json_file.empty()) return;
-        json_.open(json_file, std::ios::app);
-        if (!json_) throw std::system_error(errno, std::generic_category(), "cannot write " + json_file);
-    }
-
-    void run(const std::string& name, std::vector<subject> subjects, int rounds)
-    {
-        sink to;
-        for (int round = -1; round < rounds; ++round) { // the first one warms up, and measures the memory
-            for (auto& s : subjects) {
-                const std::size_t before = heap_now;
-                heap_peak = before;
-                const std::size_t taken = to.taken();
-                const auto start = std::chrono::steady_clock::now();
-                s.run(to);
-                const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-                if (round < 0) {
-                    s.peak_extra_bytes = heap_peak - before;
-                } else {
-                    s.bytes_per_second.push_back(static_cast<double>(to.taken() - taken) / took.count());
-                }
-            }
-        }
-        std::printf("\n%-10s %-10s %12s %22s %18s\n", "case", "subject", "MB/s", "(slowest..fastest)",
-                    "peak extra bytes");
+void measure(benchmarks::results& results, const std::string& name, std::vector<subject> subjects, int rounds)
+{
+    sink to;
+    for (int round = -1; round < rounds; ++round) { // the first one warms up, and measures the memory
         for (auto& s : subjects) {
-            std::sort(s.bytes_per_second.begin(), s.bytes_per_second.end());
-            const double median = s.bytes_per_second[s.bytes_per_second.size() / 2];
-            std::printf("%-10s %-10s %12.0f %10.0f .. %8.0f %18zu\n", name.c_str(), s.name.c_str(),
-                        median / 1e6, s.bytes_per_second.front() / 1e6, s.bytes_per_second.back() / 1e6,
-                        s.peak_extra_bytes);
-            line(s.name, name, "bytes_per_second", median, "B/s");
-            line(s.name, name, "peak_extra_bytes", static_cast<double>(s.peak_extra_bytes), "B");
+            const std::size_t before = heap_now;
+            heap_peak = before;
+            const std::size_t taken = to.taken();
+            const auto start = std::chrono::steady_clock::now();
+            s.run(to);
+            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+            if (round < 0)
+                s.peak_extra_bytes = heap_peak - before;
+            else
+                s.bytes_per_second.push_back(static_cast<double>(to.taken() - taken) / took.count());
         }
     }
-
-private:
-    void line(const std::string& subject, const std::string& name, const char* metric, double value,
-              const char* unit)
-    {
-        if (!json_.is_open()) return;
-        char text[64];
-        const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::fixed, 0).ptr;
-        json_ << R"({"bench":"serialize","subject":")" << subject << R"(","case":")" << name
-              << R"(","metric":")" << metric << R"(","value":)" << std::string_view(text, end)
-              << R"(,"unit":")" << unit << "\"}\n";
+    for (const auto& s : subjects) {
+        results.add(s.name, name, "bytes_per_second", benchmarks::median(s.bytes_per_second), "B/s");
+        results.add(s.name, name, "peak_extra_bytes", static_cast<double>(s.peak_extra_bytes), "B");
     }
-
-    std::ofstream json_;
-};
+}
 
 #if HAVE_NLOHMANN
 nlohmann::json nlohmann_of(const std::vector<quote>& quotes)
@@ -242,15 +211,14 @@ std::vector<subject> subjects_of(const Source& source, const std::string& finish
 }
 
 struct settings {
-    std::string json_file;
     std::string document = "/usr/share/iso-codes/json/iso_639-3.json";
-    std::size_t rows = 1'000'000;
-    int rounds = 7;
+    std::uint32_t rows = 1'000'000;
+    std::uint32_t rounds = 7;
 };
 
-void run(const settings& s)
+void run_cases(benchmarks::results& results, const settings& s)
 {
-    report out(s.json_file);
+    const int rounds = static_cast<int>(s.rounds);
     if (!HAVE_NLOHMANN)
         std::puts("nlohmann is left out: <nlohmann/json.hpp> was not found (apt: nlohmann-json3-dev)");
     {
@@ -262,7 +230,7 @@ void run(const settings& s)
         if (nlohmann::json::parse(finished) != rows) throw std::runtime_error("the quotes do not read back");
         document = &rows;
 #endif
-        out.run("quotes", subjects_of(quotes, finished, document), s.rounds);
+        measure(results, "quotes", subjects_of(quotes, finished, document), rounds);
     }
     {
         simdjson::dom::parser parser;
@@ -286,49 +254,31 @@ void run(const settings& s)
                 for (int i = 0; i < 20; ++i)
                     run(to);
             };
-        out.run("document", std::move(subjects), s.rounds);
+        measure(results, "document", std::move(subjects), rounds);
     }
 }
 
-constexpr const char* usage =
-    R"(serialize: JSON in 16 KiB chunks into a sink that copies them once, beside whole-string writers
-
-  --json FILE       append the figures to FILE, one JSON object a line
-  --rows N          quotes (default 1000000; nlohmann's DOM of them takes about a gigabyte)
-  --document FILE   the document (default Debian's iso_639-3.json, package iso-codes)
-  --rounds N        rounds, of which the median counts (default 7)
-)";
-
-std::size_t number(std::string_view text)
+int run(int argc, char** argv)
 {
-    std::size_t value = 0;
-    const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (ec != std::errc{} || end != text.data() + text.size() || value == 0)
-        throw std::runtime_error("not a number above 0: " + std::string(text));
-    return value;
+    settings s;
+    benchmarks::results results{"serialize"};
+    benchmarks::command_line cli{"serialize", "JSON in 16 KiB chunks into a sink that copies them once, beside whole strings."};
+    results.add_options(cli);
+    cli.add("rows", s.rows, "N", "quotes; nlohmann's DOM of a million takes about a gigabyte");
+    cli.add("document", s.document, "FILE", "the document; the default is in Debian's package iso-codes");
+    cli.add("rounds", s.rounds, "N", "rounds, of which the median counts");
+    if (!cli.parse(argc, argv))
+        return 0;
+    if (s.rows == 0)
+        benchmarks::command_line::fail("rows", "must be at least 1");
+    if (s.rounds == 0)
+        benchmarks::command_line::fail("rounds", "must be at least 1");
+    results.open();
+    run_cases(results, s);
+    results.print_table();
+    return 0;
 }
 
 } // namespace
 
-int main(int argc, char** argv)
-try {
-    settings s;
-    for (int i = 1; i < argc; ++i) {
-        const std::string_view option = argv[i];
-        if (option == "--help") {
-            std::fputs(usage, stdout);
-            return 0;
-        }
-        if (option != "--json" && option != "--rows" && option != "--document" && option != "--rounds")
-            throw std::runtime_error("unknown option " + std::string(option) + ": see --help");
-        if (++i == argc) throw std::runtime_error(std::string(option) + " needs a value: see --help");
-        if (option == "--json") s.json_file = argv[i];
-        if (option == "--document") s.document = argv[i];
-        if (option == "--rows") s.rows = number(argv[i]);
-        if (option == "--rounds") s.rounds = static_cast<int>(number(argv[i]));
-    }
-    run(s);
-} catch (const std::exception& e) {
-    std::fprintf(stderr, "serialize: %s\n", e.what());
-    return 2;
-}
+int main(int argc, char** argv) { return benchmarks::run_main(argc, argv, run); }

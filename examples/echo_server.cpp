@@ -3,11 +3,13 @@
 //
 // Every line that a client sends comes back as a line of JSON, {"line":N,"text":"..."}. Try it with: nc 127.0.0.1 7777
 #include "support/command_line.hpp"
+#include "support/listening.hpp"
 
 #include <holdfast/holdfast.hpp>
 
 #include <csignal>
 #include <iostream>
+#include <optional>
 
 #include <unistd.h>
 
@@ -68,19 +70,22 @@ int run(int argc, char** argv)
     cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
     if (!cli.parse(argc, argv))
         return 0;
-    holdfast::error_code ec;
-    const tcp::endpoint endpoint{net::ip::make_address(address, ec), port};
-    if (ec)
-        examples::command_line::fail("address", "takes an IP address such as 127.0.0.1 or ::, not '" + address + "'");
+    const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
+    examples::require_descriptors(max_connections + examples::spare_descriptors);
 
     net::io_context io(1);
     holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
-    acceptor doors{io.get_executor(), endpoint, {.max_connections = max_connections}};
-    doors.async_serve([&](connection peer) { return serve(std::move(peer), heart); }, net::detached);
-    net::co_spawn(io, drain_at_signal(doors, deadline), net::detached);
-    std::cout << "echo_server: listening on " << doors.local_endpoint() << ", pid " << ::getpid() << std::endl;
+    std::optional<acceptor> doors;
+    try {
+        doors.emplace(io.get_executor(), endpoint, holdfast::acceptor_options{.max_connections = max_connections});
+    } catch (const holdfast::system_error& error) {
+        throw examples::usage_error(examples::listen_error(error.code(), endpoint));
+    }
+    doors->async_serve([&](connection peer) { return serve(std::move(peer), heart); }, net::detached);
+    net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached);
+    std::cout << "echo_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << std::endl;
     io.run(); // returns when the drain is over and the last session has ended
-    doors.census().report(std::cout);
+    doors->census().report(std::cout);
     return 0;
 }
 

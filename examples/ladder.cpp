@@ -1,17 +1,22 @@
-// holdfast: the check before going live: climbs rungs of connections to any TCP server, and judges its
-// memory. SPDX-License-Identifier: BSL-1.0
+// holdfast: climbs rungs of connections to any TCP server, and judges its memory.
+// SPDX-License-Identifier: BSL-1.0
 //
-//     ladder --port 7777                                  the process that listens there, the default rungs
-//     and mix ladder --port 7777 --budget-bytes 4k --json a.json  fails above 4 KiB a connection; keeps the
-//     figures ladder --join a.json b.json --report both.html      several runs in one table and one chart
+//     ladder --port 7777
+//         climbs to 10,000 connections to whatever listens there, with the default mix of clients
+//     ladder --port 7777 --budget-bytes 4k --json a.json
+//         fails above 4 KiB a connection, and keeps the figures
+//     ladder --join a.json b.json --report both.html
+//         shows several runs in one table and one chart
 //
-// Linux. Plain sockets and epoll, so that the load is light and owes nothing to what it measures. The parts:
-// support/ladder_plan.hpp (what is asked for), ladder_load.hpp (the clients), ladder_server.hpp (the server's
-// figures), ladder_climb.hpp (the run), ladder_verdict.hpp (the judgement), ladder_report.hpp (what is
-// shown).
+// Linux. Plain sockets and epoll, so that the load is light and owes nothing to what it measures. In
+// support/: ladder_plan.hpp (what is asked for), ladder_clients.hpp and ladder_load.hpp (the load),
+// ladder_server.hpp (the server's figures), ladder_climb.hpp (the run), ladder_verdict.hpp (the judgement),
+// ladder_report.hpp, ladder_json.hpp and ladder_chart.hpp (what is shown).
 
 #include "support/command_line.hpp"
+#include "support/ladder_chart.hpp"
 #include "support/ladder_climb.hpp"
+#include "support/ladder_json.hpp"
 #include "support/ladder_plan.hpp"
 #include "support/ladder_report.hpp"
 #include "support/ladder_server.hpp"
@@ -32,14 +37,25 @@ struct outputs {
     std::string json, report, svg;
 };
 
+[[noreturn]] void cannot_write(const std::string& path)
+{
+    throw examples::usage_error("cannot write '" + path + "': check the folder and its permissions");
+}
+
+/// Before the climb, so that nobody waits for figures that cannot be kept.
+void check_writable(const outputs& files)
+{
+    for (const std::string& path : {files.json, files.report, files.svg})
+        if (!path.empty() && !std::ofstream{path, std::ios::app}) cannot_write(path);
+}
+
 template <class Write>
 void write_file(const std::string& path, Write&& write)
 {
     if (path.empty()) return;
     std::ofstream file{path};
     write(file);
-    if (!file.flush())
-        throw examples::usage_error("cannot write '" + path + "': check the folder and its permissions");
+    if (!file.flush()) cannot_write(path);
 }
 
 /// Raises the limit of open files as far as it goes, and returns it.
@@ -69,6 +85,10 @@ int climb_server(ladder::settings wanted, const outputs& files)
     holdfast::read_process_memory(wanted.pid, error);
     if (error)
         throw examples::usage_error("there is no process " + std::to_string(wanted.pid) + ": check --pid");
+    holdfast::read_open_descriptors(wanted.pid, error);
+    if (error)
+        throw examples::usage_error("may not read the descriptors of process " + std::to_string(wanted.pid) +
+                                    ": run the ladder as the server's user, or as root");
     if (wanted.title.empty()) wanted.title = "process " + std::to_string(wanted.pid);
 
     const ladder::machine_limits limits{raise_descriptor_limit(), ladder::descriptors_left(wanted.pid),
@@ -168,6 +188,7 @@ int run(int argc, char** argv)
     cli.add_rest(to_join, "FILE...", "with --join: the files");
     if (!cli.parse(argc, argv)) return 0;
 
+    check_writable(files);
     if (join) return join_runs(to_join, at_most, files);
     if (!to_join.empty())
         throw examples::usage_error("'" + to_join.front() + "' is taken with --join only (see --help)");

@@ -53,6 +53,7 @@ struct feed {
     holdfast::heartbeat_timer<> heart;
     net::steady_timer pulse; // never expires: cancelling it wakes all sessions at once
     net::steady_timer clock;
+    std::uint64_t snapshots = 0; // sent in full
     bool draining = false;
 };
 
@@ -85,6 +86,7 @@ net::awaitable<void> serve(connection peer, feed& f)
     else
         co_await async_write_streamed<ndjson>(peer.stream(), f.market.snapshot(), {.chunk_bytes = chunk, .progress = beat});
 
+    ++f.snapshots;
     const auto ping_after = static_cast<std::uint16_t>(f.options.ping_after / feed::heart_tick);
     for (std::uint64_t pings = 0; still_there(peer.stream(), beat);) {
         if (const auto changes = f.market.changed_since(version); !changes.empty()) {
@@ -99,20 +101,19 @@ net::awaitable<void> serve(connection peer, feed& f)
     co_await peer.async_close();
 }
 
-/// Moves the market and wakes the sessions; gives freed memory back to the system after many have left.
+/// Moves the market and wakes the sessions. After a burst of snapshots or departures it gives the freed memory back to
+/// the system: malloc would keep the burst's peak for ever.
 net::awaitable<void> run_clock(feed& f, holdfast::census members)
 {
-    std::size_t most = 0;
-    for (;;) {
+    for (std::uint64_t trimmed_at = 0;;) {
         f.clock.expires_after(f.draining ? 50ms : std::chrono::milliseconds(examples::tick_period));
         holdfast::error_code hurried;
         co_await f.clock.async_wait(net::redirect_error(net::use_awaitable, hurried));
         f.market.tick(f.options.rate);
         f.pulse.cancel();
-        most = std::max(most, members.live());
-        if (most >= 1000 && members.live() < most / 2) {
+        if (const std::uint64_t freed = f.snapshots + members.ended(); freed != trimmed_at) {
             ::malloc_trim(0);
-            most = members.live();
+            trimmed_at = freed;
         }
     }
 }
@@ -157,7 +158,7 @@ int run(int argc, char** argv)
     if (!cli.parse(argc, argv))
         return 0;
     examples::check(options);
-    const auto endpoint = examples::listen_endpoint(options);
+    const auto endpoint = examples::listen_endpoint(options.address, options.port);
     examples::require_descriptors(options.max_connections + examples::spare_descriptors);
 
     net::io_context io(1);

@@ -1,5 +1,5 @@
-// holdfast: naive_feed, the "before" picture: market_feed's job as Asio tutorials do it, without holdfast's
-// parts. SPDX-License-Identifier: BSL-1.0
+// holdfast: naive_feed, the "before" picture: market_feed's job as Asio tutorials do it.
+// SPDX-License-Identifier: BSL-1.0
 //
 // Nothing here is made worse than usual. Every piece is found in tutorials, and in services that do well
 // until their clients are many, or slow, or stay for long. Where memory grows, a comment names the part of
@@ -122,8 +122,9 @@ private:
                          });
     }
 
-    /// A sign of life: the timer starts anew. A timer in each connection, two clock calls, a removal from the
-    /// timer queue and an insertion for each message. Cure: heartbeat_timer, where all this is one store.
+    /// A sign of life: the timer starts anew. That is a timer in each connection and, for each message, a
+    /// clock call, an aborted wait, a removal from the timer queue and an insertion. Cure: heartbeat_timer,
+    /// where all this is one store.
     void heard()
     {
         wait(options_.ping_after, [this] {
@@ -175,7 +176,7 @@ public:
           signals_(io, SIGINT, SIGTERM, SIGUSR1)
     {
         if (!options.document.empty()) document_ = examples::load_document(options.document);
-        const tcp::endpoint endpoint = examples::listen_endpoint(options);
+        const tcp::endpoint endpoint = examples::listen_endpoint(options.address, options.port);
         try {
             acceptor_.open(endpoint.protocol());
             acceptor_.set_option(tcp::acceptor::reuse_address(true));

@@ -1,6 +1,9 @@
-// holdfast: tests of the ladder: its plan, its judgement and its files; and whole runs against small servers
-// of known vices. SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of the ladder: its plan, verdict and files; runs against small servers of known vices.
+// SPDX-License-Identifier: BSL-1.0
+#include "../examples/support/command_line.hpp"
+#include "../examples/support/ladder_chart.hpp"
 #include "../examples/support/ladder_climb.hpp"
+#include "../examples/support/ladder_json.hpp"
 #include "../examples/support/ladder_plan.hpp"
 #include "../examples/support/ladder_report.hpp"
 #include "../examples/support/ladder_verdict.hpp"
@@ -28,6 +31,7 @@ using examples::usage_error;
 struct server_habits {
     std::size_t greeting = 0;       ///< bytes that each newcomer gets
     std::size_t leak = 0;           ///< bytes that each connection takes and that never come back
+    bool accepts = true;            ///< false: newcomers stay in a backlog of a few
     bool keeps_descriptors = false; ///< forgets to close those that the peer has ended
     std::uint32_t dies_at = 0;      ///< ends at so many connections; 0: never
     std::string asks{};             ///< sent after the greeting; whoever says pong is closed
@@ -43,7 +47,7 @@ public:
         address.sin_family = AF_INET;
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         REQUIRE(::bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-        REQUIRE(::listen(listener, 1024) == 0);
+        REQUIRE(::listen(listener, habits.accepts ? 1024 : 4) == 0);
         socklen_t size = sizeof address;
         REQUIRE(::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0);
         port_ = ntohs(address.sin_port);
@@ -77,7 +81,7 @@ private:
             event.data.fd = fd;
             ::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
         };
-        watch(listener);
+        if (habits.accepts) watch(listener);
         const std::string greeting(habits.greeting, 'x');
         std::uint32_t accepted = 0;
         std::vector<std::string> leaked;
@@ -549,6 +553,20 @@ TEST_CASE("A server that ends under the climb is a result: the connections it re
     CHECK(run.points.back().server_ended);
     CHECK(run.points.back().rung == 60);
     CHECK(run.points.back().rss_anon > 0);
+}
+
+TEST_CASE("A server that admits only some ends the climb at the deadline, and the verdict says who was short "
+          "of what")
+{
+    const test_server server{{.accepts = false}};
+    ladder::settings wanted = short_run();
+    wanted.rung_deadline = std::chrono::milliseconds{600};
+    const auto run = climb(server, wanted);
+    REQUIRE(run.points.size() == 3); // baseline, the first rung, descent: no use in climbing higher
+    CHECK(!run.points[1].settled);
+    CHECK(run.points[1].connected < 20);
+    CHECK(says(run, "of 20 connections could be made"));
+    CHECK(says(run, "still waiting at the deadline"));
 }
 
 TEST_CASE("Clients send the hello and answer what they are asked, slow ones too, but silent ones never")

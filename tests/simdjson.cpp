@@ -342,18 +342,22 @@ TEST_CASE("a document nested more deeply than the cursor can remember is an erro
     }
 }
 
-#if SIMDJSON_VERSION_MAJOR * 100 + SIMDJSON_VERSION_MINOR >= 405
-TEST_CASE(
-    "integers beyond 64 bits, where simdjson keeps them, are written as they were, whatever the chunk size")
+TEST_CASE("integers beyond 64 bits are written as they were, where simdjson keeps them")
 {
     const std::string text = R"([123456789012345678901234567890,{"a":-98765432109876543210}])";
+    const auto check = [&](auto& parser) { // generic, so that what this simdjson lacks is not compiled
+        if constexpr (requires { parser.number_as_string(true); }) {
+            parser.number_as_string(true);
+            dom::element document = parser.parse(text);
+            for (std::size_t n = 1; n <= 80; ++n)
+                REQUIRE(in_chunks(document, n) == text);
+        } else {
+            REQUIRE(parser.parse(text).error() != simdjson::SUCCESS);
+        }
+    };
     dom::parser parser;
-    parser.number_as_string(true);
-    dom::element document = parser.parse(text);
-    for (std::size_t n = 1; n <= 80; ++n)
-        REQUIRE(in_chunks(document, n) == text);
+    check(parser);
 }
-#endif
 
 TEST_CASE("an element that was never assigned is an error")
 {

@@ -1,5 +1,5 @@
-// holdfast: what the benchmarks share: their figures, as a table and as lines of JSON, and the options for
-// them. SPDX-License-Identifier: BSL-1.0
+// holdfast: what the benchmarks share: their figures, as a table and as lines of JSON.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_BENCHMARKS_SUPPORT_RESULTS_HPP
 #define HOLDFAST_BENCHMARKS_SUPPORT_RESULTS_HPP
 

@@ -1,24 +1,18 @@
-// holdfast: what the two feeds, market_feed and naive_feed, share: options, limits, the document, errors of
-// one line. SPDX-License-Identifier: BSL-1.0
+// holdfast: what market_feed and naive_feed share: protocol, options, the document.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_FEED_OPTIONS_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_FEED_OPTIONS_HPP
 
 #include "command_line.hpp"
+#include "listening.hpp"
 #include "market.hpp"
 
-#include <holdfast/asio.hpp>
-
 #include <simdjson.h>
-#include <sys/resource.h>
 
-#include <cerrno>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <sstream>
 #include <string>
-#include <system_error>
 
 // The protocol of both feeds. A client that connects is sent a snapshot: one quote a line, as JSON, or the
 // JSON document and a newline. Then come, again as lines, the quotes that change. Whatever the client sends
@@ -43,10 +37,6 @@ struct feed_options {
 
 /// How often the market moves: each time by `feed_options::rate` changes.
 inline constexpr std::chrono::seconds tick_period{1};
-
-/// Descriptors that a feed needs beside its connections: standard streams, listener, epoll, timer, signals,
-/// and some to spare.
-inline constexpr std::size_t spare_descriptors = 32;
 
 /// Adds the options to the command line. `options` must outlive its `parse`.
 inline void add_options(command_line& cli, feed_options& options)
@@ -80,67 +70,6 @@ inline void check(const feed_options& options)
         command_line::fail("chunk", "must be 64 to 1G");
     if (options.send_buffer.value < 4096 || options.send_buffer.value > (1u << 30))
         command_line::fail("send-buffer", "must be 4k to 1G");
-}
-
-/// Where to listen. Throws a `usage_error` when `--address` is not an IP address.
-inline holdfast::net::ip::tcp::endpoint listen_endpoint(const feed_options& options)
-{
-    holdfast::error_code error;
-    const auto address = holdfast::net::ip::make_address(options.address, error);
-    if (error)
-        command_line::fail("address",
-                           "takes an IP address such as 127.0.0.1 or ::, not '" + options.address + "'");
-    return {address, options.port};
-}
-
-/// Turns the error with which listening failed into one line that says what to do; the text is for a
-/// `usage_error`.
-///
-///     catch (const holdfast::system_error& error) { throw usage_error(listen_error(error.code(), endpoint));
-///     }
-inline std::string listen_error(const std::error_code& error,
-                                const holdfast::net::ip::tcp::endpoint& endpoint)
-{
-    std::ostringstream text;
-    text << "cannot listen on " << endpoint << ": ";
-    // By number: Asio's category does not map its values to std::errc in every version.
-    switch (error.value()) {
-    case EADDRINUSE:
-        text << "the port is in use; end the program that listens there, or choose another --port (0: any "
-                "free one)";
-        break;
-    case EACCES:
-        text << "no permission; choose a --port of 1024 or above, or run it with CAP_NET_BIND_SERVICE";
-        break;
-    case EADDRNOTAVAIL:
-        text << "this machine has no such address; choose another --address (0.0.0.0: all of them)";
-        break;
-    default:
-        text << error.message() << "; choose another --address or --port";
-    }
-    return text.str();
-}
-
-/// Raises the process's soft limit of open descriptors to `needed`, if it is lower. Throws a `usage_error`
-/// when the hard limit does not allow it.
-inline void require_descriptors(std::size_t needed)
-{
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        throw std::system_error(errno, std::system_category(), "getrlimit(RLIMIT_NOFILE)");
-    if (limit.rlim_cur >= needed) return;
-    if (limit.rlim_max < needed) {
-        const std::size_t possible = limit.rlim_max > spare_descriptors
-                                         ? static_cast<std::size_t>(limit.rlim_max) - spare_descriptors
-                                         : 1;
-        throw usage_error("needs " + std::to_string(needed) + " descriptors, but the limit is " +
-                          std::to_string(limit.rlim_max) + ": raise it (as root: ulimit -n " +
-                          std::to_string(needed) + "; a service: LimitNOFILE=" + std::to_string(needed) +
-                          "), or give --max-connections " + std::to_string(possible));
-    }
-    limit.rlim_cur = static_cast<rlim_t>(needed);
-    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        throw std::system_error(errno, std::system_category(), "setrlimit(RLIMIT_NOFILE)");
 }
 
 /// A JSON document in memory: `root` refers into what the parser owns.

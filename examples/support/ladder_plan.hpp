@@ -1,5 +1,5 @@
-// holdfast: the ladder's plan: what was asked for, the kinds of clients and their mix, the rungs that the
-// machine allows. SPDX-License-Identifier: BSL-1.0
+// holdfast: the ladder's plan: what was asked for, the mix of clients, the rungs that the machine allows.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LADDER_PLAN_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_PLAN_HPP
 

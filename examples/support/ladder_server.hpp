@@ -1,9 +1,11 @@
-// holdfast: the server under the ladder: finding its process, asking whether it listens, and reading its
-// figures. SPDX-License-Identifier: BSL-1.0
+// holdfast: the server under the ladder: its process, its port, its limits, its figures.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LADDER_SERVER_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_SERVER_HPP
 
-#include "ladder_load.hpp"
+#include "command_line.hpp"
+#include "ladder_clients.hpp"
+#include "ladder_plan.hpp"
 #include "ladder_verdict.hpp"
 
 #include <holdfast/process_memory.hpp>
@@ -18,6 +20,10 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
 
 namespace ladder {
 

@@ -1,5 +1,5 @@
-// holdfast: the ladder's judgement: when a rung has settled, what was measured, the fit, and what is wrong
-// with it. SPDX-License-Identifier: BSL-1.0
+// holdfast: the ladder's judgement: when a rung has settled, the figures, the fit, what is wrong.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LADDER_VERDICT_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_VERDICT_HPP
 

@@ -1,5 +1,5 @@
-// holdfast: a simulated market of many instruments, for the examples: quotes made on the fly, and what
-// changed since a version. SPDX-License-Identifier: BSL-1.0
+// holdfast: a simulated market for the examples: quotes made on the fly, and what changed since a version.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_MARKET_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_MARKET_HPP
 

@@ -142,7 +142,7 @@ public:
     {
         const std::lock_guard lock(mutex_);
         if (!closed_)
-            closed_ = reason;
+            closed_ = reason ? reason : error_code(errc::semaphore_closed);
         while (head_ != nullptr) {
             semaphore_waiter& w = *head_;
             unlink(w);
@@ -310,7 +310,8 @@ public:
     /// Takes `n` units if they are free and nobody waits, else returns an empty permit.
     [[nodiscard]] permit try_acquire(std::size_t n = 1) noexcept { return core_->try_take(n); }
 
-    /// Fails all waiters, and all later acquires, with `reason`. Permits that are out stay valid.
+    /// Fails all waiters, and all later acquires, with `reason`; of several calls the first one's counts. Permits that are out
+    /// stay valid.
     void close(error_code reason = errc::semaphore_closed) noexcept { core_->close(reason); }
 
     /// How many units there are in all.

@@ -162,8 +162,12 @@ public:
     /// Closes gracefully: shuts down the sending side, reads and discards until the peer's end of stream, bounded in
     /// bytes and in time, then closes. The peer gets every byte that was written before, and no reset.
     ///
-    /// The operation takes the connection over: the guard is no longer open once this call has returned and may be
-    /// moved or destroyed at once, so `peer.async_close({}, net::detached)` is a complete farewell.
+    /// The operation takes the connection over when it is initiated: the guard is no longer open then and may be moved or
+    /// destroyed at once, so `peer.async_close({}, net::detached)` is a complete farewell. (With `use_awaitable` it is
+    /// initiated by `co_await`.)
+    ///
+    /// Where a close must reset, since SO_LINGER is on with a time of 0 (as after an `async_write_streamed` whose source failed),
+    /// it closes at once, with `errc::close_incomplete`.
     ///
     /// Completion: void(error_code), on the handler's executor, never inside this call. Success when the peer's end of
     /// stream was seen, or the connection had ended before; `errc::close_incomplete` when a bound was reached first;
@@ -172,7 +176,7 @@ public:
     /// Cancellation: terminal, partial and total alike close at once and complete with `operation_aborted`.
     /// Concurrency: no other read may be pending on the stream. Where several threads run the context, the handler's
     /// executor must be a strand.
-    /// Cost: one block from the handler's allocator, and a timer while it waits.
+    /// Cost: one block for the connection and a timer, apart from Asio's own for the waits.
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_close(close_options options = {}, CompletionToken&& token = CompletionToken())
     {
@@ -253,8 +257,11 @@ public:
             if (!ec && state_->guard.is_open())
                 ec = state_->discard();
             if (ec == net::error::would_block || ec == net::error::try_again) {
-                wait(self);
-                return;
+                if (self.get_cancellation_state().cancelled() == net::cancellation_type::none) {
+                    wait(self);
+                    return;
+                }
+                ec = net::error::operation_aborted; // it came while this step was queued
             }
             if (state_->expired)
                 ec = errc::close_incomplete;
@@ -276,6 +283,11 @@ private:
             : guard(std::move(g)), watchdog(guard.get_executor()), bytes_left(drain_bytes)
         {
         }
+
+        closing(const closing&) = delete;
+
+        /// The first cause of the end is this close, even when the execution context dies before it is done.
+        ~closing() { guard.close(close_reason::local); }
 
         /// Reads what is there: would_block when there is no more for now, eof at the end, or why it can't go on.
         error_code discard() noexcept
@@ -308,10 +320,17 @@ private:
         auto executor = guard_->get_executor();
         connection_guard& guard = *std::exchange(guard_, nullptr);
         if (guard.is_open()) {
-            state_ = std::allocate_shared<closing>(self.get_allocator(), std::move(guard), options_.drain_bytes);
+            // Not the handler's memory: the watchdog's completion may hold it for longer than the operation lasts.
+            state_ = std::make_shared<closing>(std::move(guard), options_.drain_bytes);
             guard.reason_ = close_reason::local;
             auto& socket = detail::lowest_layer(state_->guard.stream_);
-            socket.shutdown(net::socket_base::shutdown_send, result_);
+            net::socket_base::linger linger;
+            error_code ignored;
+            socket.get_option(linger, ignored);
+            if (linger.enabled() && linger.timeout() == 0)
+                result_ = errc::close_incomplete; // half a message was sent: no end of stream may follow it
+            else
+                socket.shutdown(net::socket_base::shutdown_send, result_);
             if (!result_) {
                 state_->watchdog.expires_after(options_.deadline);
                 state_->watchdog.async_wait(net::bind_executor(self.get_executor(), [state = state_](error_code ec) {

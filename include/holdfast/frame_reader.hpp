@@ -47,6 +47,8 @@ public:
         std::string_view line(data_.get() + begin_, terminator - begin_);
         if (line.ends_with('\r'))
             line.remove_suffix(1);
+        if (line.size() > max_line_)
+            return std::nullopt; // and overlong() says why, from now on
         begin_ = searched_ = terminator + 1;
         return line;
     }
@@ -164,12 +166,14 @@ private:
             switch (step_) {
             case step::start: self.reset_cancellation_state(net::enable_total_cancellation()); break;
             case step::waiting:
-                if (!ec)
-                    ec = receive(n);
-                if (ec == net::error::would_block || ec == net::error::try_again)
-                    ec = {};
-                else if (!ec)
-                    buffer.received(n);
+                if constexpr (waits_for_readiness) {
+                    if (!ec)
+                        ec = receive(n);
+                    if (ec == net::error::would_block || ec == net::error::try_again)
+                        ec = {};
+                    else if (!ec)
+                        buffer.received(n);
+                }
                 break;
             case step::reading: buffer.received(n); break;
             case step::finished: break;
@@ -179,6 +183,8 @@ private:
                     frame_ = buffer.take_line();
                     if (!frame_ && buffer.overlong())
                         ec = errc::frame_too_long;
+                    else if (!frame_ && self.get_cancellation_state().cancelled() != net::cancellation_type::none)
+                        ec = net::error::operation_aborted; // it came while this step was queued
                     else if (!frame_) {
                         read_more(self);
                         return;

@@ -23,8 +23,8 @@ namespace holdfast {
 struct heartbeat_options {
     /// How often it looks: the grain of all its times. More than zero.
     std::chrono::nanoseconds tick = std::chrono::seconds(1);
-    /// After how long without a `touch()` a connection is dead: never earlier, and at most one tick later. At least one
-    /// tick, at most 65,533 of them; rounded up to whole ticks.
+    /// After how long without a `touch()` a connection is dead: never earlier, and at most one tick later (and by as much as
+    /// the ticks came late). At least one tick, at most 65,533 of them; rounded up to whole ticks.
     std::chrono::nanoseconds timeout = std::chrono::seconds(30);
 };
 
@@ -151,7 +151,7 @@ concept heartbeat_callback = std::is_nothrow_invocable_v<F&> && std::is_triviall
                              sizeof(F) <= sizeof(void*) && !abortable<F>;
 
 /// Watches any number of connections with one timer, which is armed only while something is watched. Each connection
-/// costs 11 bytes; a touch is one store; a tick sweeps the ages as an array.
+/// costs 12 bytes; a touch is one store; a tick sweeps the ages as an array.
 ///
 /// A tick that comes late, in a stalled or suspended process, counts as one tick: what the peers sent meanwhile could
 /// not be read yet, and nobody is killed for the server's own pause.
@@ -160,7 +160,7 @@ concept heartbeat_callback = std::is_nothrow_invocable_v<F&> && std::is_triviall
 /// Lifetime: heartbeats may outlive it. Destroying it ends the watch over all; no callback runs any more.
 /// Concurrency: one per shard. It, its heartbeats and the watched objects belong to one thread or strand: that of its
 /// executor.
-/// Cost: one block at construction, and one segment of 11 KiB per 1,024 connections, kept until the end.
+/// Cost: one block at construction, and one segment of 12 KiB per 1,024 connections, kept until the end.
 ///
 ///     holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = 30s}};
 ///     auto beat = heart.watch(peer);   // peer.abort(close_reason::heartbeat_timeout) after 30 silent seconds
@@ -233,9 +233,10 @@ private:
         {
             if (options.tick <= options.tick.zero())
                 throw std::invalid_argument("heartbeat_options.tick must be more than zero");
-            if (options.timeout < options.tick || options.timeout / options.tick > 65'532)
+            const auto ticks =
+                options.timeout / options.tick + (options.timeout % options.tick != options.tick.zero() ? 1 : 0);
+            if (options.timeout < options.tick || ticks > 65'533)
                 throw std::invalid_argument("heartbeat_options.timeout must be 1 to 65,533 ticks");
-            const auto ticks = (options.timeout + options.tick - std::chrono::nanoseconds(1)) / options.tick;
             // One more than the time-out: the first tick may follow the touch at once.
             return static_cast<detail::heartbeat_table::age_type>(ticks + 1);
         }
@@ -278,9 +279,7 @@ private:
             table.tick([&] { return round == expected; });
             if (round != expected)
                 return;
-            due += tick;
-            if (const auto now = Clock::now(); due <= now)
-                due = now + tick; // late: go on from here, without catching up
+            due = Clock::now() + tick; // without catching up: two ticks in haste could kill before the time-out
             wait();
         }
 

@@ -7,33 +7,115 @@
 #include <cstddef>
 #include <cstdlib>
 #include <new>
+#include <utility>
+
+#include <malloc.h>
 
 namespace tests {
 
 inline std::atomic<std::size_t> allocations{0};
 
+/// How many bytes of the heap are in use, and how many were at most since `peak_bytes` was set.
+inline std::atomic<std::size_t> bytes_in_use{0};
+inline std::atomic<std::size_t> peak_bytes{0};
+
+inline void* note_allocation(void* memory)
+{
+    if (memory == nullptr)
+        throw std::bad_alloc();
+    allocations.fetch_add(1, std::memory_order_relaxed);
+    const std::size_t size = ::malloc_usable_size(memory);
+    const std::size_t now = bytes_in_use.fetch_add(size, std::memory_order_relaxed) + size;
+    std::size_t peak = peak_bytes.load(std::memory_order_relaxed);
+    while (peak < now && !peak_bytes.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
+    }
+    return memory;
+}
+
+inline void give_back(void* memory) noexcept
+{
+    bytes_in_use.fetch_sub(::malloc_usable_size(memory), std::memory_order_relaxed);
+    std::free(memory);
+}
+
+/// What a `tracking_allocator` handed out: in all, and not yet returned.
+struct tracked {
+    std::size_t total = 0;
+    std::size_t outstanding = 0;
+};
+
+/// An allocator that counts in a `tracked`, and not in `allocations`.
+template <class T = std::byte>
+struct tracking_allocator {
+    using value_type = T;
+
+    explicit tracking_allocator(tracked& t) noexcept : counts(&t) {}
+    template <class U>
+    tracking_allocator(const tracking_allocator<U>& other) noexcept : counts(other.counts)
+    {
+    }
+
+    T* allocate(std::size_t n)
+    {
+        ++counts->total;
+        ++counts->outstanding;
+        void* memory = std::malloc(n * sizeof(T));
+        return memory != nullptr ? static_cast<T*>(memory) : throw std::bad_alloc();
+    }
+
+    void deallocate(T* memory, std::size_t) noexcept
+    {
+        --counts->outstanding;
+        std::free(memory);
+    }
+
+    template <class U>
+    bool operator==(const tracking_allocator<U>& other) const noexcept
+    {
+        return counts == other.counts;
+    }
+
+    tracked* counts;
+};
+
+/// A completion handler whose associated allocator is a `tracking_allocator`.
+template <class F>
+struct allocating_from {
+    using allocator_type = tracking_allocator<>;
+
+    allocating_from(tracked& t, F f) : counts(&t), function(std::move(f)) {}
+
+    allocator_type get_allocator() const noexcept { return allocator_type(*counts); }
+
+    template <class... Args>
+    void operator()(Args&&... args)
+    {
+        function(std::forward<Args>(args)...);
+    }
+
+    tracked* counts;
+    F function;
+};
+
 } // namespace tests
 
-void* operator new(std::size_t size)
+void* operator new(std::size_t size) { return tests::note_allocation(std::malloc(size != 0 ? size : 1)); }
+
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept
 {
-    tests::allocations.fetch_add(1, std::memory_order_relaxed);
-    if (void* memory = std::malloc(size != 0 ? size : 1))
-        return memory;
-    throw std::bad_alloc();
+    void* const memory = std::malloc(size != 0 ? size : 1);
+    return memory != nullptr ? tests::note_allocation(memory) : nullptr;
 }
 
 void* operator new(std::size_t size, std::align_val_t alignment)
 {
-    tests::allocations.fetch_add(1, std::memory_order_relaxed);
     const auto a = static_cast<std::size_t>(alignment);
-    if (void* memory = std::aligned_alloc(a, (size + a - 1) / a * a))
-        return memory;
-    throw std::bad_alloc();
+    return tests::note_allocation(std::aligned_alloc(a, (size + a - 1) / a * a));
 }
 
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { tests::give_back(memory); }
+void operator delete(void* memory, std::size_t) noexcept { tests::give_back(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { tests::give_back(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { tests::give_back(memory); }
 
 #endif

@@ -6,9 +6,16 @@
 #include <holdfast/asio.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <exception>
 #include <stdexcept>
+#include <string>
 #include <utility>
+
+#include <cerrno>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
 
 namespace tests {
 
@@ -25,6 +32,84 @@ inline std::pair<tcp::socket, tcp::socket> socket_pair(net::io_context& a, net::
 }
 
 inline std::pair<tcp::socket, tcp::socket> socket_pair(net::io_context& io) { return socket_pair(io, io); }
+
+/// Two connected local sockets.
+inline auto local_pair(net::io_context& io)
+{
+    using socket = net::local::stream_protocol::socket;
+    std::pair<socket, socket> both(socket{io}, socket{io});
+    net::local::connect_pair(both.first, both.second);
+    return both;
+}
+
+/// Whether the number is that of an open descriptor.
+inline bool is_open_descriptor(int descriptor) { return ::fcntl(descriptor, F_GETFD) != -1; }
+
+/// Closes with a reset.
+inline void reset(tcp::socket& socket)
+{
+    socket.set_option(net::socket_base::linger(true, 0));
+    socket.close();
+}
+
+/// Waits, without the io_context, until there is something to read, or the end; throws after 30 seconds.
+template <class Socket>
+void await_readable(Socket& socket)
+{
+    ::pollfd readable{socket.native_handle(), POLLIN, 0};
+    if (::poll(&readable, 1, 30'000) != 1)
+        throw std::runtime_error("nothing came within 30 seconds");
+}
+
+/// What a peer received, and how its connection ended: `net::error::eof`, or a reset.
+struct reception {
+    std::string bytes;
+    holdfast::error_code end;
+};
+
+/// Reads, without the io_context, all that comes until the end; throws after 30 seconds of silence.
+template <class Socket>
+reception read_to_end(Socket& socket)
+{
+    reception all;
+    std::string chunk(65536, '\0');
+    for (;;) {
+        await_readable(socket);
+        const auto n = ::recv(socket.native_handle(), chunk.data(), chunk.size(), 0);
+        if (n <= 0) {
+            all.end = n == 0 ? holdfast::error_code(net::error::eof)
+                             : holdfast::error_code(errno, net::error::get_system_category());
+            return all;
+        }
+        all.bytes.append(chunk, 0, static_cast<std::size_t>(n));
+    }
+}
+
+/// A user's stream around a socket: it reads and writes, and has no readiness to wait for, as ssl::stream.
+class layered_stream {
+public:
+    using executor_type = tcp::socket::executor_type;
+
+    explicit layered_stream(tcp::socket socket) : socket_(std::move(socket)) {}
+
+    executor_type get_executor() { return socket_.get_executor(); }
+    tcp::socket& next_layer() { return socket_; }
+
+    template <class Buffers, class Token>
+    auto async_read_some(const Buffers& buffers, Token&& token)
+    {
+        return socket_.async_read_some(buffers, std::forward<Token>(token));
+    }
+
+    template <class Buffers, class Token>
+    auto async_write_some(const Buffers& buffers, Token&& token)
+    {
+        return socket_.async_write_some(buffers, std::forward<Token>(token));
+    }
+
+private:
+    tcp::socket socket_;
+};
 
 /// Runs until there is no more work. A test whose work never ends fails after 30 seconds instead of hanging.
 inline void run(net::io_context& io)

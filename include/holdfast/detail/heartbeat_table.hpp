@@ -16,7 +16,7 @@ namespace holdfast::detail {
 
 /// Slots of two-byte ages. A touch stores zero through a bare pointer; a tick adds one to every slot, saturating, and
 /// looks closer only at blocks in which an age has just become `dead_at`. Free slots rest at the maximum, which never
-/// fires and never wraps. 11 bytes a slot, in segments that never move.
+/// fires and never wraps. 12 bytes a slot, in segments that never move.
 class heartbeat_table {
 public:
     using age_type = std::uint16_t;
@@ -94,20 +94,22 @@ private:
         std::size_t first;
     };
 
+    static_assert(sizeof(segment) == 12 * segment_slots);
+
     static segment& segment_of(age_type* age) noexcept
     {
         return *reinterpret_cast<segment*>(reinterpret_cast<std::uintptr_t>(age) & ~(alignof(segment) - 1));
     }
 
-    /// One block, of constant length and without branches, so that the compiler makes vector code of it.
+    /// One block, of constant length and without branches, so that the compiler makes vector code of it. In two loops:
+    /// g++ 12 at -O3 can make one that does both up to five times slower.
     static bool grow_older(age_type* ages, age_type dead_at) noexcept
     {
+        for (std::size_t i = 0; i != block_slots; ++i)
+            ages[i] = static_cast<age_type>(ages[i] + (ages[i] != resting ? 1 : 0));
         age_type died = 0;
-        for (std::size_t i = 0; i != block_slots; ++i) {
-            const auto age = static_cast<age_type>(ages[i] + (ages[i] != resting ? 1 : 0));
-            ages[i] = age;
-            died = static_cast<age_type>(died | (age == dead_at ? 1 : 0));
-        }
+        for (std::size_t i = 0; i != block_slots; ++i)
+            died = static_cast<age_type>(died | (ages[i] == dead_at ? resting : 0));
         return died != 0;
     }
 

@@ -1,0 +1,701 @@
+// holdfast: tests of async_semaphore: never above the limit, first come first served, and no unit is ever lost.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/allocations.hpp"
+#include "support/catch.hpp"
+#include "support/sockets.hpp"
+
+#include <holdfast/async_semaphore.hpp>
+
+#include <array>
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using holdfast::async_semaphore;
+using holdfast::errc;
+using holdfast::error_code;
+using holdfast::permit;
+namespace net = holdfast::net;
+
+namespace {
+
+/// What an acquire came to.
+struct outcome {
+    bool completed = false;
+    error_code error;
+    permit taken;
+};
+
+/// A handler that notes the outcome, and its turn in `order` if given.
+auto into(outcome& o, std::vector<outcome*>* order = nullptr)
+{
+    return [&o, order](error_code ec, permit p) {
+        CHECK_FALSE(o.completed);
+        o.completed = true;
+        o.error = ec;
+        o.taken = std::move(p);
+        if (order != nullptr)
+            order->push_back(&o);
+    };
+}
+
+const std::array all_cancellations{net::cancellation_type::terminal, net::cancellation_type::partial,
+                                   net::cancellation_type::total};
+
+static_assert(!std::is_copy_constructible_v<permit>);
+static_assert(std::is_nothrow_move_constructible_v<permit> && std::is_nothrow_move_assignable_v<permit>);
+
+} // namespace
+
+TEST_CASE("units that are free are granted, and no more than the limit are ever out")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 3);
+    std::array<outcome, 5> o;
+    for (auto& each : o)
+        semaphore.async_acquire(1, into(each));
+    tests::run_until(io, [&] { return o[2].completed; });
+    io.poll();
+    CHECK(semaphore.in_use() == 3);
+    CHECK(semaphore.waiting() == 2);
+    CHECK((o[0].completed && o[1].completed && !o[3].completed && !o[4].completed));
+    o[1].taken.release();
+    io.restart();
+    io.poll();
+    CHECK((o[3].completed && !o[4].completed));
+    CHECK(o[3].taken.units() == 1);
+    CHECK(semaphore.in_use() == semaphore.limit());
+    o[0].taken = {};
+    tests::run(io);
+    CHECK(o[4].completed);
+    for (auto& each : o) {
+        CHECK_FALSE(each.error);
+        each.taken.release();
+    }
+    CHECK(semaphore.in_use() == 0);
+    CHECK(semaphore.waiting() == 0);
+}
+
+TEST_CASE("first come, first served: a large head is not passed by small ones, nor by try_acquire")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 4);
+    auto first = semaphore.try_acquire(1);
+    auto second = semaphore.try_acquire(2);
+    REQUIRE((first && second));
+    outcome large, small, tiny;
+    std::vector<outcome*> order;
+    semaphore.async_acquire(4, into(large, &order));
+    semaphore.async_acquire(1, into(small, &order));
+    semaphore.async_acquire(1, into(tiny, &order));
+    io.poll();
+    CHECK(order.empty());                   // one unit is free, and the small ones do not get it
+    CHECK_FALSE(semaphore.try_acquire(1));
+    second.release();
+    io.poll();
+    CHECK(order.empty());
+    CHECK_FALSE(semaphore.try_acquire(1));
+    first.release();
+    io.poll();
+    CHECK(order == std::vector{&large});
+    large.taken.release();
+    tests::run(io);
+    CHECK(order == std::vector{&large, &small, &tiny});
+    CHECK(semaphore.in_use() == 2);
+    CHECK(semaphore.try_acquire(2));
+}
+
+TEST_CASE("try_acquire takes what is free and else nothing; more than the limit is never free")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 2);
+    {
+        const auto two = semaphore.try_acquire(2);
+        CHECK(two.units() == 2);
+        CHECK_FALSE(semaphore.try_acquire());
+        CHECK(semaphore.in_use() == 2);
+    }
+    CHECK(semaphore.in_use() == 0);
+    CHECK_FALSE(semaphore.try_acquire(3));
+    CHECK_FALSE(semaphore.try_acquire(~std::size_t(0)));
+    CHECK(semaphore.try_acquire(2));
+}
+
+TEST_CASE("a permit moves its units, returns what it held when assigned to, and returns them once")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 5);
+    permit a = semaphore.try_acquire(2);
+    permit b = std::move(a);
+    CHECK_FALSE(a);
+    CHECK(a.units() == 0);
+    CHECK(b.units() == 2);
+    a.release();
+    CHECK(semaphore.in_use() == 2);
+    b = semaphore.try_acquire(3);
+    CHECK(semaphore.in_use() == 3);
+    permit& self = b;
+    b = std::move(self);
+    CHECK(b.units() == 3);
+    b.release();
+    b.release();
+    CHECK(semaphore.in_use() == 0);
+}
+
+TEST_CASE("more units than the limit are refused at once, and do not block those who come after")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 2);
+    outcome too_many, all, none_left;
+    semaphore.async_acquire(3, into(too_many));
+    semaphore.async_acquire(2, into(all));
+    semaphore.async_acquire(~std::size_t(0), into(none_left));
+    CHECK(semaphore.waiting() == 0);
+    tests::run(io);
+    CHECK(too_many.error == error_code(errc::exceeds_limit));
+    CHECK_FALSE(too_many.taken);
+    CHECK(none_left.error == error_code(errc::exceeds_limit));
+    CHECK_FALSE(all.error);
+    CHECK(all.taken.units() == 2);
+}
+
+TEST_CASE("zero units are granted at once, even at the limit and past the waiters")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 1);
+    const auto taken = semaphore.try_acquire();
+    outcome waits, zero;
+    semaphore.async_acquire(1, into(waits));
+    semaphore.async_acquire(0, into(zero));
+    io.poll();
+    CHECK(zero.completed);
+    CHECK_FALSE(zero.error);
+    CHECK_FALSE(zero.taken);
+    CHECK_FALSE(waits.completed);
+}
+
+TEST_CASE("a semaphore with no units lets nobody in, and says so at once")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 0);
+    outcome o;
+    semaphore.async_acquire(1, into(o));
+    tests::run(io);
+    CHECK(o.error == error_code(errc::exceeds_limit));
+    CHECK_FALSE(semaphore.try_acquire());
+}
+
+TEST_CASE("a waiter is cancelled by each cancellation type, takes nothing, and the others keep their order")
+{
+    for (const auto type : all_cancellations) {
+        net::io_context io;
+        async_semaphore semaphore(io.get_executor(), 1);
+        auto taken = semaphore.try_acquire();
+        net::cancellation_signal stop;
+        outcome before, cancelled, after;
+        std::vector<outcome*> order;
+        semaphore.async_acquire(1, into(before, &order));
+        semaphore.async_acquire(1, net::bind_cancellation_slot(stop.slot(), into(cancelled, &order)));
+        semaphore.async_acquire(1, into(after, &order));
+        stop.emit(type);
+        io.poll();
+        CHECK(cancelled.completed);
+        CHECK(cancelled.error == net::error::operation_aborted);
+        CHECK_FALSE(cancelled.taken);
+        CHECK(semaphore.waiting() == 2);
+        taken.release();
+        io.poll();
+        before.taken.release();
+        tests::run(io);
+        CHECK(order == std::vector{&cancelled, &before, &after});
+        CHECK(semaphore.in_use() == 1);
+    }
+}
+
+TEST_CASE("when a cancelled large head leaves, those behind it go on")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 3);
+    const auto taken = semaphore.try_acquire(1);
+    net::cancellation_signal stop;
+    outcome head, one, two, three;
+    semaphore.async_acquire(3, net::bind_cancellation_slot(stop.slot(), into(head)));
+    semaphore.async_acquire(1, into(one));
+    semaphore.async_acquire(1, into(two));
+    semaphore.async_acquire(1, into(three));
+    io.poll();
+    CHECK(semaphore.in_use() == 1);
+    stop.emit(net::cancellation_type::total);
+    io.poll();
+    CHECK(head.error == net::error::operation_aborted);
+    CHECK((one.completed && two.completed && !three.completed));
+    CHECK(semaphore.in_use() == 3);
+    CHECK(semaphore.waiting() == 1);
+}
+
+TEST_CASE("a cancellation that comes after the grant changes nothing, and one after the end is harmless")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 1);
+    auto taken = semaphore.try_acquire();
+    net::cancellation_signal stop;
+    outcome o;
+    semaphore.async_acquire(1, net::bind_cancellation_slot(stop.slot(), into(o)));
+    taken.release();
+    stop.emit(net::cancellation_type::terminal);
+    tests::run(io);
+    CHECK_FALSE(o.error);
+    CHECK(o.taken.units() == 1);
+    stop.emit(net::cancellation_type::terminal);
+    CHECK(semaphore.in_use() == 1);
+}
+
+TEST_CASE("a grant whose handler is destroyed uncalled returns its units")
+{
+    auto io = std::make_optional<net::io_context>();
+    net::io_context other;
+    async_semaphore semaphore(other.get_executor(), 3); // not the handlers' executor: it goes on
+    auto taken = semaphore.try_acquire(3);
+    outcome granted, behind;
+    SECTION("granted while it waited")
+    {
+        semaphore.async_acquire(2, net::bind_executor(*io, into(granted)));
+        taken.release();
+    }
+    SECTION("granted at once")
+    {
+        taken.release();
+        semaphore.async_acquire(2, net::bind_executor(*io, into(granted)));
+    }
+    other.poll(); // the handler is now queued in the context that never runs it
+    CHECK(semaphore.in_use() == 2);
+    semaphore.async_acquire(3, into(behind));
+    io.reset();
+    CHECK_FALSE(granted.completed);
+    other.restart();
+    tests::run(other);
+    CHECK(behind.taken.units() == 3);
+    behind.taken.release();
+    CHECK(semaphore.in_use() == 0);
+}
+
+TEST_CASE("permits may outlive the semaphore, and its context")
+{
+    permit kept, other;
+    {
+        net::io_context io;
+        async_semaphore semaphore(io.get_executor(), 3);
+        kept = semaphore.try_acquire(2);
+        semaphore.async_acquire(1, [&](error_code, permit p) { other = std::move(p); });
+        tests::run(io);
+    }
+    CHECK(kept.units() == 2);
+    CHECK(other.units() == 1);
+    kept.release();
+    kept = std::move(other);
+    kept.release();
+    CHECK_FALSE(kept);
+}
+
+TEST_CASE("close() fails the waiters and all who come after with its reason; permits that are out stay valid")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 1);
+    auto taken = semaphore.try_acquire();
+    outcome first, second, late, zero;
+    semaphore.async_acquire(1, into(first));
+    semaphore.async_acquire(1, into(second));
+    error_code expected = errc::semaphore_closed;
+    SECTION("by default: semaphore_closed") { semaphore.close(); }
+    SECTION("the reason given, and of two the first")
+    {
+        expected = errc::acceptor_closed;
+        semaphore.close(expected);
+        semaphore.close();
+    }
+    SECTION("a reason that is no error: semaphore_closed") { semaphore.close(error_code()); }
+    CHECK_FALSE(first.completed); // never inside close()
+    semaphore.async_acquire(1, into(late));
+    semaphore.async_acquire(0, into(zero));
+    CHECK(semaphore.waiting() == 0);
+    CHECK(semaphore.in_use() == 1);
+    taken.release();
+    CHECK_FALSE(semaphore.try_acquire());
+    tests::run(io);
+    for (const auto* each : {&first, &second, &late, &zero}) {
+        CHECK(each->completed);
+        CHECK(each->error == expected);
+        CHECK_FALSE(each->taken);
+    }
+    CHECK(semaphore.in_use() == 0);
+}
+
+TEST_CASE("a waiter that was granted before close() keeps its permit")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 1);
+    auto taken = semaphore.try_acquire();
+    outcome o;
+    semaphore.async_acquire(1, into(o));
+    taken.release();
+    semaphore.close();
+    tests::run(io);
+    CHECK_FALSE(o.error);
+    CHECK(o.taken.units() == 1);
+}
+
+TEST_CASE("destroying the semaphore fails its waiters, while their context goes on")
+{
+    net::io_context io;
+    permit taken;
+    outcome first, second;
+    {
+        async_semaphore semaphore(io.get_executor(), 1);
+        taken = semaphore.try_acquire();
+        semaphore.async_acquire(1, into(first));
+        semaphore.async_acquire(1, into(second));
+    }
+    CHECK_FALSE(first.completed);
+    tests::run(io);
+    CHECK(first.error == error_code(errc::semaphore_closed));
+    CHECK(second.error == error_code(errc::semaphore_closed));
+}
+
+TEST_CASE("nothing completes inside the initiating call, nor inside release()")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 1);
+    outcome at_once, waited, refused;
+    net::post(io, [&] { // from within the context, where dispatch would call inline
+        semaphore.async_acquire(1, into(at_once));
+        CHECK_FALSE(at_once.completed);
+        semaphore.async_acquire(2, into(refused));
+        CHECK_FALSE(refused.completed);
+        semaphore.async_acquire(1, into(waited));
+        CHECK_FALSE(waited.completed);
+    });
+    tests::run_until(io, [&] { return at_once.completed && refused.completed; });
+    net::post(io, [&] {
+        at_once.taken.release();
+        CHECK_FALSE(waited.completed);
+    });
+    tests::run(io);
+    CHECK(waited.completed);
+}
+
+TEST_CASE("the handler runs on its own executor, whichever way it is completed")
+{
+    net::io_context handlers, io;
+    async_semaphore semaphore(io.get_executor(), 1);
+    outcome at_once, waited, refused;
+    semaphore.async_acquire(1, net::bind_executor(handlers, into(at_once)));
+    semaphore.async_acquire(1, net::bind_executor(handlers, into(waited)));
+    semaphore.async_acquire(2, net::bind_executor(handlers, into(refused)));
+    io.poll();
+    CHECK_FALSE((at_once.completed || refused.completed));
+    handlers.poll();
+    CHECK((at_once.completed && refused.completed));
+    at_once.taken.release();
+    io.poll();
+    CHECK_FALSE(waited.completed);
+    tests::run(handlers);
+    CHECK(waited.completed);
+}
+
+TEST_CASE("release() allocates nothing, with waiters to wake and without")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 3);
+    auto taken = semaphore.try_acquire(3);
+    std::array<outcome, 3> o;
+    for (auto& each : o)
+        semaphore.async_acquire(1, into(each));
+    io.poll();
+    auto before = tests::allocations.load();
+    taken.release();
+    CHECK(tests::allocations == before);
+    tests::run(io);
+    for (auto& each : o)
+        CHECK(each.taken);
+    before = tests::allocations.load();
+    for (auto& each : o)
+        each.taken.release();
+    auto again = semaphore.try_acquire(3);
+    again.release();
+    CHECK(tests::allocations == before);
+}
+
+TEST_CASE("waiters live in memory of the handler's allocator, returned before the handler is called")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 1);
+    auto taken = semaphore.try_acquire();
+    outcome first; // Asio makes its timer service at the first wait of all
+    semaphore.async_acquire(1, into(first));
+    tests::tracked memory;
+    std::size_t held = 99;
+    const auto before = tests::allocations.load();
+    semaphore.async_acquire(1, tests::allocating_from(memory, [&](error_code, permit) { held = memory.outstanding; }));
+    CHECK(tests::allocations - before <= 1); // Asio's heap of timers grows with their number
+    CHECK(memory.total != 0);
+    taken.release();
+    tests::run_until(io, [&] { return first.completed; });
+    first.taken.release();
+    tests::run(io);
+    tests::run(io);
+    CHECK(held == 0);
+    CHECK(memory.outstanding == 0);
+}
+
+TEST_CASE("100,000 cancelled waits behind one that lives leave nothing behind")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 1);
+    const auto taken = semaphore.try_acquire();
+    outcome lives;
+    semaphore.async_acquire(1, into(lives));
+    tests::tracked memory;
+    int aborted = 0;
+    for (int i = 0; i != 1000; ++i) {
+        std::array<net::cancellation_signal, 100> stops;
+        for (auto& stop : stops)
+            semaphore.async_acquire(1, net::bind_cancellation_slot(
+                                           stop.slot(), tests::allocating_from(memory, [&](error_code ec, permit) {
+                                               aborted += ec == net::error::operation_aborted ? 1 : 0;
+                                           })));
+        for (auto& stop : stops)
+            stop.emit(net::cancellation_type::total);
+        io.poll();
+    }
+    CHECK(aborted == 100'000);
+    CHECK(memory.outstanding == 0);
+    CHECK(semaphore.waiting() == 1);
+}
+
+TEST_CASE("acquire works with use_future, and with coroutines by default")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 2);
+    auto future = semaphore.async_acquire(1, net::use_future);
+    tests::run(io);
+    const permit held = future.get();
+    CHECK(held.units() == 1);
+    std::string story;
+    tests::run(io, [&]() -> net::awaitable<void> {
+        {
+            const auto turn = co_await semaphore.async_acquire();
+            CHECK(semaphore.in_use() == 2);
+        }
+        CHECK(semaphore.in_use() == 1);
+        try {
+            const auto never = co_await semaphore.async_acquire(3);
+        } catch (const holdfast::system_error& e) {
+            story = e.code().message();
+        }
+    });
+    CHECK(story == make_error_code(errc::exceeds_limit).message());
+}
+
+TEST_CASE("random acquires, cancels and releases agree with a plain queue at every step")
+{
+    constexpr std::uint32_t seed = 20240607;
+    constexpr std::size_t limit = 7;
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), limit);
+
+    struct request {
+        std::size_t units;
+        outcome result;
+        net::cancellation_signal stop;
+        bool waiting = true;
+        bool cancelled = false;
+    };
+    std::deque<request> requests; // stable addresses
+    std::deque<request*> queue;   // the model: who waits, in order
+    std::vector<request*> holders;
+    std::size_t free = limit;
+    const auto grant = [&] {
+        while (!queue.empty() && queue.front()->units <= free) {
+            free -= queue.front()->units;
+            queue.front()->waiting = false;
+            holders.push_back(queue.front());
+            queue.pop_front();
+        }
+    };
+    for (int step = 0; step != 20'000; ++step) {
+        const auto what = random() % 4;
+        if (what < 2 && queue.size() < 20) {
+            auto& r = requests.emplace_back();
+            r.units = 1 + random() % limit;
+            queue.push_back(&r);
+            semaphore.async_acquire(r.units, net::bind_cancellation_slot(r.stop.slot(), into(r.result)));
+            grant();
+        } else if (what == 2 && !queue.empty()) {
+            const auto victim = queue.begin() + static_cast<std::ptrdiff_t>(random() % queue.size());
+            (*victim)->waiting = false;
+            (*victim)->cancelled = true;
+            (*victim)->stop.emit(all_cancellations[random() % 3]);
+            queue.erase(victim);
+            io.poll(); // a cancelled one leaves the queue when its handler runs
+            grant();
+        } else if (!holders.empty()) {
+            const auto one = holders.begin() + static_cast<std::ptrdiff_t>(random() % holders.size());
+            free += (*one)->units;
+            (*one)->result.taken.release();
+            holders.erase(one);
+            grant();
+        }
+        io.restart();
+        io.poll();
+        REQUIRE(semaphore.waiting() == queue.size());
+        REQUIRE(semaphore.in_use() == limit - free);
+        for (const auto* h : holders)
+            REQUIRE(h->result.taken.units() == h->units);
+        while (!requests.empty() && requests.front().result.completed && !requests.front().result.taken) {
+            REQUIRE(requests.front().cancelled == (requests.front().result.error == net::error::operation_aborted));
+            requests.pop_front();
+        }
+    }
+}
+
+TEST_CASE("four threads that acquire, cancel and release never pass the limit, and leave all units free")
+{
+    constexpr std::size_t limit = 3;
+    constexpr int workers = 32;
+    constexpr int rounds = 500;
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), limit);
+    std::atomic<std::size_t> out{0};
+    std::atomic<bool> exceeded{false};
+    std::atomic<int> granted{0}, cancelled{0}, ended{0};
+
+    struct worker : std::enable_shared_from_this<worker> {
+        explicit worker(net::io_context& context, std::uint32_t seed) : strand(net::make_strand(context)), random(seed) {}
+        net::strand<net::io_context::executor_type> strand;
+        std::mt19937 random;
+        net::cancellation_signal stop;
+        int left = rounds;
+    };
+    const auto turn = [&](auto& again, const std::shared_ptr<worker>& w) -> void {
+        if (w->left-- == 0) {
+            ++ended;
+            return;
+        }
+        const std::size_t units = 1 + w->random() % limit;
+        semaphore.async_acquire(
+            units, net::bind_cancellation_slot(
+                       w->stop.slot(), net::bind_executor(w->strand, [&, w, units](error_code ec, permit p) {
+                           if (ec) {
+                               ++cancelled;
+                           } else {
+                               ++granted;
+                               if (out.fetch_add(units) + units > limit)
+                                   exceeded = true;
+                               out.fetch_sub(units);
+                               if (w->random() % 2 == 0) // returned by whichever thread runs this
+                                   net::post(io, [q = std::make_shared<permit>(std::move(p))] { q->release(); });
+                           }
+                           p.release();
+                           again(again, w);
+                       })));
+        if (w->random() % 3 == 0)
+            net::post(w->strand, [w] { w->stop.emit(net::cancellation_type::total); });
+    };
+    for (int i = 0; i != workers; ++i) {
+        const auto w = std::make_shared<worker>(io, static_cast<std::uint32_t>(i));
+        net::post(w->strand, [&turn, w] { turn(turn, w); });
+    }
+    std::vector<std::thread> threads;
+    for (int i = 0; i != 4; ++i)
+        threads.emplace_back([&] { io.run_for(60s); });
+    for (auto& t : threads)
+        t.join();
+    CHECK(ended == workers);
+    CHECK_FALSE(exceeded);
+    CHECK(granted + cancelled == workers * rounds);
+    CHECK(granted > 0);
+    CHECK(cancelled > 0);
+    CHECK(semaphore.in_use() == 0);
+    CHECK(semaphore.waiting() == 0);
+    CHECK(semaphore.try_acquire(limit));
+}
+
+TEST_CASE("threads that close the semaphore while others acquire leave no waiter behind")
+{
+    for (int round = 0; round != 50; ++round) {
+        net::io_context io;
+        async_semaphore semaphore(io.get_executor(), 2);
+        std::atomic<int> completed{0};
+        for (int i = 0; i != 64; ++i)
+            net::post(io, [&] { semaphore.async_acquire(1, [&](error_code, permit) { ++completed; }); });
+        net::post(io, [&] { semaphore.close(); });
+        for (int i = 0; i != 64; ++i)
+            net::post(io, [&] { semaphore.async_acquire(1, [&](error_code, permit) { ++completed; }); });
+        std::vector<std::thread> threads;
+        for (int i = 0; i != 4; ++i)
+            threads.emplace_back([&] { io.run_for(60s); });
+        for (auto& t : threads)
+            t.join();
+        REQUIRE(completed == 128);
+        REQUIRE(semaphore.in_use() == 0);
+        REQUIRE(semaphore.waiting() == 0);
+    }
+}
+
+TEST_CASE("the context may die while coroutines wait for a semaphore that lives in one of their frames")
+{
+    int destroyed = 0;
+    struct mark {
+        int& count;
+        ~mark() { ++count; }
+    };
+    {
+        net::io_context io;
+        net::co_spawn(
+            io,
+            [&]() -> net::awaitable<void> {
+                const mark m{destroyed};
+                async_semaphore semaphore(co_await net::this_coro::executor, 2);
+                const permit taken = semaphore.try_acquire(1);
+                for (const std::size_t units : {2U, 1U, 1U}) // a large head and two that its end would let go on
+                    net::co_spawn(
+                        io,
+                        [](async_semaphore& s, std::size_t n, int& count) -> net::awaitable<void> {
+                            const mark inner{count};
+                            const auto turn = co_await s.async_acquire(n);
+                        }(semaphore, units, destroyed),
+                        net::detached);
+                co_await semaphore.async_acquire(2);
+            },
+            net::detached);
+        io.poll();
+        CHECK(destroyed == 0);
+    }
+    CHECK(destroyed == 4);
+}
+
+TEST_CASE("a semaphore may outlive the context of its waiters, which is then gone from it")
+{
+    net::io_context unused;
+    std::optional<async_semaphore> semaphore;
+    permit taken;
+    {
+        net::io_context io;
+        semaphore.emplace(io.get_executor(), 1);
+        taken = semaphore->try_acquire();
+        semaphore->async_acquire(1, [](error_code, permit) { FAIL("called after its context's end"); });
+        CHECK(semaphore->waiting() == 1);
+    }
+    CHECK(semaphore->waiting() == 0);
+    CHECK(semaphore->in_use() == 1);
+    taken.release();
+    CHECK(semaphore->in_use() == 0);
+}

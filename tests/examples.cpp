@@ -1,0 +1,193 @@
+// holdfast: tests of the example programs as their users start them: what they promise, and what they answer to bad input.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/process.hpp"
+#include "support/sockets.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <sys/resource.h>
+
+using tests::process;
+using tests::tcp;
+namespace net = holdfast::net;
+
+namespace {
+
+const std::string programs = EXAMPLES_DIRECTORY;
+
+/// A feed on a port that the kernel chose; what it prints first names the port.
+struct server {
+    server(const std::string& name, std::vector<std::string> arguments) : child(command(name, std::move(arguments)))
+    {
+        const std::string first = child.line();
+        const auto end = first.find(", pid ");
+        REQUIRE(end != std::string::npos);
+        const auto colon = first.rfind(':', end);
+        port = first.substr(colon + 1, end - colon - 1);
+    }
+
+    static std::vector<std::string> command(const std::string& name, std::vector<std::string> arguments)
+    {
+        arguments.insert(arguments.begin(), {programs + "/" + name, "--port", "0"});
+        return arguments;
+    }
+
+    [[nodiscard]] tcp::endpoint endpoint() const
+    {
+        return {net::ip::address_v4::loopback(), static_cast<unsigned short>(std::stoul(port))};
+    }
+
+    process child;
+    std::string port;
+};
+
+std::string read_all(tcp::socket& client)
+{
+    std::string all;
+    holdfast::error_code ec;
+    net::read(client, net::dynamic_buffer(all), ec);
+    return all;
+}
+
+/// Runs a program that must refuse to start: its exit status, and the one line that it printed.
+int refusal(const std::vector<std::string>& command, std::string& line)
+{
+    process child(command);
+    const int status = child.wait(&line);
+    CHECK(std::count(line.begin(), line.end(), '\n') == 1);
+    return status;
+}
+
+/// The ladder of the issue: 100 clients that each read 1 KiB/s of 100 MB, measured at once and 20 s later.
+int slow_ladder(server& feed, std::string& output)
+{
+    process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()), "--rungs", "100",
+                    "--mix", "slow=100", "--slow-rate", "1k", "--hold", "20", "--second-climb", "none", "--budget-bytes",
+                    std::to_string(16 * 1024 + 4 * 1024)});
+    return ladder.wait(&output, std::chrono::minutes(2));
+}
+
+} // namespace
+
+TEST_CASE("100 slow readers of a 100 MB snapshot cost market_feed a chunk and 4 KiB each, also 20 seconds later")
+{
+    server feed("market_feed", {"--instruments", "1000000", "--send-buffer", "64k"});
+    std::string output;
+    const int status = slow_ladder(feed, output);
+    INFO(output);
+    CHECK(status == 0);
+    CHECK(feed.child.running());
+}
+
+TEST_CASE("the same 100 slow readers are more than naive_feed can bear")
+{
+    server feed("naive_feed", {"--instruments", "1000000", "--send-buffer", "64k", "--memory-limit", "2G"});
+    std::string output;
+    const int status = slow_ladder(feed, output);
+    INFO(output);
+    CHECK(status == 1); // a result, not an error of the ladder
+}
+
+TEST_CASE("the feeds answer SIGTERM within their drain, print their census, and exit 0")
+{
+    for (const std::string name : {"market_feed", "naive_feed"}) {
+        server feed(name, {"--instruments", "10"});
+        net::io_context io;
+        tcp::socket client(io);
+        client.connect(feed.endpoint());
+        char first = 0;
+        net::read(client, net::buffer(&first, 1));
+        CHECK(first == '{');
+        feed.child.signal(SIGTERM);
+        const std::string rest = read_all(client); // up to the end of the stream
+        CHECK(std::count(rest.begin(), rest.end(), '\n') >= 10);
+        client.close();
+        CHECK(feed.child.wait() == 0);
+    }
+}
+
+TEST_CASE("market_feed tells 100 idle clients to go and exits long before its deadline of 30 seconds")
+{
+    server feed("market_feed", {"--instruments", "10", "--drain", "30s"});
+    net::io_context io;
+    std::vector<tcp::socket> clients;
+    for (int i = 0; i != 100; ++i) {
+        clients.emplace_back(io).connect(feed.endpoint());
+        char first = 0;
+        net::read(clients.back(), net::buffer(&first, 1));
+    }
+    feed.child.signal(SIGTERM);
+    for (auto& client : clients) {
+        read_all(client);
+        client.close();
+    }
+    std::string output;
+    CHECK(feed.child.wait(&output, std::chrono::seconds(15)) == 0);
+    CHECK(output.find("drained, 0 aborted") != std::string::npos);
+    CHECK(output.find("  drained: 100\n") != std::string::npos);
+}
+
+TEST_CASE("echo_server echoes lines as JSON and drains at SIGTERM")
+{
+    server echo("echo_server", {});
+    net::io_context io;
+    tcp::socket client(io);
+    client.connect(echo.endpoint());
+    net::write(client, net::buffer(std::string("one\ntwo\n")));
+    std::string answer;
+    net::read_until(client, net::dynamic_buffer(answer), "two\"}\n");
+    CHECK(answer == "{\"line\":1,\"text\":\"one\"}\n{\"line\":2,\"text\":\"two\"}\n");
+    echo.child.signal(SIGTERM);
+    CHECK(read_all(client).empty());
+    client.close();
+    CHECK(echo.child.wait() == 0);
+}
+
+TEST_CASE("what cannot work is refused in one line that says what to do, with exit status 2")
+{
+    std::string line;
+    for (const std::string name : {"market_feed", "naive_feed", "echo_server"}) {
+        const server first(name, {});
+        CHECK(refusal({programs + "/" + name, "--port", first.port}, line) == 2);
+        CHECK(line.find("choose another --port") != std::string::npos);
+        CHECK(refusal({programs + "/" + name, "--bogus"}, line) == 2);
+        CHECK(line.find("--bogus") != std::string::npos);
+        CHECK(line.find("--help") != std::string::npos);
+        CHECK(refusal({programs + "/" + name, "--address", "192.0.2.1"}, line) == 2); // reserved for documentation
+        CHECK(line.find("choose another --address") != std::string::npos);
+        CHECK(refusal({programs + "/" + name, "--max-connections", "4000000000"}, line) == 2);
+        CHECK(line.find("descriptors") != std::string::npos);
+    }
+    const std::string not_json = std::tmpnam(nullptr);
+    std::ofstream(not_json) << "{\"half\": ";
+    for (const std::string name : {"market_feed", "naive_feed"}) {
+        CHECK(refusal({programs + "/" + name, "--document", not_json}, line) == 2);
+        CHECK(line.find(not_json) != std::string::npos);
+        CHECK(refusal({programs + "/" + name, "--document", "/nowhere"}, line) == 2);
+        CHECK(line.find("/nowhere") != std::string::npos);
+    }
+    std::remove(not_json.c_str());
+    CHECK(refusal({programs + "/ladder"}, line) == 2);
+}
+
+TEST_CASE("a port that needs a privilege which the process lacks is refused with the way out")
+{
+    if (::geteuid() == 0) {
+        // As nobody, in a child's child: this process must stay as it is.
+        std::string line;
+        process child({"/usr/bin/env", "setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", programs + "/echo_server", "--port", "80"});
+        const int status = child.wait(&line);
+        INFO(line);
+        CHECK(status == 2);
+        CHECK(line.find("choose a --port of 1024 or above") != std::string::npos);
+        return;
+    }
+    std::string line;
+    CHECK(refusal({programs + "/echo_server", "--port", "80"}, line) == 2);
+    CHECK(line.find("choose a --port of 1024 or above") != std::string::npos);
+}
