@@ -144,11 +144,11 @@ int run(int argc, char** argv)
 {
     ladder::settings wanted;
     outputs files;
-    std::string rungs = "500,1000,2000,5000,10000", answer, second = "top", sources;
+    std::string rungs = "500,1000,2000,5000,10000", answer, second = "full", sources;
     wanted.mix_text = "idle=70,slow=10,silent=10,half-closed=5,aborting=5";
     examples::byte_count slow_rate{wanted.slow_rate}, receive_buffer{wanted.receive_buffer}, budget;
     double at_most = 0;
-    bool no_second_climb = false, join = false;
+    bool join = false;
     std::vector<std::string> to_join;
 
     examples::command_line cli{
@@ -172,7 +172,6 @@ int run(int argc, char** argv)
     cli.add("rung-deadline", wanted.rung_deadline, "SECONDS", "or after so long at the latest");
     cli.add("hold", wanted.hold, "SECONDS", "then it is held so long, and measured again");
     cli.add("second-climb", second, "full|top|none", "the rungs of the second climb");
-    cli.add("no-second-climb", no_second_climb, "the same as --second-climb none");
     cli.add("budget-bytes", budget, "BYTES", "RssAnon that a connection may cost; 0: any");
     cli.add("may-keep", wanted.may_keep_percent, "PERCENT",
             "of the growth that may stay after the descent, 8M at least");
@@ -204,8 +203,8 @@ int run(int argc, char** argv)
                               [&](std::string_view each) { wanted.source_addresses.emplace_back(each); });
     if (second != "full" && second != "top" && second != "none")
         examples::command_line::fail("second-climb", "takes full, top or none, not '" + second + "'");
-    if (second == "full") wanted.second = ladder::second_climb::full;
-    if (second == "none" || no_second_climb) wanted.second = ladder::second_climb::none;
+    if (second == "top") wanted.second = ladder::second_climb::top;
+    if (second == "none") wanted.second = ladder::second_climb::none;
     return climb_server(wanted, files);
 }
 

@@ -1,5 +1,5 @@
-// holdfast: tests of async_semaphore: never above the limit, first come first served, and no unit is ever lost.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of async_semaphore: never above the limit, first come first served, and no unit is ever
+// lost. SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
@@ -40,8 +40,7 @@ auto into(outcome& o, std::vector<outcome*>* order = nullptr)
         o.completed = true;
         o.error = ec;
         o.taken = std::move(p);
-        if (order != nullptr)
-            order->push_back(&o);
+        if (order != nullptr) order->push_back(&o);
     };
 }
 
@@ -95,7 +94,7 @@ TEST_CASE("first come, first served: a large head is not passed by small ones, n
     semaphore.async_acquire(1, into(small, &order));
     semaphore.async_acquire(1, into(tiny, &order));
     io.poll();
-    CHECK(order.empty());                   // one unit is free, and the small ones do not get it
+    CHECK(order.empty()); // one unit is free, and the small ones do not get it
     CHECK_FALSE(semaphore.try_acquire(1));
     second.release();
     io.poll();
@@ -417,18 +416,16 @@ TEST_CASE("release() allocates nothing, with waiters to wake and without")
     for (auto& each : o)
         semaphore.async_acquire(1, into(each));
     io.poll();
-    auto before = tests::allocations.load();
-    taken.release();
-    CHECK(tests::allocations == before);
+    CHECK(tests::allocations_in([&] { taken.release(); }) == 0);
     tests::run(io);
     for (auto& each : o)
         CHECK(each.taken);
-    before = tests::allocations.load();
-    for (auto& each : o)
-        each.taken.release();
-    auto again = semaphore.try_acquire(3);
-    again.release();
-    CHECK(tests::allocations == before);
+    CHECK(tests::allocations_in([&] {
+              for (auto& each : o)
+                  each.taken.release();
+              auto again = semaphore.try_acquire(3);
+              again.release();
+          }) == 0);
 }
 
 TEST_CASE("waiters live in memory of the handler's allocator, returned before the handler is called")
@@ -440,9 +437,11 @@ TEST_CASE("waiters live in memory of the handler's allocator, returned before th
     semaphore.async_acquire(1, into(first));
     tests::tracked memory;
     std::size_t held = 99;
-    const auto before = tests::allocations.load();
-    semaphore.async_acquire(1, tests::allocating_from(memory, [&](error_code, permit) { held = memory.outstanding; }));
-    CHECK(tests::allocations - before <= 1); // Asio's heap of timers grows with their number
+    const auto allocated = tests::allocations_in([&] {
+        semaphore.async_acquire(
+            1, tests::allocating_from(memory, [&](error_code, permit) { held = memory.outstanding; }));
+    });
+    CHECK(allocated <= 1); // Asio's heap of timers grows with their number
     CHECK(memory.total != 0);
     taken.release();
     tests::run_until(io, [&] { return first.completed; });
@@ -465,10 +464,11 @@ TEST_CASE("100,000 cancelled waits behind one that lives leave nothing behind")
     for (int i = 0; i != 1000; ++i) {
         std::array<net::cancellation_signal, 100> stops;
         for (auto& stop : stops)
-            semaphore.async_acquire(1, net::bind_cancellation_slot(
-                                           stop.slot(), tests::allocating_from(memory, [&](error_code ec, permit) {
-                                               aborted += ec == net::error::operation_aborted ? 1 : 0;
-                                           })));
+            semaphore.async_acquire(
+                1, net::bind_cancellation_slot(stop.slot(),
+                                               tests::allocating_from(memory, [&](error_code ec, permit) {
+                                                   aborted += ec == net::error::operation_aborted ? 1 : 0;
+                                               })));
         for (auto& stop : stops)
             stop.emit(net::cancellation_type::total);
         io.poll();
@@ -560,7 +560,8 @@ TEST_CASE("random acquires, cancels and releases agree with a plain queue at eve
         for (const auto* h : holders)
             REQUIRE(h->result.taken.units() == h->units);
         while (!requests.empty() && requests.front().result.completed && !requests.front().result.taken) {
-            REQUIRE(requests.front().cancelled == (requests.front().result.error == net::error::operation_aborted));
+            REQUIRE(requests.front().cancelled ==
+                    (requests.front().result.error == net::error::operation_aborted));
             requests.pop_front();
         }
     }
@@ -578,7 +579,10 @@ TEST_CASE("four threads that acquire, cancel and release never pass the limit, a
     std::atomic<int> granted{0}, cancelled{0}, ended{0};
 
     struct worker : std::enable_shared_from_this<worker> {
-        explicit worker(net::io_context& context, std::uint32_t seed) : strand(net::make_strand(context)), random(seed) {}
+        explicit worker(net::io_context& context, std::uint32_t seed)
+            : strand(net::make_strand(context)), random(seed)
+        {
+        }
         net::strand<net::io_context::executor_type> strand;
         std::mt19937 random;
         net::cancellation_signal stop;
@@ -597,17 +601,16 @@ TEST_CASE("four threads that acquire, cancel and release never pass the limit, a
                                ++cancelled;
                            } else {
                                ++granted;
-                               if (out.fetch_add(units) + units > limit)
-                                   exceeded = true;
+                               if (out.fetch_add(units) + units > limit) exceeded = true;
                                out.fetch_sub(units);
                                if (w->random() % 2 == 0) // returned by whichever thread runs this
-                                   net::post(io, [q = std::make_shared<permit>(std::move(p))] { q->release(); });
+                                   net::post(io,
+                                             [q = std::make_shared<permit>(std::move(p))] { q->release(); });
                            }
                            p.release();
                            again(again, w);
                        })));
-        if (w->random() % 3 == 0)
-            net::post(w->strand, [w] { w->stop.emit(net::cancellation_type::total); });
+        if (w->random() % 3 == 0) net::post(w->strand, [w] { w->stop.emit(net::cancellation_type::total); });
     };
     for (int i = 0; i != workers; ++i) {
         const auto w = std::make_shared<worker>(io, static_cast<std::uint32_t>(i));
@@ -665,7 +668,8 @@ TEST_CASE("the context may die while coroutines wait for a semaphore that lives 
                 const mark m{destroyed};
                 async_semaphore semaphore(co_await net::this_coro::executor, 2);
                 const permit taken = semaphore.try_acquire(1);
-                for (const std::size_t units : {2U, 1U, 1U}) // a large head and two that its end would let go on
+                for (const std::size_t units :
+                     {2U, 1U, 1U}) // a large head and two that its end would let go on
                     net::co_spawn(
                         io,
                         [](async_semaphore& s, std::size_t n, int& count) -> net::awaitable<void> {

@@ -1,5 +1,5 @@
-// holdfast: tests of connection_guard: closed on every path, said exactly once, and nothing lost by a graceful close.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of connection_guard: closed on every path, said exactly once, and nothing lost by a
+// graceful close. SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
@@ -69,8 +69,7 @@ std::string fill(tcp::socket& socket)
     socket.non_blocking(true);
     for (error_code ec; !ec;) {
         written.append(block, 0, socket.write_some(net::buffer(block), ec));
-        if (ec)
-            CHECK(ec == net::error::would_block);
+        if (ec) CHECK(ec == net::error::would_block);
     }
     return written;
 }
@@ -87,7 +86,8 @@ static_assert(!holdfast::connection_finalizer<void (*)(const connection_end&)>);
 
 } // namespace
 
-TEST_CASE("close() closes the descriptor, then finalizes with reason, error and age; later attempts do nothing")
+TEST_CASE(
+    "close() closes the descriptor, then finalizes with reason, error and age; later attempts do nothing")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -185,7 +185,8 @@ TEST_CASE("the destructor closes what nobody closed: by return, and by an except
     CHECK(tests::read_to_end(client).end == net::error::eof);
 }
 
-TEST_CASE("an exception that leaves a coroutine ends its connection for that reason, local variable or parameter")
+TEST_CASE(
+    "an exception that leaves a coroutine ends its connection for that reason, local variable or parameter")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -421,7 +422,8 @@ TEST_CASE("a guard may be destroyed by its finalizer, when that is the last thin
     auto [server, client] = tests::socket_pair(io);
     int times = 0;
     std::unique_ptr<connection_guard<tcp::socket, erases>> owner;
-    owner = std::make_unique<connection_guard<tcp::socket, erases>>(std::move(server), erases{&owner, &times});
+    owner =
+        std::make_unique<connection_guard<tcp::socket, erases>>(std::move(server), erases{&owner, &times});
     owner->close();
     CHECK(times == 1);
     CHECK(owner == nullptr);
@@ -464,12 +466,14 @@ TEST_CASE("before_close is asked while the descriptor is still open, and its ans
         std::string* story;
         close_reason before_close(close_reason cause) noexcept
         {
-            *story += std::string(to_string(cause)) + (tests::is_open_descriptor(descriptor) ? ", open; " : ", closed; ");
+            *story += std::string(to_string(cause)) +
+                      (tests::is_open_descriptor(descriptor) ? ", open; " : ", closed; ");
             return close_reason::drained;
         }
         void operator()(const connection_end& end) noexcept
         {
-            *story += std::string(to_string(end.reason)) + (tests::is_open_descriptor(descriptor) ? ", open" : ", closed");
+            *story += std::string(to_string(end.reason)) +
+                      (tests::is_open_descriptor(descriptor) ? ", open" : ", closed");
         }
     };
     net::io_context io;
@@ -499,16 +503,15 @@ TEST_CASE("guards allocate nothing: not to be made, moved, closed, aborted, or d
     auto [b, b_peer] = tests::socket_pair(io);
     auto [c, c_peer] = tests::socket_pair(io);
     ends e;
-    const auto before = tests::allocations.load();
-    {
-        guard first = watch(std::move(a), e);
+    const auto allocated = tests::allocations_in([&, &a_ = a, &b_ = b, &c_ = c] {
+        guard first = watch(std::move(a_), e);
         guard moved = std::move(first);
         moved.close();
-        guard second = watch(std::move(b), e);
+        guard second = watch(std::move(b_), e);
         second.abort(close_reason::heartbeat_timeout);
-        guard third = watch(std::move(c), e);
-    }
-    CHECK(tests::allocations == before);
+        guard third = watch(std::move(c_), e);
+    });
+    CHECK(allocated == 0);
     CHECK(e.times == 3);
 }
 
@@ -587,7 +590,8 @@ TEST_CASE("a peer that never closes is closed at the deadline of async_close, wi
     CHECK(tests::read_to_end(client).bytes == "bye");
 }
 
-TEST_CASE("async_close reads at most drain_bytes of the peer's: up to the bound is success, a byte more is not")
+TEST_CASE(
+    "async_close reads at most drain_bytes of the peer's: up to the bound is success, a byte more is not")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -680,7 +684,8 @@ TEST_CASE("cancelling async_close by any type closes at once, with operation_abo
         guard peer = watch(std::move(server), e);
         net::cancellation_signal stop;
         error_code result;
-        peer.async_close({.deadline = 1h}, net::bind_cancellation_slot(stop.slot(), [&](error_code ec) { result = ec; }));
+        peer.async_close({.deadline = 1h},
+                         net::bind_cancellation_slot(stop.slot(), [&](error_code ec) { result = ec; }));
         io.poll();
         CHECK(e.times == 0);
         stop.emit(type);
@@ -701,7 +706,8 @@ TEST_CASE("a cancellation that arrives between async_close's steps is not forgot
     net::cancellation_signal stop;
     error_code result;
     peer.async_close({.deadline = 1h},
-                     net::bind_cancellation_slot(stop.slot(), net::bind_executor(later, [&](error_code ec) { result = ec; })));
+                     net::bind_cancellation_slot(
+                         stop.slot(), net::bind_executor(later, [&](error_code ec) { result = ec; })));
     client.write_some(net::buffer("x", 1));
     ::pollfd readable{descriptor, POLLIN, 0};
     REQUIRE(::poll(&readable, 1, 30'000) == 1);
@@ -788,7 +794,8 @@ TEST_CASE("a user's layered stream is closed at its lowest layer")
     auto [server, client] = tests::socket_pair(io);
     const int descriptor = server.native_handle();
     ends e;
-    connection_guard<tests::layered_stream, record> peer(tests::layered_stream(std::move(server)), {&e, descriptor});
+    connection_guard<tests::layered_stream, record> peer(tests::layered_stream(std::move(server)),
+                                                         {&e, descriptor});
     SECTION("close")
     {
         peer.close();

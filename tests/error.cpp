@@ -15,9 +15,10 @@ using holdfast::errc;
 
 namespace {
 
-constexpr std::array all_errors{errc::semaphore_closed, errc::exceeds_limit,    errc::acceptor_closed, errc::frame_too_long,
-                                errc::truncated_frame,  errc::close_incomplete, errc::not_finite,      errc::invalid_utf8,
-                                errc::source_failed,    errc::depth_exceeded};
+constexpr std::array all_errors{errc::semaphore_closed, errc::exceeds_limit,   errc::acceptor_closed,
+                                errc::frame_too_long,   errc::truncated_frame, errc::close_incomplete,
+                                errc::not_finite,       errc::invalid_utf8,    errc::source_failed,
+                                errc::depth_exceeded};
 
 static_assert(std::is_error_code_enum_v<errc>);
 static_assert(std::is_convertible_v<errc, std::error_code>);
@@ -36,7 +37,8 @@ TEST_CASE("every error has a message of its own, and none is the message of an u
         CHECK(messages.insert(code.message()).second);
     }
     // the list above is complete: what comes after its last is unknown
-    CHECK(holdfast::category().message(static_cast<int>(all_errors.back()) + 1) == holdfast::category().message(0));
+    CHECK(holdfast::category().message(static_cast<int>(all_errors.back()) + 1) ==
+          holdfast::category().message(0));
     CHECK(static_cast<std::size_t>(all_errors.back()) == all_errors.size());
 }
 
@@ -46,7 +48,8 @@ TEST_CASE("the category is called holdfast and is one object")
     CHECK(&holdfast::category() == &holdfast::category());
 }
 
-TEST_CASE("an error converts to Asio's error code, equals itself, and differs from the others and from the system's")
+TEST_CASE("an error converts to Asio's error code, equals itself, and differs from the others and from the "
+          "system's")
 {
     const holdfast::error_code code = errc::frame_too_long;
     CHECK(code);

@@ -67,7 +67,7 @@ int refusal(const std::vector<std::string>& command, std::string& line)
 int slow_ladder(server& feed, std::string& output)
 {
     process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()), "--rungs", "100",
-                    "--mix", "slow=100", "--slow-rate", "1k", "--hold", "20", "--second-climb", "none", "--budget-bytes",
+                    "--mix", "slow=100", "--slow-rate", "1k", "--rung-deadline", "5", "--hold", "20", "--second-climb", "none", "--budget-bytes",
                     std::to_string(16 * 1024 + 4 * 1024)});
     return ladder.wait(&output, std::chrono::minutes(2));
 }
@@ -163,7 +163,7 @@ TEST_CASE("what cannot work is refused in one line that says what to do, with ex
         CHECK(refusal({programs + "/" + name, "--max-connections", "4000000000"}, line) == 2);
         CHECK(line.find("descriptors") != std::string::npos);
     }
-    const std::string not_json = std::tmpnam(nullptr);
+    const std::string not_json = "not_json_" + std::to_string(::getpid());
     std::ofstream(not_json) << "{\"half\": ";
     for (const std::string name : {"market_feed", "naive_feed"}) {
         CHECK(refusal({programs + "/" + name, "--document", not_json}, line) == 2);

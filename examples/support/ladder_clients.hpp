@@ -90,6 +90,7 @@ struct load_statistics {
     std::uint64_t resets = 0;          ///< total, by the clients of kind `aborting`
     std::uint64_t answers = 0;         ///< total
     std::uint64_t bytes = 0;           ///< total, received by clients that read at once
+    std::uint64_t slow_bytes = 0;      ///< total, received by clients that read slowly
     std::int32_t last_error = 0;       ///< why the last connection failed
 
     load_statistics& operator+=(const load_statistics& other)
@@ -104,6 +105,7 @@ struct load_statistics {
         resets += other.resets;
         answers += other.answers;
         bytes += other.bytes;
+        slow_bytes += other.slow_bytes;
         if (other.last_error != 0) last_error = other.last_error;
         return *this;
     }
@@ -429,7 +431,9 @@ private:
         if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
         if (got <= 0) return closed_by_server(each);
         const auto bytes = static_cast<std::size_t>(got);
-        if (each.kind != client_kind::slow) {
+        if (each.kind == client_kind::slow) {
+            statistics_.slow_bytes += bytes;
+        } else {
             statistics_.bytes += bytes;
             each.since = steady::now();
         }

@@ -53,7 +53,7 @@ private:
 class climb {
 public:
     climb(const settings& wanted, const climb_plan& plan, const socket_address& server)
-        : wanted_{wanted}, plan_{plan}, load_{wanted, plan, server}, settle_{wanted.settle}
+        : wanted_{wanted}, plan_{plan}, load_{wanted, plan, server}, settle_{wanted.settle}, settle_slow_{wanted.settle}
     {
     }
 
@@ -108,6 +108,8 @@ private:
         begin(point);
         move_to(rung);
         settle_.begin_rung();
+        settle_slow_.begin_rung();
+        const bool top = rung == plan_.rungs.back();
         const std::chrono::milliseconds connect_time{std::uint64_t{1000} * (rung - before) /
                                                      wanted_.connect_rate};
         const auto deadline = steady::now() + wanted_.rung_deadline + connect_time;
@@ -115,9 +117,14 @@ private:
             if (!sample(point)) return server_ended(point);
             const std::uint64_t events = seen_.connects + seen_.with_first_byte + seen_.closed_by_server;
             const bool pending = !load_.up_to_date() || seen_.pending > 0;
-            if (settle_.settled(steady::now(), seen_.bytes, events, pending)) break;
-            if (steady::now() >= deadline) {
-                point.settled = false;
+            const auto now = steady::now();
+            const bool settled = settle_.settled(now, seen_.bytes, events, pending);
+            // At the top the slow readers may finish too, so that both climbs are measured in the same state. Those of an
+            // endless or a huge message never do.
+            const bool slow_settled = settle_slow_.settled(now, seen_.slow_bytes, 0, false) || !top;
+            if (settled && slow_settled) break;
+            if (now >= deadline) {
+                point.settled = settled;
                 break;
             }
         }
@@ -233,7 +240,7 @@ private:
     const settings& wanted_;
     const climb_plan& plan_;
     load load_;
-    settle_detector settle_;
+    settle_detector settle_, settle_slow_;
     progress_line progress_;
     const steady::time_point start_ = steady::now();
     std::vector<measured_point> points_;

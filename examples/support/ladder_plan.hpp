@@ -280,10 +280,10 @@ struct settings {
     std::string hello; ///< sent by every client but the silent ones once connected
     answer_rule answer;
     std::uint64_t budget_bytes = 0;    ///< per connection; 0: not judged
-    double may_keep_percent = 25;      ///< of the climb's growth, after the descent
+    double may_keep_percent = 50;      ///< of the climb's growth, after the descent: allocators keep some
     std::uint32_t connect_rate = 5000; ///< a second
     std::uint32_t aborts = 3;          ///< how often an aborting client resets before it stays
-    second_climb second = second_climb::top;
+    second_climb second = second_climb::full;
     std::uint32_t processes = 0;
     std::vector<std::string> source_addresses;
 };

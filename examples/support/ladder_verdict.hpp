@@ -137,7 +137,7 @@ inline std::string format_count(std::uint64_t number)
 struct verdict_limits {
     std::uint64_t budget_bytes = 0; ///< per connection; 0: not judged
     /// Of the first climb's growth, after the descent: an allocator keeps some of what it once had.
-    double may_keep_percent = 25;
+    double may_keep_percent = 50;
     /// But so much may always be kept.
     std::uint64_t may_keep_bytes = 8 * 1024 * 1024;
     /// How far the second climb's top may be above the first's: the larger of both counts.

@@ -19,24 +19,27 @@ inline std::atomic<std::size_t> allocations{0};
 inline std::atomic<std::size_t> bytes_in_use{0};
 inline std::atomic<std::size_t> peak_bytes{0};
 
-inline void* note_allocation(void* memory)
+/// How many allocations a call makes. (Counted outside of it, those of the test framework's macros would be
+/// among them.)
+template <class F>
+std::size_t allocations_in(F f)
 {
-    if (memory == nullptr)
-        throw std::bad_alloc();
+    const std::size_t before = allocations.load();
+    f();
+    return allocations.load() - before;
+}
+
+inline void note_allocation(std::size_t size) noexcept
+{
     allocations.fetch_add(1, std::memory_order_relaxed);
-    const std::size_t size = ::malloc_usable_size(memory);
     const std::size_t now = bytes_in_use.fetch_add(size, std::memory_order_relaxed) + size;
     std::size_t peak = peak_bytes.load(std::memory_order_relaxed);
     while (peak < now && !peak_bytes.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
     }
-    return memory;
 }
 
-inline void give_back(void* memory) noexcept
-{
-    bytes_in_use.fetch_sub(::malloc_usable_size(memory), std::memory_order_relaxed);
-    std::free(memory);
-}
+/// Whether this thread's malloc() and free() are not to be counted, where they would be.
+inline thread_local bool aside = false;
 
 /// What a `tracking_allocator` handed out: in all, and not yet returned.
 struct tracked {
@@ -59,14 +62,18 @@ struct tracking_allocator {
     {
         ++counts->total;
         ++counts->outstanding;
+        aside = true;
         void* memory = std::malloc(n * sizeof(T));
+        aside = false;
         return memory != nullptr ? static_cast<T*>(memory) : throw std::bad_alloc();
     }
 
     void deallocate(T* memory, std::size_t) noexcept
     {
         --counts->outstanding;
+        aside = true;
         std::free(memory);
+        aside = false;
     }
 
     template <class U>
@@ -99,23 +106,66 @@ struct allocating_from {
 
 } // namespace tests
 
-void* operator new(std::size_t size) { return tests::note_allocation(std::malloc(size != 0 ? size : 1)); }
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HOLDFAST_TESTS_THREAD_SANITIZER
+#endif
+#endif
+
+#if defined(HOLDFAST_TESTS_THREAD_SANITIZER)
+// clang's thread sanitizer does not let a program have an operator new of its own, but calls these.
+extern "C" void __sanitizer_malloc_hook(const volatile void*, std::size_t size)
+{
+    if (!tests::aside) tests::note_allocation(size);
+}
+
+extern "C" void __sanitizer_free_hook(const volatile void* memory)
+{
+    if (!tests::aside)
+        tests::bytes_in_use.fetch_sub(::malloc_usable_size(const_cast<void*>(memory)),
+                                      std::memory_order_relaxed);
+}
+#else
+namespace tests {
+
+inline void* counted(void* memory)
+{
+    if (memory == nullptr) throw std::bad_alloc();
+    note_allocation(::malloc_usable_size(memory));
+    return memory;
+}
+
+inline void give_back(void* memory) noexcept
+{
+    bytes_in_use.fetch_sub(::malloc_usable_size(memory), std::memory_order_relaxed);
+    std::free(memory);
+}
+
+} // namespace tests
+
+void* operator new(std::size_t size) { return tests::counted(std::malloc(size != 0 ? size : 1)); }
 
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept
 {
     void* const memory = std::malloc(size != 0 ? size : 1);
-    return memory != nullptr ? tests::note_allocation(memory) : nullptr;
+    return memory != nullptr ? tests::counted(memory) : nullptr;
 }
 
 void* operator new(std::size_t size, std::align_val_t alignment)
 {
     const auto a = static_cast<std::size_t>(alignment);
-    return tests::note_allocation(std::aligned_alloc(a, (size + a - 1) / a * a));
+    return tests::counted(std::aligned_alloc(a, (size + a - 1) / a * a));
 }
 
 void operator delete(void* memory) noexcept { tests::give_back(memory); }
 void operator delete(void* memory, std::size_t) noexcept { tests::give_back(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { tests::give_back(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { tests::give_back(memory); }
+
+// Sanitizers bring array forms of their own, which would not come here.
+void* operator new[](std::size_t size) { return operator new(size); }
+void operator delete[](void* memory) noexcept { operator delete(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { operator delete(memory); }
+#endif
 
 #endif

@@ -1,5 +1,5 @@
-// holdfast: what the tests need of real sockets: connected pairs on loopback, and a bounded run of an io_context.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: what the tests need of real sockets: connected pairs on loopback, and a bounded run of an
+// io_context. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_TESTS_SUPPORT_SOCKETS_HPP
 #define HOLDFAST_TESTS_SUPPORT_SOCKETS_HPP
 
@@ -57,8 +57,7 @@ template <class Socket>
 void await_readable(Socket& socket)
 {
     ::pollfd readable{socket.native_handle(), POLLIN, 0};
-    if (::poll(&readable, 1, 30'000) != 1)
-        throw std::runtime_error("nothing came within 30 seconds");
+    if (::poll(&readable, 1, 30'000) != 1) throw std::runtime_error("nothing came within 30 seconds");
 }
 
 /// What a peer received, and how its connection ended: `net::error::eof`, or a reset.
@@ -115,8 +114,7 @@ private:
 inline void run(net::io_context& io)
 {
     io.run_for(std::chrono::seconds(30));
-    if (!io.stopped())
-        throw std::runtime_error("the io_context still had work after 30 seconds");
+    if (!io.stopped()) throw std::runtime_error("the io_context still had work after 30 seconds");
     io.restart();
 }
 
@@ -131,10 +129,8 @@ void run(net::io_context& io, Coroutine coroutine)
         ended = true;
     });
     run(io);
-    if (failure)
-        std::rethrow_exception(failure);
-    if (!ended)
-        throw std::runtime_error("the coroutine never ended");
+    if (failure) std::rethrow_exception(failure);
+    if (!ended) throw std::runtime_error("the coroutine never ended");
 }
 
 /// Lets everything that is ready run, several times over, until `done()`; throws after 30 seconds.
