@@ -168,7 +168,8 @@ int run(int argc, char** argv)
         doors.emplace(io.get_executor(), endpoint,
                       holdfast::acceptor_options{.max_connections = options.max_connections,
                                                  .send_buffer_bytes = static_cast<int>(options.send_buffer.value),
-                                                 .receive_buffer_bytes = 4096});
+                                                 .receive_buffer_bytes = 4096,
+                                                 .reserve_descriptors = true});
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }

@@ -5,6 +5,7 @@
 
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/frame_reader.hpp>
+#include <holdfast/process_memory.hpp>
 
 #include <algorithm>
 #include <array>
@@ -481,6 +482,32 @@ TEST_CASE("the options of accepted sockets are set")
     CHECK(out.value() == 32 * 1024); // Asio halves what the kernel has doubled
     CHECK(in.value() == 8 * 1024);
     CHECK(no_delay.value());
+}
+
+TEST_CASE("descriptors can be reserved, all of them or what the system has; afterwards none is held")
+{
+    const auto open_descriptors = [] {
+        std::error_code ec;
+        return holdfast::read_open_descriptors(0, ec);
+    };
+    net::io_context io;
+    const acceptor first{io.get_executor(), any_port}; // by now the context has the descriptors that it needs itself
+    const auto before = open_descriptors();
+    {
+        acceptor doors{io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
+        CHECK(open_descriptors() == before + 1); // the listener
+        auto clients = connect(io, doors.local_endpoint(), 1);
+        auto accepted = doors.async_accept(net::use_future);
+        tests::run(io);
+        CHECK(accepted.get().is_open());
+    }
+    io.poll();
+    const auto left = open_descriptors();
+    {
+        const descriptor_limit few(20);
+        const acceptor doors{io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
+        CHECK(open_descriptors() == left + 1);
+    }
 }
 
 TEST_CASE("local sockets are admitted as TCP ones are")

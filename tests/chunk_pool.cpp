@@ -7,18 +7,27 @@
 
 #include <cstring>
 #include <memory>
-#include <optional>
 #include <set>
+#include <span>
+#include <stdexcept>
 #include <vector>
 
 namespace net = holdfast::net;
-using holdfast::detail::chunk;
 using holdfast::detail::chunk_slabs;
 using holdfast::detail::chunk_slabs_of;
 
 namespace {
 
 constexpr std::size_t size = 16 * 1024;
+
+/// What the tests put into a chunk.
+struct block {
+    explicit block(std::span<char> space) : rest(space) {}
+    std::span<char> rest;
+};
+using block_ptr = holdfast::detail::chunk_ptr<block>;
+
+block_ptr make(const std::shared_ptr<chunk_slabs>& slabs) { return holdfast::detail::make_in_chunk<block>(slabs); }
 
 std::uint64_t rss_anon()
 {
@@ -34,20 +43,20 @@ TEST_CASE("chunks that are out at the same time are distinct, and a returned one
 {
     net::io_context io;
     const auto slabs = chunk_slabs_of(io.get_executor(), size);
-    std::vector<std::unique_ptr<chunk>> out;
-    std::set<char*> places;
+    std::vector<block_ptr> out;
+    std::set<block*> places;
     for (int i = 0; i != 200; ++i) {
-        out.push_back(std::make_unique<chunk>(slabs, size));
-        REQUIRE(out.back()->bytes().size() == size);
-        std::memset(out.back()->bytes().data(), i, size);
-        places.insert(out.back()->bytes().data());
+        out.push_back(make(slabs));
+        REQUIRE(out.back()->rest.size() == size - sizeof(block));
+        std::memset(out.back()->rest.data(), i, out.back()->rest.size());
+        places.insert(out.back().get());
     }
     CHECK(places.size() == 200);
     for (int i = 0; i != 200; ++i) // nobody wrote into another's
-        CHECK(out[static_cast<std::size_t>(i)]->bytes().back() == static_cast<char>(i));
-    char* const last = out.back()->bytes().data();
+        CHECK(out[static_cast<std::size_t>(i)]->rest.back() == static_cast<char>(i));
+    const block* const last = out.back().get();
     out.pop_back();
-    CHECK(chunk(slabs, size).bytes().data() == last);
+    CHECK(make(slabs).get() == last);
 }
 
 TEST_CASE("a context has one pool for each size, in whole pages")
@@ -66,10 +75,10 @@ TEST_CASE("after a burst all but a few free chunks have given their memory back"
     net::io_context io;
     const auto slabs = chunk_slabs_of(io.get_executor(), size);
     const auto before = rss_anon();
-    std::vector<std::unique_ptr<chunk>> burst;
+    std::vector<block_ptr> burst;
     for (int i = 0; i != 2000; ++i) {
-        burst.push_back(std::make_unique<chunk>(slabs, size));
-        std::memset(burst.back()->bytes().data(), 1, size);
+        burst.push_back(make(slabs));
+        std::memset(burst.back()->rest.data(), 1, burst.back()->rest.size());
     }
     CHECK(rss_anon() > before + 2000 * size * 9 / 10);
     burst.clear();
@@ -78,11 +87,23 @@ TEST_CASE("after a burst all but a few free chunks have given their memory back"
 
 TEST_CASE("a chunk may outlive its context")
 {
-    std::optional<chunk> kept;
+    block_ptr kept;
     {
         net::io_context io;
-        kept.emplace(chunk_slabs_of(io.get_executor(), size), size);
+        kept = make(chunk_slabs_of(io.get_executor(), size));
     }
-    std::memset(kept->bytes().data(), 1, size);
-    CHECK(kept->bytes()[size - 1] == 1);
+    std::memset(kept->rest.data(), 1, kept->rest.size());
+    CHECK(kept->rest.back() == 1);
+}
+
+TEST_CASE("a chunk goes back when what should live in it cannot be made")
+{
+    struct refuses {
+        explicit refuses(std::span<char>) { throw std::runtime_error("no"); }
+    };
+    net::io_context io;
+    const auto slabs = chunk_slabs_of(io.get_executor(), size);
+    const block* const first = make(slabs).get();
+    CHECK_THROWS_AS(holdfast::detail::make_in_chunk<refuses>(slabs), std::runtime_error);
+    CHECK(make(slabs).get() == first);
 }

@@ -55,9 +55,10 @@ TEST_CASE("an error converts to Asio's error code, equals itself, and differs fr
     CHECK(code);
     CHECK(code == holdfast::error_code(errc::frame_too_long));
     CHECK(code != holdfast::error_code(errc::truncated_frame));
-    CHECK(code.value() == static_cast<int>(errc::frame_too_long));
+    const std::error_code back = code; // Boost's wraps the standard one
+    CHECK(back.value() == static_cast<int>(errc::frame_too_long));
     CHECK(code.message() == make_error_code(errc::frame_too_long).message());
-    CHECK(std::string(code.category().name()) == "holdfast");
+    CHECK(back.category() == holdfast::category());
     CHECK(code != holdfast::error_code(code.value(), holdfast::net::error::get_system_category()));
 }
 

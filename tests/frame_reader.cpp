@@ -369,7 +369,7 @@ TEST_CASE("an idle reader holds no buffer: it allocates none while it waits, and
     wait();
     const auto at_rest = tests::bytes_in_use.load();
     CHECK(o.completed == 0);
-    CHECK(at_rest < with_a_frame);
+    CHECK((at_rest < with_a_frame || !tests::counts_bytes));
     for (const auto size : {10U, 5000U, 60'000U}) {
         const std::string text = std::string(size, 'x') + "\n";
         const auto before = tests::bytes_in_use.load();

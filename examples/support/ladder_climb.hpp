@@ -53,7 +53,7 @@ private:
 class climb {
 public:
     climb(const settings& wanted, const climb_plan& plan, const socket_address& server)
-        : wanted_{wanted}, plan_{plan}, load_{wanted, plan, server}, settle_{wanted.settle}, settle_slow_{wanted.settle}
+        : wanted_{wanted}, plan_{plan}, load_{wanted, plan, server}, settle_{wanted.settle}, settle_slow_{wanted.settle, 30}
     {
     }
 

@@ -18,13 +18,17 @@ namespace ladder {
 
 /// Tells when a rung has settled: everybody is connected, and the burst that newcomers get is over. For the
 /// length of a window nobody has been connected or has received a first byte, and the bytes that were
-/// received in it are less than a tenth of the climb's busiest window: so the traffic that never stops does
+/// received in it are less than a share of the climb's busiest window: so the traffic that never stops does
 /// not count, as long as it is small beside the burst. A rung that never settles ends with its deadline.
 class settle_detector {
 public:
     using time_point = std::chrono::steady_clock::time_point;
 
-    explicit settle_detector(std::chrono::milliseconds window) : window_{window} {}
+    /// \param share quiet is less than one `share`-th of the busiest window.
+    explicit settle_detector(std::chrono::milliseconds window, std::uint64_t share = 10)
+        : window_{window}, share_{share}
+    {
+    }
 
     /// Forgets the samples, not the busiest window: a new rung begins.
     void begin_rung() { samples_.clear(); }
@@ -42,7 +46,7 @@ public:
         const std::uint64_t in_window = bytes - begin.bytes;
         busiest_ = std::max(busiest_, in_window);
         const bool whole_window = begin.time <= now - window_;
-        const bool quiet = in_window == 0 || in_window < busiest_ / 10;
+        const bool quiet = in_window == 0 || in_window < busiest_ / share_;
         return whole_window && !pending && begin.events == events && quiet;
     }
 
@@ -54,6 +58,7 @@ private:
     };
 
     std::chrono::milliseconds window_;
+    std::uint64_t share_;
     std::deque<sample> samples_;
     std::uint64_t busiest_ = 0;
 };

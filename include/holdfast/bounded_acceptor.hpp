@@ -22,6 +22,9 @@
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
+#include <vector>
+
+#include <unistd.h>
 
 namespace holdfast {
 
@@ -56,6 +59,11 @@ struct acceptor_options {
     int receive_buffer_bytes = 0;
     /// Whether small writes go out at once (TCP_NODELAY); TCP only.
     bool no_delay = true;
+    /// Whether to make beforehand what Asio keeps for each descriptor, some 170 bytes, for all connections of the limit. Asio
+    /// never frees these states; made one by one between the blocks of the sessions, they keep most of a burst's memory from
+    /// going back to the system: after 10,000 connections 18 of 44 MiB stayed, with this 2.4 MiB. For a moment the constructor
+    /// opens as many descriptors as connections are allowed, or as the system has left.
+    bool reserve_descriptors = false;
     /// Told what the acceptor deals with by itself; may be empty. Called on the acceptor's strand or, for a failed session,
     /// on that session's executor. It must stay valid until the last session has ended, and must not throw.
     std::function<void(const acceptor_event&)> on_event{};
@@ -280,6 +288,27 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         listener.bind(where);
         listener.listen(options.backlog);
         endpoint = listener.local_endpoint();
+        if (options.reserve_descriptors)
+            reserve_descriptors();
+    }
+
+    /// Registers copies of the listener's descriptor, all at the same time, and closes them again.
+    void reserve_descriptors()
+    {
+        std::vector<net::posix::basic_stream_descriptor<Executor>> copies;
+        copies.reserve(options.max_connections);
+        while (copies.size() != options.max_connections) {
+            const int copy = ::dup(listener.native_handle());
+            if (copy < 0)
+                return; // there can't be more connections either
+            copies.emplace_back(executor);
+            error_code ec;
+            copies.back().assign(copy, ec);
+            if (ec) {
+                ::close(copy);
+                return;
+            }
+        }
     }
 
     static std::size_t checked(std::size_t max_connections)

@@ -6,6 +6,7 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/detail/chunk_pool.hpp>
 #include <holdfast/detail/lowest_layer.hpp>
+#include <holdfast/detail/op_storage.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/streaming_serializer.hpp>
@@ -57,7 +58,7 @@ private:
 
 /// Options of `async_write_streamed`.
 struct write_streamed_options {
-    /// How many bytes to serialize at a time: the whole memory of the message, apart from the cursor. 0 counts as 1.
+    /// The whole memory of the message: how many bytes to serialize at a time, and the cursor. 0 counts as 1.
     std::size_t chunk_bytes = 16 * 1024;
     /// Told whenever the socket took some bytes: a slow reader that takes a little at a time is alive.
     write_progress progress{};
@@ -66,95 +67,97 @@ static_assert(std::is_trivially_destructible_v<write_streamed_options>); // g++ 
 
 namespace detail {
 
-/// The steps of async_write_streamed, for net::async_compose.
+/// All that a message takes while it is sent. It lives at the beginning of its own chunk.
 template <class Format, class Stream, class Source>
-class write_streamed_op {
-public:
-    write_streamed_op(Stream& stream, Source&& source, const Format& format, const write_streamed_options& options)
-        : stream_(&stream), source_(std::move(source)), format_(format), options_(options)
+struct write_streamed_state {
+    write_streamed_state(std::span<char> rest, std::size_t chunk_bytes, Stream& to, Source&& source, const Format& format,
+                         const write_progress& told)
+        : stream(to), progress(told), serializer(std::move(source), format),
+          chunk(rest.first(std::min(rest.size(), chunk_bytes)))
     {
     }
 
-    template <class Self>
-    void operator()(Self& self, error_code ec = {}, std::size_t n = 0)
-    {
-        const bool initiating = !state_ && !finished_;
-        if (initiating) {
-            state_ = std::allocate_shared<state>(
-                self.get_allocator(), std::move(*source_), format_,
-                chunk_slabs_of(stream_->get_executor(), options_.chunk_bytes), options_.chunk_bytes);
-            source_.reset();
-        } else if (!finished_) {
-            state_->written += n;
-            if (n != 0)
-                options_.progress(n);
-            state_->pending = state_->pending.subspan(n);
-            if (!ec && self.get_cancellation_state().cancelled() != net::cancellation_type::none)
-                ec = net::error::operation_aborted;
-        }
-        if (!finished_ && !ec && state_->pending.empty() && !state_->serializer.done())
-            ec = serialize();
-        if (!finished_ && !ec && !state_->pending.empty()) {
-            stream_->async_write_some(net::buffer(state_->pending.data(), state_->pending.size()), std::move(self));
-            return;
-        }
-        if (initiating) { // completing here would be inside the initiating function
-            result_ = ec;
-            finished_ = true;
-            auto executor = stream_->get_executor();
-            net::post(executor, std::move(self));
-            return;
-        }
-        if (!finished_)
-            result_ = ec;
-        const std::size_t written = state_->written;
-        state_.reset();
-        self.complete(result_, written);
-    }
-
-private:
-    struct state {
-        state(Source&& source, const Format& format, std::shared_ptr<chunk_slabs> slabs, std::size_t chunk_bytes)
-            : serializer(std::move(source), format),
-              buffer(std::move(slabs), std::max<std::size_t>(chunk_bytes, 1)) // or there would be no message at all
-        {
-        }
-
-        streaming_serializer<Format, Source> serializer;
-        chunk buffer;
-        std::span<char> pending;
-        std::size_t written = 0;
-    };
-
+    /// Fills the chunk. An error leaves nothing to be sent.
     error_code serialize() noexcept
     {
         std::error_code ec;
         try {
-            state_->pending = state_->serializer.next(state_->buffer.bytes(), ec);
+            pending = serializer.next(chunk, ec);
         } catch (...) {
             ec = errc::source_failed;
         }
         if (ec) {
-            state_->pending = {};
-            // What was sent must not look like a whole message: the close that follows resets the connection. Asio's own
-            // set_option() would remember the option, and undo it when the socket is destroyed without a close.
-            if constexpr (requires {
-                              { detail::lowest_layer(*stream_).native_handle() } -> std::convertible_to<int>;
-                          }) {
-                const ::linger reset{1, 0};
-                ::setsockopt(detail::lowest_layer(*stream_).native_handle(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-            }
+            pending = {};
+            reset_at_close();
         }
         return ec;
     }
 
-    Stream* stream_;
-    std::optional<Source> source_; // until the state, which does not move, takes it over
-    [[no_unique_address]] Format format_;
-    write_streamed_options options_;
-    std::shared_ptr<state> state_;
-    error_code result_;
-    bool finished_ = false;
+    /// What was sent must not look like a whole message: the close that follows resets the connection. Asio's own set_option()
+    /// would remember the option, and undo it when the socket is destroyed without a close.
+    void reset_at_close() noexcept
+    {
+        if constexpr (requires {
+                          { detail::lowest_layer(stream).native_handle() } -> std::convertible_to<int>;
+                      }) {
+            const ::linger reset{1, 0};
+            ::setsockopt(detail::lowest_layer(stream).native_handle(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        }
+    }
+
+    Stream& stream;
+    write_progress progress;
+    streaming_serializer<Format, Source> serializer;
+    op_storage storage; // of the pending write
+    std::span<char> chunk;
+    std::span<char> pending;
+    std::size_t written = 0;
+    error_code result;
+    bool started = false;
+    bool finished = false;
+};
+
+/// The steps of async_write_streamed, for net::async_compose.
+template <class State>
+class write_streamed_op {
+public:
+    explicit write_streamed_op(chunk_ptr<State> state) noexcept : state_(std::move(state)) {}
+
+    template <class Self>
+    void operator()(Self& self, error_code ec = {}, std::size_t n = 0)
+    {
+        State& s = *state_;
+        const bool initiating = !std::exchange(s.started, true);
+        if (!s.finished) {
+            s.written += n;
+            if (n != 0)
+                s.progress(n);
+            s.pending = s.pending.subspan(n);
+            if (!ec && self.get_cancellation_state().cancelled() != net::cancellation_type::none)
+                ec = net::error::operation_aborted;
+            if (!ec && s.pending.empty() && !s.serializer.done())
+                ec = s.serialize();
+            if (!ec && !s.pending.empty()) {
+                const auto pending = net::buffer(s.pending.data(), s.pending.size());
+                s.stream.async_write_some(pending, stored_handler<Self>(std::move(self), s.storage));
+                return;
+            }
+            s.result = ec;
+            s.finished = true;
+            if (initiating) { // completing here would be inside the initiating function
+                auto executor = s.stream.get_executor();
+                net::post(executor, std::move(self));
+                return;
+            }
+        }
+        const error_code result = s.result;
+        const std::size_t written = s.written;
+        state_.reset();
+        self.complete(result, written);
+    }
+
+private:
+    chunk_ptr<State> state_;
 };
 
 } // namespace detail
@@ -174,8 +177,9 @@ private:
 /// Cancellation: terminal, between and within chunks: `operation_aborted`, and the stream is left in the middle of the message:
 /// close it.
 /// Concurrency: no other write may be pending on `stream`, which must outlive the operation.
-/// Cost: one block from the handler's allocator, for source and cursor, and a chunk from a pool that belongs to the stream's
-/// execution context: free chunks beyond 64 give their memory back to the system at once. Nothing per chunk.
+/// Cost: one chunk from a pool that belongs to the stream's execution context; source, cursor and the pending write live in it
+/// too (in front of it, where they take more than a quarter). Nothing from the heap, and nothing more per chunk. Free chunks
+/// beyond 64 give their memory back to the system at once.
 ///
 ///     auto rows = std::views::iota(0, 10'000'000) | std::views::transform(make_row);
 ///     co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), rows, {.progress = beat});
@@ -184,9 +188,17 @@ template <class Format = json, class Stream, class Source,
 auto async_write_streamed(Stream& stream, Source source, write_streamed_options options = {},
                           CompletionToken&& token = CompletionToken(), Format format = {})
 {
-    return net::async_compose<CompletionToken, void(error_code, std::size_t)>(
-        detail::write_streamed_op<Format, Stream, Source>(stream, std::move(source), format, options), token,
-        stream.get_executor());
+    using state = detail::write_streamed_state<Format, Stream, Source>;
+    return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(
+        [&stream](auto handler, Source&& from, const Format& how, const write_streamed_options& opts) {
+            const std::size_t chunk = std::max<std::size_t>(opts.chunk_bytes, 1); // or there would be no message at all
+            const std::size_t block = sizeof(state) <= chunk / 4 ? chunk : sizeof(state) + chunk;
+            auto executor = stream.get_executor();
+            detail::write_streamed_op<state> op(detail::make_in_chunk<state>(
+                detail::chunk_slabs_of(executor, block), chunk, stream, std::move(from), how, opts.progress));
+            net::async_compose<decltype(handler), void(error_code, std::size_t)>(std::move(op), handler, executor);
+        },
+        token, std::move(source), format, options);
 }
 
 } // namespace holdfast

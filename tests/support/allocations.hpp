@@ -15,7 +15,8 @@ namespace tests {
 
 inline std::atomic<std::size_t> allocations{0};
 
-/// How many bytes of the heap are in use, and how many were at most since `peak_bytes` was set.
+/// How many bytes of the heap are in use, and how many were at most since `peak_bytes` was set. (All zero
+/// where `counts_bytes` is false.)
 inline std::atomic<std::size_t> bytes_in_use{0};
 inline std::atomic<std::size_t> peak_bytes{0};
 
@@ -29,16 +30,7 @@ std::size_t allocations_in(F f)
     return allocations.load() - before;
 }
 
-inline void note_allocation(std::size_t size) noexcept
-{
-    allocations.fetch_add(1, std::memory_order_relaxed);
-    const std::size_t now = bytes_in_use.fetch_add(size, std::memory_order_relaxed) + size;
-    std::size_t peak = peak_bytes.load(std::memory_order_relaxed);
-    while (peak < now && !peak_bytes.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
-    }
-}
-
-/// Whether this thread's malloc() and free() are not to be counted, where they would be.
+/// Whether this thread's malloc() is not to be counted, where it would be.
 inline thread_local bool aside = false;
 
 /// What a `tracking_allocator` handed out: in all, and not yet returned.
@@ -71,9 +63,7 @@ struct tracking_allocator {
     void deallocate(T* memory, std::size_t) noexcept
     {
         --counts->outstanding;
-        aside = true;
         std::free(memory);
-        aside = false;
     }
 
     template <class U>
@@ -113,20 +103,29 @@ struct allocating_from {
 #endif
 
 #if defined(HOLDFAST_TESTS_THREAD_SANITIZER)
-// clang's thread sanitizer does not let a program have an operator new of its own, but calls these.
-extern "C" void __sanitizer_malloc_hook(const volatile void*, std::size_t size)
-{
-    if (!tests::aside) tests::note_allocation(size);
+// clang's thread sanitizer does not let a program have an operator new of its own, but calls this. It does
+// not call it for aligned memory, so bytes can't be balanced here: only allocations are counted.
+namespace tests {
+inline constexpr bool counts_bytes = false;
 }
 
-extern "C" void __sanitizer_free_hook(const volatile void* memory)
+extern "C" void __sanitizer_malloc_hook(const volatile void*, std::size_t)
 {
-    if (!tests::aside)
-        tests::bytes_in_use.fetch_sub(::malloc_usable_size(const_cast<void*>(memory)),
-                                      std::memory_order_relaxed);
+    if (!tests::aside) tests::allocations.fetch_add(1, std::memory_order_relaxed);
 }
 #else
 namespace tests {
+
+inline constexpr bool counts_bytes = true;
+
+inline void note_allocation(std::size_t size) noexcept
+{
+    allocations.fetch_add(1, std::memory_order_relaxed);
+    const std::size_t now = bytes_in_use.fetch_add(size, std::memory_order_relaxed) + size;
+    std::size_t peak = peak_bytes.load(std::memory_order_relaxed);
+    while (peak < now && !peak_bytes.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
+    }
+}
 
 inline void* counted(void* memory)
 {
@@ -135,7 +134,8 @@ inline void* counted(void* memory)
     return memory;
 }
 
-inline void give_back(void* memory) noexcept
+// Not inline: g++ would take the free() of what operator new returned for an error.
+[[gnu::noinline]] inline void give_back(void* memory) noexcept
 {
     bytes_in_use.fetch_sub(::malloc_usable_size(memory), std::memory_order_relaxed);
     std::free(memory);

@@ -36,10 +36,10 @@ inline std::pair<tcp::socket, tcp::socket> socket_pair(net::io_context& io) { re
 /// Two connected local sockets.
 inline auto local_pair(net::io_context& io)
 {
-    using socket = net::local::stream_protocol::socket;
-    std::pair<socket, socket> both(socket{io}, socket{io});
-    net::local::connect_pair(both.first, both.second);
-    return both;
+    net::local::stream_protocol::socket a(io);
+    net::local::stream_protocol::socket b(io);
+    net::local::connect_pair(a, b);
+    return std::pair(std::move(a), std::move(b));
 }
 
 /// Whether the number is that of an open descriptor.

@@ -71,6 +71,7 @@ private:
         void* const slab = ::mmap(nullptr, slab_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (slab == MAP_FAILED)
             throw std::bad_alloc();
+        ::madvise(slab, slab_bytes(), MADV_NOHUGEPAGE); // a huge page would hold what free chunks have given back
         slabs_.push_back(static_cast<char*>(slab));
         for (std::size_t i = slab_chunks; i-- != 0;)
             released_.push_back(slabs_.back() + i * chunk_bytes_);
@@ -83,20 +84,36 @@ private:
     std::vector<char*> released_;
 };
 
-/// A chunk that goes back to its pool, which it keeps alive, at the end of its scope.
-class chunk {
-public:
-    chunk(std::shared_ptr<chunk_slabs> slabs, std::size_t size) : slabs_(std::move(slabs)), data_(slabs_->take()), size_(size) {}
-    chunk(const chunk&) = delete;
-    ~chunk() { slabs_->give_back(data_); }
+/// An object at the beginning of a chunk, the rest of which it is told to use. It keeps the chunk's slabs alive.
+template <class T>
+struct chunk_delete {
+    std::shared_ptr<chunk_slabs> slabs;
 
-    [[nodiscard]] std::span<char> bytes() const noexcept { return {data_, size_}; }
-
-private:
-    std::shared_ptr<chunk_slabs> slabs_;
-    char* data_;
-    std::size_t size_;
+    void operator()(T* object) const noexcept
+    {
+        object->~T();
+        slabs->give_back(reinterpret_cast<char*>(object));
+    }
 };
+
+template <class T>
+using chunk_ptr = std::unique_ptr<T, chunk_delete<T>>;
+
+/// Makes T(span, args...) in a chunk of the slabs; the span is what is left of the chunk behind it.
+/// Precondition: T is smaller than a chunk, and no more aligned than a page.
+template <class T, class... Args>
+chunk_ptr<T> make_in_chunk(std::shared_ptr<chunk_slabs> slabs, Args&&... args)
+{
+    char* const memory = slabs->take();
+    const std::span<char> rest(memory + sizeof(T), slabs->chunk_bytes() - sizeof(T));
+    try {
+        T* const object = ::new (static_cast<void*>(memory)) T(rest, std::forward<Args>(args)...);
+        return chunk_ptr<T>(object, {std::move(slabs)});
+    } catch (...) {
+        slabs->give_back(memory);
+        throw;
+    }
+}
 
 /// The pools of an execution context, one for each size in use, rounded up to whole pages.
 class chunk_pool final : public net::execution_context::service {
