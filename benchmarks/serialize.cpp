@@ -262,17 +262,15 @@ int run(int argc, char** argv)
 {
     settings s;
     benchmarks::results results{"serialize"};
-    benchmarks::command_line cli{"serialize", "JSON in 16 KiB chunks into a sink that copies them once, beside whole strings."};
+    benchmarks::command_line cli{
+        "serialize", "JSON in 16 KiB chunks into a sink that copies them once, beside whole strings."};
     results.add_options(cli);
     cli.add("rows", s.rows, "N", "quotes; nlohmann's DOM of a million takes about a gigabyte");
     cli.add("document", s.document, "FILE", "the document; the default is in Debian's package iso-codes");
     cli.add("rounds", s.rounds, "N", "rounds, of which the median counts");
-    if (!cli.parse(argc, argv))
-        return 0;
-    if (s.rows == 0)
-        benchmarks::command_line::fail("rows", "must be at least 1");
-    if (s.rounds == 0)
-        benchmarks::command_line::fail("rounds", "must be at least 1");
+    if (!cli.parse(argc, argv)) return 0;
+    if (s.rows == 0) benchmarks::command_line::fail("rows", "must be at least 1");
+    if (s.rounds == 0) benchmarks::command_line::fail("rounds", "must be at least 1");
     results.open();
     run_cases(results, s);
     results.print_table();

@@ -1,7 +1,8 @@
-// holdfast: echo_server, the README's server made ready for production: arguments, signals, graceful drain, census.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: echo_server, the README's server made ready for production: arguments, signals, graceful drain,
+// census. SPDX-License-Identifier: BSL-1.0
 //
-// Every line that a client sends comes back as a line of JSON, {"line":N,"text":"..."}. Try it with: nc 127.0.0.1 7777
+// Every line that a client sends comes back as a line of JSON, {"line":N,"text":"..."}. Try it with: nc
+// 127.0.0.1 7777
 #include "support/command_line.hpp"
 #include "support/listening.hpp"
 
@@ -40,7 +41,8 @@ net::awaitable<void> serve(connection peer, holdfast::heartbeat_timer<>& heart)
     holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
     for (std::uint64_t n = 1; auto line = co_await lines.async_next(); ++n) {
         beat.touch();
-        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), reply{n, *line}, {.progress = beat});
+        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), reply{n, *line},
+                                                                  {.progress = beat});
     }
     co_await peer.async_close();
 }
@@ -62,14 +64,14 @@ int run(int argc, char** argv)
     std::size_t max_connections = 1000;
     std::chrono::milliseconds timeout = 30s;
     std::chrono::milliseconds deadline = 10s;
-    examples::command_line cli{"echo_server", "Echoes lines as JSON; at most so many connections, none silent for ever."};
+    examples::command_line cli{"echo_server",
+                               "Echoes lines as JSON; at most so many connections, none silent for ever."};
     cli.add("address", address, "IP", "the address to listen on");
     cli.add("port", port, "N", "the port to listen on; 0: one that the kernel chooses");
     cli.add("max-connections", max_connections, "N", "connections served at once");
     cli.add("timeout", timeout, "TIME", "a client silent for so long is dropped");
     cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
-    if (!cli.parse(argc, argv))
-        return 0;
+    if (!cli.parse(argc, argv)) return 0;
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
     examples::require_descriptors(max_connections + examples::spare_descriptors);
 
@@ -77,13 +79,15 @@ int run(int argc, char** argv)
     holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
     std::optional<acceptor> doors;
     try {
-        doors.emplace(io.get_executor(), endpoint, holdfast::acceptor_options{.max_connections = max_connections});
+        doors.emplace(io.get_executor(), endpoint,
+                      holdfast::acceptor_options{.max_connections = max_connections});
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
     doors->async_serve([&](connection peer) { return serve(std::move(peer), heart); }, net::detached);
     net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached);
-    std::cout << "echo_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << std::endl;
+    std::cout << "echo_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
+              << std::endl;
     io.run(); // returns when the drain is over and the last session has ended
     doors->census().report(std::cout);
     return 0;

@@ -1,8 +1,8 @@
-// holdfast: market_feed, a push server whose memory has a bound: snapshot on connect, then what changes, for hours.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: market_feed, a push server whose memory has a bound: snapshot on connect, then what changes, for
+// hours. SPDX-License-Identifier: BSL-1.0
 //
-// The protocol stands in support/feed_options.hpp; naive_feed.cpp does the same job the usual way. What keeps the
-// memory bounded here:
+// The protocol stands in support/feed_options.hpp; naive_feed.cpp does the same job the usual way. What keeps
+// the memory bounded here:
 //   - bounded_acceptor: at most --max-connections are let in, the others wait in the backlog;
 //   - connection: closed on every path, and counted;
 //   - async_write_streamed: a snapshot is made while it is sent, one chunk at a time;
@@ -33,16 +33,21 @@ namespace {
 struct ping {
     std::uint64_t number;
 };
-constexpr auto describe(holdfast::type<ping>) { return holdfast::fields(holdfast::field("ping", &ping::number)); }
+constexpr auto describe(holdfast::type<ping>)
+{
+    return holdfast::fields(holdfast::field("ping", &ping::number));
+}
 
 /// What all sessions share. Everything runs on one thread.
 struct feed {
     feed(net::io_context& io, const examples::feed_options& opts)
-        : options(opts), market(opts.instruments), heart(io.get_executor(), {.tick = heart_tick, .timeout = opts.timeout}),
-          pulse(io, net::steady_timer::time_point::max()), clock(io)
+        : options(opts),
+          market(opts.instruments),
+          heart(io.get_executor(), {.tick = heart_tick, .timeout = opts.timeout}),
+          pulse(io, net::steady_timer::time_point::max()),
+          clock(io)
     {
-        if (!opts.document.empty())
-            document = examples::load_document(opts.document);
+        if (!opts.document.empty()) document = examples::load_document(opts.document);
     }
 
     static constexpr std::chrono::milliseconds heart_tick{250};
@@ -57,7 +62,8 @@ struct feed {
     bool draining = false;
 };
 
-/// Reads and drops what the client sent: its content does not matter, but it is a sign of life. False at the end.
+/// Reads and drops what the client sent: its content does not matter, but it is a sign of life. False at the
+/// end.
 bool still_there(tcp::socket& socket, holdfast::heartbeat& beat)
 {
     for (;;) {
@@ -82,9 +88,11 @@ net::awaitable<void> serve(connection peer, feed& f)
 
     // A slow download is alive as long as the socket takes bytes: progress touches the heartbeat.
     if (f.document)
-        co_await async_write_streamed<ndjson>(peer.stream(), f.document->root, {.chunk_bytes = chunk, .progress = beat});
+        co_await async_write_streamed<ndjson>(peer.stream(), f.document->root,
+                                              {.chunk_bytes = chunk, .progress = beat});
     else
-        co_await async_write_streamed<ndjson>(peer.stream(), f.market.snapshot(), {.chunk_bytes = chunk, .progress = beat});
+        co_await async_write_streamed<ndjson>(peer.stream(), f.market.snapshot(),
+                                              {.chunk_bytes = chunk, .progress = beat});
 
     ++f.snapshots;
     const auto ping_after = static_cast<std::uint16_t>(f.options.ping_after / feed::heart_tick);
@@ -101,8 +109,8 @@ net::awaitable<void> serve(connection peer, feed& f)
     co_await peer.async_close();
 }
 
-/// Moves the market and wakes the sessions. After a burst of snapshots or departures it gives the freed memory back to
-/// the system: malloc would keep the burst's peak for ever.
+/// Moves the market and wakes the sessions. After a burst of snapshots or departures it gives the freed
+/// memory back to the system: malloc would keep the burst's peak for ever.
 net::awaitable<void> run_clock(feed& f, holdfast::census members)
 {
     for (std::uint64_t trimmed_at = 0;;) {
@@ -122,11 +130,13 @@ void print_state(const holdfast::census& members)
 {
     members.report(std::cout);
     std::error_code ec;
-    std::cout << "RssAnon " << holdfast::read_process_memory(::getpid(), ec).rss_anon / 1024 << " KiB" << std::endl;
+    std::cout << "RssAnon " << holdfast::read_process_memory(::getpid(), ec).rss_anon / 1024 << " KiB"
+              << std::endl;
 }
 
 /// SIGUSR1 prints who is there; SIGINT and SIGTERM drain, a second one ends at once.
-net::awaitable<void> handle_signals(net::io_context& io, feed& f, acceptor& doors, std::chrono::milliseconds drain_deadline)
+net::awaitable<void> handle_signals(net::io_context& io, feed& f, acceptor& doors,
+                                    std::chrono::milliseconds drain_deadline)
 {
     net::signal_set signals(io, SIGINT, SIGTERM, SIGUSR1);
     for (;;) {
@@ -135,8 +145,7 @@ net::awaitable<void> handle_signals(net::io_context& io, feed& f, acceptor& door
             print_state(doors.census());
             continue;
         }
-        if (f.draining)
-            break;
+        if (f.draining) break;
         f.draining = true;
         std::cout << "market_feed: draining " << doors.census().live() << " connections" << std::endl;
         doors.async_drain({.deadline = drain_deadline}, [&io](holdfast::error_code, std::size_t aborted) {
@@ -154,9 +163,9 @@ int run(int argc, char** argv)
     std::chrono::milliseconds drain_deadline{10'000};
     examples::command_line cli{"market_feed", "A push server of market data whose memory is bounded."};
     examples::add_options(cli, options);
-    cli.add("drain", drain_deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
-    if (!cli.parse(argc, argv))
-        return 0;
+    cli.add("drain", drain_deadline, "TIME",
+            "after SIGTERM, wait so long for clients before they are aborted");
+    if (!cli.parse(argc, argv)) return 0;
     examples::check(options);
     const auto endpoint = examples::listen_endpoint(options.address, options.port);
     examples::require_descriptors(options.max_connections + examples::spare_descriptors);
@@ -165,18 +174,20 @@ int run(int argc, char** argv)
     feed f(io, options);
     std::optional<acceptor> doors;
     try {
-        doors.emplace(io.get_executor(), endpoint,
-                      holdfast::acceptor_options{.max_connections = options.max_connections,
-                                                 .send_buffer_bytes = static_cast<int>(options.send_buffer.value),
-                                                 .receive_buffer_bytes = 4096,
-                                                 .reserve_descriptors = true});
+        doors.emplace(
+            io.get_executor(), endpoint,
+            holdfast::acceptor_options{.max_connections = options.max_connections,
+                                       .send_buffer_bytes = static_cast<int>(options.send_buffer.value),
+                                       .receive_buffer_bytes = 4096,
+                                       .reserve_descriptors = true});
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
     doors->async_serve([&](connection peer) { return serve(std::move(peer), f); }, net::detached);
     net::co_spawn(io, run_clock(f, doors->census()), net::detached);
     net::co_spawn(io, handle_signals(io, f, *doors, drain_deadline), net::detached);
-    std::cout << "market_feed: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << std::endl;
+    std::cout << "market_feed: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
+              << std::endl;
     io.run();
     print_state(doors->census());
     return 0;

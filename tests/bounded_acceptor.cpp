@@ -170,7 +170,8 @@ TEST_CASE("async_accept never completes inside the call, and takes callbacks, aw
 TEST_CASE("close() ends a pending accept, one that waits for room, and serving; the port is free then")
 {
     net::io_context io;
-    std::optional<acceptor> doors(std::in_place, io.get_executor(), any_port, holdfast::acceptor_options{.max_connections = 1});
+    std::optional<acceptor> doors(std::in_place, io.get_executor(), any_port,
+                                  holdfast::acceptor_options{.max_connections = 1});
     const auto where = doors->local_endpoint();
     std::vector<error_code> ends;
     std::optional<connection> first;
@@ -203,13 +204,15 @@ TEST_CASE("close() ends a pending accept, one that waits for room, and serving; 
 
 TEST_CASE("an accept is cancelled by its slot, at the limit and before, and nobody is lost")
 {
-    for (const auto type : {net::cancellation_type::terminal, net::cancellation_type::partial, net::cancellation_type::total}) {
+    for (const auto type :
+         {net::cancellation_type::terminal, net::cancellation_type::partial, net::cancellation_type::total}) {
         net::io_context io;
         acceptor doors{io.get_executor(), any_port, {.max_connections = 1}};
         net::cancellation_signal signal;
         error_code result;
         const auto accept = [&] {
-            doors.async_accept(net::bind_cancellation_slot(signal.slot(), [&](error_code ec, const connection&) { result = ec; }));
+            doors.async_accept(net::bind_cancellation_slot(
+                signal.slot(), [&](error_code ec, const connection&) { result = ec; }));
         };
         accept();
         io.poll();
@@ -236,7 +239,8 @@ TEST_CASE("an exception in a handler or in its coroutine ends that connection al
 {
     net::io_context io;
     int failures = 0;
-    acceptor doors{io.get_executor(), any_port,
+    acceptor doors{io.get_executor(),
+                   any_port,
                    {.max_connections = 2, .on_event = [&](const holdfast::acceptor_event& event) {
                         CHECK(event.what == holdfast::acceptor_event::kind::session_failed);
                         CHECK_THROWS_AS(std::rethrow_exception(event.exception), std::logic_error);
@@ -245,12 +249,10 @@ TEST_CASE("an exception in a handler or in its coroutine ends that connection al
     int sessions = 0;
     doors.async_serve(
         [&](connection peer) -> net::awaitable<void> {
-            if (++sessions == 1)
-                throw std::logic_error("before the first suspension");
+            if (++sessions == 1) throw std::logic_error("before the first suspension");
             return [](connection p) -> net::awaitable<void> {
                 co_await net::post(net::use_awaitable);
-                if (p.is_open())
-                    throw std::logic_error("in the coroutine");
+                if (p.is_open()) throw std::logic_error("in the coroutine");
             }(std::move(peer));
         },
         net::detached);
@@ -290,7 +292,8 @@ TEST_CASE("100 idle sessions drain long before a deadline of 30 seconds, and non
                 }
                 count += p.draining() ? 1 : 0;
                 error_code ec;
-                co_await net::async_write(p.stream(), net::buffer("bye\n", 4), net::redirect_error(net::use_awaitable, ec));
+                co_await net::async_write(p.stream(), net::buffer("bye\n", 4),
+                                          net::redirect_error(net::use_awaitable, ec));
                 CHECK_FALSE(ec); // writing still works
                 co_await p.async_close();
             }(std::move(peer), told);
@@ -346,8 +349,9 @@ TEST_CASE("a drain can be spread over a part of its deadline, and be cancelled")
     tests::run_until(io, [&] { return doors.census().live() == 150; });
     net::cancellation_signal signal;
     error_code result;
-    doors.async_drain({.deadline = 30s, .spread = 29s},
-                      net::bind_cancellation_slot(signal.slot(), [&](error_code ec, std::size_t) { result = ec; }));
+    doors.async_drain(
+        {.deadline = 30s, .spread = 29s},
+        net::bind_cancellation_slot(signal.slot(), [&](error_code ec, std::size_t) { result = ec; }));
     tests::run_until(io, [&] { return doors.census().ended() != 0; });
     CHECK(doors.census().live() != 0); // the first batch only
     signal.emit(net::cancellation_type::terminal);
@@ -360,7 +364,8 @@ TEST_CASE("without descriptors the acceptor rests, the newcomer waits, and is le
 {
     net::io_context io;
     int starved = 0;
-    acceptor doors{io.get_executor(), any_port,
+    acceptor doors{io.get_executor(),
+                   any_port,
                    {.max_connections = 100, .on_event = [&](const holdfast::acceptor_event& event) {
                         CHECK(event.what == holdfast::acceptor_event::kind::starved);
                         CHECK(event.error.value() == EMFILE);
@@ -389,7 +394,8 @@ TEST_CASE("an acceptor that rests for want of descriptors wakes at once when a c
 {
     net::io_context io;
     int starved = 0;
-    acceptor doors{io.get_executor(), any_port,
+    acceptor doors{io.get_executor(),
+                   any_port,
                    {.max_connections = 100, .on_event = [&](const holdfast::acceptor_event&) { ++starved; }}};
     std::vector<connection> sessions;
     doors.async_serve([&](connection peer) { sessions.push_back(std::move(peer)); }, net::detached);
@@ -425,7 +431,8 @@ TEST_CASE("sessions on several threads: the limit holds, and the figures add up"
                 }
                 std::array<char, 16> bytes;
                 error_code ec;
-                co_await p.stream().async_read_some(net::buffer(bytes), net::redirect_error(net::use_awaitable, ec));
+                co_await p.stream().async_read_some(net::buffer(bytes),
+                                                    net::redirect_error(net::use_awaitable, ec));
                 --now; // before the end of the connection lets the next one in
             }(std::move(peer), inside, most);
         },
@@ -468,7 +475,8 @@ TEST_CASE("what cannot be listened on, and a limit of zero, are reported at cons
 TEST_CASE("the options of accepted sockets are set")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.send_buffer_bytes = 32 * 1024, .receive_buffer_bytes = 8 * 1024}};
+    acceptor doors{
+        io.get_executor(), any_port, {.send_buffer_bytes = 32 * 1024, .receive_buffer_bytes = 8 * 1024}};
     auto clients = connect(io, doors.local_endpoint(), 1);
     auto accepted = doors.async_accept(net::use_future);
     tests::run(io);
@@ -491,7 +499,8 @@ TEST_CASE("descriptors can be reserved, all of them or what the system has; afte
         return holdfast::read_open_descriptors(0, ec);
     };
     net::io_context io;
-    const acceptor first{io.get_executor(), any_port}; // by now the context has the descriptors that it needs itself
+    const acceptor first{io.get_executor(),
+                         any_port}; // by now the context has the descriptors that it needs itself
     const auto before = open_descriptors();
     {
         acceptor doors{io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
@@ -505,7 +514,8 @@ TEST_CASE("descriptors can be reserved, all of them or what the system has; afte
     const auto left = open_descriptors();
     {
         const descriptor_limit few(20);
-        const acceptor doors{io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
+        const acceptor doors{
+            io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
         CHECK(open_descriptors() == left + 1);
     }
 }

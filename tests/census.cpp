@@ -65,7 +65,9 @@ TEST_CASE("live, peak and the ends by reason agree with a plain record of random
                 victim->close(close_reason::io_error, net::error::connection_reset);
                 ++expected[close_reason::io_error];
                 break;
-            default: ++expected[close_reason::abandoned]; break;
+            default:
+                ++expected[close_reason::abandoned];
+                break;
             }
             std::swap(*victim, open.back());
             open.pop_back();
@@ -91,7 +93,8 @@ TEST_CASE("the report names what lives and why the others ended, and a view outl
     std::map<close_reason, std::uint64_t> finalized;
     told = &finalized;
     net::io_context io;
-    std::optional<acceptor> doors(std::in_place, io.get_executor(), tcp::endpoint(net::ip::address_v4::loopback(), 0));
+    std::optional<acceptor> doors(std::in_place, io.get_executor(),
+                                  tcp::endpoint(net::ip::address_v4::loopback(), 0));
     const auto census = doors->census();
     for (int i = 0; i != 3; ++i) {
         tcp::socket client(io);

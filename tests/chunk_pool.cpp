@@ -1,5 +1,5 @@
-// holdfast: tests of the pool behind async_write_streamed: chunks are reused, and idle ones give their memory back.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of the pool behind async_write_streamed: chunks are reused, and idle ones give their memory
+// back. SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 
 #include <holdfast/detail/chunk_pool.hpp>
@@ -27,7 +27,10 @@ struct block {
 };
 using block_ptr = holdfast::detail::chunk_ptr<block>;
 
-block_ptr make(const std::shared_ptr<chunk_slabs>& slabs) { return holdfast::detail::make_in_chunk<block>(slabs); }
+block_ptr make(const std::shared_ptr<chunk_slabs>& slabs)
+{
+    return holdfast::detail::make_in_chunk<block>(slabs);
+}
 
 std::uint64_t rss_anon()
 {

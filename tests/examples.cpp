@@ -1,5 +1,5 @@
-// holdfast: tests of the example programs as their users start them: what they promise, and what they answer to bad input.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of the example programs as their users start them: what they promise, and what they answer
+// to bad input. SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/process.hpp"
 #include "support/sockets.hpp"
@@ -22,7 +22,8 @@ const std::string programs = EXAMPLES_DIRECTORY;
 
 /// A feed on a port that the kernel chose; what it prints first names the port.
 struct server {
-    server(const std::string& name, std::vector<std::string> arguments) : child(command(name, std::move(arguments)))
+    server(const std::string& name, std::vector<std::string> arguments)
+        : child(command(name, std::move(arguments)))
     {
         const std::string first = child.line();
         const auto end = first.find(", pid ");
@@ -66,15 +67,17 @@ int refusal(const std::vector<std::string>& command, std::string& line)
 /// The ladder of the issue: 100 clients that each read 1 KiB/s of 100 MB, measured at once and 20 s later.
 int slow_ladder(server& feed, std::string& output)
 {
-    process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()), "--rungs", "100",
-                    "--mix", "slow=100", "--slow-rate", "1k", "--rung-deadline", "5", "--hold", "20", "--second-climb", "none", "--budget-bytes",
+    process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()),
+                    "--rungs", "100", "--mix", "slow=100", "--slow-rate", "1k", "--rung-deadline", "5",
+                    "--hold", "20", "--second-climb", "none", "--budget-bytes",
                     std::to_string(16 * 1024 + 4 * 1024)});
     return ladder.wait(&output, std::chrono::minutes(2));
 }
 
 } // namespace
 
-TEST_CASE("100 slow readers of a 100 MB snapshot cost market_feed a chunk and 4 KiB each, also 20 seconds later")
+TEST_CASE(
+    "100 slow readers of a 100 MB snapshot cost market_feed a chunk and 4 KiB each, also 20 seconds later")
 {
     server feed("market_feed", {"--instruments", "1000000", "--send-buffer", "64k"});
     std::string output;
@@ -158,7 +161,8 @@ TEST_CASE("what cannot work is refused in one line that says what to do, with ex
         CHECK(refusal({programs + "/" + name, "--bogus"}, line) == 2);
         CHECK(line.find("--bogus") != std::string::npos);
         CHECK(line.find("--help") != std::string::npos);
-        CHECK(refusal({programs + "/" + name, "--address", "192.0.2.1"}, line) == 2); // reserved for documentation
+        CHECK(refusal({programs + "/" + name, "--address", "192.0.2.1"}, line) ==
+              2); // reserved for documentation
         CHECK(line.find("choose another --address") != std::string::npos);
         CHECK(refusal({programs + "/" + name, "--max-connections", "4000000000"}, line) == 2);
         CHECK(line.find("descriptors") != std::string::npos);
@@ -180,7 +184,8 @@ TEST_CASE("a port that needs a privilege which the process lacks is refused with
     if (::geteuid() == 0) {
         // As nobody, in a child's child: this process must stay as it is.
         std::string line;
-        process child({"/usr/bin/env", "setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", programs + "/echo_server", "--port", "80"});
+        process child({"/usr/bin/env", "setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all",
+                       programs + "/echo_server", "--port", "80"});
         const int status = child.wait(&line);
         INFO(line);
         CHECK(status == 2);

@@ -1,5 +1,5 @@
-// holdfast: tests of lifetimes across parts: sessions and handles that outlive what they came from. Sanitizers watch.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of lifetimes across parts: sessions and handles that outlive what they came from.
+// Sanitizers watch. SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 
@@ -37,7 +37,8 @@ net::awaitable<void> serve(connection peer, holdfast::heartbeat_timer<>& heart)
 
 } // namespace
 
-TEST_CASE("the README's server with 100 live sessions: stopped, and left by its declarations' order, finalizes all 100")
+TEST_CASE("the README's server with 100 live sessions: stopped, and left by its declarations' order, "
+          "finalizes all 100")
 {
     finalized = 0;
     net::io_context clients_io;
@@ -150,7 +151,8 @@ TEST_CASE("connections that the user keeps may outlive acceptor and drain, and e
     finalized = 0;
     net::io_context io;
     std::vector<connection> kept;
-    std::optional<acceptor> doors(std::in_place, io.get_executor(), any_port, holdfast::acceptor_options{.max_connections = 2});
+    std::optional<acceptor> doors(std::in_place, io.get_executor(), any_port,
+                                  holdfast::acceptor_options{.max_connections = 2});
     doors->async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
     tcp::socket a(io);
     tcp::socket b(io);

@@ -53,7 +53,11 @@ private:
 class climb {
 public:
     climb(const settings& wanted, const climb_plan& plan, const socket_address& server)
-        : wanted_{wanted}, plan_{plan}, load_{wanted, plan, server}, settle_{wanted.settle}, settle_slow_{wanted.settle, 30}
+        : wanted_{wanted},
+          plan_{plan},
+          load_{wanted, plan, server},
+          settle_{wanted.settle},
+          settle_slow_{wanted.settle, 30}
     {
     }
 
@@ -119,8 +123,8 @@ private:
             const bool pending = !load_.up_to_date() || seen_.pending > 0;
             const auto now = steady::now();
             const bool settled = settle_.settled(now, seen_.bytes, events, pending);
-            // At the top the slow readers may finish too, so that both climbs are measured in the same state. Those of an
-            // endless or a huge message never do.
+            // At the top the slow readers may finish too, so that both climbs are measured in the same state.
+            // Those of an endless or a huge message never do.
             const bool slow_settled = settle_slow_.settled(now, seen_.slow_bytes, 0, false) || !top;
             if (settled && slow_settled) break;
             if (now >= deadline) {

@@ -4,8 +4,8 @@
 #define HOLDFAST_ASIO_HPP
 
 // Asio before 1.26 looks for clang's coroutines in <experimental/coroutine> only. With libstdc++ they are in
-// <coroutine>, and these macros say so. They must be set before Asio is first seen: include this header (or any other
-// of holdfast's) before Asio's own.
+// <coroutine>, and these macros say so. They must be set before Asio is first seen: include this header (or
+// any other of holdfast's) before Asio's own.
 #if defined(__clang__) && !defined(_LIBCPP_VERSION) && __has_include(<coroutine>)
 #if defined(HOLDFAST_USE_BOOST_ASIO)
 #ifndef BOOST_ASIO_HAS_CO_AWAIT
@@ -30,7 +30,8 @@
 #error "holdfast needs Boost 1.79 (Asio 1.22.1) or newer"
 #endif
 #if !defined(BOOST_ASIO_HAS_CO_AWAIT)
-#error "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
+#error                                                                                                       \
+    "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
 #endif
 #else
 #if !defined(ASIO_STANDALONE)
@@ -41,7 +42,8 @@
 #error "holdfast needs Asio 1.22.1 or newer"
 #endif
 #if !defined(ASIO_HAS_CO_AWAIT)
-#error "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
+#error                                                                                                       \
+    "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
 #endif
 #endif
 

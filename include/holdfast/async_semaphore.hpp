@@ -18,8 +18,8 @@ namespace detail {
 class semaphore_core;
 }
 
-/// Units taken from an `async_semaphore`, returned when it is destroyed, on whichever thread. Movable, not copyable; an
-/// empty or moved-from permit holds nothing. It may outlive the semaphore.
+/// Units taken from an `async_semaphore`, returned when it is destroyed, on whichever thread. Movable, not
+/// copyable; an empty or moved-from permit holds nothing. It may outlive the semaphore.
 class permit {
 public:
     /// Holds nothing.
@@ -39,8 +39,8 @@ public:
 
     ~permit() { release(); }
 
-    /// Returns the units now and wakes the waiters that they suffice for. Never allocates, never calls a handler inline;
-    /// O(1) for each waiter woken.
+    /// Returns the units now and wakes the waiters that they suffice for. Never allocates, never calls a
+    /// handler inline; O(1) for each waiter woken.
     inline void release() noexcept;
 
     /// How many units it holds.
@@ -62,9 +62,10 @@ private:
 
 namespace detail {
 
-/// A waiting acquire. Its timer never expires: cancelling it is how the waiter is woken, since Asio has set the
-/// memory for that aside when the wait began. And as the wait belongs to Asio's own timer service, the end of the
-/// execution context destroys it uncalled: a semaphore may live in the very coroutine frame that waits on it.
+/// A waiting acquire. Its timer never expires: cancelling it is how the waiter is woken, since Asio has set
+/// the memory for that aside when the wait began. And as the wait belongs to Asio's own timer service, the
+/// end of the execution context destroys it uncalled: a semaphore may live in the very coroutine frame that
+/// waits on it.
 struct semaphore_waiter {
     semaphore_waiter(const net::any_io_executor& executor, std::shared_ptr<semaphore_core> c, std::size_t n)
         : core(std::move(c)), units(n), wake(executor, std::chrono::steady_clock::time_point::max())
@@ -92,8 +93,7 @@ public:
     permit try_take(std::size_t n) noexcept
     {
         const std::lock_guard lock(mutex_);
-        if (closed_ || head_ != nullptr || n > limit_ - in_use_)
-            return {};
+        if (closed_ || head_ != nullptr || n > limit_ - in_use_) return {};
         in_use_ += n;
         return {shared_from_this(), n};
     }
@@ -141,8 +141,7 @@ public:
     void close(const error_code& reason) noexcept
     {
         const std::lock_guard lock(mutex_);
-        if (!closed_)
-            closed_ = reason ? reason : error_code(errc::semaphore_closed);
+        if (!closed_) closed_ = reason ? reason : error_code(errc::semaphore_closed);
         while (head_ != nullptr) {
             semaphore_waiter& w = *head_;
             unlink(w);
@@ -175,8 +174,8 @@ private:
         --waiting_;
     }
 
-    /// Serves the queue from its head for as long as the free units suffice: nobody is passed by. The permit is made
-    /// here, under the lock, so that there is no moment between being granted and owning it.
+    /// Serves the queue from its head for as long as the free units suffice: nobody is passed by. The permit
+    /// is made here, under the lock, so that there is no moment between being granted and owning it.
     void grant() noexcept
     {
         while (head_ != nullptr && head_->units <= limit_ - in_use_) {
@@ -199,7 +198,8 @@ private:
 
 inline semaphore_waiter::~semaphore_waiter() { core->leave(*this); }
 
-/// The steps of async_acquire, for net::async_compose. It refers to the core, so the semaphore may go meanwhile.
+/// The steps of async_acquire, for net::async_compose. It refers to the core, so the semaphore may go
+/// meanwhile.
 class semaphore_acquire_op {
 public:
     semaphore_acquire_op(std::shared_ptr<semaphore_core> core, net::any_io_executor executor, std::size_t n)
@@ -211,7 +211,9 @@ public:
     void operator()(Self& self, error_code = {})
     {
         switch (step_) {
-        case step::start: start(self); return;
+        case step::start:
+            start(self);
+            return;
         case step::waiting:
             core_->leave(*waiter_);
             taken_ = std::move(waiter_->granted);
@@ -219,7 +221,8 @@ public:
                 result_ = waiter_->refused ? waiter_->refused : error_code(net::error::operation_aborted);
             waiter_.reset();
             break;
-        case step::settled: break;
+        case step::settled:
+            break;
         }
         self.complete(result_, std::move(taken_));
     }
@@ -232,8 +235,7 @@ private:
     {
         self.reset_cancellation_state(net::enable_total_cancellation());
         result_ = core_->refusal(units_);
-        if (!result_)
-            taken_ = core_->try_take(units_);
+        if (!result_) taken_ = core_->try_take(units_);
         if (result_ || taken_ || units_ == 0) {
             step_ = step::settled;
             auto executor = executor_;
@@ -265,12 +267,13 @@ inline void permit::release() noexcept
         std::exchange(core_, nullptr)->give_back(units);
 }
 
-/// A counting semaphore for asynchronous code: at most `limit()` units are out at any time, whatever the load. First
-/// come, first served: a large request at the head is not passed by small ones.
+/// A counting semaphore for asynchronous code: at most `limit()` units are out at any time, whatever the
+/// load. First come, first served: a large request at the head is not passed by small ones.
 ///
 /// Concurrency: all members may be called from any thread at the same time; one short critical section each.
-/// Lifetime: permits may outlive it. Destroying it fails the waiters with `errc::semaphore_closed`; the end of the
-/// execution context destroys them uncalled, even when the semaphore lives in the coroutine that waits.
+/// Lifetime: permits may outlive it. Destroying it fails the waiters with `errc::semaphore_closed`; the end
+/// of the execution context destroys them uncalled, even when the semaphore lives in the coroutine that
+/// waits.
 ///
 ///     holdfast::async_semaphore uploads{executor, 8};
 ///     auto turn = co_await uploads.async_acquire();   // at most eight at a time
@@ -294,12 +297,12 @@ public:
     /// Waits for `n` units.
     ///
     /// Completion: void(error_code, permit), on the handler's executor, never inside this call.
-    /// `errc::semaphore_closed` (or what `close()` was given) once it is closed, `errc::exceeds_limit` at once for more
-    /// than `limit()`. The permit is made at the moment of the grant: when the handler is destroyed uncalled, its units
-    /// are returned. Zero units are granted at once.
-    /// Cancellation: terminal, partial and total; `operation_aborted`, and nothing is taken. When a cancelled head
-    /// leaves, those behind it go on.
-    /// Cost: nothing of ours when units are free; else one block from the handler's allocator for the waiter.
+    /// `errc::semaphore_closed` (or what `close()` was given) once it is closed, `errc::exceeds_limit` at
+    /// once for more than `limit()`. The permit is made at the moment of the grant: when the handler is
+    /// destroyed uncalled, its units are returned. Zero units are granted at once. Cancellation: terminal,
+    /// partial and total; `operation_aborted`, and nothing is taken. When a cancelled head leaves, those
+    /// behind it go on. Cost: nothing of ours when units are free; else one block from the handler's
+    /// allocator for the waiter.
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_acquire(std::size_t n = 1, CompletionToken&& token = CompletionToken())
     {
@@ -310,8 +313,8 @@ public:
     /// Takes `n` units if they are free and nobody waits, else returns an empty permit.
     [[nodiscard]] permit try_acquire(std::size_t n = 1) noexcept { return core_->try_take(n); }
 
-    /// Fails all waiters, and all later acquires, with `reason`; of several calls the first one's counts. Permits that are out
-    /// stay valid.
+    /// Fails all waiters, and all later acquires, with `reason`; of several calls the first one's counts.
+    /// Permits that are out stay valid.
     void close(error_code reason = errc::semaphore_closed) noexcept { core_->close(reason); }
 
     /// How many units there are in all.

@@ -31,7 +31,8 @@ namespace holdfast {
 /// Something that a `bounded_acceptor` dealt with by itself and that its user may want to count.
 struct acceptor_event {
     enum class kind {
-        /// Descriptors or memory ran out (`error` says which): accepting rests until a connection ends or for a while.
+        /// Descriptors or memory ran out (`error` says which): accepting rests until a connection ends or for
+        /// a while.
         starved,
         /// A newcomer was gone before it could be accepted (`error`): accepting goes on.
         lost,
@@ -52,20 +53,22 @@ struct acceptor_options {
     int backlog = net::socket_base::max_listen_connections;
     /// Whether the address may be bound again while old connections are still in TIME_WAIT.
     bool reuse_address = true;
-    /// SO_SNDBUF of each connection in bytes, which the kernel doubles; 0 leaves it to the kernel, whose buffers then grow
-    /// to megabytes per slow reader.
+    /// SO_SNDBUF of each connection in bytes, which the kernel doubles; 0 leaves it to the kernel, whose
+    /// buffers then grow to megabytes per slow reader.
     int send_buffer_bytes = 0;
     /// SO_RCVBUF of each connection in bytes, likewise.
     int receive_buffer_bytes = 0;
     /// Whether small writes go out at once (TCP_NODELAY); TCP only.
     bool no_delay = true;
-    /// Whether to make beforehand what Asio keeps for each descriptor, some 170 bytes, for all connections of the limit. Asio
-    /// never frees these states; made one by one between the blocks of the sessions, they keep most of a burst's memory from
-    /// going back to the system: after 10,000 connections 18 of 44 MiB stayed, with this 2.4 MiB. For a moment the constructor
-    /// opens as many descriptors as connections are allowed, or as the system has left.
+    /// Whether to make beforehand what Asio keeps for each descriptor, some 170 bytes, for all connections of
+    /// the limit. Asio never frees these states; made one by one between the blocks of the sessions, they
+    /// keep most of a burst's memory from going back to the system: after 10,000 connections 18 of 44 MiB
+    /// stayed, with this 2.4 MiB. For a moment the constructor opens as many descriptors as connections are
+    /// allowed, or as the system has left.
     bool reserve_descriptors = false;
-    /// Told what the acceptor deals with by itself; may be empty. Called on the acceptor's strand or, for a failed session,
-    /// on that session's executor. It must stay valid until the last session has ended, and must not throw.
+    /// Told what the acceptor deals with by itself; may be empty. Called on the acceptor's strand or, for a
+    /// failed session, on that session's executor. It must stay valid until the last session has ended, and
+    /// must not throw.
     std::function<void(const acceptor_event&)> on_event{};
 };
 
@@ -73,22 +76,27 @@ struct acceptor_options {
 struct drain_options {
     /// After how long those still there are aborted.
     std::chrono::steady_clock::duration deadline = std::chrono::seconds(30);
-    /// Over how long to spread the news, so that clients do not all come back to the next server at once. Less than the
-    /// deadline.
+    /// Over how long to spread the news, so that clients do not all come back to the next server at once.
+    /// Less than the deadline.
     std::chrono::steady_clock::duration spread = std::chrono::steady_clock::duration::zero();
 };
 
 namespace detail {
 
-/// The finalizer of an admitted connection: around the user's own, it leaves the registry and returns the permit.
+/// The finalizer of an admitted connection: around the user's own, it leaves the registry and returns the
+/// permit.
 template <connection_finalizer Finalizer>
 class admission {
 public:
     /// Of a connection that never was.
     explicit admission(Finalizer finalizer) noexcept : finalizer_(std::move(finalizer)) {}
 
-    admission(Finalizer finalizer, std::shared_ptr<registry> members, registry::index place, permit admitted) noexcept
-        : registry_(std::move(members)), permit_(std::move(admitted)), place_(place), finalizer_(std::move(finalizer))
+    admission(Finalizer finalizer, std::shared_ptr<registry> members, registry::index place,
+              permit admitted) noexcept
+        : registry_(std::move(members)),
+          permit_(std::move(admitted)),
+          place_(place),
+          finalizer_(std::move(finalizer))
     {
     }
 
@@ -112,17 +120,19 @@ private:
 
 } // namespace detail
 
-/// A connection that a `bounded_acceptor` let in: a `connection_guard` that carries its permit and its place in the
-/// acceptor's census. Both are given back when it ends, whichever way, after the descriptor was closed and the finalizer
-/// ran; it may outlive the acceptor.
-template <class Protocol, connection_finalizer Finalizer = no_finalizer, class Executor = net::any_io_executor>
+/// A connection that a `bounded_acceptor` let in: a `connection_guard` that carries its permit and its place
+/// in the acceptor's census. Both are given back when it ends, whichever way, after the descriptor was closed
+/// and the finalizer ran; it may outlive the acceptor.
+template <class Protocol, connection_finalizer Finalizer = no_finalizer,
+          class Executor = net::any_io_executor>
 class admitted_connection
     : public connection_guard<net::basic_stream_socket<Protocol, Executor>, detail::admission<Finalizer>> {
-    using guard = connection_guard<net::basic_stream_socket<Protocol, Executor>, detail::admission<Finalizer>>;
+    using guard =
+        connection_guard<net::basic_stream_socket<Protocol, Executor>, detail::admission<Finalizer>>;
 
 public:
-    /// Whether a drain has told this connection to end: its next read finds the end of the stream, writing still works.
-    /// Thread-safe; a short lock.
+    /// Whether a drain has told this connection to end: its next read finds the end of the stream, writing
+    /// still works. Thread-safe; a short lock.
     [[nodiscard]] bool draining() const noexcept { return this->finalizer().told(); }
 
 private:
@@ -137,19 +147,20 @@ private:
     }
 };
 
-/// Listens, and admits at most `max_connections` at once: a permit is taken before a newcomer is accepted, and travels
-/// inside the connection until it has ended. Newcomers beyond the limit wait in the backlog; at the limit, and when
-/// descriptors run out, nothing spins.
+/// Listens, and admits at most `max_connections` at once: a permit is taken before a newcomer is accepted,
+/// and travels inside the connection until it has ended. Newcomers beyond the limit wait in the backlog; at
+/// the limit, and when descriptors run out, nothing spins.
 ///
 /// `Finalizer` is copied into each connection and called once at its end.
 ///
 /// Lifetime: connections may outlive it. Destroying it closes the listener and ends pending operations.
-/// Concurrency: all members may be called from any thread; its own state runs on a strand of `Executor`. Accepted sockets
-/// get the plain executor.
+/// Concurrency: all members may be called from any thread; its own state runs on a strand of `Executor`.
+/// Accepted sockets get the plain executor.
 ///
 ///     holdfast::bounded_acceptor<tcp> doors{io.get_executor(), {tcp::v4(), 7777}, {.max_connections = 100}};
 ///     doors.async_serve([](auto peer) { return session(std::move(peer)); }, net::detached);
-template <class Protocol, connection_finalizer Finalizer = no_finalizer, class Executor = net::any_io_executor>
+template <class Protocol, connection_finalizer Finalizer = no_finalizer,
+          class Executor = net::any_io_executor>
 class bounded_acceptor {
     struct core;
 
@@ -159,8 +170,8 @@ public:
     using executor_type = Executor;
     using connection_type = admitted_connection<Protocol, Finalizer, Executor>;
 
-    /// Opens, binds and listens. Throws what the system refuses (an address in use, no right to bind) as `system_error`, and
-    /// std::invalid_argument for a limit of zero.
+    /// Opens, binds and listens. Throws what the system refuses (an address in use, no right to bind) as
+    /// `system_error`, and std::invalid_argument for a limit of zero.
     bounded_acceptor(const Executor& executor, const endpoint_type& endpoint, acceptor_options options = {},
                      Finalizer finalizer = {})
         : core_(std::make_shared<core>(executor, endpoint, std::move(options), std::move(finalizer)))
@@ -187,18 +198,17 @@ public:
     /// Waits for room, then for a newcomer, and admits it.
     ///
     /// Completion: void(error_code, connection_type), on the handler's executor, never inside this call.
-    /// `errc::acceptor_closed` after `close()` or when draining; other errors only where the listener itself failed:
-    /// a newcomer lost on the way, and a shortage of descriptors or memory, are waited out and reported as events.
-    /// Cancellation: terminal, partial and total; nothing is lost, a newcomer stays in the backlog.
-    /// Cost: the coroutine frames of one short operation, which Asio recycles.
+    /// `errc::acceptor_closed` after `close()` or when draining; other errors only where the listener itself
+    /// failed: a newcomer lost on the way, and a shortage of descriptors or memory, are waited out and
+    /// reported as events. Cancellation: terminal, partial and total; nothing is lost, a newcomer stays in
+    /// the backlog. Cost: the coroutine frames of one short operation, which Asio recycles.
     template <class CompletionToken = default_token_t<Executor>>
     auto async_accept(CompletionToken&& token = CompletionToken())
     {
         return net::async_initiate<CompletionToken, void(error_code, connection_type)>(
             [self = core_](auto handler) {
                 auto finish = [self](auto& h, std::exception_ptr failure, accepted result) {
-                    if (failure)
-                        result.error = net::error::no_memory;
+                    if (failure) result.error = net::error::no_memory;
                     h(result.error, result.peer ? std::move(*result.peer)
                                                 : connection_type(self->executor, self->finalizer));
                 };
@@ -209,12 +219,12 @@ public:
 
     /// Accepts until it is closed, and starts `handler` for each connection.
     ///
-    /// `handler(connection_type)` returns an `awaitable`, which is spawned on the connection's executor, or void, and then
-    /// has made its own arrangements. It is called on the acceptor's strand. What it or its coroutine throws ends that
-    /// connection alone and is reported as an event.
+    /// `handler(connection_type)` returns an `awaitable`, which is spawned on the connection's executor, or
+    /// void, and then has made its own arrangements. It is called on the acceptor's strand. What it or its
+    /// coroutine throws ends that connection alone and is reported as an event.
     ///
-    /// Completion: void(error_code), on the token's executor; success after `close()` or when draining, else why the
-    /// listener failed. Sessions may still be running then: `async_drain` waits for them.
+    /// Completion: void(error_code), on the token's executor; success after `close()` or when draining, else
+    /// why the listener failed. Sessions may still be running then: `async_drain` waits for them.
     /// Cancellation: terminal, partial and total stop accepting; sessions go on.
     template <class Handler, class CompletionToken = default_token_t<Executor>>
     auto async_serve(Handler handler, CompletionToken&& token = CompletionToken())
@@ -224,29 +234,34 @@ public:
                 auto finish = [](auto& h, std::exception_ptr failure, error_code result) {
                     h(failure ? error_code(net::error::no_memory) : result);
                 };
-                self->run_on_strand(core::serve(self, std::move(session)), std::move(completion), std::move(finish));
+                self->run_on_strand(core::serve(self, std::move(session)), std::move(completion),
+                                    std::move(finish));
             },
             token, std::move(handler));
     }
 
-    /// Stops accepting for good: frees the port, ends pending accepts, also those that wait for room. Connections stay.
+    /// Stops accepting for good: frees the port, ends pending accepts, also those that wait for room.
+    /// Connections stay.
     void close() noexcept
     {
         try {
             net::dispatch(core_->strand, [self = core_] { self->close(); });
         } catch (const std::bad_alloc&) {
-            core_->closed = true; // the next newcomer finds it closed; the listener goes with the last operation
+            core_->closed =
+                true; // the next newcomer finds it closed; the listener goes with the last operation
         }
     }
 
-    /// Stops accepting, tells every session to end, waits for the last, and aborts those left at the deadline.
+    /// Stops accepting, tells every session to end, waits for the last, and aborts those left at the
+    /// deadline.
     ///
-    /// A session is told by shutting down its receiving side: its pending or next read finds the end of the stream, as if
-    /// the peer had gone; `draining()` says why. It can still write.
+    /// A session is told by shutting down its receiving side: its pending or next read finds the end of the
+    /// stream, as if the peer had gone; `draining()` says why. It can still write.
     ///
-    /// Completion: void(error_code, std::size_t), on the handler's executor: how many were aborted. At the deadline it does
-    /// not wait for those. A session that waits for neither reads nor writes ends when it next does.
-    /// Cancellation: terminal, partial and total end the wait with `operation_aborted`; sessions that were told stay told.
+    /// Completion: void(error_code, std::size_t), on the handler's executor: how many were aborted. At the
+    /// deadline it does not wait for those. A session that waits for neither reads nor writes ends when it
+    /// next does. Cancellation: terminal, partial and total end the wait with `operation_aborted`; sessions
+    /// that were told stay told.
     template <class CompletionToken = default_token_t<Executor>>
     auto async_drain(drain_options options = {}, CompletionToken&& token = CompletionToken())
     {
@@ -274,22 +289,25 @@ private:
     std::shared_ptr<core> core_;
 };
 
-/// What the acceptor and its operations share. All members but the first group are touched on the strand only.
+/// What the acceptor and its operations share. All members but the first group are touched on the strand
+/// only.
 template <class Protocol, connection_finalizer Finalizer, class Executor>
 struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     core(const Executor& ex, const endpoint_type& where, acceptor_options opts, Finalizer f)
-        : executor(ex), strand(ex), options(std::move(opts)), finalizer(std::move(f)),
+        : executor(ex),
+          strand(ex),
+          options(std::move(opts)),
+          finalizer(std::move(f)),
           members(std::make_shared<detail::registry>(ex, checked(options.max_connections))),
-          room(ex, options.max_connections), listener(strand)
+          room(ex, options.max_connections),
+          listener(strand)
     {
         listener.open(where.protocol());
-        if (options.reuse_address)
-            listener.set_option(net::socket_base::reuse_address(true));
+        if (options.reuse_address) listener.set_option(net::socket_base::reuse_address(true));
         listener.bind(where);
         listener.listen(options.backlog);
         endpoint = listener.local_endpoint();
-        if (options.reserve_descriptors)
-            reserve_descriptors();
+        if (options.reserve_descriptors) reserve_descriptors();
     }
 
     /// Registers copies of the listener's descriptor, all at the same time, and closes them again.
@@ -299,8 +317,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         copies.reserve(options.max_connections);
         while (copies.size() != options.max_connections) {
             const int copy = ::dup(listener.native_handle());
-            if (copy < 0)
-                return; // there can't be more connections either
+            if (copy < 0) return; // there can't be more connections either
             copies.emplace_back(executor);
             error_code ec;
             copies.back().assign(copy, ec);
@@ -318,8 +335,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         return max_connections;
     }
 
-    /// Starts a coroutine on the strand on behalf of an operation. What the user's slot emits is carried over to the strand,
-    /// since signals are not thread-safe.
+    /// Starts a coroutine on the strand on behalf of an operation. What the user's slot emits is carried over
+    /// to the strand, since signals are not thread-safe.
     template <class Result, class Handler, class Finish>
     void run_on_strand(net::awaitable<Result> work, Handler handler, Finish finish)
     {
@@ -329,13 +346,13 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                 net::dispatch(s, [signal, type] { signal->emit(type); });
             });
         auto handler_executor = net::get_associated_executor(handler, executor);
-        auto completion = [signal, handler = std::move(handler), finish = std::move(finish)](
-                              std::exception_ptr failure, Result result) mutable {
+        auto completion = [signal, handler = std::move(handler),
+                           finish = std::move(finish)](std::exception_ptr failure, Result result) mutable {
             finish(handler, failure, std::move(result));
         };
         net::co_spawn(strand, std::move(work),
-                      net::bind_cancellation_slot(signal->slot(),
-                                                  net::bind_executor(handler_executor, std::move(completion))));
+                      net::bind_cancellation_slot(
+                          signal->slot(), net::bind_executor(handler_executor, std::move(completion))));
     }
 
     static net::awaitable<accepted> accept(std::shared_ptr<core> self)
@@ -343,20 +360,18 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
         error_code ec;
         permit admitted = co_await self->room.async_acquire(1, net::redirect_error(net::use_awaitable, ec));
-        if (ec)
-            co_return accepted{ec};
+        if (ec) co_return accepted{ec};
         std::chrono::milliseconds rest = shortest_rest;
         while (!self->closed) {
             const auto seen = self->members->departures();
-            auto socket =
-                co_await self->listener.async_accept(self->executor, net::redirect_error(net::use_awaitable, ec));
+            auto socket = co_await self->listener.async_accept(self->executor,
+                                                               net::redirect_error(net::use_awaitable, ec));
             if (!ec) {
                 if (auto peer = self->admit(std::move(socket), admitted))
                     co_return accepted{{}, std::move(peer)};
                 ec = net::error::no_memory;
             }
-            if (self->closed)
-                break;
+            if (self->closed) break;
             if (is_shortage(ec)) {
                 self->tell({acceptor_event::kind::starved, ec});
                 co_await self->members->async_departure(seen, std::chrono::steady_clock::now() + rest,
@@ -380,8 +395,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
         for (;;) {
             accepted next = co_await accept(self);
-            if (next.error)
-                co_return next.error == errc::acceptor_closed ? error_code() : next.error;
+            if (next.error) co_return next.error == errc::acceptor_closed ? error_code() : next.error;
             start(self, session, std::move(*next.peer));
         }
     }
@@ -391,7 +405,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
         self->close();
         const auto start = std::chrono::steady_clock::now();
-        const std::size_t batches = std::max<std::size_t>(1, (self->members->live() + batch_size - 1) / batch_size);
+        const std::size_t batches =
+            std::max<std::size_t>(1, (self->members->live() + batch_size - 1) / batch_size);
         net::steady_timer pause(self->strand);
         std::optional<std::size_t> cursor = 0;
         for (std::size_t batch = 1; (cursor = self->members->tell(*cursor, batch_size)); ++batch) {
@@ -399,13 +414,11 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             pause.expires_at(start + options.spread * static_cast<long>(std::min(batch, batches)) /
                                          static_cast<long>(batches));
             co_await pause.async_wait(net::redirect_error(net::use_awaitable, ec));
-            if (ec)
-                co_return drained{ec};
+            if (ec) co_return drained{ec};
         }
         for (;;) {
             const auto seen = self->members->departures();
-            if (self->members->live() == 0)
-                co_return drained{};
+            if (self->members->live() == 0) co_return drained{};
             if (std::chrono::steady_clock::now() >= start + options.deadline)
                 co_return drained{{}, self->members->abort_all()};
             error_code ec;
@@ -432,8 +445,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         try {
             const auto place = members->enter(socket.native_handle());
             configure(socket);
-            return connection_type(std::move(socket),
-                                   detail::admission<Finalizer>(finalizer, members, place, std::move(admitted)));
+            return connection_type(std::move(socket), detail::admission<Finalizer>(finalizer, members, place,
+                                                                                   std::move(admitted)));
         } catch (const std::bad_alloc&) {
             return {};
         }
@@ -469,8 +482,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
     void tell(const acceptor_event& event) const
     {
-        if (options.on_event)
-            options.on_event(event);
+        if (options.on_event) options.on_event(event);
     }
 
     // By number: Asio's category of system errors does not map them to std::errc in every version.
@@ -480,8 +492,10 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         case EMFILE:
         case ENFILE:
         case ENOBUFS:
-        case ENOMEM: return ec.category() == net::error::get_system_category();
-        default: return false;
+        case ENOMEM:
+            return ec.category() == net::error::get_system_category();
+        default:
+            return false;
         }
     }
 
@@ -500,8 +514,10 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         case ENOPROTOOPT:
         case EOPNOTSUPP:
         case ETIMEDOUT:
-        case EPERM: return ec.category() == net::error::get_system_category();
-        default: return false;
+        case EPERM:
+            return ec.category() == net::error::get_system_category();
+        default:
+            return false;
         }
     }
 

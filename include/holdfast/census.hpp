@@ -15,12 +15,17 @@
 
 namespace holdfast {
 
-/// A view on the connections that one acceptor admitted. A copy costs a reference count; it may outlive the acceptor.
+/// A view on the connections that one acceptor admitted. A copy costs a reference count; it may outlive the
+/// acceptor.
 ///
-/// Concurrency: every member may be called from any thread; each reads its figures at one moment, under a short lock.
+/// Concurrency: every member may be called from any thread; each reads its figures at one moment, under a
+/// short lock.
 class census {
 public:
-    explicit census(std::shared_ptr<const detail::registry> registry) noexcept : registry_(std::move(registry)) {}
+    explicit census(std::shared_ptr<const detail::registry> registry) noexcept
+        : registry_(std::move(registry))
+    {
+    }
 
     /// Connections that are open now.
     [[nodiscard]] std::size_t live() const noexcept { return registry_->live(); }
@@ -51,7 +56,9 @@ public:
         out << "live " << sums.live << ", peak " << sums.peak << ", ended " << registry_->departures();
         if (sums.oldest)
             out << ", oldest "
-                << std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - *sums.oldest).count()
+                << std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() -
+                                                                    *sums.oldest)
+                       .count()
                 << " s";
         out << '\n';
         for (std::size_t i = 0; i != sums.ended.size(); ++i)

@@ -36,9 +36,9 @@ struct connection_end {
 inline std::ostream& operator<<(std::ostream& out, const connection_end& end)
 {
     out << to_string(end.reason) << " after "
-        << static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(end.age).count()) / 1e3 << " s";
-    if (end.error)
-        out << " (" << end.error.message() << ')';
+        << static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(end.age).count()) / 1e3
+        << " s";
+    if (end.error) out << " (" << end.error.message() << ')';
     return out;
 }
 
@@ -47,16 +47,17 @@ struct no_finalizer {
     void operator()(const connection_end&) const noexcept {}
 };
 
-/// A finalize callback: called exactly once for each connection, after its descriptor was closed, on the thread that
-/// ends it. It must be noexcept: there is nobody left to catch.
+/// A finalize callback: called exactly once for each connection, after its descriptor was closed, on the
+/// thread that ends it. It must be noexcept: there is nobody left to catch.
 ///
-/// It may also have a member `close_reason before_close(close_reason) noexcept`, called just before the descriptor is
-/// closed (its number is still this connection's own); what it returns is recorded as the reason. `bounded_acceptor`
-/// uses it to leave its registry in time.
+/// It may also have a member `close_reason before_close(close_reason) noexcept`, called just before the
+/// descriptor is closed (its number is still this connection's own); what it returns is recorded as the
+/// reason. `bounded_acceptor` uses it to leave its registry in time.
 template <class F>
-concept connection_finalizer = std::is_nothrow_move_constructible_v<F> && requires(F& f, const connection_end& end) {
-    { f(end) } noexcept;
-};
+concept connection_finalizer =
+    std::is_nothrow_move_constructible_v<F> && requires(F& f, const connection_end& end) {
+        { f(end) } noexcept;
+    };
 
 /// Bounds of `connection_guard::async_close`.
 struct close_options {
@@ -66,19 +67,20 @@ struct close_options {
     std::size_t drain_bytes = 1024 * 1024;
 };
 
-/// Owns a stream and closes it on every path: `close()`, `abort()`, `async_close()`, `release()`, move-assignment over
-/// it, or destruction, whether its owner returns, throws, is cancelled, or dies with the io_context. Whatever comes
-/// first ends the connection; the finalizer then runs exactly once, after the descriptor was closed, and gets the
-/// reason, the error and the connection's age. All later attempts do nothing.
+/// Owns a stream and closes it on every path: `close()`, `abort()`, `async_close()`, `release()`,
+/// move-assignment over it, or destruction, whether its owner returns, throws, is cancelled, or dies with the
+/// io_context. Whatever comes first ends the connection; the finalizer then runs exactly once, after the
+/// descriptor was closed, and gets the reason, the error and the connection's age. All later attempts do
+/// nothing.
 ///
-/// `Stream` is any Asio stream with a socket at the bottom: `tcp::socket`, a local socket, or a layered stream whose
-/// `lowest_layer()` or `next_layer()` leads to one.
+/// `Stream` is any Asio stream with a socket at the bottom: `tcp::socket`, a local socket, or a layered
+/// stream whose `lowest_layer()` or `next_layer()` leads to one.
 ///
 /// Size: at most the stream, the finalizer (none where it is empty) and 16 bytes. Never allocates, except
 /// `async_close`, for its own duration.
 ///
-/// Lifetime: operations on `stream()` must not outlive the guard's moves: they refer to the stream inside it, as with
-/// Asio's sockets. A moved-from guard is ended and silent.
+/// Lifetime: operations on `stream()` must not outlive the guard's moves: they refer to the stream inside it,
+/// as with Asio's sockets. A moved-from guard is ended and silent.
 ///
 /// Concurrency: distinct objects are safe, shared ones are not, as with Asio's sockets.
 ///
@@ -95,16 +97,21 @@ public:
     using executor_type = typename Stream::executor_type;
 
     /// Takes over an open stream; its age counts from here.
-    explicit connection_guard(Stream stream, Finalizer finalizer = {}) noexcept(
-        std::is_nothrow_move_constructible_v<Stream>)
-        : stream_(std::move(stream)), birth_(std::chrono::steady_clock::now()), finalizer_(std::move(finalizer))
+    explicit connection_guard(Stream stream,
+                              Finalizer finalizer = {}) noexcept(std::is_nothrow_move_constructible_v<Stream>)
+        : stream_(std::move(stream)),
+          birth_(std::chrono::steady_clock::now()),
+          finalizer_(std::move(finalizer))
     {
     }
 
     /// Takes over another guard's connection, without an end of it.
     connection_guard(connection_guard&& other) noexcept(std::is_nothrow_move_constructible_v<Stream>)
-        : stream_(std::move(other.stream_)), birth_(other.birth_), reason_(other.reason_),
-          live_(std::exchange(other.live_, false)), finalizer_(std::move(other.finalizer_))
+        : stream_(std::move(other.stream_)),
+          birth_(other.birth_),
+          reason_(other.reason_),
+          live_(std::exchange(other.live_, false)),
+          finalizer_(std::move(other.finalizer_))
     {
     }
 
@@ -123,12 +130,11 @@ public:
         return *this;
     }
 
-    /// Closes a connection that nobody ended: `close_reason::exception` while an exception leaves the owner's scope,
-    /// else `close_reason::abandoned`.
+    /// Closes a connection that nobody ended: `close_reason::exception` while an exception leaves the owner's
+    /// scope, else `close_reason::abandoned`.
     ~connection_guard()
     {
-        if (live_)
-            close(std::uncaught_exceptions() > 0 ? close_reason::exception : close_reason::abandoned);
+        if (live_) close(std::uncaught_exceptions() > 0 ? close_reason::exception : close_reason::abandoned);
     }
 
     /// The stream, to read and write on. It must not be closed behind the guard's back.
@@ -149,34 +155,40 @@ public:
         return std::chrono::steady_clock::now() - birth_;
     }
 
-    /// Closes the descriptor at once; pending operations on the stream complete with `operation_aborted`. Bytes in
-    /// the kernel's send queue still go out, unless the peer's own bytes were left unread: then the kernel resets the
-    /// connection and they may be lost. `async_close()` avoids that.
-    void close(close_reason reason = close_reason::local, error_code error = {}) noexcept { end(reason, error, false); }
+    /// Closes the descriptor at once; pending operations on the stream complete with `operation_aborted`.
+    /// Bytes in the kernel's send queue still go out, unless the peer's own bytes were left unread: then the
+    /// kernel resets the connection and they may be lost. `async_close()` avoids that.
+    void close(close_reason reason = close_reason::local, error_code error = {}) noexcept
+    {
+        end(reason, error, false);
+    }
 
-    /// Resets the connection (RST) and frees the descriptor and the kernel's buffers at once, without TIME_WAIT: for
-    /// the one who must shed load, and for a peer that does not answer. Pending operations complete with
-    /// `operation_aborted`.
-    void abort(close_reason reason = close_reason::local, error_code error = {}) noexcept { end(reason, error, true); }
+    /// Resets the connection (RST) and frees the descriptor and the kernel's buffers at once, without
+    /// TIME_WAIT: for the one who must shed load, and for a peer that does not answer. Pending operations
+    /// complete with `operation_aborted`.
+    void abort(close_reason reason = close_reason::local, error_code error = {}) noexcept
+    {
+        end(reason, error, true);
+    }
 
-    /// Closes gracefully: shuts down the sending side, reads and discards until the peer's end of stream, bounded in
-    /// bytes and in time, then closes. The peer gets every byte that was written before, and no reset.
+    /// Closes gracefully: shuts down the sending side, reads and discards until the peer's end of stream,
+    /// bounded in bytes and in time, then closes. The peer gets every byte that was written before, and no
+    /// reset.
     ///
-    /// The operation takes the connection over when it is initiated: the guard is no longer open then and may be moved or
-    /// destroyed at once, so `peer.async_close({}, net::detached)` is a complete farewell. (With `use_awaitable` it is
-    /// initiated by `co_await`.)
+    /// The operation takes the connection over when it is initiated: the guard is no longer open then and may
+    /// be moved or destroyed at once, so `peer.async_close({}, net::detached)` is a complete farewell. (With
+    /// `use_awaitable` it is initiated by `co_await`.)
     ///
-    /// Where a close must reset, since SO_LINGER is on with a time of 0 (as after an `async_write_streamed` whose source failed),
-    /// it closes at once, with `errc::close_incomplete`.
+    /// Where a close must reset, since SO_LINGER is on with a time of 0 (as after an `async_write_streamed`
+    /// whose source failed), it closes at once, with `errc::close_incomplete`.
     ///
-    /// Completion: void(error_code), on the handler's executor, never inside this call. Success when the peer's end of
-    /// stream was seen, or the connection had ended before; `errc::close_incomplete` when a bound was reached first;
-    /// the system's error when shutting down or reading failed. The connection has ended in every case, for
-    /// `close_reason::local`.
-    /// Cancellation: terminal, partial and total alike close at once and complete with `operation_aborted`.
-    /// Concurrency: no other read may be pending on the stream. Where several threads run the context, the handler's
-    /// executor must be a strand.
-    /// Cost: one block for the connection and a timer, apart from Asio's own for the waits.
+    /// Completion: void(error_code), on the handler's executor, never inside this call. Success when the
+    /// peer's end of stream was seen, or the connection had ended before; `errc::close_incomplete` when a
+    /// bound was reached first; the system's error when shutting down or reading failed. The connection has
+    /// ended in every case, for `close_reason::local`. Cancellation: terminal, partial and total alike close
+    /// at once and complete with `operation_aborted`. Concurrency: no other read may be pending on the
+    /// stream. Where several threads run the context, the handler's executor must be a strand. Cost: one
+    /// block for the connection and a timer, apart from Asio's own for the waits.
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_close(close_options options = {}, CompletionToken&& token = CompletionToken())
     {
@@ -198,7 +210,9 @@ protected:
     /// Makes a guard that has ended, around a stream that was never open: what a failed accept returns.
     struct ended_t {};
     connection_guard(ended_t, Stream stream, Finalizer finalizer) noexcept
-        : stream_(std::move(stream)), birth_(std::chrono::steady_clock::now()), live_(false),
+        : stream_(std::move(stream)),
+          birth_(std::chrono::steady_clock::now()),
+          live_(false),
           finalizer_(std::move(finalizer))
     {
     }
@@ -221,13 +235,11 @@ private:
 
     void end(close_reason reason, const error_code& error, bool reset) noexcept
     {
-        if (!live_)
-            return;
+        if (!live_) return;
         begin_end(reason);
         auto& socket = detail::lowest_layer(stream_);
         error_code ignored; // the descriptor is gone afterwards, whatever close() reports
-        if (reset)
-            socket.set_option(net::socket_base::linger(true, 0), ignored);
+        if (reset) socket.set_option(net::socket_base::linger(true, 0), ignored);
         socket.close(ignored);
         finish_end(error);
     }
@@ -239,12 +251,15 @@ private:
     [[no_unique_address]] Finalizer finalizer_;
 };
 
-/// The steps of async_close, for net::async_compose. The guard moves into a block that reads and watchdog share, so that
-/// the caller's may go away meanwhile.
+/// The steps of async_close, for net::async_compose. The guard moves into a block that reads and watchdog
+/// share, so that the caller's may go away meanwhile.
 template <class Stream, connection_finalizer Finalizer>
 class connection_guard<Stream, Finalizer>::close_op {
 public:
-    close_op(connection_guard& guard, const close_options& options) noexcept : guard_(&guard), options_(options) {}
+    close_op(connection_guard& guard, const close_options& options) noexcept
+        : guard_(&guard), options_(options)
+    {
+    }
 
     template <class Self>
     void operator()(Self& self, error_code ec = {})
@@ -254,8 +269,7 @@ public:
             return;
         }
         if (!finished_) {
-            if (!ec && state_->guard.is_open())
-                ec = state_->discard();
+            if (!ec && state_->guard.is_open()) ec = state_->discard();
             if (ec == net::error::would_block || ec == net::error::try_again) {
                 if (self.get_cancellation_state().cancelled() == net::cancellation_type::none) {
                     wait(self);
@@ -289,25 +303,24 @@ private:
         /// The first cause of the end is this close, even when the execution context dies before it is done.
         ~closing() { guard.close(close_reason::local); }
 
-        /// Reads what is there: would_block when there is no more for now, eof at the end, or why it can't go on.
+        /// Reads what is there: would_block when there is no more for now, eof at the end, or why it can't go
+        /// on.
         error_code discard() noexcept
         {
             std::array<char, 4096> waste;
             const int descriptor = detail::lowest_layer(guard.stream_).native_handle();
             for (;;) {
                 const ::ssize_t n = ::recv(descriptor, waste.data(), waste.size(), MSG_DONTWAIT);
-                if (n < 0)
-                    return {errno, net::error::get_system_category()};
-                if (n == 0)
-                    return net::error::eof;
-                if (static_cast<std::size_t>(n) > bytes_left)
-                    return errc::close_incomplete;
+                if (n < 0) return {errno, net::error::get_system_category()};
+                if (n == 0) return net::error::eof;
+                if (static_cast<std::size_t>(n) > bytes_left) return errc::close_incomplete;
                 bytes_left -= static_cast<std::size_t>(n);
             }
         }
 
         connection_guard guard;
-        net::basic_waitable_timer<std::chrono::steady_clock, net::wait_traits<std::chrono::steady_clock>, executor_type>
+        net::basic_waitable_timer<std::chrono::steady_clock, net::wait_traits<std::chrono::steady_clock>,
+                                  executor_type>
             watchdog;
         std::size_t bytes_left;
         bool expired = false;
@@ -320,7 +333,8 @@ private:
         auto executor = guard_->get_executor();
         connection_guard& guard = *std::exchange(guard_, nullptr);
         if (guard.is_open()) {
-            // Not the handler's memory: the watchdog's completion may hold it for longer than the operation lasts.
+            // Not the handler's memory: the watchdog's completion may hold it for longer than the operation
+            // lasts.
             state_ = std::make_shared<closing>(std::move(guard), options_.drain_bytes);
             guard.reason_ = close_reason::local;
             auto& socket = detail::lowest_layer(state_->guard.stream_);
@@ -333,12 +347,13 @@ private:
                 socket.shutdown(net::socket_base::shutdown_send, result_);
             if (!result_) {
                 state_->watchdog.expires_after(options_.deadline);
-                state_->watchdog.async_wait(net::bind_executor(self.get_executor(), [state = state_](error_code ec) {
-                    if (!ec) {
-                        state->expired = true;
-                        state->guard.close(close_reason::local, errc::close_incomplete);
-                    }
-                }));
+                state_->watchdog.async_wait(
+                    net::bind_executor(self.get_executor(), [state = state_](error_code ec) {
+                        if (!ec) {
+                            state->expired = true;
+                            state->guard.close(close_reason::local, errc::close_incomplete);
+                        }
+                    }));
                 wait(self);
                 return;
             }

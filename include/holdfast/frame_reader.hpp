@@ -34,7 +34,8 @@ class line_buffer {
 public:
     explicit line_buffer(std::size_t max_line) noexcept : max_line_(max_line) {}
 
-    /// The next whole line without its LF or CRLF; what was handed out before is gone then. Nothing when there is none yet.
+    /// The next whole line without its LF or CRLF; what was handed out before is gone then. Nothing when
+    /// there is none yet.
     std::optional<std::string_view> take_line() noexcept
     {
         const char* const from = data_.get() + searched_;
@@ -45,10 +46,8 @@ public:
         }
         const auto terminator = static_cast<std::size_t>(static_cast<const char*>(found) - data_.get());
         std::string_view line(data_.get() + begin_, terminator - begin_);
-        if (line.ends_with('\r'))
-            line.remove_suffix(1);
-        if (line.size() > max_line_)
-            return std::nullopt; // and overlong() says why, from now on
+        if (line.ends_with('\r')) line.remove_suffix(1);
+        if (line.size() > max_line_) return std::nullopt; // and overlong() says why, from now on
         begin_ = searched_ = terminator + 1;
         return line;
     }
@@ -74,16 +73,14 @@ public:
     /// Room for more bytes, at least one: grows with what was received, up to one line and its terminator.
     std::pair<char*, std::size_t> room()
     {
-        if (begin_ != 0 && begin_ != end_)
-            std::memmove(data_.get(), data_.get() + begin_, end_ - begin_);
+        if (begin_ != 0 && begin_ != end_) std::memmove(data_.get(), data_.get() + begin_, end_ - begin_);
         searched_ -= begin_;
         end_ -= begin_;
         begin_ = 0;
         if (end_ == capacity_) {
             const std::size_t wanted = std::min(std::max(smallest, 2 * capacity_), max_line_ + 2);
             auto larger = std::make_unique_for_overwrite<char[]>(wanted);
-            if (end_ != 0)
-                std::memcpy(larger.get(), data_.get(), end_);
+            if (end_ != 0) std::memcpy(larger.get(), data_.get(), end_);
             data_ = std::move(larger);
             capacity_ = wanted;
         }
@@ -105,11 +102,12 @@ private:
 
 } // namespace detail
 
-/// Reads frames from a stream: lines that end with LF or CRLF. A frame has a hard limit; memory grows with the bytes received,
-/// never beyond one frame, and an idle connection holds none: the reader waits for readiness and makes its buffer then.
+/// Reads frames from a stream: lines that end with LF or CRLF. A frame has a hard limit; memory grows with
+/// the bytes received, never beyond one frame, and an idle connection holds none: the reader waits for
+/// readiness and makes its buffer then.
 ///
-/// `Stream` is an Asio socket, or another asynchronous read stream, on which the buffer is held while it waits (a TLS stream may
-/// hold decrypted bytes that no readiness announces).
+/// `Stream` is an Asio socket, or another asynchronous read stream, on which the buffer is held while it
+/// waits (a TLS stream may hold decrypted bytes that no readiness announces).
 ///
 /// Lifetime: refers to the stream, and must stay in place while an operation is pending.
 /// Concurrency: one operation at a time; distinct readers are independent.
@@ -135,17 +133,18 @@ public:
 
     /// Reads the next frame.
     ///
-    /// Completion: void(error_code, std::optional<std::string_view>), on the handler's executor, never inside this call. The
-    /// view, without the line's end, is valid until the next call. Nothing, without an error, at the end of the stream (of a
-    /// drain too). `errc::frame_too_long` once more than the limit came without an end of line: the stream is then of no more
-    /// use; `errc::truncated_frame` when the stream ends within a line; the stream's own errors.
-    /// Cancellation: terminal, partial and total; `operation_aborted`, and no byte is lost.
-    /// Cost: allocates when bytes arrive and none were held, at most log2(limit/512) times a frame.
+    /// Completion: void(error_code, std::optional<std::string_view>), on the handler's executor, never inside
+    /// this call. The view, without the line's end, is valid until the next call. Nothing, without an error,
+    /// at the end of the stream (of a drain too). `errc::frame_too_long` once more than the limit came
+    /// without an end of line: the stream is then of no more use; `errc::truncated_frame` when the stream
+    /// ends within a line; the stream's own errors. Cancellation: terminal, partial and total;
+    /// `operation_aborted`, and no byte is lost. Cost: allocates when bytes arrive and none were held, at
+    /// most log2(limit/512) times a frame.
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_next(CompletionToken&& token = CompletionToken())
     {
-        return net::async_compose<CompletionToken, void(error_code, std::optional<std::string_view>)>(next_op{*this}, token,
-                                                                                                      stream_.get_executor());
+        return net::async_compose<CompletionToken, void(error_code, std::optional<std::string_view>)>(
+            next_op{*this}, token, stream_.get_executor());
     }
 
 private:
@@ -164,26 +163,31 @@ private:
             detail::line_buffer& buffer = reader_->buffer_;
             const bool initiating = step_ == step::start;
             switch (step_) {
-            case step::start: self.reset_cancellation_state(net::enable_total_cancellation()); break;
+            case step::start:
+                self.reset_cancellation_state(net::enable_total_cancellation());
+                break;
             case step::waiting:
                 if constexpr (waits_for_readiness) {
-                    if (!ec)
-                        ec = receive(n);
+                    if (!ec) ec = receive(n);
                     if (ec == net::error::would_block || ec == net::error::try_again)
                         ec = {};
                     else if (!ec)
                         buffer.received(n);
                 }
                 break;
-            case step::reading: buffer.received(n); break;
-            case step::finished: break;
+            case step::reading:
+                buffer.received(n);
+                break;
+            case step::finished:
+                break;
             }
             if (step_ != step::finished) {
                 if (!ec) {
                     frame_ = buffer.take_line();
                     if (!frame_ && buffer.overlong())
                         ec = errc::frame_too_long;
-                    else if (!frame_ && self.get_cancellation_state().cancelled() != net::cancellation_type::none)
+                    else if (!frame_ &&
+                             self.get_cancellation_state().cancelled() != net::cancellation_type::none)
                         ec = net::error::operation_aborted; // it came while this step was queued
                     else if (!frame_) {
                         read_more(self);
@@ -225,8 +229,7 @@ private:
         {
             const auto [data, size] = reader_->buffer_.room();
             const ::ssize_t got = ::recv(reader_->stream_.native_handle(), data, size, MSG_DONTWAIT);
-            if (got < 0)
-                return {errno, net::error::get_system_category()};
+            if (got < 0) return {errno, net::error::get_system_category()};
             n = static_cast<std::size_t>(got);
             return got == 0 ? error_code(net::error::eof) : error_code();
         }

@@ -23,8 +23,9 @@ namespace holdfast {
 struct heartbeat_options {
     /// How often it looks: the grain of all its times. More than zero.
     std::chrono::nanoseconds tick = std::chrono::seconds(1);
-    /// After how long without a `touch()` a connection is dead: never earlier, and at most one tick later (and by as much as
-    /// the ticks came late). At least one tick, at most 65,533 of them; rounded up to whole ticks.
+    /// After how long without a `touch()` a connection is dead: never earlier, and at most one tick later
+    /// (and by as much as the ticks came late). At least one tick, at most 65,533 of them; rounded up to
+    /// whole ticks.
     std::chrono::nanoseconds timeout = std::chrono::seconds(30);
 };
 
@@ -40,8 +41,7 @@ public:
 
     void release() noexcept
     {
-        if (--owners_ == 0)
-            delete this;
+        if (--owners_ == 0) delete this;
     }
 
     /// Called when the last watched connection has left.
@@ -70,8 +70,7 @@ public:
     }
     ~heartbeat_core_ref()
     {
-        if (core_ != nullptr)
-            core_->release();
+        if (core_ != nullptr) core_->release();
     }
 
     Core* operator->() const noexcept { return core_; }
@@ -84,16 +83,20 @@ private:
 
 } // namespace detail
 
-/// A watched connection's place in its `heartbeat_timer`; two words. Destroying it ends the watch, in O(1). Move-only; it
-/// may outlive the timer, and then watches nothing any more.
+/// A watched connection's place in its `heartbeat_timer`; two words. Destroying it ends the watch, in O(1).
+/// Move-only; it may outlive the timer, and then watches nothing any more.
 ///
-/// Concurrency: it belongs to the timer's shard, as the timer itself: another thread posts to that executor first.
+/// Concurrency: it belongs to the timer's shard, as the timer itself: another thread posts to that executor
+/// first.
 class heartbeat {
 public:
     /// Watches nothing; `touch()` must not be called.
     heartbeat() noexcept = default;
 
-    heartbeat(heartbeat&& other) noexcept : core_(std::move(other.core_)), age_(std::exchange(other.age_, nullptr)) {}
+    heartbeat(heartbeat&& other) noexcept
+        : core_(std::move(other.core_)), age_(std::exchange(other.age_, nullptr))
+    {
+    }
 
     heartbeat& operator=(heartbeat&& other) noexcept
     {
@@ -107,8 +110,9 @@ public:
 
     ~heartbeat() { release(); }
 
-    /// Says that the connection is alive: one store. No clock, no branch, no lock, no allocation. After a death it
-    /// changes nothing. Precondition: it watches something, so it is neither default-constructed, moved-from nor released.
+    /// Says that the connection is alive: one store. No clock, no branch, no lock, no allocation. After a
+    /// death it changes nothing. Precondition: it watches something, so it is neither default-constructed,
+    /// moved-from nor released.
     void touch() noexcept { *age_ = 0; }
 
     /// Ticks since the last `touch()`, rounded up; for the one who sends pings to a quiet peer.
@@ -117,11 +121,9 @@ public:
     /// Ends the watch.
     void release() noexcept
     {
-        if (!core_)
-            return;
+        if (!core_) return;
         core_->table.release(std::exchange(age_, nullptr));
-        if (core_->table.in_use() == 0)
-            core_->stop();
+        if (core_->table.in_use() == 0) core_->stop();
         core_ = {};
     }
 
@@ -132,7 +134,8 @@ private:
     template <class, class>
     friend class heartbeat_timer;
 
-    heartbeat(detail::heartbeat_core_ref<detail::heartbeat_core> core, detail::heartbeat_table::age_type* age) noexcept
+    heartbeat(detail::heartbeat_core_ref<detail::heartbeat_core> core,
+              detail::heartbeat_table::age_type* age) noexcept
         : core_(std::move(core)), age_(age)
     {
     }
@@ -150,21 +153,21 @@ template <class F>
 concept heartbeat_callback = std::is_nothrow_invocable_v<F&> && std::is_trivially_copyable_v<F> &&
                              sizeof(F) <= sizeof(void*) && !abortable<F>;
 
-/// Watches any number of connections with one timer, which is armed only while something is watched. Each connection
-/// costs 12 bytes; a touch is one store; a tick sweeps the ages as an array.
+/// Watches any number of connections with one timer, which is armed only while something is watched. Each
+/// connection costs 12 bytes; a touch is one store; a tick sweeps the ages as an array.
 ///
-/// A tick that comes late, in a stalled or suspended process, counts as one tick: what the peers sent meanwhile could
-/// not be read yet, and nobody is killed for the server's own pause.
+/// A tick that comes late, in a stalled or suspended process, counts as one tick: what the peers sent
+/// meanwhile could not be read yet, and nobody is killed for the server's own pause.
 ///
 /// `Clock` is a clock that Asio's `basic_waitable_timer` can wait on.
 /// Lifetime: heartbeats may outlive it. Destroying it ends the watch over all; no callback runs any more.
-/// Concurrency: one per shard. It, its heartbeats and the watched objects belong to one thread or strand: that of its
-/// executor.
-/// Cost: one block at construction, and one segment of 12 KiB per 1,024 connections, kept until the end.
+/// Concurrency: one per shard. It, its heartbeats and the watched objects belong to one thread or strand:
+/// that of its executor. Cost: one block at construction, and one segment of 12 KiB per 1,024 connections,
+/// kept until the end.
 ///
 ///     holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = 30s}};
-///     auto beat = heart.watch(peer);   // peer.abort(close_reason::heartbeat_timeout) after 30 silent seconds
-///     beat.touch();                    // at every sign of life
+///     auto beat = heart.watch(peer);   // peer.abort(close_reason::heartbeat_timeout) after 30 silent
+///     seconds beat.touch();                    // at every sign of life
 template <class Executor = net::any_io_executor, class Clock = std::chrono::steady_clock>
 class heartbeat_timer {
 public:
@@ -185,13 +188,16 @@ public:
     executor_type get_executor() { return core_->executor; }
 
     /// Watches `peer`, which must stay at its address until the heartbeat is gone: at its death,
-    /// `peer.abort(close_reason::heartbeat_timeout)` is called once, on the timer's executor. It may destroy anything,
-    /// the timer included. Amortized O(1); allocates one segment per 1,024 connections.
+    /// `peer.abort(close_reason::heartbeat_timeout)` is called once, on the timer's executor. It may destroy
+    /// anything, the timer included. Amortized O(1); allocates one segment per 1,024 connections.
     template <abortable Peer>
     [[nodiscard]] heartbeat watch(Peer& peer)
     {
-        return enlist([](void* context) noexcept { static_cast<Peer*>(context)->abort(close_reason::heartbeat_timeout); },
-                      std::addressof(peer));
+        return enlist(
+            [](void* context) noexcept {
+                static_cast<Peer*>(context)->abort(close_reason::heartbeat_timeout);
+            },
+            std::addressof(peer));
     }
 
     /// Watches on behalf of `f`, which is called once at the death.
@@ -201,9 +207,10 @@ public:
         requires(!abortable<F>)
     [[nodiscard]] heartbeat watch(F f)
     {
-        static_assert(heartbeat_callback<F>, "heartbeat_timer::watch takes an object with abort(close_reason), or a "
-                                             "noexcept callable that is trivially copyable and no larger than a "
-                                             "pointer: capture one pointer or reference");
+        static_assert(heartbeat_callback<F>,
+                      "heartbeat_timer::watch takes an object with abort(close_reason), or a "
+                      "noexcept callable that is trivially copyable and no larger than a "
+                      "pointer: capture one pointer or reference");
         void* word = nullptr;
         std::memcpy(&word, &f, sizeof f);
         return enlist(
@@ -224,7 +231,9 @@ private:
         using duration = typename Clock::duration;
 
         core(const Executor& ex, const heartbeat_options& options)
-            : heartbeat_core(ticks_until_death(options)), executor(ex), timer(std::in_place, ex),
+            : heartbeat_core(ticks_until_death(options)),
+              executor(ex),
+              timer(std::in_place, ex),
               tick(std::chrono::duration_cast<duration>(options.tick))
         {
         }
@@ -233,8 +242,8 @@ private:
         {
             if (options.tick <= options.tick.zero())
                 throw std::invalid_argument("heartbeat_options.tick must be more than zero");
-            const auto ticks =
-                options.timeout / options.tick + (options.timeout % options.tick != options.tick.zero() ? 1 : 0);
+            const auto ticks = options.timeout / options.tick +
+                               (options.timeout % options.tick != options.tick.zero() ? 1 : 0);
             if (options.timeout < options.tick || ticks > 65'533)
                 throw std::invalid_argument("heartbeat_options.timeout must be 1 to 65,533 ticks");
             // One more than the time-out: the first tick may follow the touch at once.
@@ -243,8 +252,7 @@ private:
 
         void start()
         {
-            if (running)
-                return;
+            if (running) return;
             running = true;
             due = Clock::now() + tick;
             wait();
@@ -254,8 +262,7 @@ private:
         {
             running = false;
             ++round;
-            if (timer)
-                timer->cancel();
+            if (timer) timer->cancel();
         }
 
         void close() noexcept
@@ -267,19 +274,19 @@ private:
         void wait()
         {
             timer->expires_at(due);
-            timer->async_wait([self = detail::heartbeat_core_ref(this), expected = round](const error_code& ec) {
-                if (!ec && self->round == expected)
-                    self->on_tick();
-            });
+            timer->async_wait(
+                [self = detail::heartbeat_core_ref(this), expected = round](const error_code& ec) {
+                    if (!ec && self->round == expected) self->on_tick();
+                });
         }
 
         void on_tick()
         {
             const std::uint64_t expected = round;
             table.tick([&] { return round == expected; });
-            if (round != expected)
-                return;
-            due = Clock::now() + tick; // without catching up: two ticks in haste could kill before the time-out
+            if (round != expected) return;
+            due =
+                Clock::now() + tick; // without catching up: two ticks in haste could kill before the time-out
             wait();
         }
 

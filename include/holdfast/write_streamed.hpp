@@ -24,8 +24,8 @@
 
 namespace holdfast {
 
-/// Who is told of bytes that a socket took: a reference to an object with `touch()`, such as a `heartbeat`, or to a noexcept
-/// callable that takes the number of bytes. The referred object must outlive the operation.
+/// Who is told of bytes that a socket took: a reference to an object with `touch()`, such as a `heartbeat`,
+/// or to a noexcept callable that takes the number of bytes. The referred object must outlive the operation.
 class write_progress {
 public:
     /// Tells nobody.
@@ -34,7 +34,8 @@ public:
     template <class T>
         requires requires(T& object) { object.touch(); }
     constexpr write_progress(T& object) noexcept // implicit, so that `{.progress = beat}` reads well
-        : object_(std::addressof(object)), call_([](void* o, std::size_t) noexcept { static_cast<T*>(o)->touch(); })
+        : object_(std::addressof(object)),
+          call_([](void* o, std::size_t) noexcept { static_cast<T*>(o)->touch(); })
     {
     }
 
@@ -47,8 +48,7 @@ public:
 
     void operator()(std::size_t bytes) const noexcept
     {
-        if (call_ != nullptr)
-            call_(object_, bytes);
+        if (call_ != nullptr) call_(object_, bytes);
     }
 
 private:
@@ -63,16 +63,19 @@ struct write_streamed_options {
     /// Told whenever the socket took some bytes: a slow reader that takes a little at a time is alive.
     write_progress progress{};
 };
-static_assert(std::is_trivially_destructible_v<write_streamed_options>); // g++ 12 destroys others twice in co_await
+static_assert(
+    std::is_trivially_destructible_v<write_streamed_options>); // g++ 12 destroys others twice in co_await
 
 namespace detail {
 
 /// All that a message takes while it is sent. It lives at the beginning of its own chunk.
 template <class Format, class Stream, class Source>
 struct write_streamed_state {
-    write_streamed_state(std::span<char> rest, std::size_t chunk_bytes, Stream& to, Source&& source, const Format& format,
-                         const write_progress& told)
-        : stream(to), progress(told), serializer(std::move(source), format),
+    write_streamed_state(std::span<char> rest, std::size_t chunk_bytes, Stream& to, Source&& source,
+                         const Format& format, const write_progress& told)
+        : stream(to),
+          progress(told),
+          serializer(std::move(source), format),
           chunk(rest.first(std::min(rest.size(), chunk_bytes)))
     {
     }
@@ -93,15 +96,16 @@ struct write_streamed_state {
         return ec;
     }
 
-    /// What was sent must not look like a whole message: the close that follows resets the connection. Asio's own set_option()
-    /// would remember the option, and undo it when the socket is destroyed without a close.
+    /// What was sent must not look like a whole message: the close that follows resets the connection. Asio's
+    /// own set_option() would remember the option, and undo it when the socket is destroyed without a close.
     void reset_at_close() noexcept
     {
         if constexpr (requires {
                           { detail::lowest_layer(stream).native_handle() } -> std::convertible_to<int>;
                       }) {
             const ::linger reset{1, 0};
-            ::setsockopt(detail::lowest_layer(stream).native_handle(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+            ::setsockopt(detail::lowest_layer(stream).native_handle(), SOL_SOCKET, SO_LINGER, &reset,
+                         sizeof reset);
         }
     }
 
@@ -130,13 +134,11 @@ public:
         const bool initiating = !std::exchange(s.started, true);
         if (!s.finished) {
             s.written += n;
-            if (n != 0)
-                s.progress(n);
+            if (n != 0) s.progress(n);
             s.pending = s.pending.subspan(n);
             if (!ec && self.get_cancellation_state().cancelled() != net::cancellation_type::none)
                 ec = net::error::operation_aborted;
-            if (!ec && s.pending.empty() && !s.serializer.done())
-                ec = s.serialize();
+            if (!ec && s.pending.empty() && !s.serializer.done()) ec = s.serialize();
             if (!ec && !s.pending.empty()) {
                 const auto pending = net::buffer(s.pending.data(), s.pending.size());
                 s.stream.async_write_some(pending, stored_handler<Self>(std::move(self), s.storage));
@@ -162,24 +164,24 @@ private:
 
 } // namespace detail
 
-/// Serializes `source` into `stream`, one chunk at a time: the next is made when the socket has taken the one before. The
-/// message never exists as a whole; rows of a lazy range are made while they are sent.
+/// Serializes `source` into `stream`, one chunk at a time: the next is made when the socket has taken the one
+/// before. The message never exists as a whole; rows of a lazy range are made while they are sent.
 ///
-/// `source` is anything that `Format` can serialize; it is moved into the operation, `std::ref(x)` refers to x instead,
-/// which must then outlive it. (g++ 12 destroys an aggregate or closure with owning members twice when it is made inside a
-/// co_await expression: name it first, and pass it with std::move or std::ref.)
+/// `source` is anything that `Format` can serialize; it is moved into the operation, `std::ref(x)` refers to
+/// x instead, which must then outlive it. (g++ 12 destroys an aggregate or closure with owning members twice
+/// when it is made inside a co_await expression: name it first, and pass it with std::move or std::ref.)
 ///
-/// Completion: void(error_code, std::size_t), on the handler's executor, never inside this call: the bytes that the socket
-/// took. The stream's errors; `errc::not_finite`, `errc::invalid_utf8` and the format's other errors; `errc::source_failed`
-/// when the source throws. After an error of the source, the close that follows (the guard's `async_close()` and the
-/// socket's own destructor too) resets the connection, so that half a message never looks complete. (Local sockets know no
-/// reset: there it shows in the text only, as JSON's missing bracket.)
-/// Cancellation: terminal, between and within chunks: `operation_aborted`, and the stream is left in the middle of the message:
-/// close it.
-/// Concurrency: no other write may be pending on `stream`, which must outlive the operation.
-/// Cost: one chunk from a pool that belongs to the stream's execution context; source, cursor and the pending write live in it
-/// too (in front of it, where they take more than a quarter). Nothing from the heap, and nothing more per chunk. Free chunks
-/// beyond 64 give their memory back to the system at once.
+/// Completion: void(error_code, std::size_t), on the handler's executor, never inside this call: the bytes
+/// that the socket took. The stream's errors; `errc::not_finite`, `errc::invalid_utf8` and the format's other
+/// errors; `errc::source_failed` when the source throws. After an error of the source, the close that follows
+/// (the guard's `async_close()` and the socket's own destructor too) resets the connection, so that half a
+/// message never looks complete. (Local sockets know no reset: there it shows in the text only, as JSON's
+/// missing bracket.) Cancellation: terminal, between and within chunks: `operation_aborted`, and the stream
+/// is left in the middle of the message: close it. Concurrency: no other write may be pending on `stream`,
+/// which must outlive the operation. Cost: one chunk from a pool that belongs to the stream's execution
+/// context; source, cursor and the pending write live in it too (in front of it, where they take more than a
+/// quarter). Nothing from the heap, and nothing more per chunk. Free chunks beyond 64 give their memory back
+/// to the system at once.
 ///
 ///     auto rows = std::views::iota(0, 10'000'000) | std::views::transform(make_row);
 ///     co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), rows, {.progress = beat});
@@ -191,12 +193,14 @@ auto async_write_streamed(Stream& stream, Source source, write_streamed_options 
     using state = detail::write_streamed_state<Format, Stream, Source>;
     return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(
         [&stream](auto handler, Source&& from, const Format& how, const write_streamed_options& opts) {
-            const std::size_t chunk = std::max<std::size_t>(opts.chunk_bytes, 1); // or there would be no message at all
+            const std::size_t chunk =
+                std::max<std::size_t>(opts.chunk_bytes, 1); // or there would be no message at all
             const std::size_t block = sizeof(state) <= chunk / 4 ? chunk : sizeof(state) + chunk;
             auto executor = stream.get_executor();
             detail::write_streamed_op<state> op(detail::make_in_chunk<state>(
                 detail::chunk_slabs_of(executor, block), chunk, stream, std::move(from), how, opts.progress));
-            net::async_compose<decltype(handler), void(error_code, std::size_t)>(std::move(op), handler, executor);
+            net::async_compose<decltype(handler), void(error_code, std::size_t)>(std::move(op), handler,
+                                                                                 executor);
         },
         token, std::move(source), format, options);
 }

@@ -9,8 +9,7 @@ int main()
     net::io_context io;
     holdfast::bounded_acceptor<tcp> doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
     doors.async_accept([&](holdfast::error_code ec, auto peer) {
-        if (!ec)
-            peer.close();
+        if (!ec) peer.close();
         doors.close();
     });
     tcp::socket client{io};

@@ -1,5 +1,5 @@
-// holdfast: what the tests of whole programs need: a child process that ends with its owner, and a private network.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: what the tests of whole programs need: a child process that ends with its owner, and a private
+// network. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_TESTS_SUPPORT_PROCESS_HPP
 #define HOLDFAST_TESTS_SUPPORT_PROCESS_HPP
 
@@ -29,7 +29,8 @@ namespace tests {
 
 namespace net = holdfast::net;
 
-/// A child process whose standard output and error are read here. It is killed and reaped at the end of its scope.
+/// A child process whose standard output and error are read here. It is killed and reaped at the end of its
+/// scope.
 class process {
 public:
     explicit process(std::vector<std::string> arguments)
@@ -51,17 +52,14 @@ public:
         }
         ::close(ends[1]);
         output_ = ends[0];
-        if (pid_ < 0)
-            throw std::system_error(errno, std::generic_category(), "fork");
+        if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
     }
     process(const process&) = delete;
 
     ~process()
     {
-        if (running())
-            ::kill(pid_, SIGKILL);
-        if (!reaped_)
-            ::waitpid(pid_, nullptr, 0);
+        if (running()) ::kill(pid_, SIGKILL);
+        if (!reaped_) ::waitpid(pid_, nullptr, 0);
         ::close(output_);
     }
 
@@ -69,14 +67,14 @@ public:
 
     [[nodiscard]] bool running()
     {
-        if (!reaped_ && ::waitpid(pid_, &status_, WNOHANG) == pid_)
-            reaped_ = true;
+        if (!reaped_ && ::waitpid(pid_, &status_, WNOHANG) == pid_) reaped_ = true;
         return !reaped_;
     }
 
     void signal(int number) const noexcept { ::kill(pid_, number); }
 
-    /// The next line that it prints, without its end; empty at the end of its output. Throws after `patience`.
+    /// The next line that it prints, without its end; empty at the end of its output. Throws after
+    /// `patience`.
     std::string line(std::chrono::milliseconds patience = std::chrono::seconds(30))
     {
         const auto deadline = std::chrono::steady_clock::now() + patience;
@@ -86,22 +84,19 @@ public:
                 text_.erase(0, end + 1);
                 return first;
             }
-            if (!read_until(deadline))
-                return std::exchange(text_, {});
+            if (!read_until(deadline)) return std::exchange(text_, {});
         }
     }
 
-    /// Its exit status once its output has ended; 128 plus the signal where one killed it. Throws after `patience`. What it
-    /// printed is left in `rest`.
+    /// Its exit status once its output has ended; 128 plus the signal where one killed it. Throws after
+    /// `patience`. What it printed is left in `rest`.
     int wait(std::string* rest = nullptr, std::chrono::milliseconds patience = std::chrono::seconds(60))
     {
         const auto deadline = std::chrono::steady_clock::now() + patience;
         while (read_until(deadline)) {
         }
-        if (rest != nullptr)
-            *rest = text_;
-        if (!reaped_)
-            ::waitpid(pid_, &status_, 0);
+        if (rest != nullptr) *rest = text_;
+        if (!reaped_) ::waitpid(pid_, &status_, 0);
         reaped_ = true;
         return WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_);
     }
@@ -110,14 +105,14 @@ private:
     /// Reads some output; false at its end.
     bool read_until(std::chrono::steady_clock::time_point deadline)
     {
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+            deadline - std::chrono::steady_clock::now());
         pollfd readable{output_, POLLIN, 0};
         if (left.count() <= 0 || ::poll(&readable, 1, static_cast<int>(left.count())) == 0)
             throw std::runtime_error("a child process took too long; it printed: " + text_);
         std::array<char, 4096> bytes;
         const ::ssize_t n = ::read(output_, bytes.data(), bytes.size());
-        if (n > 0)
-            text_.append(bytes.data(), static_cast<std::size_t>(n));
+        if (n > 0) text_.append(bytes.data(), static_cast<std::size_t>(n));
         return n > 0;
     }
 
@@ -128,12 +123,11 @@ private:
     std::string text_;
 };
 
-/// Moves this process into a network namespace of its own with a working loopback, so that a fixed port can't be in use.
-/// Where the system forbids that, it stays in the network where it is.
+/// Moves this process into a network namespace of its own with a working loopback, so that a fixed port can't
+/// be in use. Where the system forbids that, it stays in the network where it is.
 inline void enter_private_network()
 {
-    if (::unshare(CLONE_NEWNET) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
-        return;
+    if (::unshare(CLONE_NEWNET) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) return;
     const int control = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     ifreq loopback{};
     std::strcpy(loopback.ifr_name, "lo");
@@ -144,15 +138,16 @@ inline void enter_private_network()
         throw std::system_error(errno, std::generic_category(), "the loopback of a private network");
 }
 
-/// Connects to a server that a child process is about to open; throws when that has ended, or after 30 seconds.
-inline void connect_when_ready(net::ip::tcp::socket& client, const net::ip::tcp::endpoint& where, process& server)
+/// Connects to a server that a child process is about to open; throws when that has ended, or after 30
+/// seconds.
+inline void connect_when_ready(net::ip::tcp::socket& client, const net::ip::tcp::endpoint& where,
+                               process& server)
 {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
     for (;;) {
         holdfast::error_code ec;
         client.connect(where, ec);
-        if (!ec)
-            return;
+        if (!ec) return;
         client.close();
         std::string output;
         if (!server.running())

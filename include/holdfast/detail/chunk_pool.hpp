@@ -1,5 +1,5 @@
-// holdfast: the chunks that messages are serialized into, apart from the heap, one pool for each execution context.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: the chunks that messages are serialized into, apart from the heap, one pool for each execution
+// context. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_CHUNK_POOL_HPP
 #define HOLDFAST_DETAIL_CHUNK_POOL_HPP
 
@@ -18,9 +18,10 @@
 
 namespace holdfast::detail {
 
-/// Chunks of one size, mapped in slabs. Among small heap blocks that stay, chunks that come and go would leave holes that
-/// are never given back: measured, four fifths of a server's memory after a burst. Here the memory of every free chunk but
-/// a few goes back to the system at once, and malloc's heap stays dense. Thread-safe.
+/// Chunks of one size, mapped in slabs. Among small heap blocks that stay, chunks that come and go would
+/// leave holes that are never given back: measured, four fifths of a server's memory after a burst. Here the
+/// memory of every free chunk but a few goes back to the system at once, and malloc's heap stays dense.
+/// Thread-safe.
 class chunk_slabs {
 public:
     explicit chunk_slabs(std::size_t chunk_bytes) noexcept : chunk_bytes_(chunk_bytes) {}
@@ -34,12 +35,12 @@ public:
 
     [[nodiscard]] std::size_t chunk_bytes() const noexcept { return chunk_bytes_; }
 
-    /// Takes a chunk, the most recently returned one if there is any: its memory is warm. Throws std::bad_alloc.
+    /// Takes a chunk, the most recently returned one if there is any: its memory is warm. Throws
+    /// std::bad_alloc.
     char* take()
     {
         const std::lock_guard lock(mutex_);
-        if (resident_.empty() && released_.empty())
-            grow();
+        if (resident_.empty() && released_.empty()) grow();
         auto& from = resident_.empty() ? released_ : resident_;
         char* const chunk = from.back();
         from.pop_back();
@@ -68,10 +69,11 @@ private:
         resident_.reserve(max_resident);
         released_.reserve((slabs_.size() + 1) * slab_chunks);
         slabs_.reserve(slabs_.size() + 1);
-        void* const slab = ::mmap(nullptr, slab_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (slab == MAP_FAILED)
-            throw std::bad_alloc();
-        ::madvise(slab, slab_bytes(), MADV_NOHUGEPAGE); // a huge page would hold what free chunks have given back
+        void* const slab =
+            ::mmap(nullptr, slab_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (slab == MAP_FAILED) throw std::bad_alloc();
+        ::madvise(slab, slab_bytes(),
+                  MADV_NOHUGEPAGE); // a huge page would hold what free chunks have given back
         slabs_.push_back(static_cast<char*>(slab));
         for (std::size_t i = slab_chunks; i-- != 0;)
             released_.push_back(slabs_.back() + i * chunk_bytes_);
@@ -84,7 +86,8 @@ private:
     std::vector<char*> released_;
 };
 
-/// An object at the beginning of a chunk, the rest of which it is told to use. It keeps the chunk's slabs alive.
+/// An object at the beginning of a chunk, the rest of which it is told to use. It keeps the chunk's slabs
+/// alive.
 template <class T>
 struct chunk_delete {
     std::shared_ptr<chunk_slabs> slabs;
@@ -129,8 +132,7 @@ public:
         const std::size_t rounded = (std::max<std::size_t>(size, 1) + page - 1) / page * page;
         const std::lock_guard lock(mutex_);
         for (const auto& each : sizes_)
-            if (each->chunk_bytes() == rounded)
-                return each;
+            if (each->chunk_bytes() == rounded) return each;
         return sizes_.emplace_back(std::make_shared<chunk_slabs>(rounded));
     }
 

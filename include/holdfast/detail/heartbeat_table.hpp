@@ -1,5 +1,5 @@
-// holdfast: the ages of watched connections in dense arrays, swept once a tick. No I/O, no clock: ticks come from outside.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: the ages of watched connections in dense arrays, swept once a tick. No I/O, no clock: ticks come
+// from outside. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_HEARTBEAT_TABLE_HPP
 #define HOLDFAST_DETAIL_HEARTBEAT_TABLE_HPP
 
@@ -14,9 +14,9 @@
 
 namespace holdfast::detail {
 
-/// Slots of two-byte ages. A touch stores zero through a bare pointer; a tick adds one to every slot, saturating, and
-/// looks closer only at blocks in which an age has just become `dead_at`. Free slots rest at the maximum, which never
-/// fires and never wraps. 12 bytes a slot, in segments that never move.
+/// Slots of two-byte ages. A touch stores zero through a bare pointer; a tick adds one to every slot,
+/// saturating, and looks closer only at blocks in which an age has just become `dead_at`. Free slots rest at
+/// the maximum, which never fires and never wraps. 12 bytes a slot, in segments that never move.
 class heartbeat_table {
 public:
     using age_type = std::uint16_t;
@@ -33,8 +33,7 @@ public:
     age_type* acquire(callback on_death, void* context)
     {
         const std::uint8_t kind = kind_of(on_death);
-        if (free_ == nowhere)
-            grow();
+        if (free_ == nowhere) grow();
         const std::size_t index = free_;
         segment& s = *segments_[index / segment_slots];
         const std::size_t i = index % segment_slots;
@@ -59,24 +58,22 @@ public:
 
     [[nodiscard]] std::size_t in_use() const noexcept { return in_use_; }
 
-    /// Adds one tick and calls back for each slot that dies of it, once. Callbacks may acquire and release slots,
-    /// their own included; the sweep ends early when `go_on()` turns false, as when a callback ended the timer.
+    /// Adds one tick and calls back for each slot that dies of it, once. Callbacks may acquire and release
+    /// slots, their own included; the sweep ends early when `go_on()` turns false, as when a callback ended
+    /// the timer.
     template <class GoOn>
     void tick(GoOn go_on)
     {
         for (std::size_t n = 0; n != segments_.size(); ++n) { // by index: a callback may add segments
             segment& s = *segments_[n];
             for (std::size_t first = 0; first != segment_slots; first += block_slots) {
-                if (!grow_older(&s.ages[first], dead_at_))
-                    continue;
+                if (!grow_older(&s.ages[first], dead_at_)) continue;
                 for (std::size_t i = first; i != first + block_slots; ++i) {
-                    if (s.ages[i] != dead_at_ || s.kinds[i] == nobody)
-                        continue;
+                    if (s.ages[i] != dead_at_ || s.kinds[i] == nobody) continue;
                     const callback on_death = callbacks_[s.kinds[i]];
                     s.kinds[i] = nobody; // a touch after death must not make it die twice
                     on_death(s.contexts[i]);
-                    if (!go_on())
-                        return;
+                    if (!go_on()) return;
                 }
             }
         }
@@ -101,8 +98,8 @@ private:
         return *reinterpret_cast<segment*>(reinterpret_cast<std::uintptr_t>(age) & ~(alignof(segment) - 1));
     }
 
-    /// One block, of constant length and without branches, so that the compiler makes vector code of it. In two loops:
-    /// g++ 12 at -O3 can make one that does both up to five times slower.
+    /// One block, of constant length and without branches, so that the compiler makes vector code of it. In
+    /// two loops: g++ 12 at -O3 can make one that does both up to five times slower.
     static bool grow_older(age_type* ages, age_type dead_at) noexcept
     {
         for (std::size_t i = 0; i != block_slots; ++i)
@@ -116,8 +113,7 @@ private:
     std::uint8_t kind_of(callback f)
     {
         for (std::size_t kind = 1; kind < callbacks_.size(); ++kind)
-            if (callbacks_[kind] == f)
-                return static_cast<std::uint8_t>(kind);
+            if (callbacks_[kind] == f) return static_cast<std::uint8_t>(kind);
         if (callbacks_.size() > std::numeric_limits<std::uint8_t>::max())
             throw std::length_error("heartbeat_timer: more than 255 types of watched objects in one timer");
         callbacks_.push_back(f);

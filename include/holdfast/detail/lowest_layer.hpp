@@ -7,8 +7,9 @@
 
 namespace holdfast::detail {
 
-/// The layer that owns the descriptor: what Asio's own streams (and layered ones such as ssl::stream) return from
-/// lowest_layer(), else what a user's layer returns from next_layer(), recursively, else the stream itself.
+/// The layer that owns the descriptor: what Asio's own streams (and layered ones such as ssl::stream) return
+/// from lowest_layer(), else what a user's layer returns from next_layer(), recursively, else the stream
+/// itself.
 template <class Stream>
 auto& lowest_layer(Stream& stream) noexcept
 {

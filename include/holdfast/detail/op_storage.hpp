@@ -11,8 +11,8 @@
 
 namespace holdfast::detail {
 
-/// Room for one operation. Asio returns an operation's memory before it calls or destroys the handler, so the same room
-/// serves one operation after the other, and the handler may own the object that the room is in.
+/// Room for one operation. Asio returns an operation's memory before it calls or destroys the handler, so the
+/// same room serves one operation after the other, and the handler may own the object that the room is in.
 class op_storage {
 public:
     op_storage() noexcept = default;
@@ -20,8 +20,7 @@ public:
 
     void* allocate(std::size_t size)
     {
-        if (taken_ || size > sizeof(bytes_))
-            return ::operator new(size);
+        if (taken_ || size > sizeof(bytes_)) return ::operator new(size);
         taken_ = true;
         return &bytes_;
     }

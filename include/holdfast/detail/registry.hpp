@@ -1,5 +1,5 @@
-// holdfast: the live connections of one acceptor: who they are, how to end them from elsewhere, how the others ended.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: the live connections of one acceptor: who they are, how to end them from elsewhere, how the
+// others ended. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_REGISTRY_HPP
 #define HOLDFAST_DETAIL_REGISTRY_HPP
 
@@ -21,10 +21,10 @@
 
 namespace holdfast::detail {
 
-/// Thread-safe; shared by the acceptor and its connections, so that it may outlive the former. A connection from
-/// elsewhere is ended with ::shutdown(), which touches no state of Asio's and wakes the pending operation. That is safe
-/// because a connection leaves (`disarm`) before it closes its descriptor, under the same lock: the number cannot have
-/// been given to another file.
+/// Thread-safe; shared by the acceptor and its connections, so that it may outlive the former. A connection
+/// from elsewhere is ended with ::shutdown(), which touches no state of Asio's and wakes the pending
+/// operation. That is safe because a connection leaves (`disarm`) before it closes its descriptor, under the
+/// same lock: the number cannot have been given to another file.
 class registry {
 public:
     using clock = std::chrono::steady_clock;
@@ -62,7 +62,8 @@ public:
         return place;
     }
 
-    /// Takes the descriptor out of reach of the others, just before it is closed; returns the first cause of the end.
+    /// Takes the descriptor out of reach of the others, just before it is closed; returns the first cause of
+    /// the end.
     close_reason disarm(index place, close_reason cause) noexcept
     {
         const std::lock_guard lock(mutex_);
@@ -92,35 +93,31 @@ public:
         }
     }
 
-    /// Ends reading on up to `limit` connections from `cursor` on, so that their pending or next read finds the end of
-    /// the stream; returns where to go on, or nothing when all
-    /// were told.
+    /// Ends reading on up to `limit` connections from `cursor` on, so that their pending or next read finds
+    /// the end of the stream; returns where to go on, or nothing when all were told.
     std::optional<std::size_t> tell(std::size_t cursor, std::size_t limit) noexcept
     {
         const std::lock_guard lock(mutex_);
         for (; cursor < nodes_.size() && limit != 0; ++cursor) {
             node& n = nodes_[cursor];
-            if (!n.live || n.told)
-                continue;
+            if (!n.live || n.told) continue;
             n.told = true;
-            if (n.descriptor >= 0)
-                ::shutdown(n.descriptor, SHUT_RD);
+            if (n.descriptor >= 0) ::shutdown(n.descriptor, SHUT_RD);
             --limit;
         }
         return cursor < nodes_.size() ? std::optional(cursor) : std::nullopt;
     }
 
-    /// Ends all that are left: both directions are shut down, and the close that follows resets. Returns how many.
+    /// Ends all that are left: both directions are shut down, and the close that follows resets. Returns how
+    /// many.
     std::size_t abort_all() noexcept
     {
         const std::lock_guard lock(mutex_);
         std::size_t aborted = 0;
         for (node& n : nodes_) {
-            if (!n.live || n.descriptor < 0)
-                continue;
+            if (!n.live || n.descriptor < 0) continue;
             n.told = true;
-            if (n.cause == close_reason::none)
-                n.cause = close_reason::drain_deadline;
+            if (n.cause == close_reason::none) n.cause = close_reason::drain_deadline;
             const ::linger reset{1, 0};
             ::setsockopt(n.descriptor, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
             ::shutdown(n.descriptor, SHUT_RDWR);
@@ -141,8 +138,7 @@ public:
         const std::lock_guard lock(mutex_);
         totals sums{live_, peak_, ended_, std::nullopt};
         for (const node& n : nodes_)
-            if (n.live && (!sums.oldest || n.since < *sums.oldest))
-                sums.oldest = n.since;
+            if (n.live && (!sums.oldest || n.since < *sums.oldest)) sums.oldest = n.since;
         return sums;
     }
 
@@ -159,8 +155,8 @@ public:
         return departures_;
     }
 
-    /// Waits until a connection leaves (`operation_aborted`, like a cancelled timer) or `until` has come (success). A
-    /// departure since `seen` was read ends the wait at once. A new wait ends an older one.
+    /// Waits until a connection leaves (`operation_aborted`, like a cancelled timer) or `until` has come
+    /// (success). A departure since `seen` was read ends the wait at once. A new wait ends an older one.
     template <class Token>
     auto async_departure(std::uint64_t seen, clock::time_point until, Token&& token)
     {
@@ -178,8 +174,7 @@ public:
     void wake() noexcept
     {
         const std::lock_guard lock(mutex_);
-        if (departure_)
-            departure_->cancel();
+        if (departure_) departure_->cancel();
     }
 
     /// The acceptor goes; connections may stay, and the execution context may go before them.
