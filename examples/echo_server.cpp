@@ -1,5 +1,6 @@
-// holdfast: echo_server, the README's server made ready for production: arguments, signals, graceful drain,
-// census. SPDX-License-Identifier: BSL-1.0
+// holdfast: echo_server, the README's server made ready for production: arguments, signals, graceful
+// drain, census.
+// SPDX-License-Identifier: BSL-1.0
 //
 // Every line that a client sends comes back as a line of JSON, {"line":N,"text":"..."}. Try it with: nc
 // 127.0.0.1 7777

@@ -1,5 +1,6 @@
-// holdfast: market_feed, a push server whose memory has a bound: snapshot on connect, then what changes, for
-// hours. SPDX-License-Identifier: BSL-1.0
+// holdfast: market_feed, a push server whose memory has a bound: snapshot on connect, then what
+// changes, for hours.
+// SPDX-License-Identifier: BSL-1.0
 //
 // The protocol stands in support/feed_options.hpp; naive_feed.cpp does the same job the usual way. What keeps
 // the memory bounded here:

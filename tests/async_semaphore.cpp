@@ -1,5 +1,6 @@
-// holdfast: tests of async_semaphore: never above the limit, first come first served, and no unit is ever
-// lost. SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of async_semaphore: never above the limit, first come first served, and no unit is
+// ever lost.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/sockets.hpp"

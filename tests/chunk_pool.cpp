@@ -1,5 +1,6 @@
-// holdfast: tests of the pool behind async_write_streamed: chunks are reused, and idle ones give their memory
-// back. SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of the pool behind async_write_streamed: chunks are reused, and idle ones give their
+// memory back.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 
 #include <holdfast/detail/chunk_pool.hpp>

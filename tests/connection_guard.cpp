@@ -1,5 +1,6 @@
 // holdfast: tests of connection_guard: closed on every path, said exactly once, and nothing lost by a
-// graceful close. SPDX-License-Identifier: BSL-1.0
+// graceful close.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/sockets.hpp"

@@ -1,5 +1,6 @@
-// holdfast: tests of the example programs as their users start them: what they promise, and what they answer
-// to bad input. SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of the example programs as their users start them: what they promise, and what they
+// answer to bad input.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/process.hpp"
 #include "support/sockets.hpp"

@@ -1,5 +1,6 @@
-// holdfast: tests of frame_reader: every line as it was sent, never more memory than one, and none while it
-// is quiet. SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of frame_reader: every line as it was sent, never more memory than one, and none
+// while it is quiet.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/sockets.hpp"

@@ -1,5 +1,6 @@
 // holdfast: tests of lifetimes across parts: sessions and handles that outlive what they came from.
-// Sanitizers watch. SPDX-License-Identifier: BSL-1.0
+// Sanitizers watch.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 

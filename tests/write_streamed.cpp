@@ -1,5 +1,6 @@
-// holdfast: tests of async_write_streamed: the whole message arrives, one chunk of it exists, and half never
-// looks whole. SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of async_write_streamed: the whole message arrives, one chunk of it exists, and half
+// never looks whole.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/sockets.hpp"

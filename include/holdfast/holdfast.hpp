@@ -1,5 +1,6 @@
 // holdfast: everything that needs no other library than Asio. Users of simdjson and zlib include those
-// headers on their own. SPDX-License-Identifier: BSL-1.0
+// headers on their own.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_HOLDFAST_HPP
 #define HOLDFAST_HOLDFAST_HPP
 

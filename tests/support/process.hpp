@@ -1,5 +1,6 @@
-// holdfast: what the tests of whole programs need: a child process that ends with its owner, and a private
-// network. SPDX-License-Identifier: BSL-1.0
+// holdfast: what the tests of whole programs need: a child process that ends with its owner, and a
+// private network.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_TESTS_SUPPORT_PROCESS_HPP
 #define HOLDFAST_TESTS_SUPPORT_PROCESS_HPP
 

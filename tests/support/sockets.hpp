@@ -1,5 +1,6 @@
 // holdfast: what the tests need of real sockets: connected pairs on loopback, and a bounded run of an
-// io_context. SPDX-License-Identifier: BSL-1.0
+// io_context.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_TESTS_SUPPORT_SOCKETS_HPP
 #define HOLDFAST_TESTS_SUPPORT_SOCKETS_HPP
 

@@ -1,5 +1,6 @@
-// holdfast: the chunks that messages are serialized into, apart from the heap, one pool for each execution
-// context. SPDX-License-Identifier: BSL-1.0
+// holdfast: the chunks that messages are serialized into, apart from the heap, one pool for each
+// execution context.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_CHUNK_POOL_HPP
 #define HOLDFAST_DETAIL_CHUNK_POOL_HPP
 

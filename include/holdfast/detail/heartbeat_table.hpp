@@ -1,5 +1,6 @@
-// holdfast: the ages of watched connections in dense arrays, swept once a tick. No I/O, no clock: ticks come
-// from outside. SPDX-License-Identifier: BSL-1.0
+// holdfast: the ages of watched connections in dense arrays, swept once a tick. No I/O, no clock:
+// ticks come from outside.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_HEARTBEAT_TABLE_HPP
 #define HOLDFAST_DETAIL_HEARTBEAT_TABLE_HPP
 

@@ -1,5 +1,6 @@
-// holdfast: the live connections of one acceptor: who they are, how to end them from elsewhere, how the
-// others ended. SPDX-License-Identifier: BSL-1.0
+// holdfast: the live connections of one acceptor: who they are, how to end them from elsewhere, how
+// the others ended.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_REGISTRY_HPP
 #define HOLDFAST_DETAIL_REGISTRY_HPP
 
