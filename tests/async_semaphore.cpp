@@ -111,7 +111,7 @@ TEST_CASE("first come, first served: a large head is not passed by small ones, n
     CHECK(semaphore.try_acquire(2));
 }
 
-TEST_CASE("try_acquire takes what is free and else nothing; more than the limit is never free")
+TEST_CASE("try_acquire takes what is free and else nothing, and more than the limit is never free")
 {
     net::io_context io;
     async_semaphore semaphore(io.get_executor(), 2);
@@ -303,7 +303,8 @@ TEST_CASE("permits may outlive the semaphore, and its context")
     CHECK_FALSE(kept);
 }
 
-TEST_CASE("close() fails the waiters and all who come after with its reason; permits that are out stay valid")
+TEST_CASE(
+    "close() fails the waiters and all who come after with its reason, and permits that are out stay valid")
 {
     net::io_context io;
     async_semaphore semaphore(io.get_executor(), 1);

@@ -167,7 +167,7 @@ TEST_CASE("async_accept never completes inside the call, and takes callbacks, aw
     CHECK(doors.census().live() == 0);
 }
 
-TEST_CASE("close() ends a pending accept, one that waits for room, and serving; the port is free then")
+TEST_CASE("close() ends a pending accept, one that waits for room, and serving, and the port is free then")
 {
     net::io_context io;
     std::optional<acceptor> doors(std::in_place, io.get_executor(), any_port,
@@ -492,7 +492,7 @@ TEST_CASE("the options of accepted sockets are set")
     CHECK(no_delay.value());
 }
 
-TEST_CASE("descriptors can be reserved, all of them or what the system has; afterwards none is held")
+TEST_CASE("descriptors can be reserved, all of them or what the system has, and afterwards none is held")
 {
     const auto open_descriptors = [] {
         std::error_code ec;

@@ -107,7 +107,9 @@ TEST_CASE("a chunk goes back when what should live in it cannot be made")
     };
     net::io_context io;
     const auto slabs = chunk_slabs_of(io.get_executor(), size);
-    const block* const first = make(slabs).get();
+    auto made = make(slabs);
+    const block* const first = made.get();
+    made.reset();
     CHECK_THROWS_AS(holdfast::detail::make_in_chunk<refuses>(slabs), std::runtime_error);
     CHECK(make(slabs).get() == first);
 }

@@ -122,7 +122,8 @@ TEST_CASE(
     CHECK(tests::read_to_end(client).end == net::error::eof);
 }
 
-TEST_CASE("without a reason, close() and abort() are local; close() lets the peer see the end of the stream")
+TEST_CASE(
+    "without a reason, close() and abort() are local, and close() lets the peer see the end of the stream")
 {
     net::io_context io;
     ends closed, aborted;
@@ -315,7 +316,7 @@ TEST_CASE("when the io_context dies with an operation pending, its connection is
     }
 }
 
-TEST_CASE("a guard that is move-assigned over is replaced; the newcomer is taken over without an end")
+TEST_CASE("a guard that is move-assigned over is replaced, and the newcomer is taken over without an end")
 {
     net::io_context io;
     auto [a, a_peer] = tests::socket_pair(io);
@@ -362,7 +363,7 @@ TEST_CASE("a moved-from guard is silent, and none of its members does anything")
     CHECK(ended_once(e, close_reason::abandoned));
 }
 
-TEST_CASE("release() hands the stream back open; the finalizer runs once, as released")
+TEST_CASE("release() hands the stream back open, and the finalizer runs once, as released")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -516,7 +517,8 @@ TEST_CASE("guards allocate nothing: not to be made, moved, closed, aborted, or d
     CHECK(e.times == 3);
 }
 
-TEST_CASE("a plain close() with unread input loses what was written; async_close() delivers every byte of it")
+TEST_CASE(
+    "a plain close() with unread input loses what was written, and async_close() delivers every byte of it")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);

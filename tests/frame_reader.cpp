@@ -231,7 +231,7 @@ TEST_CASE("an endless line ends with frame_too_long, and its memory stays below 
     CHECK(tests::bytes_in_use - before <= 10'000 + 1024);
 }
 
-TEST_CASE("the end of the stream at a boundary is no error; within a line it is truncated_frame")
+TEST_CASE("the end of the stream at a boundary is no error, and within a line it is truncated_frame")
 {
     line whole, broken, never, half_end;
     whole.send("bye\n");

@@ -271,7 +271,7 @@ TEST_CASE("a released slot is used again, and its new tenant starts from zero")
     CHECK(first.deaths == 1);
 }
 
-TEST_CASE("a heartbeat moves its watch; what it watched when assigned to is released")
+TEST_CASE("a heartbeat moves its watch, and what it watched when assigned to is released")
 {
     world w;
     timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
@@ -440,7 +440,7 @@ TEST_CASE("released and watched again before the old wait has ended, it ticks on
     CHECK(beat.age() == 1);
 }
 
-TEST_CASE("heartbeats may outlive the timer and the context; destroying the timer ends all watches")
+TEST_CASE("heartbeats may outlive the timer and the context, and destroying the timer ends all watches")
 {
     peer p;
     heartbeat kept, other;

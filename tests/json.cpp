@@ -360,7 +360,7 @@ TEST_CASE("pairs and tuples are arrays")
     CHECK(text(std::tuple(1, std::vector<int>{}, std::tuple<>{}, std::tuple(true))) == "[1,[],[],[true]]");
 }
 
-TEST_CASE("maps are objects; keys are strings, or numbers in quotes")
+TEST_CASE("maps are objects, and keys are strings, or numbers in quotes")
 {
     CHECK(text(std::map<std::string, int>{}) == "{}");
     CHECK(text(std::map<std::string, int>{{"a", 1}, {"b\"\n", 2}}) == R"({"a":1,"b\"\n":2})");

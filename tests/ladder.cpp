@@ -209,7 +209,7 @@ TEST_CASE("A mix that cannot be read is refused with the name of its option")
     }
 }
 
-TEST_CASE("Rungs grow; anything else is refused")
+TEST_CASE("Rungs grow, and anything else is refused")
 {
     CHECK(ladder::parse_rungs("100") == std::vector<std::uint32_t>{100});
     CHECK(ladder::parse_rungs("1,2,1000000") == std::vector<std::uint32_t>{1, 2, 1'000'000});

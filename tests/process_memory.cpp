@@ -353,7 +353,7 @@ TEST_CASE("A meminfo text is read, and one without the figures is refused")
     CHECK(!holdfast::parse_meminfo("MemTotal: 100 kB\nMemFree: 5 kB\n"));
 }
 
-TEST_CASE("A cgroup's limit is a number; max and the old sentinel are none")
+TEST_CASE("A cgroup's limit is a number, and max and the old sentinel are none")
 {
     CHECK(holdfast::parse_cgroup_limit("268435456\n") == 268435456u);
     CHECK(holdfast::parse_cgroup_limit("0\n") == 0u);

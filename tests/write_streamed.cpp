@@ -127,7 +127,7 @@ TEST_CASE("a chunk size of 0 counts as 1: no message is left out silently")
     CHECK(tests::read_to_end(client).bytes == "12345");
 }
 
-TEST_CASE("sources are moved in, copied, referred to, or views; in coroutines too, in the forms that are "
+TEST_CASE("sources are moved in, copied, referred to, or views, and in coroutines too, in the forms that are "
           "safe with g++ 12")
 {
     net::io_context io;
@@ -425,7 +425,7 @@ TEST_CASE("what JSON cannot express ends it with that error, unless the format s
     }
 }
 
-TEST_CASE("an empty range is a message too; what has no bytes at all completes as well, outside the "
+TEST_CASE("an empty range is a message too, and what has no bytes at all completes as well, outside the "
           "initiating call")
 {
     net::io_context io;
