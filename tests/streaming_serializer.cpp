@@ -1,20 +1,19 @@
 // holdfast: tests of streaming_serializer: full chunks, each element made once, no allocation, failures.
 // SPDX-License-Identifier: BSL-1.0
-#include <holdfast/serialize/json.hpp>
-
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
+
+#include <holdfast/serialize/json.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <functional>
 #include <iterator>
 #include <limits>
 #include <map>
 #include <memory>
-#include <new>
 #include <optional>
 #include <ranges>
 #include <span>
@@ -28,30 +27,6 @@
 #include <utility>
 #include <variant>
 #include <vector>
-
-// Every allocation of this program comes through here, and is counted while `armed`.
-namespace {
-bool armed = false;
-std::size_t allocations = 0;
-} // namespace
-
-// Not inlined, or g++ takes the free() for a mismatch.
-[[gnu::noinline]] void* operator new(std::size_t size)
-{
-    if (armed) ++allocations;
-    if (void* p = std::malloc(size != 0 ? size : 1)) return p;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept
-{
-    if (armed) ++allocations;
-    return std::malloc(size != 0 ? size : 1);
-}
-[[gnu::noinline]] void* operator new[](std::size_t size) { return operator new(size); }
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete[](void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
 
 namespace feed {
 
@@ -466,9 +441,7 @@ TEST_CASE("writing allocates nothing")
         INFO("chunks of " << n);
         std::error_code ec;
         std::size_t bytes = 0;
-        allocations = 0;
-        armed = true;
-        {
+        const std::size_t allocations = tests::allocations_in([&] {
             streaming_serializer<json, std::reference_wrapper<const std::vector<feed::instrument>>> text{
                 std::cref(rows)};
             while (!text.done())
@@ -476,8 +449,7 @@ TEST_CASE("writing allocates nothing")
             streaming_serializer<ndjson, std::remove_const_t<decltype(made)>> lines(made);
             while (!lines.done())
                 bytes += lines.next({chunk.data(), n}, ec).size();
-        }
-        armed = false;
+        });
         CHECK(allocations == 0);
         CHECK_FALSE(ec);
         CHECK(bytes > 100'000);
@@ -486,12 +458,9 @@ TEST_CASE("writing allocates nothing")
 
 TEST_CASE("the counter of allocations counts")
 {
-    allocations = 0;
-    armed = true;
-    auto* p = new std::string(100, 'x');
-    armed = false;
+    std::string* p = nullptr;
+    CHECK(tests::allocations_in([&] { p = new std::string(100, 'x'); }) == 2);
     delete p;
-    CHECK(allocations == 2);
 }
 
 TEST_CASE("a serializer's size is what the documentation says")
