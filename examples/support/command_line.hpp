@@ -83,12 +83,12 @@ class command_line {
 public:
     command_line(std::string_view program, std::string_view summary) : program_{program}, summary_{summary} {}
 
-    /// Adds the option `--name PLACEHOLDER`. `value` must outlive `parse`; what it holds now is the default.
+    /// Adds the option `--name METAVAR`. `value` must outlive `parse`; what it holds now is the default.
     template <class T>
-    void add(std::string_view name, T& value, std::string_view placeholder, std::string_view help)
+    void add(std::string_view name, T& value, std::string_view metavar, std::string_view help)
     {
         options_.push_back(
-            {std::string{name}, std::string{placeholder}, std::string{help}, default_text(value),
+            {std::string{name}, std::string{metavar}, std::string{help}, default_text(value),
              std::same_as<T, bool>,
              [&value, option = std::string{name}](std::string_view text) { read(value, text, option); }});
     }
@@ -97,10 +97,10 @@ public:
     void add(std::string_view name, bool& value, std::string_view help) { add(name, value, "", help); }
 
     /// Takes what is given without a leading `--`; without this call it is an error.
-    void add_rest(std::vector<std::string>& values, std::string_view placeholder, std::string_view help)
+    void add_rest(std::vector<std::string>& values, std::string_view metavar, std::string_view help)
     {
         rest_ = &values;
-        rest_placeholder_ = placeholder;
+        rest_metavar_ = metavar;
         rest_help_ = help;
     }
 
@@ -131,7 +131,7 @@ public:
             } else if (i + 1 < argc) {
                 chosen.read(argv[++i]);
             } else {
-                fail(name, "needs a value: " + chosen.placeholder);
+                fail(name, "needs a value: " + chosen.metavar);
             }
         }
         return true;
@@ -147,11 +147,11 @@ public:
     void print_help(std::ostream& out) const
     {
         out << "usage: " << program_ << " [OPTIONS]";
-        if (rest_ != nullptr) out << " [" << rest_placeholder_ << "]";
+        if (rest_ != nullptr) out << " [" << rest_metavar_ << "]";
         out << "\n" << summary_ << "\n\n";
-        if (rest_ != nullptr) print_entry(out, rest_placeholder_, rest_help_);
+        if (rest_ != nullptr) print_entry(out, rest_metavar_, rest_help_);
         for (const option& each : options_) {
-            const std::string left = "--" + each.name + (each.flag ? "" : " " + each.placeholder);
+            const std::string left = "--" + each.name + (each.flag ? "" : " " + each.metavar);
             print_entry(out, left,
                         each.default_text.empty() ? each.help : each.help + " [" + each.default_text + "]");
         }
@@ -160,7 +160,7 @@ public:
 
 private:
     struct option {
-        std::string name, placeholder, help, default_text;
+        std::string name, metavar, help, default_text;
         bool flag;
         std::function<void(std::string_view)> read;
     };
@@ -280,7 +280,7 @@ private:
     std::string program_, summary_;
     std::vector<option> options_;
     std::vector<std::string>* rest_ = nullptr;
-    std::string rest_placeholder_, rest_help_;
+    std::string rest_metavar_, rest_help_;
 };
 
 /// Calls `f(argc, argv)` and returns its result as the exit status. What it throws becomes one line on the
