@@ -299,9 +299,11 @@ public:
     /// Completion: void(error_code, permit), on the handler's executor, never inside this call.
     /// `errc::semaphore_closed` (or what `close()` was given) once it is closed, `errc::exceeds_limit` at
     /// once for more than `limit()`. The permit is made at the moment of the grant: when the handler is
-    /// destroyed uncalled, its units are returned. Zero units are granted at once. Cancellation: terminal,
+    /// destroyed uncalled, its units are returned. Zero units are granted at once.
+    /// Cancellation: terminal,
     /// partial and total; `operation_aborted`, and nothing is taken. When a cancelled head leaves, those
-    /// behind it go on. Cost: nothing of ours when units are free; else one block from the handler's
+    /// behind it go on.
+    /// Cost: nothing of ours when units are free; else one block from the handler's
     /// allocator for the waiter.
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_acquire(std::size_t n = 1, CompletionToken&& token = CompletionToken())

@@ -200,8 +200,10 @@ public:
     /// Completion: void(error_code, connection_type), on the handler's executor, never inside this call.
     /// `errc::acceptor_closed` after `close()` or when draining; other errors only where the listener itself
     /// failed: a newcomer lost on the way, and a shortage of descriptors or memory, are waited out and
-    /// reported as events. Cancellation: terminal, partial and total; nothing is lost, a newcomer stays in
-    /// the backlog. Cost: the coroutine frames of one short operation, which Asio recycles.
+    /// reported as events.
+    /// Cancellation: terminal, partial and total; nothing is lost, a newcomer stays in
+    /// the backlog.
+    /// Cost: the coroutine frames of one short operation, which Asio recycles.
     template <class CompletionToken = default_token_t<Executor>>
     auto async_accept(CompletionToken&& token = CompletionToken())
     {
@@ -260,7 +262,8 @@ public:
     ///
     /// Completion: void(error_code, std::size_t), on the handler's executor: how many were aborted. At the
     /// deadline it does not wait for those. A session that waits for neither reads nor writes ends when it
-    /// next does. Cancellation: terminal, partial and total end the wait with `operation_aborted`; sessions
+    /// next does.
+    /// Cancellation: terminal, partial and total end the wait with `operation_aborted`; sessions
     /// that were told stay told.
     template <class CompletionToken = default_token_t<Executor>>
     auto async_drain(drain_options options = {}, CompletionToken&& token = CompletionToken())

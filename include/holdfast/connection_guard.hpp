@@ -185,9 +185,12 @@ public:
     /// Completion: void(error_code), on the handler's executor, never inside this call. Success when the
     /// peer's end of stream was seen, or the connection had ended before; `errc::close_incomplete` when a
     /// bound was reached first; the system's error when shutting down or reading failed. The connection has
-    /// ended in every case, for `close_reason::local`. Cancellation: terminal, partial and total alike close
-    /// at once and complete with `operation_aborted`. Concurrency: no other read may be pending on the
-    /// stream. Where several threads run the context, the handler's executor must be a strand. Cost: one
+    /// ended in every case, for `close_reason::local`.
+    /// Cancellation: terminal, partial and total alike close
+    /// at once and complete with `operation_aborted`.
+    /// Concurrency: no other read may be pending on the
+    /// stream. Where several threads run the context, the handler's executor must be a strand.
+    /// Cost: one
     /// block for the connection and a timer, apart from Asio's own for the waits.
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_close(close_options options = {}, CompletionToken&& token = CompletionToken())

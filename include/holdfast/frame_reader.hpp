@@ -137,8 +137,10 @@ public:
     /// this call. The view, without the line's end, is valid until the next call. Nothing, without an error,
     /// at the end of the stream (of a drain too). `errc::frame_too_long` once more than the limit came
     /// without an end of line: the stream is then of no more use; `errc::truncated_frame` when the stream
-    /// ends within a line; the stream's own errors. Cancellation: terminal, partial and total;
-    /// `operation_aborted`, and no byte is lost. Cost: allocates when bytes arrive and none were held, at
+    /// ends within a line; the stream's own errors.
+    /// Cancellation: terminal, partial and total;
+    /// `operation_aborted`, and no byte is lost.
+    /// Cost: allocates when bytes arrive and none were held, at
     /// most log2(limit/512) times a frame.
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_next(CompletionToken&& token = CompletionToken())

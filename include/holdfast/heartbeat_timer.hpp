@@ -162,7 +162,8 @@ concept heartbeat_callback = std::is_nothrow_invocable_v<F&> && std::is_triviall
 /// `Clock` is a clock that Asio's `basic_waitable_timer` can wait on.
 /// Lifetime: heartbeats may outlive it. Destroying it ends the watch over all; no callback runs any more.
 /// Concurrency: one per shard. It, its heartbeats and the watched objects belong to one thread or strand:
-/// that of its executor. Cost: one block at construction, and one segment of 12 KiB per 1,024 connections,
+/// that of its executor.
+/// Cost: one block at construction, and one segment of 12 KiB per 1,024 connections,
 /// kept until the end.
 ///
 ///     holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = 30s}};

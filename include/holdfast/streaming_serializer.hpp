@@ -79,7 +79,8 @@ public:
     /// exception.
     ///
     /// Exceptions: what the source throws while an element is made leaves through here; the serializer has
-    /// then failed. It throws nothing itself. Cost: proportional to the bytes written; no allocation apart
+    /// then failed. It throws nothing itself.
+    /// Cost: proportional to the bytes written; no allocation apart
     /// from the source's own.
     std::span<char> next(std::span<char> chunk, std::error_code& ec)
     {

@@ -176,9 +176,12 @@ private:
 /// errors; `errc::source_failed` when the source throws. After an error of the source, the close that follows
 /// (the guard's `async_close()` and the socket's own destructor too) resets the connection, so that half a
 /// message never looks complete. (Local sockets know no reset: there it shows in the text only, as JSON's
-/// missing bracket.) Cancellation: terminal, between and within chunks: `operation_aborted`, and the stream
-/// is left in the middle of the message: close it. Concurrency: no other write may be pending on `stream`,
-/// which must outlive the operation. Cost: one chunk from a pool that belongs to the stream's execution
+/// missing bracket.)
+/// Cancellation: terminal, between and within chunks: `operation_aborted`, and the stream
+/// is left in the middle of the message: close it.
+/// Concurrency: no other write may be pending on `stream`,
+/// which must outlive the operation.
+/// Cost: one chunk from a pool that belongs to the stream's execution
 /// context; source, cursor and the pending write live in it too (in front of it, where they take more than a
 /// quarter). Nothing from the heap, and nothing more per chunk. Free chunks beyond 64 give their memory back
 /// to the system at once.
