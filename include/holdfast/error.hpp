@@ -95,14 +95,28 @@ enum class close_reason : std::uint8_t {
     io_error,
     /// Nothing was heard for the heartbeat's time-out.
     heartbeat_timeout,
+    /// It reached the greatest age that a connection may have.
+    max_lifetime,
+    /// The peer did not read, and the queue of what it was to be sent reached its mark.
+    send_queue_overflow,
+    /// The peer sent a frame beyond the limit, or took too long over one.
+    frame_limit,
+    /// It was turned away by a limit of admission.
+    refused,
     /// A drain asked the session to end, and it did.
     drained,
     /// A drain reached its deadline first.
     drain_deadline,
-    /// The owner was destroyed while an exception left its scope.
+    /// The session was cancelled.
+    cancelled,
+    /// An exception left the session, or the owner's scope.
     exception,
-    /// The owner was destroyed without closing, the io_context with it perhaps.
+    /// Memory ran out.
+    out_of_memory,
+    /// The owner was destroyed without closing.
     abandoned,
+    /// The execution context was destroyed while the connection was still waiting in it.
+    context_destroyed,
     /// Another stream was move-assigned over it.
     replaced,
     /// The stream was handed back to the user by `release()`, open.
@@ -110,7 +124,7 @@ enum class close_reason : std::uint8_t {
 };
 
 /// The number of values of `close_reason`, to size tables by.
-inline constexpr std::size_t close_reason_count = 12;
+inline constexpr std::size_t close_reason_count = 19;
 
 /// The reason in a few words, for logs and metrics; static storage.
 constexpr std::string_view to_string(close_reason reason) noexcept
@@ -128,14 +142,28 @@ constexpr std::string_view to_string(close_reason reason) noexcept
         return "I/O error";
     case close_reason::heartbeat_timeout:
         return "heartbeat timeout";
+    case close_reason::max_lifetime:
+        return "maximum lifetime";
+    case close_reason::send_queue_overflow:
+        return "send queue overflow";
+    case close_reason::frame_limit:
+        return "frame limit";
+    case close_reason::refused:
+        return "refused";
     case close_reason::drained:
         return "drained";
     case close_reason::drain_deadline:
         return "drain deadline";
+    case close_reason::cancelled:
+        return "cancelled";
     case close_reason::exception:
         return "exception";
+    case close_reason::out_of_memory:
+        return "out of memory";
     case close_reason::abandoned:
         return "abandoned by owner";
+    case close_reason::context_destroyed:
+        return "execution context destroyed";
     case close_reason::replaced:
         return "replaced";
     case close_reason::released:
