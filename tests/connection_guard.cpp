@@ -78,8 +78,6 @@ std::string fill(tcp::socket& socket)
 const std::array all_cancellations{net::cancellation_type::terminal, net::cancellation_type::partial,
                                    net::cancellation_type::total};
 
-static_assert(sizeof(connection_guard<tcp::socket>) <= sizeof(tcp::socket) + 16);
-static_assert(sizeof(guard) <= sizeof(tcp::socket) + 16 + sizeof(record));
 static_assert(std::is_nothrow_move_constructible_v<guard>);
 static_assert(!std::is_copy_constructible_v<guard>);
 static_assert(holdfast::abortable<guard>);
@@ -285,6 +283,31 @@ TEST_CASE("the first cause wins: the end that the session names for the peer's F
     CHECK(e.last.error == seen);
 }
 
+TEST_CASE("an error stands for the reason that its cause has")
+{
+    using holdfast::reason_of;
+    CHECK(reason_of({}) == close_reason::local);
+    CHECK(reason_of(net::error::eof) == close_reason::peer_closed);
+    CHECK(reason_of(errc::truncated_frame) == close_reason::peer_closed);
+    CHECK(reason_of(net::error::connection_reset) == close_reason::peer_reset);
+    CHECK(reason_of(net::error::broken_pipe) == close_reason::peer_reset);
+    CHECK(reason_of(net::error::operation_aborted) == close_reason::cancelled);
+    CHECK(reason_of(net::error::no_memory) == close_reason::out_of_memory);
+    CHECK(reason_of(errc::frame_too_long) == close_reason::frame_limit);
+    CHECK(reason_of(net::error::host_unreachable) == close_reason::io_error);
+}
+
+TEST_CASE("an exception stands for its error, for want of memory, or for itself")
+{
+    const auto end_of = [](auto exception) { return holdfast::end_by(std::make_exception_ptr(exception)); };
+    const connection_end reset = end_of(holdfast::system_error(net::error::connection_reset));
+    CHECK(reset.reason == close_reason::peer_reset);
+    CHECK(reset.error == net::error::connection_reset);
+    CHECK(end_of(std::bad_alloc()).reason == close_reason::out_of_memory);
+    CHECK(end_of(std::runtime_error("a bug")).reason == close_reason::exception);
+    CHECK_FALSE(end_of(42).error);
+}
+
 TEST_CASE("when the io_context dies with an operation pending, its connection is finalized once")
 {
     ends e;
@@ -303,7 +326,32 @@ TEST_CASE("when the io_context dies with an operation pending, its connection is
         io->poll();
         CHECK(e.times == 0);
         io.reset();
-        CHECK(ended_once(e, close_reason::abandoned));
+        CHECK(ended_once(e, close_reason::context_destroyed));
+    }
+    SECTION("a coroutine that waits for a timer, which was made before any guard or after")
+    {
+        const bool before = GENERATE(true, false);
+        if (before) net::steady_timer(*io).cancel();
+        net::co_spawn(
+            *io,
+            [](guard peer) -> net::awaitable<void> {
+                net::steady_timer never(peer.get_executor(), net::steady_timer::time_point::max());
+                co_await never.async_wait(net::use_awaitable);
+            }(watch(std::move(server), e)),
+            net::detached);
+        io->poll();
+        CHECK(e.times == 0);
+        io.reset();
+        CHECK(ended_once(e, close_reason::context_destroyed));
+    }
+    SECTION("a handler that was posted and never ran: the context was stopped")
+    {
+        net::post(*io, [peer = watch(std::move(server), e)] { FAIL("it ran"); });
+        io->stop();
+        io->poll();
+        CHECK(e.times == 0);
+        io.reset();
+        CHECK(ended_once(e, close_reason::context_destroyed));
     }
     SECTION("an async_close, which had been the first cause")
     {
@@ -501,6 +549,7 @@ TEST_CASE("an end prints as one line: reason, age, and the error if there is one
 TEST_CASE("guards allocate nothing: not to be made, moved, closed, aborted, or destroyed")
 {
     net::io_context io;
+    connection_guard(tcp::socket(io)).close(); // the context's first
     auto [a, a_peer] = tests::socket_pair(io);
     auto [b, b_peer] = tests::socket_pair(io);
     auto [c, c_peer] = tests::socket_pair(io);
@@ -571,6 +620,61 @@ TEST_CASE("the peer that goes on sending 10 MB gets every byte written before as
     CHECK_FALSE(write_end);
     CHECK(read_end == net::error::eof);
     CHECK((got == written));
+    CHECK(ended_once(e, close_reason::local));
+}
+
+TEST_CASE(
+    "the end of a peer that was there before async_close, all it sent having been read, is the first cause")
+{
+    net::io_context io;
+    auto [server, client] = tests::socket_pair(io);
+    ends e;
+    guard peer = watch(std::move(server), e);
+    auto expected = close_reason::peer_closed;
+    client.write_some(net::buffer("x", 1));
+    SECTION("read to the end")
+    {
+        client.shutdown(tcp::socket::shutdown_send);
+        char byte;
+        peer.stream().read_some(net::buffer(&byte, 1));
+        tests::await_readable(peer.stream());
+    }
+    SECTION("bytes left unread")
+    {
+        client.shutdown(tcp::socket::shutdown_send);
+        expected = close_reason::local;
+    }
+    error_code result = net::error::in_progress;
+    peer.async_close({}, [&](error_code ec) { result = ec; });
+    client.close();
+    tests::run(io);
+    CHECK_FALSE(result);
+    CHECK(ended_once(e, expected));
+}
+
+TEST_CASE("where a drain shut the receiving side down, async_close still delivers all to a peer that goes on "
+          "sending")
+{
+    net::io_context io;
+    auto [server, client_socket] = tests::socket_pair(io);
+    tcp::socket client = std::move(client_socket);
+    ends e;
+    guard peer = watch(std::move(server), e);
+    const auto written = fill(peer.stream());
+    ::shutdown(peer.stream().native_handle(), SHUT_RD); // as the registry does from elsewhere
+    error_code result = net::error::in_progress, read_end;
+    peer.async_close({.deadline = 30s}, [&](error_code ec) { result = ec; });
+    client.write_some(net::buffer("still talking", 13)); // an early end would make the kernel reset at this
+    std::string got;
+    net::async_read(client, net::dynamic_buffer(got), [&](error_code ec, std::size_t) {
+        read_end = ec;
+        CHECK(e.times == 0);
+        client.close();
+    });
+    tests::run(io);
+    CHECK(read_end == net::error::eof);
+    CHECK((got == written));
+    CHECK_FALSE(result);
     CHECK(ended_once(e, close_reason::local));
 }
 
@@ -746,7 +850,7 @@ TEST_CASE("async_close takes callbacks, use_awaitable and use_future, and by def
     {
         tests::run(io, [&]() -> net::awaitable<void> { co_await peer.async_close(); });
     }
-    CHECK(ended_once(e, close_reason::local));
+    CHECK(ended_once(e, close_reason::peer_closed));
 }
 
 TEST_CASE("async_close has returned the handler's memory before it calls the handler")
@@ -811,10 +915,10 @@ TEST_CASE("a user's layered stream is closed at its lowest layer")
     }
     SECTION("async_close")
     {
-        client.shutdown(tcp::socket::shutdown_send);
         peer.async_close({}, net::detached);
-        tests::run(io);
         CHECK(tests::read_to_end(client).end == net::error::eof);
+        client.close();
+        tests::run(io);
     }
     CHECK(ended_once(e, close_reason::local));
 }

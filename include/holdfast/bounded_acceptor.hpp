@@ -15,10 +15,12 @@
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
@@ -173,9 +175,23 @@ public:
     /// Opens, binds and listens. Throws what the system refuses (an address in use, no right to bind) as
     /// `system_error`, and std::invalid_argument for a limit of zero.
     bounded_acceptor(const Executor& executor, const endpoint_type& endpoint, acceptor_options options = {},
-                     Finalizer finalizer = {})
-        : core_(std::make_shared<core>(executor, endpoint, std::move(options), std::move(finalizer)))
+                     Finalizer finalizer = {}, std::source_location where = std::source_location::current())
+        : core_(std::make_shared<core>(executor, std::move(options), std::move(finalizer), where))
     {
+        core_->listen(endpoint);
+    }
+
+    /// Adopts a socket that listens already, such as one that a service manager has opened and keeps open
+    /// while this program is replaced: newcomers wait in its backlog meanwhile. The options' `backlog` and
+    /// `reuse_address` are left as they are. Throws what the system refuses (a descriptor that is no socket)
+    /// as `system_error`, and then has not taken it over.
+    bounded_acceptor(const Executor& executor, const Protocol& protocol,
+                     typename net::basic_socket_acceptor<Protocol>::native_handle_type listener,
+                     acceptor_options options = {}, Finalizer finalizer = {},
+                     std::source_location where = std::source_location::current())
+        : core_(std::make_shared<core>(executor, std::move(options), std::move(finalizer), where))
+    {
+        core_->adopt(protocol, listener);
     }
 
     bounded_acceptor(const bounded_acceptor&) = delete;
@@ -194,6 +210,13 @@ public:
 
     /// A view on the connections that were admitted.
     [[nodiscard]] holdfast::census census() const { return holdfast::census(core_->members); }
+
+    /// Ends the connection that the census knows as `id`: its pending or next operation fails, as when the
+    /// network does, and the close that follows is for `reason`. False when it is not there any more.
+    bool end(std::uint64_t id, close_reason reason = close_reason::local) noexcept
+    {
+        return core_->members->end(id, reason);
+    }
 
     /// Waits for room, then for a newcomer, and admits it.
     ///
@@ -221,9 +244,15 @@ public:
 
     /// Accepts until it is closed, and starts `handler` for each connection.
     ///
-    /// `handler(connection_type)` returns an `awaitable`, which is spawned on the connection's executor, or
-    /// void, and then has made its own arrangements. It is called on the acceptor's strand. What it or its
-    /// coroutine throws ends that connection alone and is reported as an event.
+    /// `handler` takes the connection by value or by reference. It returns an `awaitable`, which is spawned
+    /// on the connection's executor, or (by value only) void, and then has made its own arrangements. What it
+    /// or its coroutine throws ends that connection alone and is reported as an event.
+    ///
+    /// A handler that takes `connection_type&` leaves the owning to the acceptor, in a small coroutine of its
+    /// own around a copy of it: the connection is closed when the session returns, and for an exception that
+    /// leaves it the finalizer is told what it stands for (`end_by`): the peer's end of stream or reset, a
+    /// cancellation, a frame beyond the limit. A handler that takes the connection by value, which costs one
+    /// coroutine frame less, is called on the acceptor's strand.
     ///
     /// Completion: void(error_code), on the token's executor; success after `close()` or when draining, else
     /// why the listener failed. Sessions may still be running then: `async_drain` waits for them.
@@ -296,19 +325,41 @@ private:
 /// only.
 template <class Protocol, connection_finalizer Finalizer, class Executor>
 struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
-    core(const Executor& ex, const endpoint_type& where, acceptor_options opts, Finalizer f)
+    core(const Executor& ex, acceptor_options opts, Finalizer f, std::source_location where)
         : executor(ex),
           strand(ex),
           options(std::move(opts)),
           finalizer(std::move(f)),
           members(std::make_shared<detail::registry>(ex, checked(options.max_connections))),
           room(ex, options.max_connections),
-          listener(strand)
+          listener(strand),
+          origin(where)
+    {
+    }
+
+    void listen(const endpoint_type& where)
     {
         listener.open(where.protocol());
         if (options.reuse_address) listener.set_option(net::socket_base::reuse_address(true));
         listener.bind(where);
         listener.listen(options.backlog);
+        begin();
+    }
+
+    void adopt(const Protocol& protocol,
+               typename net::basic_socket_acceptor<Protocol>::native_handle_type descriptor)
+    {
+        listener.assign(protocol, descriptor);
+        try {
+            begin();
+        } catch (...) {
+            listener.release();
+            throw;
+        }
+    }
+
+    void begin()
+    {
         endpoint = listener.local_endpoint();
         if (options.reserve_descriptors) reserve_descriptors();
     }
@@ -448,8 +499,9 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         try {
             const auto place = members->enter(socket.native_handle());
             configure(socket);
-            return connection_type(std::move(socket), detail::admission<Finalizer>(finalizer, members, place,
-                                                                                   std::move(admitted)));
+            return connection_type(
+                std::move(socket),
+                detail::admission<Finalizer>(finalizer, members, place, std::move(admitted)), origin);
         } catch (const std::bad_alloc&) {
             return {};
         }
@@ -470,16 +522,31 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     static void start(const std::shared_ptr<core>& self, Session& session, connection_type peer)
     {
         try {
-            if constexpr (std::is_void_v<std::invoke_result_t<Session&, connection_type>>)
+            const auto ended = [self](const std::exception_ptr& failure, auto&&...) {
+                if (failure) self->tell({acceptor_event::kind::session_failed, {}, failure});
+            };
+            if constexpr (!std::is_invocable_v<Session&, connection_type>)
+                net::co_spawn(self->executor, own(std::move(peer), session), ended);
+            else if constexpr (std::is_void_v<std::invoke_result_t<Session&, connection_type>>)
                 session(std::move(peer));
             else
-                net::co_spawn(self->executor, session(std::move(peer)),
-                              [self](const std::exception_ptr& failure, auto&&...) {
-                                  if (failure)
-                                      self->tell({acceptor_event::kind::session_failed, {}, failure});
-                              });
+                net::co_spawn(self->executor, session(std::move(peer)), ended);
         } catch (...) {
             self->tell({acceptor_event::kind::session_failed, {}, std::current_exception()});
+        }
+    }
+
+    /// Owns the connection of a session that has it by reference, and sees why it failed.
+    template <class Session>
+    static std::invoke_result_t<Session&, connection_type&> own(connection_type peer, Session session)
+    {
+        try {
+            co_await session(peer);
+            peer.close();
+        } catch (...) {
+            const connection_end end = end_by(std::current_exception());
+            peer.close(end.reason, end.error);
+            throw;
         }
     }
 
@@ -538,6 +605,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
     async_semaphore room;
     net::basic_socket_acceptor<Protocol, net::strand<Executor>> listener;
+    const std::source_location origin; // what leak_check names for the connections
 };
 
 } // namespace holdfast

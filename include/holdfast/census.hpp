@@ -1,73 +1,192 @@
-// holdfast: census, a view on an acceptor's connections: how many live, how the others ended.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: census, a view on the connections of one acceptor or of several: who is here, how the others
+// ended. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_CENSUS_HPP
 #define HOLDFAST_CENSUS_HPP
 
+#include <holdfast/asio.hpp>
+#include <holdfast/detail/peer_name.hpp>
 #include <holdfast/detail/registry.hpp>
 #include <holdfast/error.hpp>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
+#include <optional>
 #include <ostream>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 namespace holdfast {
 
-/// A view on the connections that one acceptor admitted. A copy costs a reference count; it may outlive the
-/// acceptor.
+/// One live connection, as `census::for_each` shows it.
+struct census_entry {
+    /// Its name, never used again in its acceptor: for `bounded_acceptor::end`.
+    std::uint64_t id = 0;
+    /// Its peer's address; valid during the call.
+    std::string_view remote;
+    /// Since it was admitted.
+    std::chrono::steady_clock::duration age{};
+    /// Bytes that the kernel received for it, whether read or not; nothing for local sockets.
+    std::optional<std::uint64_t> bytes_in;
+    /// Bytes that the peer's kernel has acknowledged; nothing for local sockets.
+    std::optional<std::uint64_t> bytes_out;
+    /// Whether a drain has told it to end.
+    bool draining = false;
+};
+
+/// A view on the connections that one acceptor admitted, or, added up with `+`, those of several shards. It
+/// may outlive the acceptors.
 ///
-/// Concurrency: every member may be called from any thread; each reads its figures at one moment, under a
-/// short lock.
+/// Concurrency: distinct objects are safe, whatever the acceptors' threads do meanwhile; const members of one
+/// object too. Each registry's figures are read at one moment, under a short lock that connections take only
+/// when they begin and end.
+///
+///     holdfast::census all = first.census() + second.census();
+///     all.report(std::cout);
 class census {
 public:
-    explicit census(std::shared_ptr<const detail::registry> registry) noexcept
-        : registry_(std::move(registry))
+    explicit census(std::shared_ptr<const detail::registry> registry) : registries_{std::move(registry)} {}
+
+    /// The connections of both. Allocates.
+    friend census operator+(census a, const census& b)
     {
+        a.registries_.insert(a.registries_.end(), b.registries_.begin(), b.registries_.end());
+        return a;
     }
 
     /// Connections that are open now.
-    [[nodiscard]] std::size_t live() const noexcept { return registry_->live(); }
+    [[nodiscard]] std::size_t live() const noexcept
+    {
+        return sum<std::size_t>([](const detail::registry& r) { return r.live(); });
+    }
 
-    /// The most that were ever open at once.
-    [[nodiscard]] std::size_t peak() const noexcept { return registry_->read().peak; }
+    /// The most that were ever open at once; of several shards the sum of their peaks, which may have been at
+    /// different times.
+    [[nodiscard]] std::size_t peak() const noexcept
+    {
+        return sum<std::size_t>([](const detail::registry& r) { return r.read().peak; });
+    }
 
     /// How many have ended for `reason`.
     [[nodiscard]] std::uint64_t ended(close_reason reason) const noexcept
     {
-        return registry_->read().ended[static_cast<std::size_t>(reason)];
+        return sum<std::uint64_t>(
+            [reason](const detail::registry& r) { return r.read().ended[static_cast<std::size_t>(reason)]; });
     }
 
     /// How many have ended in all.
-    [[nodiscard]] std::uint64_t ended() const noexcept { return registry_->departures(); }
+    [[nodiscard]] std::uint64_t ended() const noexcept
+    {
+        return sum<std::uint64_t>([](const detail::registry& r) { return r.departures(); });
+    }
 
     /// The age of the oldest open connection, zero when there is none. O(peak).
     [[nodiscard]] std::chrono::steady_clock::duration oldest() const noexcept
     {
-        const auto born = registry_->read().oldest;
-        return born ? std::chrono::steady_clock::now() - *born : std::chrono::steady_clock::duration::zero();
+        const auto now = std::chrono::steady_clock::now();
+        auto born = now;
+        for (const auto& each : registries_)
+            born = std::min(born, each->read().oldest.value_or(now));
+        return now - born;
     }
 
-    /// Prints a table of it all for humans, one figure a line.
-    void report(std::ostream& out) const
+    /// Calls `f(const census_entry&)` for each connection that is open, in no particular order. No lock is
+    /// held during the call: one that begins or ends meanwhile may be shown or not. Allocates nothing; three
+    /// system calls a connection.
+    template <class F>
+    void for_each(F f) const
     {
-        const auto sums = registry_->read();
-        out << "live " << sums.live << ", peak " << sums.peak << ", ended " << registry_->departures();
-        if (sums.oldest)
-            out << ", oldest "
-                << std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() -
-                                                                    *sums.oldest)
-                       .count()
-                << " s";
+        std::array<detail::registry::member, 32> page;
+        for (const auto& each : registries_) {
+            std::size_t cursor = 0;
+            while (const std::size_t listed = each->list(cursor, page)) {
+                const auto now = std::chrono::steady_clock::now();
+                for (std::size_t i = 0; i != listed; ++i) {
+                    const detail::registry::member& m = page[i];
+                    const detail::peer_name name(m);
+                    census_entry entry{m.id, name.view(), now - m.since, {}, {}, m.told};
+                    if (m.bytes) {
+                        entry.bytes_in = m.bytes->received;
+                        entry.bytes_out = m.bytes->sent;
+                    }
+                    f(std::as_const(entry));
+                }
+            }
+        }
+    }
+
+    /// Prints a table of it all for humans: the totals, how the others ended, and the oldest `longest_lived`
+    /// of those still here.
+    void report(std::ostream& out, std::size_t longest_lived = 10) const
+    {
+        out << "live " << live() << ", peak " << peak() << ", ended " << ended();
+        if (live() != 0) out << ", oldest " << seconds(oldest()) << " s";
         out << '\n';
-        for (std::size_t i = 0; i != sums.ended.size(); ++i)
-            if (sums.ended[i] != 0)
-                out << "  " << to_string(static_cast<close_reason>(i)) << ": " << sums.ended[i] << '\n';
+        for (std::size_t i = 0; i != close_reason_count; ++i)
+            if (const auto times = ended(static_cast<close_reason>(i)); times != 0)
+                out << "  " << to_string(static_cast<close_reason>(i)) << ": " << times << '\n';
+        report_oldest(out, longest_lived);
     }
 
 private:
-    std::shared_ptr<const detail::registry> registry_;
+    template <class Number, class F>
+    Number sum(F f) const noexcept
+    {
+        Number total = 0;
+        for (const auto& each : registries_)
+            total += f(*each);
+        return total;
+    }
+
+    static std::int64_t seconds(std::chrono::steady_clock::duration age) noexcept
+    {
+        return std::chrono::duration_cast<std::chrono::seconds>(age).count();
+    }
+
+    void report_oldest(std::ostream& out, std::size_t n) const
+    {
+        struct row {
+            std::chrono::steady_clock::duration age;
+            std::string text;
+            bool operator<(const row& other) const noexcept { return age > other.age; }
+        };
+        std::vector<row> oldest; // a heap with the youngest of them in front
+        for_each([&](const census_entry& entry) {
+            if (oldest.size() == n && (n == 0 || entry.age <= oldest.front().age)) return;
+            if (oldest.size() == n) {
+                std::pop_heap(oldest.begin(), oldest.end());
+                oldest.pop_back();
+            }
+            oldest.push_back({entry.age, describe(entry)});
+            std::push_heap(oldest.begin(), oldest.end());
+        });
+        std::sort_heap(oldest.begin(), oldest.end());
+        if (oldest.empty()) return;
+        out << "       age s       bytes in      bytes out  peer\n";
+        for (const row& each : oldest)
+            out << each.text << '\n';
+    }
+
+    static std::string describe(const census_entry& entry)
+    {
+        const auto number = [](const std::optional<std::uint64_t>& n) {
+            return n ? std::to_string(*n) : std::string("-");
+        };
+        std::array<char, 128> line{};
+        std::snprintf(line.data(), line.size(), "%12lld %14s %14s  %.*s%s",
+                      static_cast<long long>(seconds(entry.age)), number(entry.bytes_in).c_str(),
+                      number(entry.bytes_out).c_str(), int(entry.remote.size()), entry.remote.data(),
+                      entry.draining ? " (draining)" : "");
+        return line.data();
+    }
+
+    std::vector<std::shared_ptr<const detail::registry>> registries_;
 };
 
 } // namespace holdfast

@@ -4,7 +4,10 @@
 #define HOLDFAST_CONNECTION_GUARD_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/context_end.hpp>
+#include <holdfast/detail/guard_birth.hpp>
 #include <holdfast/detail/lowest_layer.hpp>
+#include <holdfast/detail/tcp_state.hpp>
 #include <holdfast/error.hpp>
 
 #include <array>
@@ -12,7 +15,9 @@
 #include <cstddef>
 #include <exception>
 #include <memory>
+#include <new>
 #include <ostream>
+#include <source_location>
 #include <type_traits>
 #include <utility>
 
@@ -40,6 +45,41 @@ inline std::ostream& operator<<(std::ostream& out, const connection_end& end)
         << " s";
     if (end.error) out << " (" << end.error.message() << ')';
     return out;
+}
+
+/// The reason that an error of a read or a write stands for.
+inline close_reason reason_of(const error_code& error) noexcept
+{
+    if (!error) return close_reason::local;
+    if (error == net::error::eof) return close_reason::peer_closed;
+    if (error == net::error::connection_reset || error == net::error::broken_pipe ||
+        error == net::error::connection_aborted)
+        return close_reason::peer_reset;
+    if (error == net::error::operation_aborted) return close_reason::cancelled;
+    if (error == net::error::no_memory) return close_reason::out_of_memory;
+    if (error == errc::frame_too_long) return close_reason::frame_limit;
+    if (error == errc::truncated_frame) return close_reason::peer_closed;
+    return close_reason::io_error;
+}
+
+/// The end that an exception stands for: that of its error code where it carries one, as what Asio throws
+/// does. Its age is not known here.
+///
+///     catch (...) {
+///         const auto end = holdfast::end_by(std::current_exception());
+///         peer.close(end.reason, end.error);
+///     }
+inline connection_end end_by(const std::exception_ptr& exception) noexcept
+{
+    try {
+        std::rethrow_exception(exception);
+    } catch (const system_error& error) {
+        return {reason_of(error.code()), error.code()};
+    } catch (const std::bad_alloc&) {
+        return {close_reason::out_of_memory, net::error::no_memory};
+    } catch (...) {
+        return {close_reason::exception};
+    }
 }
 
 /// The finalizer that does nothing.
@@ -74,10 +114,14 @@ struct close_options {
 /// nothing.
 ///
 /// `Stream` is any Asio stream with a socket at the bottom: `tcp::socket`, a local socket, or a layered
-/// stream whose `lowest_layer()` or `next_layer()` leads to one.
+/// stream, `ssl::stream` or a user's own, whose `lowest_layer()` or `next_layer()` leads to one. A layer that
+/// has to say goodbye to its peer before the socket may close says it in `async_shutdown(token)`,
+/// void(error_code), as `ssl::stream` does: `async_close()` calls that of the topmost layer that has one,
+/// which answers for those below it.
 ///
-/// Size: at most the stream, the finalizer (none where it is empty) and 16 bytes. Never allocates, except
-/// `async_close`, for its own duration.
+/// Size: at most the stream, the finalizer (none where it is empty) and 16 bytes. (Debug builds add what
+/// `leak_check` reports.) Never allocates, except `async_close`, for its own duration, and the first guard of
+/// an execution context, which makes it a service of a few words.
 ///
 /// Lifetime: operations on `stream()` must not outlive the guard's moves: they refer to the stream inside it,
 /// as with Asio's sockets. A moved-from guard is ended and silent.
@@ -97,12 +141,16 @@ public:
     using executor_type = typename Stream::executor_type;
 
     /// Takes over an open stream; its age counts from here.
-    explicit connection_guard(Stream stream,
-                              Finalizer finalizer = {}) noexcept(std::is_nothrow_move_constructible_v<Stream>)
+    explicit connection_guard(
+        Stream stream, Finalizer finalizer = {},
+        std::source_location where =
+            std::source_location::current()) noexcept(std::is_nothrow_move_constructible_v<Stream>)
         : stream_(std::move(stream)),
           birth_(std::chrono::steady_clock::now()),
-          finalizer_(std::move(finalizer))
+          finalizer_(std::move(finalizer)),
+          tracked_(where)
     {
+        detail::expect_context_end(stream_.get_executor());
     }
 
     /// Takes over another guard's connection, without an end of it.
@@ -111,7 +159,8 @@ public:
           birth_(other.birth_),
           reason_(other.reason_),
           live_(std::exchange(other.live_, false)),
-          finalizer_(std::move(other.finalizer_))
+          finalizer_(std::move(other.finalizer_)),
+          tracked_(std::move(other.tracked_))
     {
     }
 
@@ -126,15 +175,18 @@ public:
             reason_ = other.reason_;
             live_ = std::exchange(other.live_, false);
             finalizer_ = std::move(other.finalizer_);
+            tracked_ = std::move(other.tracked_);
         }
         return *this;
     }
 
     /// Closes a connection that nobody ended: `close_reason::exception` while an exception leaves the owner's
-    /// scope, else `close_reason::abandoned`.
+    /// scope (C++ does not tell a destructor which one: whoever catches it can, by `end_by()`),
+    /// `close_reason::context_destroyed` while the execution context is destroyed with its operations, else
+    /// `close_reason::abandoned`.
     ~connection_guard()
     {
-        if (live_) close(std::uncaught_exceptions() > 0 ? close_reason::exception : close_reason::abandoned);
+        if (live_) close(unnamed_reason());
     }
 
     /// The stream, to read and write on. It must not be closed behind the guard's back.
@@ -185,13 +237,16 @@ public:
     /// Completion: void(error_code), on the handler's executor, never inside this call. Success when the
     /// peer's end of stream was seen, or the connection had ended before; `errc::close_incomplete` when a
     /// bound was reached first; the system's error when shutting down or reading failed. The connection has
-    /// ended in every case, for `close_reason::local`.
-    /// Cancellation: terminal, partial and total alike close
-    /// at once and complete with `operation_aborted`.
-    /// Concurrency: no other read may be pending on the
-    /// stream. Where several threads run the context, the handler's executor must be a strand.
-    /// Cost: one
-    /// block for the connection and a timer, apart from Asio's own for the waits.
+    /// ended in every case, for `close_reason::peer_closed` where all that the peer sent had been read and
+    /// its end of stream was there already, else for `close_reason::local`.
+    ///
+    /// A layer's goodbye, such as TLS's close_notify, is said first, under the same deadline; where it fails,
+    /// the socket is closed as gracefully all the same.
+    ///
+    /// Cancellation: terminal, partial and total alike close at once and complete with `operation_aborted`.
+    /// Concurrency: no other operation may be pending on the stream. Where several threads run the context,
+    /// the handler's executor must be a strand. Cost: one block for the connection and a timer, apart from
+    /// Asio's own for the waits.
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_close(close_options options = {}, CompletionToken&& token = CompletionToken())
     {
@@ -216,8 +271,10 @@ protected:
         : stream_(std::move(stream)),
           birth_(std::chrono::steady_clock::now()),
           live_(false),
-          finalizer_(std::move(finalizer))
+          finalizer_(std::move(finalizer)),
+          tracked_(std::source_location())
     {
+        tracked_.end();
     }
 
     Finalizer& finalizer() noexcept { return finalizer_; }
@@ -234,7 +291,17 @@ private:
             reason_ = finalizer_.before_close(reason);
     }
 
-    void finish_end(const error_code& error) noexcept { finalizer_(connection_end{reason_, error, age()}); }
+    void finish_end(const error_code& error) noexcept
+    {
+        tracked_.end();
+        finalizer_(connection_end{reason_, error, age()}); // the last step: it may destroy the guard
+    }
+
+    close_reason unnamed_reason() noexcept
+    {
+        if (detail::context_is_ending(stream_.get_executor())) return close_reason::context_destroyed;
+        return std::uncaught_exceptions() > 0 ? close_reason::exception : close_reason::abandoned;
+    }
 
     void end(close_reason reason, const error_code& error, bool reset) noexcept
     {
@@ -252,6 +319,7 @@ private:
     close_reason reason_ = close_reason::none;
     bool live_ = true;
     [[no_unique_address]] Finalizer finalizer_;
+    [[no_unique_address]] detail::guard_birth tracked_;
 };
 
 /// The steps of async_close, for net::async_compose. The guard moves into a block that reads and watchdog
@@ -267,116 +335,200 @@ public:
     template <class Self>
     void operator()(Self& self, error_code ec = {})
     {
-        if (guard_ != nullptr) {
+        switch (step_) {
+        case step::start:
             start(self);
             return;
-        }
-        if (!finished_) {
-            if (!ec && state_->guard.is_open()) ec = state_->discard();
+        case step::goodbye: // the layers' own; whether it succeeded or not, the socket comes next
+            if (const error_code why = interrupted(self)) return finish(self, why);
+            end_stream(self);
+            return;
+        case step::waiting:
+            if (!ec) ec = interrupted(self);
+            if (!ec) ec = state_->discard();
             if (ec == net::error::would_block || ec == net::error::try_again) {
-                if (self.get_cancellation_state().cancelled() == net::cancellation_type::none) {
-                    wait(self);
-                    return;
-                }
-                ec = net::error::operation_aborted; // it came while this step was queued
+                wait(self);
+                return;
             }
-            if (state_->expired)
-                ec = errc::close_incomplete;
-            else if (ec == net::error::eof)
-                ec = {};
-            result_ = ec;
+            finish(self, state_->expired         ? error_code(errc::close_incomplete)
+                         : ec == net::error::eof ? error_code()
+                                                 : ec);
+            return;
+        case step::settled:
+            finish(self, result_);
+            return;
         }
-        if (state_) {
-            state_->watchdog.cancel();
-            state_->guard.close(close_reason::local, result_);
-            state_.reset();
-        }
-        self.complete(result_);
     }
 
 private:
     struct closing {
         closing(connection_guard&& g, std::size_t drain_bytes)
-            : guard(std::move(g)), watchdog(guard.get_executor()), bytes_left(drain_bytes)
+            : guard(std::move(g)),
+              watchdog(guard.get_executor()),
+              pause(guard.get_executor()),
+              bytes_left(drain_bytes)
         {
+            char next = 0;
+            if (::recv(descriptor(), &next, 1, MSG_DONTWAIT | MSG_PEEK) != 0) return;
+            deaf = !detail::peer_has_ended(descriptor());
+            if (!deaf) reason = close_reason::peer_closed;
         }
 
         closing(const closing&) = delete;
 
         /// The first cause of the end is this close, even when the execution context dies before it is done.
-        ~closing() { guard.close(close_reason::local); }
+        ~closing() { guard.close(reason); }
+
+        int descriptor() noexcept { return detail::lowest_layer(guard.stream_).native_handle(); }
+
+        error_code end_stream() noexcept
+        {
+            error_code ec;
+            detail::lowest_layer(guard.stream_).shutdown(net::socket_base::shutdown_send, ec);
+            ended = true;
+            return ec;
+        }
 
         /// Reads what is there: would_block when there is no more for now, eof at the end, or why it can't go
         /// on.
         error_code discard() noexcept
         {
             std::array<char, 4096> waste;
-            const int descriptor = detail::lowest_layer(guard.stream_).native_handle();
             for (;;) {
-                const ::ssize_t n = ::recv(descriptor, waste.data(), waste.size(), MSG_DONTWAIT);
+                const ::ssize_t n = ::recv(descriptor(), waste.data(), waste.size(), MSG_DONTWAIT);
                 if (n < 0) return {errno, net::error::get_system_category()};
+                if (n == 0 && !detail::peer_has_ended(descriptor())) return net::error::would_block;
                 if (n == 0) return net::error::eof;
                 if (static_cast<std::size_t>(n) > bytes_left) return errc::close_incomplete;
                 bytes_left -= static_cast<std::size_t>(n);
             }
         }
 
+        using timer = net::basic_waitable_timer<std::chrono::steady_clock,
+                                                net::wait_traits<std::chrono::steady_clock>, executor_type>;
+
         connection_guard guard;
-        net::basic_waitable_timer<std::chrono::steady_clock, net::wait_traits<std::chrono::steady_clock>,
-                                  executor_type>
-            watchdog;
+        timer watchdog;
+        timer pause;
         std::size_t bytes_left;
+        close_reason reason = close_reason::local;
         bool expired = false;
+        bool ended = false;
+        // A drain has shut the receiving side down: reads find an end that is not the peer's, readiness says
+        // nothing any more, and once the sending side is shut down too, the kernel resets a peer that still
+        // sends.
+        bool deaf = false;
     };
 
     template <class Self>
     void start(Self& self)
     {
         self.reset_cancellation_state(net::enable_total_cancellation());
-        auto executor = guard_->get_executor();
         connection_guard& guard = *std::exchange(guard_, nullptr);
+        auto executor = guard.get_executor();
         if (guard.is_open()) {
             // Not the handler's memory: the watchdog's completion may hold it for longer than the operation
             // lasts.
             state_ = std::make_shared<closing>(std::move(guard), options_.drain_bytes);
-            guard.reason_ = close_reason::local;
-            auto& socket = detail::lowest_layer(state_->guard.stream_);
+            guard.reason_ = state_->reason;
             net::socket_base::linger linger;
             error_code ignored;
-            socket.get_option(linger, ignored);
-            if (linger.enabled() && linger.timeout() == 0)
+            detail::lowest_layer(state_->guard.stream_).get_option(linger, ignored);
+            if (linger.enabled() && linger.timeout() == 0) {
                 result_ = errc::close_incomplete; // half a message was sent: no end of stream may follow it
-            else
-                socket.shutdown(net::socket_base::shutdown_send, result_);
-            if (!result_) {
+            } else {
                 state_->watchdog.expires_after(options_.deadline);
                 state_->watchdog.async_wait(
                     net::bind_executor(self.get_executor(), [state = state_](error_code ec) {
                         if (!ec) {
                             state->expired = true;
-                            state->guard.close(close_reason::local, errc::close_incomplete);
+                            state->guard.close(state->reason, errc::close_incomplete);
                         }
                     }));
-                wait(self);
+                say_goodbye(self);
                 return;
             }
         }
-        finished_ = true;
+        step_ = step::settled;
         net::post(executor, std::move(self)); // completing here would be inside the initiating function
+    }
+
+    template <class Self>
+    void say_goodbye(Self& self)
+    {
+        using layer = detail::polite_layer<Stream>;
+        if constexpr (layer::exists) {
+            step_ = step::goodbye;
+            auto& stream = layer::of(state_->guard.stream_);
+            stream.async_shutdown(std::move(self));
+        } else {
+            end_stream(self);
+        }
+    }
+
+    /// Ends the sending side of the socket and begins to wait for the peer's.
+    template <class Self>
+    void end_stream(Self& self)
+    {
+        const error_code ec = state_->deaf ? error_code() : state_->end_stream();
+        if (!ec) {
+            wait(self);
+        } else if (step_ == step::goodbye) {
+            finish(self, ec);
+        } else {
+            result_ = ec;
+            step_ = step::settled;
+            auto executor = state_->guard.get_executor();
+            net::post(executor, std::move(self));
+        }
     }
 
     template <class Self>
     void wait(Self& self)
     {
-        auto& socket = detail::lowest_layer(state_->guard.stream_);
-        socket.async_wait(net::socket_base::wait_read, std::move(self));
+        step_ = step::waiting;
+        if (state_->deaf) {
+            // So the peer's kernel must have acknowledged all before the sending side ends.
+            if (!state_->ended && detail::unacknowledged(state_->descriptor()) == 0) state_->end_stream();
+            auto& pause = state_->pause;
+            pause.expires_after(look_again_after);
+            pause.async_wait(std::move(self));
+        } else {
+            auto& socket = detail::lowest_layer(state_->guard.stream_);
+            socket.async_wait(net::socket_base::wait_read, std::move(self));
+        }
     }
+
+    /// Why the operation can't go on, where the deadline or a cancellation came while a step was queued.
+    template <class Self>
+    error_code interrupted(Self& self) const
+    {
+        if (!state_->guard.is_open()) return errc::close_incomplete;
+        if (self.get_cancellation_state().cancelled() != net::cancellation_type::none)
+            return net::error::operation_aborted;
+        return {};
+    }
+
+    template <class Self>
+    void finish(Self& self, error_code result)
+    {
+        if (state_) {
+            state_->watchdog.cancel();
+            state_->guard.close(state_->reason, result);
+            state_.reset();
+        }
+        self.complete(result);
+    }
+
+    static constexpr std::chrono::milliseconds look_again_after{10};
+
+    enum class step : unsigned char { start, goodbye, waiting, settled };
 
     connection_guard* guard_;
     close_options options_;
     std::shared_ptr<closing> state_;
     error_code result_;
-    bool finished_ = false;
+    step step_ = step::start;
 };
 
 } // namespace holdfast

@@ -12,6 +12,7 @@
 #include <holdfast/error.hpp>
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/leak_check.hpp>
 #include <holdfast/process_memory.hpp>
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/json.hpp>

@@ -3,7 +3,10 @@
 #ifndef HOLDFAST_DETAIL_LOWEST_LAYER_HPP
 #define HOLDFAST_DETAIL_LOWEST_LAYER_HPP
 
-#include <concepts>
+#include <holdfast/asio.hpp>
+
+#include <type_traits>
+#include <utility>
 
 namespace holdfast::detail {
 
@@ -20,6 +23,32 @@ auto& lowest_layer(Stream& stream) noexcept
     else
         return stream;
 }
+
+/// The topmost layer of a stream that has a goodbye of its own, `async_shutdown(token)`, if any has.
+template <class Stream>
+struct polite_layer {
+    static constexpr bool exists = false;
+};
+
+template <class Stream>
+    requires requires(Stream& stream) { stream.async_shutdown(net::detached); }
+struct polite_layer<Stream> {
+    static constexpr bool exists = true;
+    static Stream& of(Stream& stream) noexcept { return stream; }
+};
+
+template <class Stream>
+    requires(!requires(Stream& stream) { stream.async_shutdown(net::detached); }) &&
+            requires(Stream& stream) { stream.next_layer(); }
+struct polite_layer<Stream> {
+    using below = polite_layer<std::remove_reference_t<decltype(std::declval<Stream&>().next_layer())>>;
+    static constexpr bool exists = below::exists;
+    static auto& of(Stream& stream) noexcept
+        requires exists
+    {
+        return below::of(stream.next_layer());
+    }
+};
 
 } // namespace holdfast::detail
 

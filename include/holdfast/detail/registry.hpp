@@ -5,6 +5,7 @@
 #define HOLDFAST_DETAIL_REGISTRY_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/tcp_state.hpp>
 #include <holdfast/error.hpp>
 
 #include <algorithm>
@@ -15,10 +16,12 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include <sys/socket.h>
+#include <sys/types.h>
 
 namespace holdfast::detail {
 
@@ -33,7 +36,21 @@ public:
     /// The place of one connection; nodes are named by index, so moving a connection costs nothing.
     using index = std::uint32_t;
 
-    /// A number of the registry, read at one moment.
+    /// The name of one connection for ever: its place, and which of those that were there it is.
+    using id = std::uint64_t;
+
+    /// A live connection, as its descriptor's owner in the kernel sees it.
+    struct member {
+        registry::id id;
+        clock::time_point since;
+        bool told;
+        std::optional<tcp_bytes> bytes;
+        ::sockaddr_storage remote;
+        ::socklen_t remote_size; // zero: not known, or gone already
+        ::pid_t remote_process;  // of a local socket's peer, else zero
+    };
+
+    /// The figures of the registry, read at one moment.
     struct totals {
         std::size_t live = 0;
         std::size_t peak = 0;
@@ -58,7 +75,8 @@ public:
         } else {
             free_ = nodes_[place].next_free;
         }
-        nodes_[place] = node{now, descriptor, nowhere, close_reason::none, false, true};
+        node& n = nodes_[place];
+        n = node{now, descriptor, nowhere, n.generation + 1, close_reason::none, false, true};
         peak_ = std::max(peak_, ++live_);
         return place;
     }
@@ -72,7 +90,8 @@ public:
         n.descriptor = -1;
         if (n.cause != close_reason::none)
             cause = n.cause;
-        else if (n.told && (cause == close_reason::local || cause == close_reason::abandoned))
+        else if (n.told && (cause == close_reason::local || cause == close_reason::abandoned ||
+                            cause == close_reason::peer_closed))
             cause = close_reason::drained;
         n.cause = cause;
         return cause;
@@ -109,6 +128,20 @@ public:
         return cursor < nodes_.size() ? std::optional(cursor) : std::nullopt;
     }
 
+    /// Ends one connection: its pending or next operation fails, and the close that follows is for `cause`.
+    /// False when it is not there any more.
+    bool end(id which, close_reason cause) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        const auto place = static_cast<std::size_t>(which & nowhere);
+        if (place >= nodes_.size()) return false;
+        node& n = nodes_[place];
+        if (!n.live || n.descriptor < 0 || n.generation != which >> 32U) return false;
+        if (n.cause == close_reason::none) n.cause = cause;
+        ::shutdown(n.descriptor, SHUT_RDWR);
+        return true;
+    }
+
     /// Ends all that are left: both directions are shut down, and the close that follows resets. Returns how
     /// many.
     std::size_t abort_all() noexcept
@@ -132,6 +165,19 @@ public:
     {
         const std::lock_guard lock(mutex_);
         return nodes_[place].told;
+    }
+
+    /// Fills `page` with live connections from `cursor` on; returns how many, and moves the cursor behind
+    /// them.
+    std::size_t list(std::size_t& cursor, std::span<member> page) const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        std::size_t listed = 0;
+        for (; cursor < nodes_.size() && listed != page.size(); ++cursor) {
+            const node& n = nodes_[cursor];
+            if (n.live && n.descriptor >= 0) page[listed++] = describe(cursor, n);
+        }
+        return listed;
     }
 
     totals read() const noexcept
@@ -192,10 +238,26 @@ private:
         clock::time_point since;
         int descriptor = -1;
         index next_free = nowhere;
+        std::uint32_t generation = 0; // counts those who have had this place
         close_reason cause = close_reason::none;
         bool told = false;
         bool live = false;
     };
+
+    static member describe(std::size_t place, const node& n) noexcept
+    {
+        member m{id(n.generation) << 32U | place, n.since, n.told, bytes_of(n.descriptor), {}, 0, 0};
+        m.remote_size = sizeof m.remote;
+        if (::getpeername(n.descriptor, reinterpret_cast<::sockaddr*>(&m.remote), &m.remote_size) != 0)
+            m.remote_size = 0;
+        else if (m.remote.ss_family == AF_UNIX) {
+            ::ucred peer{};
+            ::socklen_t size = sizeof peer;
+            if (::getsockopt(n.descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
+                m.remote_process = peer.pid;
+        }
+        return m;
+    }
 
     mutable std::mutex mutex_;
     std::vector<node> nodes_;

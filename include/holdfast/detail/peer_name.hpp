@@ -1,0 +1,52 @@
+// holdfast: the address of a connection's peer as text, without an allocation.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_PEER_NAME_HPP
+#define HOLDFAST_DETAIL_PEER_NAME_HPP
+
+#include <holdfast/detail/registry.hpp>
+
+#include <array>
+#include <cstdio>
+#include <string_view>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+namespace holdfast::detail {
+
+/// The address of a connection's peer as text; holds it itself.
+class peer_name {
+public:
+    explicit peer_name(const registry::member& peer) noexcept
+    {
+        std::array<char, INET6_ADDRSTRLEN> address{};
+        if (peer.remote_size == 0)
+            print("gone");
+        else if (const auto* v4 = reinterpret_cast<const ::sockaddr_in*>(&peer.remote);
+                 v4->sin_family == AF_INET)
+            print("%s:%u", ::inet_ntop(AF_INET, &v4->sin_addr, address.data(), address.size()),
+                  unsigned(ntohs(v4->sin_port)));
+        else if (const auto* v6 = reinterpret_cast<const ::sockaddr_in6*>(&peer.remote);
+                 v6->sin6_family == AF_INET6)
+            print("[%s]:%u", ::inet_ntop(AF_INET6, &v6->sin6_addr, address.data(), address.size()),
+                  unsigned(ntohs(v6->sin6_port)));
+        else
+            print("pid %d", int(peer.remote_process));
+    }
+
+    /// `127.0.0.1:4711`, `[::1]:4711`, `pid 4711` for a local socket, or `gone` for a peer that has reset.
+    [[nodiscard]] std::string_view view() const noexcept { return text_.data(); }
+
+private:
+    template <class... Args>
+    void print(const char* format, Args... args) noexcept
+    {
+        std::snprintf(text_.data(), text_.size(), format, args...);
+    }
+
+    std::array<char, INET6_ADDRSTRLEN + sizeof "[]:65535"> text_{};
+};
+
+} // namespace holdfast::detail
+
+#endif

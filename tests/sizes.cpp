@@ -1,0 +1,33 @@
+// holdfast: what the parts weigh in a release build: the sizes that the documentation states.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+
+#undef HOLDFAST_TRACK_GUARDS
+#define HOLDFAST_TRACK_GUARDS 0
+#include <holdfast/holdfast.hpp>
+
+namespace net = holdfast::net;
+using net::ip::tcp;
+
+namespace {
+
+/// A finalizer that refers to something.
+struct to_one {
+    void* object;
+    void operator()(const holdfast::connection_end&) const noexcept {}
+};
+
+template <class Socket, class Finalizer = holdfast::no_finalizer>
+constexpr std::size_t guard_adds = sizeof(holdfast::connection_guard<Socket, Finalizer>) - sizeof(Socket);
+
+using concrete_socket = net::basic_stream_socket<tcp, net::io_context::executor_type>;
+
+} // namespace
+
+TEST_CASE("a guard adds at most 16 bytes and its finalizer to the stream")
+{
+    STATIC_REQUIRE(guard_adds<tcp::socket> <= 16);
+    STATIC_REQUIRE(guard_adds<concrete_socket> <= 16);
+    STATIC_REQUIRE(guard_adds<net::local::stream_protocol::socket> <= 16);
+    STATIC_REQUIRE(guard_adds<tcp::socket, to_one> <= 16 + sizeof(to_one));
+}
