@@ -6,6 +6,7 @@
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
 #else
+#define CATCH_CONFIG_EXTERNAL_INTERFACES // the leak listener's base
 #include <catch2/catch.hpp>
 #endif
 

@@ -1,0 +1,30 @@
+// holdfast: linked into every test: no test case may leave a live connection_guard or an open descriptor behind.
+// SPDX-License-Identifier: BSL-1.0
+#include "catch.hpp"
+
+#include <holdfast/leak_check.hpp>
+
+#include <optional>
+
+namespace {
+
+#if __has_include(<catch2/catch_all.hpp>)
+using listener_base = Catch::EventListenerBase;
+#else
+using listener_base = Catch::TestEventListenerBase;
+#endif
+
+class leak_listener : public listener_base {
+public:
+    using listener_base::listener_base;
+
+    void testCaseStarting(const Catch::TestCaseInfo&) override { check_.emplace(); }
+    void testCaseEnded(const Catch::TestCaseStats&) override { check_.reset(); }
+
+private:
+    std::optional<holdfast::leak_check> check_; // where something is left, it prints what, and aborts
+};
+
+} // namespace
+
+CATCH_REGISTER_LISTENER(leak_listener)
