@@ -1,0 +1,336 @@
+// holdfast: tests of every way a session's connection can end: each with its reason, its error, one
+// finalizer. SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/sockets.hpp"
+
+#include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/frame_reader.hpp>
+#include <holdfast/heartbeat_timer.hpp>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <unistd.h>
+
+using namespace std::chrono_literals;
+using holdfast::close_reason;
+using holdfast::connection_end;
+using holdfast::error_code;
+using tests::tcp;
+namespace net = holdfast::net;
+
+namespace {
+
+struct note_end {
+    std::vector<connection_end>* ends;
+    void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
+};
+using acceptor = holdfast::bounded_acceptor<tcp, note_end>;
+using connection = acceptor::connection_type;
+using session = std::function<net::awaitable<void>(connection&)>;
+
+/// A server with one client, whose session has its connection by reference, as most servers' do.
+class one_session {
+public:
+    explicit one_session(session s)
+    {
+        ends.reserve(8);
+        doors->async_serve(std::move(s), net::detached);
+        client.connect(doors->local_endpoint());
+        tests::run_until(*io, [&] { return doors->census().peak() == 1; });
+        io->poll();
+    }
+
+    /// Runs until the session has ended; checks that it did so once, and that the client sees it.
+    const connection_end& end()
+    {
+        tests::run_until(*io, [&] { return doors->census().live() == 0; });
+        CHECK(doors->census().ended() == 1);
+        return only_end();
+    }
+
+    const connection_end& only_end()
+    {
+        REQUIRE(ends.size() == 1);
+        if (doors) CHECK(doors->census().ended(ends[0].reason) == 1);
+        return ends[0];
+    }
+
+    std::vector<connection_end> ends;
+    net::io_context clients;
+    std::optional<net::io_context> io{std::in_place};
+    std::optional<acceptor> doors{std::in_place, io->get_executor(),
+                                  tcp::endpoint(net::ip::address_v4::loopback(), 0),
+                                  holdfast::acceptor_options{}, note_end{&ends}};
+    tcp::socket client{clients};
+};
+
+/// An allocator that never has any.
+template <class T = void>
+struct no_memory {
+    using value_type = T;
+
+    no_memory() = default;
+    template <class U>
+    no_memory(const no_memory<U>&) noexcept
+    {
+    }
+
+    T* allocate(std::size_t) { throw std::bad_alloc(); }
+    void deallocate(T*, std::size_t) noexcept {}
+    bool operator==(const no_memory&) const = default;
+};
+
+/// Reads a byte; whatever goes wrong leaves the session as an exception.
+net::awaitable<void> read_on(connection& peer)
+{
+    for (char byte;;)
+        co_await peer.stream().async_read_some(net::buffer(&byte, 1), net::use_awaitable);
+}
+
+} // namespace
+
+TEST_CASE("a session that returns has closed its connection here")
+{
+    one_session one{[](connection&) -> net::awaitable<void> { co_return; }};
+    CHECK(one.end().reason == close_reason::local);
+    CHECK(tests::read_to_end(one.client).end == net::error::eof);
+}
+
+TEST_CASE("the peer's end of stream, met by a read")
+{
+    one_session one{read_on};
+    one.client.shutdown(tcp::socket::shutdown_send);
+    const auto& end = one.end();
+    CHECK(end.reason == close_reason::peer_closed);
+    CHECK(end.error == net::error::eof);
+}
+
+TEST_CASE("the peer's end of stream, met by a frame_reader and followed by async_close")
+{
+    one_session one{[](connection& peer) -> net::awaitable<void> {
+        holdfast::frame_reader lines{peer.stream()};
+        while (co_await lines.async_next()) {
+        }
+        co_await peer.async_close();
+    }};
+    one.client.close();
+    CHECK(one.end().reason == close_reason::peer_closed);
+}
+
+TEST_CASE("the peer's reset, met by a read and by a write")
+{
+    SECTION("read")
+    {
+        one_session one{read_on};
+        tests::reset(one.client);
+        const auto& end = one.end();
+        CHECK(end.reason == close_reason::peer_reset);
+        CHECK(end.error == net::error::connection_reset);
+    }
+    SECTION("write")
+    {
+        one_session one{[](connection& peer) -> net::awaitable<void> {
+            const std::string block(1 << 20, 'x');
+            for (;;)
+                co_await net::async_write(peer.stream(), net::buffer(block), net::use_awaitable);
+        }};
+        tests::reset(one.client);
+        CHECK(one.end().reason == close_reason::peer_reset);
+    }
+}
+
+TEST_CASE("another error of a read")
+{
+    one_session one{[](connection& peer) -> net::awaitable<void> {
+        int ends[2];
+        REQUIRE(::pipe(ends) == 0);
+        ::close(ends[1]);
+        ::dup2(ends[0], peer.stream().native_handle()); // no socket any more
+        ::close(ends[0]);
+        char byte;
+        co_await peer.stream().async_read_some(net::buffer(&byte, 1), net::use_awaitable);
+    }};
+    const auto& end = one.end();
+    CHECK(end.reason == close_reason::io_error);
+    CHECK(end.error);
+}
+
+TEST_CASE("a heartbeat's time-out, which is the first cause although the session then fails")
+{
+    std::optional<holdfast::heartbeat_timer<>> heart;
+    one_session one{[&](connection& peer) -> net::awaitable<void> {
+        heart.emplace(peer.get_executor(), holdfast::heartbeat_options{.tick = 1ms, .timeout = 5ms});
+        const auto beat = heart->watch(peer);
+        co_await read_on(peer);
+    }};
+    CHECK(one.end().reason == close_reason::heartbeat_timeout);
+    CHECK(tests::read_to_end(one.client).end == net::error::connection_reset);
+    heart.reset();
+}
+
+TEST_CASE("a frame beyond the limit")
+{
+    one_session one{[](connection& peer) -> net::awaitable<void> {
+        holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 8}};
+        while (co_await lines.async_next()) {
+        }
+    }};
+    one.client.write_some(net::buffer("an endless line", 15));
+    const auto& end = one.end();
+    CHECK(end.reason == close_reason::frame_limit);
+    CHECK(end.error == error_code(holdfast::errc::frame_too_long));
+}
+
+TEST_CASE("what a part of the session names: lifetime, queue, refusal")
+{
+    for (const auto reason :
+         {close_reason::max_lifetime, close_reason::send_queue_overflow, close_reason::refused}) {
+        one_session one{[reason](connection& peer) -> net::awaitable<void> {
+            peer.abort(reason);
+            co_await read_on(peer); // fails, which is no cause any more
+        }};
+        CHECK(one.end().reason == reason);
+    }
+}
+
+TEST_CASE("a drain that the session follows, and one whose deadline comes first")
+{
+    SECTION("followed")
+    {
+        one_session one{[](connection& peer) -> net::awaitable<void> {
+            holdfast::frame_reader lines{peer.stream()};
+            while (co_await lines.async_next()) {
+            }
+            CHECK(peer.draining());
+            co_await peer.async_close();
+        }};
+        one.doors->async_drain({}, net::detached);
+        tests::run_until(*one.io, [&] {
+            char byte;
+            return ::recv(one.client.native_handle(), &byte, 1, MSG_DONTWAIT) == 0;
+        });
+        one.client.close();
+        CHECK(one.end().reason == close_reason::drained);
+    }
+    SECTION("not followed")
+    {
+        one_session one{[](connection& peer) -> net::awaitable<void> {
+            const std::string block(1 << 20, 'x');
+            for (;;) // a client that does not read
+                co_await net::async_write(peer.stream(), net::buffer(block), net::use_awaitable);
+        }};
+        one.doors->async_drain({.deadline = 0s}, net::detached);
+        CHECK(one.end().reason == close_reason::drain_deadline);
+    }
+}
+
+TEST_CASE("the end by the census's id, from another thread's point of view")
+{
+    one_session one{read_on};
+    std::uint64_t id = 0;
+    one.doors->census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
+    CHECK_FALSE(one.doors->end(id + 1));
+    CHECK(one.doors->end(id, close_reason::refused));
+    CHECK(one.end().reason == close_reason::refused);
+    CHECK_FALSE(one.doors->end(id));
+}
+
+TEST_CASE("an exception, and one that stands for want of memory")
+{
+    SECTION("exception")
+    {
+        one_session one{[](connection&) -> net::awaitable<void> {
+            throw std::runtime_error("thrown by the session");
+            co_return;
+        }};
+        CHECK(one.end().reason == close_reason::exception);
+    }
+    // By a callback: what a coroutine awaits must not throw when it is initiated, or Asio ends the program.
+    SECTION("bad_alloc while the handler of an operation is made")
+    {
+        one_session one{[](connection& peer) -> net::awaitable<void> {
+            char byte;
+            peer.stream().async_read_some(net::buffer(&byte, 1),
+                                          net::bind_allocator(no_memory<>(), [](error_code, std::size_t) {}));
+            co_return;
+        }};
+        const auto& end = one.end();
+        CHECK(end.reason == close_reason::out_of_memory);
+        CHECK(end.error == net::error::no_memory);
+    }
+}
+
+TEST_CASE("a cancellation")
+{
+    net::cancellation_signal stop;
+    one_session one{[&](connection& peer) -> net::awaitable<void> {
+        char byte;
+        co_await peer.stream().async_read_some(net::buffer(&byte, 1),
+                                               net::bind_cancellation_slot(stop.slot(), net::use_awaitable));
+    }};
+    stop.emit(net::cancellation_type::terminal);
+    CHECK(one.end().reason == close_reason::cancelled);
+}
+
+TEST_CASE("the context is destroyed while the session waits, stopped or not")
+{
+    one_session one{read_on};
+    SECTION("running") {}
+    SECTION("stopped, and never run again") { one.io->stop(); }
+    one.doors.reset();
+    CHECK(one.ends.empty());
+    one.io.reset();
+    CHECK(one.only_end().reason == close_reason::context_destroyed);
+}
+
+TEST_CASE("the stream is handed back to the session, open")
+{
+    std::optional<tcp::socket> kept;
+    one_session one{[&](connection& peer) -> net::awaitable<void> {
+        kept.emplace(peer.release());
+        co_return;
+    }};
+    CHECK(one.end().reason == close_reason::released);
+    kept->write_some(net::buffer("still here", 10));
+    kept->close();
+    CHECK(tests::read_to_end(one.client).bytes == "still here");
+}
+
+TEST_CASE("a connection that the session moves away ends where its new owner ends it")
+{
+    std::optional<connection> kept;
+    one_session one{[&](connection& peer) -> net::awaitable<void> {
+        kept.emplace(std::move(peer));
+        co_return;
+    }};
+    one.io->poll();
+    CHECK(one.ends.empty());
+    SECTION("destroyed")
+    {
+        kept.reset();
+        CHECK(one.end().reason == close_reason::abandoned);
+    }
+    SECTION("replaced")
+    {
+        *kept = [&] {
+            std::optional<connection> next;
+            net::io_context& io = *one.io;
+            acceptor other{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {}, note_end{&one.ends}};
+            tcp::socket second(one.clients);
+            second.connect(other.local_endpoint());
+            other.async_accept([&](error_code, connection peer) { next.emplace(std::move(peer)); });
+            tests::run_until(io, [&] { return next.has_value(); });
+            return std::move(*next);
+        }();
+        CHECK(one.ends.size() == 1);
+        CHECK(one.ends[0].reason == close_reason::replaced);
+        CHECK(one.doors->census().ended(close_reason::replaced) == 1);
+        kept.reset();
+        CHECK(one.ends.size() == 2);
+    }
+}
