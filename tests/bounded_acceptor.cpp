@@ -533,3 +533,37 @@ TEST_CASE("local sockets are admitted as TCP ones are")
     CHECK(accepted.get().is_open());
     ::unlink(path.c_str());
 }
+
+TEST_CASE("a socket that listens already is adopted, with the newcomers that wait in its backlog")
+{
+    net::io_context io;
+    tcp::acceptor inherited(io, any_port);
+    const auto where = inherited.local_endpoint();
+    tcp::socket early(io);
+    early.connect(where); // before there is any server
+    const int copy = ::dup(inherited.native_handle());
+    {
+        acceptor doors{io.get_executor(), tcp::v4(), copy, {.max_connections = 2}};
+        CHECK(doors.local_endpoint() == where);
+        doors.async_serve(listen_to, net::detached);
+        tests::run_until(io, [&] { return doors.census().live() == 1; });
+        doors.close();
+        early.close();
+        tests::run(io);
+    }
+    CHECK_FALSE(tests::is_open_descriptor(copy));
+    CHECK(tests::is_open_descriptor(inherited.native_handle()));
+    tcp::socket late(io);
+    late.connect(where); // the service manager's own descriptor keeps the backlog open
+}
+
+TEST_CASE("what is no listening socket is refused at construction, and left to the caller")
+{
+    net::io_context io;
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    CHECK_THROWS_AS((acceptor{io.get_executor(), tcp::v4(), ends[0]}), holdfast::system_error);
+    CHECK(tests::is_open_descriptor(ends[0]));
+    ::close(ends[0]);
+    ::close(ends[1]);
+}

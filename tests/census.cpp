@@ -6,11 +6,15 @@
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/census.hpp>
 
+#include <future>
 #include <map>
 #include <optional>
 #include <random>
 #include <sstream>
+#include <string>
 #include <vector>
+
+#include <unistd.h>
 
 using holdfast::close_reason;
 using holdfast::error_code;
@@ -106,4 +110,124 @@ TEST_CASE("the report names what lives and why the others ended, and a view outl
     std::ostringstream text;
     census.report(text);
     CHECK(text.str() == "live 0, peak 1, ended 3\n  closed here: 3\n");
+}
+
+TEST_CASE("each member is shown with its peer, its age, and the bytes that the kernel has counted")
+{
+    std::map<close_reason, std::uint64_t> finalized;
+    told = &finalized;
+    net::io_context io;
+    acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    std::vector<acceptor::connection_type> open;
+    std::vector<tcp::socket> clients;
+    for (int i = 0; i != 70; ++i) { // more than a page of the listing
+        clients.emplace_back(io).connect(doors.local_endpoint());
+        doors.async_accept(
+            [&](error_code, acceptor::connection_type peer) { open.push_back(std::move(peer)); });
+        tests::run(io);
+    }
+    net::write(clients[69], net::buffer("12345", 5));
+    tests::await_readable(open[69].stream());
+    net::write(open[69].stream(), net::buffer("abc", 3));
+    tests::await_readable(clients[69]);
+    tests::run_until(io, [&] { // until its kernel has said so
+        std::uint64_t acknowledged = 0;
+        doors.census().for_each(
+            [&](const holdfast::census_entry& entry) { acknowledged += entry.bytes_out.value_or(0); });
+        return acknowledged == 3;
+    });
+    std::map<std::string, holdfast::census_entry> members;
+    doors.census().for_each(
+        [&](const holdfast::census_entry& entry) { members.emplace(std::string(entry.remote), entry); });
+    CHECK(members.size() == 70);
+    std::size_t i = 0;
+    for (auto& client : clients) {
+        std::ostringstream name;
+        name << client.local_endpoint();
+        REQUIRE(members.contains(name.str()));
+        const auto& entry = members[name.str()];
+        CHECK(entry.bytes_in == (i == 69 ? 5u : 0u));
+        CHECK(entry.bytes_out == (i == 69 ? 3u : 0u));
+        CHECK(entry.age >= std::chrono::steady_clock::duration::zero());
+        CHECK(entry.age <= doors.census().oldest());
+        CHECK_FALSE(entry.draining);
+        ++i;
+    }
+    open.erase(open.begin(), open.begin() + 69);
+    tests::reset(clients[69]);
+    tests::await_readable(open[0].stream());
+    doors.census().for_each([](const holdfast::census_entry& entry) { CHECK(entry.remote == "gone"); });
+}
+
+TEST_CASE("IPv6 and local peers have names too")
+{
+    net::io_context io;
+    const auto name_of_member = [&](auto& doors, auto& client) {
+        std::string name;
+        client.connect(doors.local_endpoint());
+        auto accepted = doors.async_accept(net::use_future);
+        tests::run(io);
+        const auto peer = accepted.get();
+        doors.census().for_each([&](const holdfast::census_entry& entry) { name = entry.remote; });
+        return name;
+    };
+    SECTION("local")
+    {
+        using local = net::local::stream_protocol;
+        const std::string abstract("\0holdfast.tests.census", 22);
+        holdfast::bounded_acceptor<local> doors{io.get_executor(),
+                                                local::endpoint(abstract + std::to_string(::getpid()))};
+        local::socket client(io);
+        CHECK(name_of_member(doors, client) == "pid " + std::to_string(::getpid()));
+    }
+    SECTION("IPv6, where this machine has it")
+    {
+        std::optional<holdfast::bounded_acceptor<tcp>> doors;
+        try {
+            doors.emplace(io.get_executor(), tcp::endpoint(net::ip::address_v6::loopback(), 0));
+        } catch (const holdfast::system_error& error) {
+            WARN("left out: " << error.code().message());
+            return;
+        }
+        tcp::socket client(io);
+        const std::string name = name_of_member(*doors, client);
+        CHECK(name == "[::1]:" + std::to_string(client.local_endpoint().port()));
+    }
+}
+
+TEST_CASE("a census of several shards adds their figures up, and its report lists the oldest")
+{
+    std::map<close_reason, std::uint64_t> finalized;
+    told = &finalized;
+    net::io_context io;
+    acceptor one{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    acceptor two{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    const holdfast::census both = one.census() + two.census();
+    std::vector<acceptor::connection_type> open;
+    std::vector<tcp::socket> clients;
+    for (auto* doors : {&one, &two, &two}) {
+        clients.emplace_back(io).connect(doors->local_endpoint());
+        doors->async_accept(
+            [&](error_code, acceptor::connection_type peer) { open.push_back(std::move(peer)); });
+        tests::run(io);
+    }
+    CHECK(both.live() == 3);
+    CHECK(both.peak() == 3);
+    CHECK(both.oldest() >= two.census().oldest());
+    open.pop_back();
+    CHECK(both.live() == 2);
+    CHECK(both.ended() == 1);
+    CHECK(both.ended(close_reason::abandoned) == 1);
+    std::size_t shown = 0;
+    both.for_each([&](const holdfast::census_entry&) { ++shown; });
+    CHECK(shown == 2);
+    std::ostringstream text;
+    both.report(text, 1);
+    std::ostringstream eldest;
+    eldest << clients[0].local_endpoint();
+    CHECK(text.str().find("live 2, peak 3, ended 1, oldest 0 s\n  abandoned by owner: 1\n") == 0);
+    CHECK(text.str().find(eldest.str()) != std::string::npos);
+    std::ostringstream youngest;
+    youngest << clients[1].local_endpoint();
+    CHECK(text.str().find(youngest.str()) == std::string::npos);
 }
