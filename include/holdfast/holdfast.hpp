@@ -11,7 +11,9 @@
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/frame_reader.hpp>
+#include <holdfast/heartbeat_profile.hpp>
 #include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/manual_clock.hpp>
 #include <holdfast/process_memory.hpp>
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/json.hpp>
