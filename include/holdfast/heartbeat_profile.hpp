@@ -119,10 +119,10 @@ public:
     /// then `ping_after` must be 0.
     template <class Executor, class Clock, class OnPing = detail::ping_nobody,
               class OnDeath = detail::abort_peer>
-    explicit heartbeat_profile(heartbeat_timer<Executor, Clock>& timer,
+    explicit heartbeat_profile(heartbeat_timer<Executor, Clock>& heart,
                                const heartbeat_profile_options& options = {}, OnPing on_ping = {},
                                OnDeath on_death = {})
-        : table_(timer.core_->table_for(detail::heartbeat_limits_of(options, timer.core_->tick_length),
+        : table_(heart.core_->table_for(detail::heartbeat_limits_of(options, heart.core_->tick_length),
                                         calls_of(std::move(on_ping), std::move(on_death)), options.expected)),
           core_(&table_.core)
     {
