@@ -253,8 +253,9 @@ TEST_CASE(
     "silent one on time")
 {
     constexpr auto timeout = 600ms * (tests::slowness > 1 ? 3 : 1);
-    constexpr auto tick = timeout / 20;
+    constexpr int ticks = 20;
     constexpr int count = 1000;
+    enum : int { ready, died, stalled }; // what the server tells
     // The test is the clients. If the machine itself lets them down, it says nothing about the server.
     for (int attempt = 0;; ++attempt) {
         net::io_context io;
@@ -263,12 +264,17 @@ TEST_CASE(
         const forked child([&](int output) {
             net::io_context own;
             tcp::acceptor doors(own, tcp::v4(), listener.release());
-            holdfast::heartbeat_timer<> heart(own.get_executor(), {.tick = tick, .timeout = timeout});
+            std::uint64_t missed = 0;
+            const auto tell_stalls = [&](const holdfast::heartbeat_counters& c) {
+                if (std::exchange(missed, c.missed) + 2 * ticks < c.missed) tell(output, stalled);
+            };
+            holdfast::heartbeat_timer<> heart(
+                own.get_executor(), {.tick = timeout / ticks, .timeout = timeout, .on_tick = tell_stalls});
             server<holdfast::heartbeat_timer<>> s(heart);
-            s.on_death = [output] { tell(output, 1); };
+            s.on_death = [output] { tell(output, died); };
             for (int i = 0; i != count; ++i)
                 s.adopt(doors.accept());
-            tell(output, 0);
+            tell(output, ready);
             own.run();
         });
         using clock = std::chrono::steady_clock;
@@ -280,19 +286,21 @@ TEST_CASE(
         REQUIRE(child.number() == 0);
         auto last = clock::now();
         auto longest_pause = clock::duration::zero();
-        int deaths = 0;
-        /// Pings, in time, for as long, and counts those that die meanwhile.
+        int deaths = 0, stalls = 0;
+        /// Pings, in time, for as long, and counts those that die meanwhile. It waits first, so that the tick
+        /// which comes while the server is stopped comes before the first ping.
         const auto ping_for = [&](clock::duration time, std::size_t silent = 0) {
             const auto end = clock::now() + time;
             do {
+                const int told = child.number(timeout / 6);
+                deaths += told == died ? 1 : 0;
+                stalls += told == stalled ? 1 : 0;
                 for (std::size_t i = silent; i != clients.size(); ++i) {
                     error_code ignored;
                     clients[i].send(net::buffer("!", 1), 0, ignored);
                 }
                 longest_pause = std::max(longest_pause, clock::now() - last);
                 last = clock::now();
-                if (child.number(std::chrono::duration_cast<std::chrono::milliseconds>(timeout / 6)) == 1)
-                    ++deaths;
             } while (clock::now() < end);
         };
         ping_for(timeout);
@@ -308,6 +316,7 @@ TEST_CASE(
         const auto took = clock::now() - begin;
         if (longest_pause > timeout / 2 && attempt < 4) continue; // not in time
         INFO("longest pause between two pings: " << longest_pause / 1ms << " ms");
+        CHECK(stalls == 1);
         CHECK(false_deaths == 0);
         CHECK(deaths == 1);
         CHECK(took >= timeout - timeout / 6 - timeout / 10);
