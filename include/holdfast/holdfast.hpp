@@ -8,11 +8,15 @@
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/census.hpp>
+#include <holdfast/coarse_timestamp.hpp>
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/frame_reader.hpp>
+#include <holdfast/heartbeat_profile.hpp>
 #include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/keepalive.hpp>
 #include <holdfast/leak_check.hpp>
+#include <holdfast/manual_clock.hpp>
 #include <holdfast/process_memory.hpp>
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/json.hpp>

@@ -1,0 +1,72 @@
+// holdfast: keepalive, TCP's own ways of noticing that a peer is gone, set together.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_KEEPALIVE_HPP
+#define HOLDFAST_KEEPALIVE_HPP
+
+#include <holdfast/asio.hpp>
+#include <holdfast/detail/lowest_layer.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <limits>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+namespace holdfast {
+
+/// When the kernel is to give a TCP connection up whose peer does not answer: pulled cable, crashed host, a
+/// middlebox that forgot it. Reads and writes then end with `net::error::timed_out`.
+struct keepalive_options {
+    /// After how long without any traffic to probe. At least a second, in whole seconds, rounded up.
+    std::chrono::milliseconds idle = std::chrono::seconds(60);
+    /// Between two probes; as `idle`.
+    std::chrono::milliseconds interval = std::chrono::seconds(10);
+    /// How many probes to leave unanswered.
+    int probes = 3;
+    /// How long sent bytes may stay unacknowledged. Keep-alive does not probe while there are any: a write to
+    /// a half-open peer would hang for a quarter of an hour. 0: as long as an idle connection may take to be
+    /// found out, `idle + interval * probes`. (It bounds that time too, and so does a peer that
+    /// acknowledges but does not read.)
+    std::chrono::milliseconds unacknowledged{0};
+};
+
+/// Sets SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT and TCP_USER_TIMEOUT of the TCP socket at the
+/// bottom of `stream`. It complements a heartbeat: the kernel finds out while the server waits for nothing.
+///
+/// Errors: `net::error::invalid_argument` for values that the kernel does not take (more than 32,767 s, more
+/// than 127 probes, none, negative), the system's where the socket is not TCP or not open. After an error
+/// some of the options may have been set.
+///
+///     if (const auto ec = holdfast::set_keepalive(peer.stream(), {.idle = 30s})) std::clog << ec.message();
+template <class Stream>
+error_code set_keepalive(Stream& stream, const keepalive_options& options = {}) noexcept
+{
+    using namespace std::chrono;
+    constexpr int longest = std::numeric_limits<int>::max();
+    const int descriptor = detail::lowest_layer(stream).native_handle();
+    const auto seconds_of = [](milliseconds time) {
+        return static_cast<int>(std::clamp<seconds::rep>(ceil<seconds>(time).count(), -1, longest));
+    };
+    const auto patience = options.unacknowledged != milliseconds::zero()
+                              ? options.unacknowledged
+                              : options.idle + options.interval * options.probes;
+    const auto set = [descriptor](int level, int name, int value) {
+        return ::setsockopt(descriptor, level, name, &value, sizeof value) == 0;
+    };
+    if (options.unacknowledged < milliseconds::zero() || options.probes < 1)
+        return net::error::invalid_argument;
+    if (set(SOL_SOCKET, SO_KEEPALIVE, 1) && set(IPPROTO_TCP, TCP_KEEPIDLE, seconds_of(options.idle)) &&
+        set(IPPROTO_TCP, TCP_KEEPINTVL, seconds_of(options.interval)) &&
+        set(IPPROTO_TCP, TCP_KEEPCNT, options.probes) &&
+        set(IPPROTO_TCP, TCP_USER_TIMEOUT,
+            static_cast<int>(std::clamp<milliseconds::rep>(patience.count(), 1, longest))))
+        return {};
+    return {errno, net::error::get_system_category()};
+}
+
+} // namespace holdfast
+
+#endif
