@@ -1,150 +1,59 @@
 // holdfast: the speed and the memory of JSON in 16 KiB chunks, beside writing it whole.
 // SPDX-License-Identifier: BSL-1.0
+#include "support/json_peers.hpp"
+#include "support/json_rows.hpp"
+#include "support/json_sink.hpp"
 #include "support/results.hpp"
 
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/simdjson.hpp>
 
-#if __has_include(<nlohmann/json.hpp>)
-#include <nlohmann/json.hpp>
-#define HAVE_NLOHMANN 1
-#else
-#define HAVE_NLOHMANN 0
-#endif
+#include <unistd.h>
 
-#include <malloc.h>
-
-#include <algorithm>
-#include <atomic>
+#include <array>
+#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iostream>
-#include <new>
-#include <random>
+#include <iterator>
 #include <span>
+#include <sstream>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
-// The heap, counted: everything below allocates through here.
-namespace {
-std::atomic<std::size_t> heap_now{0};
-std::atomic<std::size_t> heap_peak{0};
-
-void count_up(void* p) noexcept
-{
-    const std::size_t now =
-        heap_now.fetch_add(malloc_usable_size(p), std::memory_order_relaxed) + malloc_usable_size(p);
-    if (now > heap_peak.load(std::memory_order_relaxed)) heap_peak.store(now, std::memory_order_relaxed);
-}
-} // namespace
-
-// Not inlined, or g++ takes the free() for a mismatch.
-[[gnu::noinline]] void* operator new(std::size_t size)
-{
-    void* p = std::malloc(size != 0 ? size : 1);
-    if (p == nullptr) throw std::bad_alloc();
-    count_up(p);
-    return p;
-}
-[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept
-{
-    void* p = std::malloc(size != 0 ? size : 1);
-    if (p != nullptr) count_up(p);
-    return p;
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept
-{
-    heap_now.fetch_sub(malloc_usable_size(p), std::memory_order_relaxed);
-    std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
-
 namespace {
 
-constexpr std::size_t chunk_bytes = 16 * 1024;
+using benchmarks::heap;
+using benchmarks::sink;
 
-struct quote {
-    std::uint64_t id;
-    std::string symbol;
-    double bid, ask;
-    std::uint32_t bid_size, ask_size;
-    std::uint64_t time;
-    bool open;
+struct settings {
+    std::string only;
+    std::string corpus;
+    std::uint32_t rows = 1'000'000;
+    std::uint32_t rounds = 7;
 };
 
-constexpr auto describe(holdfast::type<quote>)
-{
-    using holdfast::field;
-    return holdfast::fields(field("id", &quote::id), field("symbol", &quote::symbol),
-                            field("bid", &quote::bid), field("ask", &quote::ask),
-                            field("bid_size", &quote::bid_size), field("ask_size", &quote::ask_size),
-                            field("time", &quote::time), field("open", &quote::open));
-}
-
-std::vector<quote> make_quotes(std::size_t rows)
-{
-    std::mt19937_64 random(42);
-    const auto below = [&](std::uint64_t n) { return random() % n; };
-    std::vector<quote> quotes;
-    quotes.reserve(rows);
-    for (std::size_t i = 0; i < rows; ++i) {
-        quote q{};
-        q.id = 1'000'000 + i;
-        for (auto letters = 4 + below(3); letters != 0; --letters)
-            q.symbol += static_cast<char>('A' + below(26));
-        const auto cents = 100 + below(100'000);
-        q.bid = static_cast<double>(cents) / 100;
-        q.ask = static_cast<double>(cents + 1 + below(10)) / 100;
-        q.bid_size = static_cast<std::uint32_t>(below(10'000));
-        q.ask_size = static_cast<std::uint32_t>(below(10'000));
-        q.time = 1'700'000'000'000'000'000 + i * 1'000 + below(1'000);
-        q.open = below(2) == 0;
-        quotes.push_back(std::move(q));
-    }
-    return quotes;
-}
-
-// Copies what it is given once, as a socket does: into a ring of the size of a large socket buffer.
-class sink {
-public:
-    sink() : ring_(256 * 1024) {}
-
-    void take(std::string_view bytes)
-    {
-        while (!bytes.empty()) {
-            const std::size_t n = std::min(bytes.size(), ring_.size() - at_);
-            std::memcpy(ring_.data() + at_, bytes.data(), n);
-            at_ = (at_ + n) % ring_.size();
-            taken_ += n;
-            bytes.remove_prefix(n);
-        }
-    }
-
-    std::size_t taken() const noexcept { return taken_; }
-
-private:
-    std::vector<char> ring_;
-    std::size_t at_ = 0;
-    std::size_t taken_ = 0;
-};
-
+// A writer of one case. `run` writes the whole case once.
 struct subject {
     std::string name;
     std::function<void(sink&)> run;
-    std::vector<double> bytes_per_second{};
+    std::vector<double> seconds{};
+    std::size_t bytes = 0;
     std::size_t peak_extra_bytes = 0;
 };
 
 template <class Source>
-void stream(const Source& source, sink& to)
+void stream(const Source& source, std::size_t chunk_bytes, sink& to)
 {
     holdfast::streaming_serializer<holdfast::json, std::reference_wrapper<const Source>> text{
         std::cref(source)};
@@ -155,118 +64,312 @@ void stream(const Source& source, sink& to)
     if (ec) throw std::system_error(ec);
 }
 
-void measure(benchmarks::results& results, const std::string& name, std::vector<subject> subjects, int rounds)
+// The writers that are given the same source as holdfast, or the same document as their own.
+template <class Source, class RapidjsonSource>
+std::vector<subject> writers(const Source& source, [[maybe_unused]] const RapidjsonSource& rapidjson_source,
+                             const benchmarks::peer_documents& documents, const std::string& finished)
+{
+    std::vector<subject> all;
+    all.push_back({"holdfast", [&](sink& to) { stream(source, 16 * 1024, to); }});
+    all.push_back({"holdfast_1k", [&](sink& to) { stream(source, 1024, to); }});
+    all.push_back({"holdfast_64", [&](sink& to) { stream(source, 64, to); }});
+#if HAVE_RAPIDJSON
+    all.push_back({"rapidjson", [&](sink& to) {
+                       benchmarks::rapidjson_text text;
+                       benchmarks::rapidjson_writer<benchmarks::rapidjson_text> writer(text);
+                       benchmarks::rapidjson_put(writer, rapidjson_source);
+                       to.take({text.GetString(), text.GetSize()});
+                   }});
+    all.push_back({"rapidjson_stream", [&](sink& to) {
+                       benchmarks::rapidjson_chunks chunks(to);
+                       benchmarks::rapidjson_writer<benchmarks::rapidjson_chunks> writer(chunks);
+                       benchmarks::rapidjson_put(writer, rapidjson_source);
+                       chunks.Flush();
+                   }});
+#endif
+#if HAVE_NLOHMANN
+    all.push_back({"nlohmann", [&](sink& to) { to.take(documents.nlohmann.dump()); }});
+#endif
+#if HAVE_BOOST_JSON
+    all.push_back({"boost_json", [&](sink& to) {
+                       boost::json::serializer writer;
+                       writer.reset(&documents.boost);
+                       std::vector<char> chunk(16 * 1024);
+                       while (!writer.done()) {
+                           const auto part = writer.read(chunk.data(), chunk.size());
+                           to.take({part.data(), part.size()});
+                       }
+                   }});
+#endif
+    all.push_back({"simdjson_minify", [&](sink& to) { to.take(simdjson::minify(documents.simdjson)); }});
+    all.push_back({"memcpy", [&](sink& to) { to.take(finished); }});
+    return all;
+}
+
+// A message of one row at a time into a buffer that is used again, for each of many rows.
+std::vector<subject> writers_of_one(const std::vector<benchmarks::quote>& quotes,
+                                    const benchmarks::peer_documents& documents,
+                                    const std::vector<std::string>& finished)
+{
+    std::vector<subject> all;
+    all.push_back({"holdfast", [&](sink& to) {
+                       std::vector<char> chunk(16 * 1024);
+                       for (const auto& q : quotes) {
+                           holdfast::streaming_serializer text{std::cref(q), holdfast::json{}};
+                           std::error_code ec;
+                           const auto part = text.next(chunk, ec);
+                           if (ec || !text.done()) throw std::runtime_error("a quote did not fit");
+                           to.take({part.data(), part.size()});
+                       }
+                   }});
+#if HAVE_RAPIDJSON
+    all.push_back({"rapidjson", [&](sink& to) {
+                       benchmarks::rapidjson_text text;
+                       benchmarks::rapidjson_writer<benchmarks::rapidjson_text> writer(text);
+                       for (const auto& q : quotes) {
+                           text.Clear();
+                           writer.Reset(text);
+                           benchmarks::rapidjson_put(writer, q);
+                           to.take({text.GetString(), text.GetSize()});
+                       }
+                   }});
+#endif
+#if HAVE_NLOHMANN
+    all.push_back({"nlohmann", [&](sink& to) {
+                       for (const auto& q : documents.nlohmann)
+                           to.take(q.dump());
+                   }});
+#endif
+#if HAVE_BOOST_JSON
+    all.push_back({"boost_json", [&](sink& to) {
+                       boost::json::serializer writer;
+                       std::vector<char> chunk(16 * 1024);
+                       for (const auto& q : documents.boost.get_array()) {
+                           writer.reset(&q);
+                           const auto part = writer.read(chunk.data(), chunk.size());
+                           to.take({part.data(), part.size()});
+                       }
+                   }});
+#endif
+    all.push_back({"simdjson_minify", [&](sink& to) {
+                       for (const simdjson::dom::element q : simdjson::dom::array(documents.simdjson))
+                           to.take(simdjson::minify(q));
+                   }});
+    all.push_back({"memcpy", [&](sink& to) {
+                       for (const auto& text : finished)
+                           to.take(text);
+                   }});
+    return all;
+}
+
+void run_once(subject& s, sink& to, int times)
+{
+    const std::size_t taken = to.taken();
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < times; ++i)
+        s.run(to);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    s.bytes = to.taken() - taken;
+    s.seconds.push_back(took.count());
+}
+
+// The subjects take turns. A small case is written many times over, so that a turn is long enough to be
+// measured.
+void measure(benchmarks::results& results, const std::string& name, std::vector<subject> subjects,
+             std::uint32_t rounds)
 {
     sink to;
-    for (int round = -1; round < rounds; ++round) { // the first one warms up, and measures the memory
-        for (auto& s : subjects) {
-            const std::size_t before = heap_now;
-            heap_peak = before;
-            const std::size_t taken = to.taken();
-            const auto start = std::chrono::steady_clock::now();
-            s.run(to);
-            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-            if (round < 0)
-                s.peak_extra_bytes = heap_peak - before;
-            else
-                s.bytes_per_second.push_back(static_cast<double>(to.taken() - taken) / took.count());
-        }
+    for (auto& s : subjects) { // warms up, and measures the memory
+        const std::size_t before = heap::now();
+        heap::reset_peak();
+        run_once(s, to, 1);
+        s.peak_extra_bytes = heap::peak() - before;
+        s.seconds.clear();
     }
+    const int times = static_cast<int>(1 + 16'000'000 / (subjects.front().bytes + 1));
+    for (std::uint32_t round = 0; round < rounds; ++round)
+        for (auto& s : subjects)
+            run_once(s, to, times);
     for (const auto& s : subjects) {
-        results.add(s.name, name, "bytes_per_second", benchmarks::median(s.bytes_per_second), "B/s");
+        const double speed = static_cast<double>(s.bytes) / benchmarks::median(s.seconds);
+        results.add(s.name, name, "bytes_per_second", speed, "B/s");
         results.add(s.name, name, "peak_extra_bytes", static_cast<double>(s.peak_extra_bytes), "B");
     }
 }
 
-#if HAVE_NLOHMANN
-nlohmann::json nlohmann_of(const std::vector<quote>& quotes)
+// Python writes the same text, in a process of its own after the others.
+void measure_python(benchmarks::results& results, const std::string& name, const std::string& text,
+                    std::uint32_t rounds)
 {
-    nlohmann::json rows = nlohmann::json::array();
+    const auto script = std::filesystem::path(SUPPORT_DIRECTORY) / "json_python.py";
+    std::string file = (std::filesystem::temp_directory_path() / "holdfast_serialize_XXXXXX").string();
+    const int descriptor = ::mkstemp(file.data());
+    if (descriptor < 0) throw std::system_error(errno, std::generic_category(), file);
+    ::close(descriptor);
+    std::ofstream(file, std::ios::binary) << text;
+    const std::string command =
+        "python3 '" + script.string() + "' " + std::to_string(rounds) + " < '" + file + "'";
+    std::FILE* const python = ::popen(command.c_str(), "r");
+    if (python == nullptr) throw std::system_error(errno, std::generic_category(), "python3");
+    char writer[32];
+    double speed = 0, peak = 0;
+    while (std::fscanf(python, "%31s %lf %lf", writer, &speed, &peak) == 3) {
+        results.add(std::string("python_") + writer, name, "bytes_per_second", speed, "B/s");
+        results.add(std::string("python_") + writer, name, "peak_extra_bytes", peak, "B");
+    }
+    if (::pclose(python) != 0) std::puts("python is left out: python3 did not run");
+    std::filesystem::remove(file);
+}
+
+// What two writers wrote must be the same values, or their speeds mean nothing.
+void check([[maybe_unused]] const std::string& name, [[maybe_unused]] std::string_view ours,
+           [[maybe_unused]] std::string_view theirs)
+{
+#if HAVE_NLOHMANN
+    if (nlohmann::json::parse(ours) != nlohmann::json::parse(theirs))
+        throw std::runtime_error(name + ": holdfast did not write what it was given");
+#endif
+}
+
+template <class Row>
+void check_rows([[maybe_unused]] const std::string& name, [[maybe_unused]] const std::vector<Row>& rows)
+{
+#if HAVE_RAPIDJSON
+    benchmarks::rapidjson_text text;
+    benchmarks::rapidjson_writer<benchmarks::rapidjson_text> writer(text);
+    benchmarks::rapidjson_put(writer, rows);
+    check(name, holdfast::serialize_to_string<holdfast::json>(rows), {text.GetString(), text.GetSize()});
+#endif
+}
+
+// `sample` is the first of the rows, for those who check, and for Python.
+template <class Row>
+void rows_case(benchmarks::results& results, const std::string& name, const std::vector<Row>& rows,
+               const std::vector<Row>& sample, std::uint32_t rounds)
+{
+    check_rows(name, sample);
+    {
+        const std::string finished = holdfast::serialize_to_string<holdfast::json>(rows);
+        const benchmarks::peer_documents documents(finished);
+        measure(results, name, writers(rows, rows, documents, finished), rounds);
+    }
+    measure_python(results, name, holdfast::serialize_to_string<holdfast::json>(sample), rounds);
+}
+
+void one_quote_case(benchmarks::results& results, std::uint32_t rounds)
+{
+    const auto quotes = benchmarks::make_quotes(10'000);
+    std::vector<std::string> finished;
     for (const auto& q : quotes)
-        rows.push_back({{"id", q.id},
-                        {"symbol", q.symbol},
-                        {"bid", q.bid},
-                        {"ask", q.ask},
-                        {"bid_size", q.bid_size},
-                        {"ask_size", q.ask_size},
-                        {"time", q.time},
-                        {"open", q.open}});
-    return rows;
+        finished.push_back(holdfast::serialize_to_string<holdfast::json>(q));
+    const benchmarks::peer_documents documents(holdfast::serialize_to_string<holdfast::json>(quotes));
+    measure(results, "one_quote", writers_of_one(quotes, documents, finished), rounds);
 }
-#endif
 
-// `document` is nlohmann's own; nullptr where it is not installed.
-template <class Source>
-std::vector<subject> subjects_of(const Source& source, const std::string& finished,
-                                 [[maybe_unused]] const void* document)
+void document_case(benchmarks::results& results, const std::string& name, const std::filesystem::path& path,
+                   std::uint32_t rounds)
 {
-    std::vector<subject> subjects{{"holdfast", [&](sink& to) { stream(source, to); }}};
-#if HAVE_NLOHMANN
-    subjects.push_back({"nlohmann", [document](sink& to) {
-                            to.take(static_cast<const nlohmann::json*>(document)->dump());
-                        }});
+    std::ifstream file(path, std::ios::binary);
+    if (!file) {
+        std::printf("%s is left out: %s cannot be read\n", name.c_str(), path.c_str());
+        return;
+    }
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const benchmarks::peer_documents documents(text);
+    const std::string finished = holdfast::serialize_to_string<holdfast::json>(documents.simdjson);
+    check(name, finished, text);
+#if HAVE_RAPIDJSON
+    measure(results, name, writers(documents.simdjson, documents.rapidjson, documents, finished), rounds);
+#else
+    measure(results, name, writers(documents.simdjson, documents.simdjson, documents, finished), rounds);
 #endif
-    subjects.push_back({"memcpy", [&](sink& to) { to.take(finished); }});
-    return subjects;
+    measure_python(results, name, text, rounds);
 }
 
-struct settings {
-    std::string document = "/usr/share/iso-codes/json/iso_639-3.json";
-    std::uint32_t rows = 1'000'000;
-    std::uint32_t rounds = 7;
-};
+// One number at a time: ours, the standard library's.
+void numbers_case(benchmarks::results& results, const std::string& name, const std::vector<double>& values,
+                  std::uint32_t rounds)
+{
+    using write = char* (*)(char*, double);
+    std::vector<std::pair<std::string, write>> all{
+        {"holdfast", [](char* p, double value) { return holdfast::detail::write_finite(p, value); }},
+        {"to_chars", [](char* p, double value) { return std::to_chars(p, p + 32, value).ptr; }},
+    };
+#if HAVE_RAPIDJSON
+    all.emplace_back("rapidjson", [](char* p, double value) { return rapidjson::internal::dtoa(value, p); });
+#endif
+    std::vector<std::vector<double>> nanoseconds(all.size());
+    std::size_t written = 0;
+    for (std::uint32_t round = 0; round < rounds; ++round) {
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            char text[64];
+            const auto start = std::chrono::steady_clock::now();
+            for (const double value : values)
+                written += static_cast<std::size_t>(all[i].second(text, value) - text);
+            const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
+            nanoseconds[i].push_back(took.count() / static_cast<double>(values.size()));
+        }
+    }
+    if (written == 0) throw std::runtime_error("no number was written");
+    for (std::size_t i = 0; i < all.size(); ++i)
+        results.add(all[i].first, name, "ns_per_double", benchmarks::median(nanoseconds[i]), "ns");
+}
+
+void numbers_cases(benchmarks::results& results, std::uint32_t rounds)
+{
+    benchmarks::seeded random;
+    std::vector<double> prices, fractions;
+    for (int i = 0; i < 100'000; ++i) {
+        prices.push_back(static_cast<double>(100 + random.below(100'000)) / 100);
+        fractions.push_back(static_cast<double>(random.below(std::uint64_t{1} << 53)) * 0x1p-53);
+    }
+    numbers_case(results, "price", prices, rounds);       // two decimals
+    numbers_case(results, "fraction", fractions, rounds); // 16 or 17 digits
+}
+
+void say_what_is_missing()
+{
+    if (!HAVE_RAPIDJSON)
+        std::puts("rapidjson is left out: <rapidjson/writer.h> was not found (apt: rapidjson-dev)");
+    if (!HAVE_NLOHMANN)
+        std::puts("nlohmann is left out: <nlohmann/json.hpp> was not found (apt: nlohmann-json3-dev)");
+    if (!HAVE_BOOST_JSON)
+        std::puts("boost_json is left out: <boost/json/src.hpp> was not found (apt: libboost1.81-dev)");
+}
 
 void run_cases(benchmarks::results& results, const settings& s)
 {
-    const int rounds = static_cast<int>(s.rounds);
-    if (!HAVE_NLOHMANN)
-        std::puts("nlohmann is left out: <nlohmann/json.hpp> was not found (apt: nlohmann-json3-dev)");
-    {
-        const std::vector<quote> quotes = make_quotes(s.rows);
-        const std::string finished = holdfast::serialize_to_string<holdfast::json>(quotes);
-        const void* document = nullptr;
-#if HAVE_NLOHMANN
-        const nlohmann::json rows = nlohmann_of(quotes);
-        if (nlohmann::json::parse(finished) != rows) throw std::runtime_error("the quotes do not read back");
-        document = &rows;
-#endif
-        measure(results, "quotes", subjects_of(quotes, finished, document), rounds);
-    }
-    {
-        simdjson::dom::parser parser;
-        simdjson::dom::element root;
-        if (const auto error = parser.load(s.document).get(root))
-            throw std::runtime_error(s.document + ": " + simdjson::error_message(error) +
-                                     (error == simdjson::IO_ERROR ? " (apt: iso-codes)" : ""));
-        const std::string finished = holdfast::serialize_to_string<holdfast::json>(root);
-        const void* document = nullptr;
-#if HAVE_NLOHMANN
-        std::ifstream file(s.document);
-        const nlohmann::json own = nlohmann::json::parse(file);
-        if (nlohmann::json::parse(finished) != own)
-            throw std::runtime_error("the document does not read back");
-        document = &own;
-#endif
-        // It is small: many times over, so that a round is long enough to be measured.
-        auto subjects = subjects_of(root, finished, document);
-        for (auto& one : subjects)
-            one.run = [run = one.run](sink& to) {
-                for (int i = 0; i < 20; ++i)
-                    run(to);
-            };
-        measure(results, "document", std::move(subjects), rounds);
-    }
+    say_what_is_missing();
+    const auto wanted = [&](std::string_view name) { return s.only.empty() || s.only == name; };
+    if (wanted("quotes"))
+        rows_case(results, "quotes", benchmarks::make_quotes(s.rows),
+                  benchmarks::make_quotes(s.rows / 50 + 1), s.rounds);
+    if (wanted("logs"))
+        rows_case(results, "logs", benchmarks::make_logs(s.rows / 5 + 1),
+                  benchmarks::make_logs(s.rows / 50 + 1), s.rounds);
+    for (const auto& [name, file] :
+         {std::pair{"twitter", "twitter.json"}, {"citm", "citm_catalog.json"}, {"canada", "canada.json"}})
+        if (wanted(name)) document_case(results, name, std::filesystem::path(s.corpus) / file, s.rounds);
+    if (wanted("one_quote")) one_quote_case(results, s.rounds);
+    if (wanted("numbers")) numbers_cases(results, s.rounds);
 }
 
 int run(int argc, char** argv)
 {
     settings s;
+    const char* const corpus = std::getenv("HOLDFAST_CORPUS");
+    s.corpus = corpus != nullptr ? corpus : "../shared/data";
     benchmarks::results results{"serialize"};
     benchmarks::command_line cli{
         "serialize", "JSON in 16 KiB chunks into a sink that copies them once, beside whole strings."};
     results.add_options(cli);
-    cli.add("rows", s.rows, "N", "quotes; nlohmann's DOM of a million takes about a gigabyte");
-    cli.add("document", s.document, "FILE", "the document; the default is in Debian's package iso-codes");
+    cli.add("case", s.only, "NAME",
+            "only quotes, logs, twitter, citm, canada, one_quote or numbers; all of them by default");
+    cli.add("corpus", s.corpus, "DIR",
+            "where twitter.json, citm_catalog.json and canada.json are; HOLDFAST_CORPUS sets it too");
+    cli.add("rows", s.rows, "N",
+            "quotes, and five times the log rows; the peers' documents of a million "
+            "quotes take 3 GB");
     cli.add("rounds", s.rounds, "N", "rounds, of which the median counts");
     if (!cli.parse(argc, argv)) return 0;
     if (s.rows == 0) benchmarks::command_line::fail("rows", "must be at least 1");

@@ -11,6 +11,7 @@
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/json.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <concepts>
@@ -212,7 +213,35 @@ template <class T>
 struct json_cursor<T, json_kind::variant> {
     template <std::size_t I>
     using alternative = std::remove_reference_t<decltype(std::get<I>(std::declval<T&>()))>;
-    static constexpr bool bounded = false;
+
+private:
+    using indices = std::make_index_sequence<std::variant_size_v<std::remove_const_t<T>>>;
+
+    template <std::size_t... I>
+    static consteval bool all_bounded(std::index_sequence<I...>)
+    {
+        return (json_cursor<alternative<I>>::bounded && ...);
+    }
+
+public:
+    static constexpr bool bounded = all_bounded(indices{});
+
+    static std::size_t room(const T& value)
+        requires bounded
+    {
+        std::size_t room = 0;
+        with_held(value, indices{}, [&]<class Held>(const auto& held) { room = Held::room(held); });
+        return room;
+    }
+
+    static char* write(char* p, const T& value, const json& options, errc& error)
+        requires bounded
+    {
+        if (value.valueless_by_exception()) error = errc::source_failed;
+        with_held(value, indices{},
+                  [&]<class Held>(const auto& held) { p = Held::write(p, held, options, error); });
+        return p;
+    }
 
     bool step(chunk_writer& out, T& value, const json& options)
     {
@@ -220,7 +249,14 @@ struct json_cursor<T, json_kind::variant> {
     }
 
 private:
-    using indices = std::make_index_sequence<std::variant_size_v<std::remove_const_t<T>>>;
+    template <std::size_t... I, class Visit>
+    static void with_held(const T& value, std::index_sequence<I...>, const Visit& visit)
+    {
+        static_cast<void>(
+            ((value.index() == I &&
+              (visit.template operator()<json_cursor<alternative<I>>>(*std::get_if<I>(&value)), true)) ||
+             ...));
+    }
 
     template <std::size_t... I>
     static std::variant<std::monostate, json_cursor<alternative<I>>...> cursor_of(std::index_sequence<I...>);
@@ -297,9 +333,10 @@ private:
         if (cursor_.index() != Index + 1) {
             if constexpr (json_bounded<member_cursor<Index>>) {
                 constexpr std::size_t before = Shape::template before<Index>.size();
-                if (out.room() >= before + member_cursor<Index>::room(member)) [[likely]] {
-                    errc error{};
-                    out.advance_to(write_member<Index>(out.at(), member, options, error));
+                errc error{};
+                if (out.whole(before + member_cursor<Index>::room(member), [&](char* p) {
+                        return write_member<Index>(p, member, options, error);
+                    })) [[likely]] {
                     if (error != errc{}) {
                         out.fail(error);
                         return false;
@@ -307,6 +344,7 @@ private:
                     written_ = Index + 1;
                     return true;
                 }
+                if (out.full()) return false;
             }
             if (!out.fixed(Shape::template before<Index>)) return false;
             cursor_.template emplace<Index + 1>();
@@ -452,6 +490,7 @@ struct json_entry_shape {
 };
 
 struct json_array_layout {
+    static constexpr bool bounded = true;
     static constexpr std::string_view open = "[", close = "]", close_empty = "]";
     static constexpr char separator = ',';
     template <class Element>
@@ -459,6 +498,7 @@ struct json_array_layout {
 };
 
 struct json_object_layout {
+    static constexpr bool bounded = false;
     static constexpr std::string_view open = "{", close = "}", close_empty = "}";
     static constexpr char separator = ',';
     template <class Element>
@@ -466,6 +506,7 @@ struct json_object_layout {
 };
 
 struct json_lines_layout {
+    static constexpr bool bounded = false;
     static constexpr std::string_view open = "", close = "\n", close_empty = "";
     static constexpr char separator = '\n';
     template <class Element>
@@ -531,10 +572,6 @@ private:
 
 template <class R, class Layout>
 class json_range_cursor {
-public:
-    static constexpr bool bounded = false;
-
-private:
     using range = std::conditional_t<std::ranges::input_range<const R>, const R, R>;
     using reference = std::ranges::range_reference_t<range>;
     // The proxies of vector<bool> are read at once.
@@ -542,9 +579,38 @@ private:
         std::conditional_t<std::same_as<std::ranges::range_value_t<range>, bool>, bool, reference>>;
     using element_cursor = typename Layout::template cursor<typename element::type>;
 
-    enum class phase : std::uint8_t { opening, element, inside, separator, closing, closing_empty };
+    enum class phase : std::uint8_t { opening, element, made, inside, separator, closing, closing_empty };
 
 public:
+    // A short array that lies in memory belongs to its row: walking it tells its room.
+    static constexpr bool bounded = Layout::bounded && std::ranges::contiguous_range<const R> &&
+                                    std::ranges::sized_range<const R> && json_bounded<element_cursor>;
+
+    static std::size_t room(const R& source)
+        requires bounded
+    {
+        constexpr std::size_t longest = 16, never = std::size_t{1} << (sizeof(std::size_t) * 4);
+        if (std::ranges::size(source) > longest) return never;
+        std::size_t room = 2;
+        for (const auto& value : source)
+            room += element_cursor::room(value) + 1;
+        return std::min(room, never); // sums of it do not overflow
+    }
+
+    static char* write(char* p, const R& source, const json& options, errc& error)
+        requires bounded
+    {
+        *p++ = Layout::open[0];
+        char* const begin = p;
+        for (const auto& value : source) {
+            p = element_cursor::write(p, value, options, error);
+            *p++ = Layout::separator;
+        }
+        p -= p != begin;
+        *p++ = Layout::close[0];
+        return p;
+    }
+
     bool step(chunk_writer& out, R& source, const json& options)
     {
         range& r = source;
@@ -556,10 +622,13 @@ public:
                 phase_ = *at_ == std::ranges::end(r) ? phase::closing_empty : phase::element;
                 break;
             case phase::element:
+                element_.make(*at_);
+                phase_ = phase::made;
+                [[fallthrough]];
+            case phase::made:
                 if constexpr (json_bounded<element_cursor>) {
-                    if (!write_elements(out, r, options)) break;
-                } else {
-                    element_.make(*at_);
+                    if (write_elements(out, r, options)) break;
+                    if (out.full()) return false;
                 }
                 cursor_.emplace();
                 phase_ = phase::inside;
@@ -591,27 +660,29 @@ private:
         return !(*at_ == std::ranges::end(r));
     }
 
-    // Writes elements while there is room for the next one as a whole, with a check an element. Returns true
-    // with an element made that did not fit, false at the end of the range or after a failure.
+    // Writes the element that is made, and those that follow, while each is taken as a whole, with one check
+    // an element. Returns false with an element made that was not taken, true at the end of the range or
+    // after a failure.
     bool write_elements(chunk_writer& out, range& r, const json& options)
     {
         for (;;) {
-            auto& value = element_.make(*at_);
-            if (out.room() < element_cursor::room(value) + 1) return true;
+            const auto& value = element_.get();
             errc error{};
-            char* p = element_cursor::write(out.at(), value, options, error);
-            if (error != errc{}) [[unlikely]] {
+            bool more = false;
+            if (!out.whole(element_cursor::room(value) + 1, [&](char* p) {
+                    p = element_cursor::write(p, value, options, error);
+                    more = advance(r);
+                    if (more) *p++ = Layout::separator;
+                    return p;
+                }))
+                return false;
+            if (error != errc{}) [[unlikely]]
                 out.fail(error);
+            if (error != errc{} || !more) {
                 phase_ = phase::closing;
-                return false;
+                return true;
             }
-            const bool more = advance(r);
-            if (more) *p++ = Layout::separator;
-            out.advance_to(p);
-            if (!more) {
-                phase_ = phase::closing;
-                return false;
-            }
+            element_.make(*at_);
         }
     }
 

@@ -14,7 +14,9 @@
 #include <cstring>
 #include <string_view>
 
-#if defined(__SSE2__)
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__SSE2__)
 #include <emmintrin.h>
 #endif
 
@@ -75,6 +77,24 @@ unsigned plain_of_16(const char* s) noexcept
     while (n < 16 && is_plain<Ascii>(s[n]))
         ++n;
     return n;
+#endif
+}
+
+// The number of plain bytes that the 32 at `s` begin with.
+template <bool Ascii>
+unsigned plain_of_32(const char* s) noexcept
+{
+#if defined(__AVX2__)
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(s));
+    const __m256i low = Ascii ? _mm256_cmpgt_epi8(_mm256_set1_epi8(0x20), bytes)
+                              : _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes);
+    const __m256i marks = _mm256_or_si256(_mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('"')),
+                                          _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('\\')));
+    const auto hits = static_cast<unsigned>(_mm256_movemask_epi8(_mm256_or_si256(low, marks)));
+    return static_cast<unsigned>(std::countr_zero(hits));
+#else
+    const unsigned n = plain_of_16<Ascii>(s);
+    return n == 16 ? 16 + plain_of_16<Ascii>(s + 16) : n;
 #endif
 }
 
@@ -199,12 +219,31 @@ template <bool Ascii>
 char* write_body(char* p, const char* s, const char* end, utf8_policy policy, errc& error) noexcept
 {
     for (;;) {
-        while (end - s >= 16) {
+        const char* const run = s; // from here to `s` all are plain
+        unsigned n;
+        while (end - s >= 32) {
+            std::memcpy(p, s, 32);
+            n = plain_of_32<Ascii>(s);
+            p += n;
+            s += n;
+            if (n != 32) goto special;
+        }
+        if (end - s >= 16) {
             std::memcpy(p, s, 16);
-            const unsigned n = plain_of_16<Ascii>(s);
+            n = plain_of_16<Ascii>(s);
             p += n;
             s += n;
             if (n != 16) goto special;
+        }
+        if (end - run >= 16) { // the rest together with bytes that are known to be plain
+            const std::ptrdiff_t known = 16 - (end - s);
+            std::memcpy(p - known, end - 16, 16);
+            n = plain_of_16<Ascii>(end - 16);
+            p += n - known;
+            s += n - known;
+            if (s == end) [[likely]]
+                return p;
+            goto special;
         }
         if (copy_plain_tail<Ascii>(p, s, end)) [[likely]]
             return p + (end - s);
@@ -215,6 +254,7 @@ char* write_body(char* p, const char* s, const char* end, utf8_policy policy, er
         do
             p = write_special(p, s, end, policy, error);
         while (s != end && !is_plain<Ascii>(*s));
+        if (s == end) return p;
     }
 }
 

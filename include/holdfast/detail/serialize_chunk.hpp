@@ -16,10 +16,11 @@ namespace holdfast::detail {
 
 // What of the last piece is still to be sent: it lies in `text`, or is fixed text with static storage.
 // One of these a serializer is enough for any depth of nesting, since nothing is begun while it holds bytes.
+// It is large enough for an ordinary row, so that small chunks cost a copy and not a slower way of writing.
 struct serialize_spill {
     const char* rest = nullptr;
     std::uint32_t size = 0;
-    char text[36];
+    char text[260];
 };
 
 // One chunk while it is being filled. The text is cut into pieces: a number, a key, an escape. A piece is
@@ -60,6 +61,26 @@ public:
         spill(spill_.text, static_cast<std::size_t>(render(spill_.text) - spill_.text));
         return true;
     }
+
+    // Takes text of at most `max` bytes as a piece, or refuses it: also where neither the chunk nor the spill
+    // has the room, although there may be room for smaller pieces then, as full() tells.
+    template <class Render>
+    bool whole(std::size_t max, Render render)
+    {
+        const bool fits = room() >= max;
+        if (!fits && (spill_.size != 0 || max > sizeof spill_.text)) [[unlikely]]
+            return false;
+        char* const begin = fits ? at_ : spill_.text;
+        char* const end = render(begin);
+        if (fits) [[likely]]
+            at_ = end;
+        else
+            spill(begin, static_cast<std::size_t>(end - begin));
+        return true;
+    }
+
+    // Whether the next piece would be refused.
+    bool full() const noexcept { return spill_.size != 0; }
 
     // Takes text with static storage, of any length.
     bool fixed(std::string_view text) noexcept
