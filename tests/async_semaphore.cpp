@@ -3,13 +3,16 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
+#include "support/scale.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/async_semaphore.hpp>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <deque>
+#include <list>
 #include <memory>
 #include <optional>
 #include <random>
@@ -504,76 +507,436 @@ TEST_CASE("acquire works with use_future, and with coroutines by default")
     CHECK(story == make_error_code(errc::exceeds_limit).message());
 }
 
-TEST_CASE("random acquires, cancels and releases agree with a plain queue at every step")
+TEST_CASE("split() and merge() move units between permits, and make or lose none")
 {
-    constexpr std::uint32_t seed = 20240607;
-    constexpr std::size_t limit = 7;
-    INFO("seed " << seed);
-    std::mt19937 random(seed);
     net::io_context io;
-    async_semaphore semaphore(io.get_executor(), limit);
+    async_semaphore semaphore(io.get_executor(), 10);
+    async_semaphore other(io.get_executor(), 10);
+    permit all = semaphore.try_acquire(6);
+    permit part = all.split(2);
+    CHECK((all.units() == 4 && part.units() == 2));
+    CHECK_FALSE(all.split(0));
+    CHECK_FALSE(all.split(5)); // more than it holds
+    CHECK(all.units() == 4);
+    CHECK(semaphore.in_use() == 6);
+    permit rest = all.split(4);
+    CHECK((!all && rest.units() == 4));
+    part.release();
+    CHECK(semaphore.in_use() == 4);
+    permit more = semaphore.try_acquire(3);
+    CHECK(rest.merge(more));
+    CHECK((rest.units() == 7 && !more));
+    CHECK(rest.merge(rest));
+    CHECK(rest.merge(more)); // of nothing
+    permit foreign = other.try_acquire(1);
+    CHECK_FALSE(rest.merge(foreign));
+    CHECK((rest.units() == 7 && foreign.units() == 1));
+    CHECK(all.merge(rest)); // into nothing
+    CHECK(all.units() == 7);
+    CHECK(semaphore.in_use() == 7);
+    CHECK(tests::allocations_in([&] {
+              permit half = all.split(3);
+              all.merge(half);
+              all.release();
+          }) == 0);
+    CHECK(semaphore.available() == 10);
+}
 
+TEST_CASE("a limit lowered below what is out holds back all until enough has returned")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 4);
+    permit one = semaphore.try_acquire(1);
+    permit three = semaphore.try_acquire(3);
+    outcome waits;
+    semaphore.async_acquire(1, into(waits));
+    semaphore.set_limit(2);
+    CHECK((semaphore.limit() == 2 && semaphore.available() == 0 && semaphore.in_use() == 4));
+    one.release();
+    io.poll();
+    CHECK((!waits.completed && semaphore.available() == 0)); // three of two are still out
+    permit part = three.split(1);
+    part.release();
+    io.restart();
+    io.poll();
+    CHECK(!waits.completed);
+    CHECK_FALSE(semaphore.try_acquire());
+    three.release();
+    tests::run(io);
+    CHECK(waits.taken.units() == 1);
+    CHECK(semaphore.available() == 1);
+}
+
+TEST_CASE("a raised limit lets waiters in at once, a lowered one fails those whose wait could never end")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 4);
+    permit all = semaphore.try_acquire(4);
+    outcome large, small, last;
+    semaphore.async_acquire(3, into(large));
+    semaphore.async_acquire(2, into(small));
+    semaphore.async_acquire(1, into(last));
+    semaphore.set_limit(2);
+    CHECK_FALSE(large.completed); // never inside the call
+    io.poll();
+    CHECK(large.error == error_code(errc::exceeds_limit));
+    CHECK((!small.completed && semaphore.waiting() == 2));
+    semaphore.set_limit(7);
+    tests::run(io);
+    CHECK((small.taken.units() == 2 && last.taken.units() == 1));
+    CHECK((semaphore.in_use() == 7 && semaphore.available() == 0));
+    semaphore.set_limit(0);
+    CHECK(semaphore.in_use() == 7);
+    all.release();
+    CHECK_FALSE(semaphore.try_acquire());
+}
+
+TEST_CASE("one more waiter than allowed is refused at once, and a place that becomes free can be taken")
+{
+    net::io_context io;
+    async_semaphore semaphore(io.get_executor(), 1, {.max_waiting = 1});
+    permit taken = semaphore.try_acquire();
+    outcome first, second, third;
+    semaphore.async_acquire(1, into(first));
+    semaphore.async_acquire(1, into(second));
+    CHECK_FALSE(second.completed);
+    io.poll();
+    CHECK(second.error == error_code(errc::too_many_waiting));
+    CHECK_FALSE(first.completed);
+    taken.release();
+    semaphore.async_acquire(1, into(third));
+    io.restart();
+    io.poll();
+    CHECK((first.taken && !third.completed && semaphore.waiting() == 1));
+    first.taken.release();
+    tests::run(io);
+    CHECK(third.taken);
+
+    async_semaphore impatient(io.get_executor(), 1, {.max_waiting = 0});
+    outcome granted, refused;
+    impatient.async_acquire(1, into(granted));
+    impatient.async_acquire(1, into(refused));
+    tests::run(io);
+    CHECK(granted.taken);
+    CHECK(refused.error == error_code(errc::too_many_waiting));
+}
+
+TEST_CASE("the semaphore of one thread does the same, without locks and atomics")
+{
+    net::io_context io;
+    std::optional<holdfast::unsynchronized_semaphore> semaphore(std::in_place, io.get_executor(), 2);
+    std::vector<holdfast::unsynchronized_permit> taken;
+    std::vector<error_code> ends;
+    net::cancellation_signal stop;
+    const auto note = [&](error_code ec, holdfast::unsynchronized_permit p) {
+        ends.push_back(ec);
+        if (p) taken.push_back(std::move(p));
+    };
+    semaphore->async_acquire(2, note);
+    semaphore->async_acquire(2, net::bind_cancellation_slot(stop.slot(), note));
+    semaphore->async_acquire(1, note);
+    io.poll();
+    CHECK((taken.size() == 1 && semaphore->waiting() == 2));
+    holdfast::unsynchronized_permit half = taken[0].split(1);
+    half.release();
+    io.restart();
+    io.poll();
+    CHECK(taken.size() == 1); // the large head is not passed
+    stop.emit(net::cancellation_type::partial);
+    io.poll();
+    CHECK((ends.back() == error_code() && taken.size() == 2 && semaphore->available() == 0));
+    semaphore->async_acquire(1, note);
+    io.restart();
+    io.poll();
+    semaphore.reset();
+    tests::run(io);
+    CHECK(ends.back() == error_code(errc::semaphore_closed));
+    taken.clear();
+    CHECK(ends.size() == 4);
+}
+
+#if !defined(HOLDFAST_TESTS_THREAD_SANITIZER) // which does not let an allocation fail
+TEST_CASE("wherever an allocation fails, in acquire, grant, cancel or release, no unit is lost")
+{
+    int failures = 0;
+    for (long k = 0, completed_without = 0; completed_without == 0; ++k) {
+        net::io_context io;
+        async_semaphore semaphore(io.get_executor(), 2);
+        tests::tracked memory;
+        {
+            net::cancellation_signal stop;
+            outcome o[4];
+            bool failed = false;
+            const auto attempt = [&](auto step) {
+                try {
+                    step();
+                    return true;
+                } catch (const std::bad_alloc&) {
+                    failed = true;
+                    return false;
+                }
+            };
+            tests::until_failure = k;
+            attempt([&] { semaphore.async_acquire(2, tests::allocating_from(memory, into(o[0]))); });
+            attempt([&] { semaphore.async_acquire(2, tests::allocating_from(memory, into(o[1]))); });
+            const bool begun = attempt([&] {
+                semaphore.async_acquire(
+                    1, net::bind_cancellation_slot(stop.slot(), tests::allocating_from(memory, into(o[2]))));
+            });
+            attempt([&] { semaphore.async_acquire(1, tests::allocating_from(memory, into(o[3]))); });
+            attempt([&] { io.poll(); });
+            // Where a wait can't begin, Asio leaves its slot as it was half made: nobody may emit to that.
+            if (begun) stop.emit(net::cancellation_type::terminal);
+            for (auto& each : o) { // released one after the other, as they are granted
+                each.taken.release();
+                attempt([&] {
+                    io.restart();
+                    io.poll();
+                });
+            }
+            tests::until_failure = -1;
+            for (auto& each : o)
+                each.taken.release();
+            tests::run(io);
+            failures += failed ? 1 : 0;
+            completed_without = failed ? 0 : 1;
+            REQUIRE(semaphore.waiting() == 0);
+            std::size_t held = 0;
+            for (const auto& each : o)
+                held += each.taken.units();
+            REQUIRE(semaphore.in_use() == held);
+            if (!failed)
+                for (const auto& each : o)
+                    REQUIRE(each.completed);
+        }
+        REQUIRE(semaphore.available() == 2);
+        REQUIRE(memory.outstanding == 0);
+    }
+    CHECK(failures >= 8); // at least a waiter and a wait for each of the four, so the loop saw them all
+}
+#endif
+
+namespace {
+
+/// A plain queue that does what the semaphore should, step by step beside the real one.
+class model {
+public:
     struct request {
-        std::size_t units;
+        std::size_t units = 0;
+        enum { refused, waiting, granted, cancelled, returned } state = waiting;
+        error_code refusal;
         outcome result;
         net::cancellation_signal stop;
-        bool waiting = true;
-        bool cancelled = false;
     };
-    std::deque<request> requests; // stable addresses
-    std::deque<request*> queue;   // the model: who waits, in order
-    std::vector<request*> holders;
-    std::size_t free = limit;
-    const auto grant = [&] {
-        while (!queue.empty() && queue.front()->units <= free) {
-            free -= queue.front()->units;
-            queue.front()->waiting = false;
-            holders.push_back(queue.front());
-            queue.pop_front();
+
+    explicit model(std::uint32_t seed) : random_(seed) {}
+
+    void step()
+    {
+        const auto what = random_() % 100;
+        if (what < 40)
+            acquire(1 + random_() % (1 + limit_));
+        else if (what < 55)
+            cancel();
+        else if (what < 85)
+            release();
+        else if (what < 90)
+            set_limit(random_() % 9);
+        else if (what < 94)
+            split();
+        else if (random_() % 200 == 0)
+            close_and_renew();
+        else
+            run();
+        REQUIRE(semaphore_->waiting() == queue_.size());
+        REQUIRE(semaphore_->in_use() == in_use_);
+        REQUIRE(semaphore_->available() == (limit_ > in_use_ ? limit_ - in_use_ : 0));
+    }
+
+    void finish()
+    {
+        semaphore_->close();
+        fail_all(errc::semaphore_closed);
+        run();
+        while (!holders_.empty())
+            release();
+        REQUIRE(semaphore_->in_use() == 0);
+        REQUIRE(requests_.empty());
+    }
+
+    std::size_t grants = 0;
+    std::size_t aborts = 0;
+
+private:
+    void acquire(std::size_t units)
+    {
+        if (requests_.size() >= 40) return run();
+        request& r = requests_.emplace_back();
+        r.units = units;
+        if (units > limit_) {
+            r.state = request::refused;
+            r.refusal = errc::exceeds_limit;
+        } else if (queue_.size() >= max_waiting && !(queue_.empty() && units + in_use_ <= limit_)) {
+            r.state = request::refused;
+            r.refusal = errc::too_many_waiting;
+        } else {
+            queue_.push_back(&r);
         }
-    };
-    for (int step = 0; step != 20'000; ++step) {
-        const auto what = random() % 4;
-        if (what < 2 && queue.size() < 20) {
-            auto& r = requests.emplace_back();
-            r.units = 1 + random() % limit;
-            queue.push_back(&r);
-            semaphore.async_acquire(r.units, net::bind_cancellation_slot(r.stop.slot(), into(r.result)));
-            grant();
-        } else if (what == 2 && !queue.empty()) {
-            const auto victim = queue.begin() + static_cast<std::ptrdiff_t>(random() % queue.size());
-            (*victim)->waiting = false;
-            (*victim)->cancelled = true;
-            (*victim)->stop.emit(all_cancellations[random() % 3]);
-            queue.erase(victim);
-            io.poll(); // a cancelled one leaves the queue when its handler runs
-            grant();
-        } else if (!holders.empty()) {
-            const auto one = holders.begin() + static_cast<std::ptrdiff_t>(random() % holders.size());
-            free += (*one)->units;
-            (*one)->result.taken.release();
-            holders.erase(one);
-            grant();
-        }
-        io.restart();
-        io.poll();
-        REQUIRE(semaphore.waiting() == queue.size());
-        REQUIRE(semaphore.in_use() == limit - free);
-        for (const auto* h : holders)
-            REQUIRE(h->result.taken.units() == h->units);
-        while (!requests.empty() && requests.front().result.completed && !requests.front().result.taken) {
-            REQUIRE(requests.front().cancelled ==
-                    (requests.front().result.error == net::error::operation_aborted));
-            requests.pop_front();
+        semaphore_->async_acquire(units, net::bind_cancellation_slot(r.stop.slot(), into(r.result)));
+        grant();
+    }
+
+    void cancel()
+    {
+        if (requests_.empty()) return;
+        auto r = requests_.begin();
+        std::advance(r, static_cast<long>(random_() % requests_.size()));
+        if (r->state == request::waiting && std::find(queue_.begin(), queue_.end(), &*r) != queue_.end())
+            cancelled_.push_back(&*r); // leaves the queue when its handler runs; until then it may be granted
+        r->stop.emit(all_cancellations[random_() % 3]);
+    }
+
+    void release()
+    {
+        if (holders_.empty()) return;
+        const auto one = holders_.begin() + static_cast<long>(random_() % holders_.size());
+        in_use_ -= one->units();
+        one->release();
+        holders_.erase(one);
+        grant();
+    }
+
+    void split()
+    {
+        if (holders_.empty()) return;
+        const auto i = random_() % holders_.size();
+        if (permit part = holders_[i].split(random_() % 4)) {
+            if (random_() % 2 == 0)
+                REQUIRE(holders_[i].merge(part));
+            else if (holders_[i])
+                holders_.push_back(std::move(part));
+            else
+                holders_[i] = std::move(part);
         }
     }
+
+    void set_limit(std::size_t limit)
+    {
+        limit_ = limit;
+        semaphore_->set_limit(limit);
+        std::erase_if(queue_, [&](request* r) {
+            if (r->units <= limit_) return false;
+            r->state = request::refused;
+            r->refusal = errc::exceeds_limit;
+            return true;
+        });
+        grant();
+    }
+
+    /// Closed, and destroyed with all its permits out; a new one takes its place.
+    void close_and_renew()
+    {
+        if (random_() % 2 == 0) semaphore_->close();
+        fail_all(errc::semaphore_closed);
+        semaphore_.emplace(io_.get_executor(), limit_,
+                           holdfast::semaphore_options{.max_waiting = max_waiting});
+        holders_.clear();
+        in_use_ = 0;
+        run(); // what the old one granted is returned to it
+        holders_.clear();
+        in_use_ = 0;
+    }
+
+    void fail_all(errc reason)
+    {
+        for (request* r : queue_) {
+            r->state = request::refused;
+            r->refusal = reason;
+        }
+        queue_.clear();
+        cancelled_.clear();
+    }
+
+    void grant()
+    {
+        while (!queue_.empty() && in_use_ + queue_.front()->units <= limit_) {
+            request* const r = queue_.front();
+            queue_.pop_front();
+            r->state = request::granted;
+            in_use_ += r->units;
+        }
+    }
+
+    /// Lets handlers run one by one, and compares each with the model.
+    void run()
+    {
+        for (;;) {
+            io_.restart();
+            if (io_.poll_one() == 0) break;
+            for (auto r = requests_.begin(); r != requests_.end();) {
+                if (!r->result.completed) {
+                    ++r;
+                    continue;
+                }
+                if (r->result.error == net::error::operation_aborted) {
+                    REQUIRE(r->state == request::waiting);
+                    REQUIRE(std::find(cancelled_.begin(), cancelled_.end(), &*r) != cancelled_.end());
+                    std::erase(queue_, &*r);
+                    ++aborts;
+                    grant();
+                } else if (r->state == request::granted) {
+                    REQUIRE(!r->result.error);
+                    REQUIRE(r->result.taken.units() == r->units);
+                    holders_.push_back(std::move(r->result.taken));
+                    ++grants;
+                } else {
+                    REQUIRE(r->state == request::refused);
+                    REQUIRE(r->result.error == r->refusal);
+                }
+                std::erase(cancelled_, &*r);
+                r = requests_.erase(r);
+            }
+        }
+        for (const request* r : queue_) // nobody is stuck: who still waits does so for want of units
+            REQUIRE((r == queue_.front() ? in_use_ + r->units > limit_ : true));
+        for (const request& r : requests_)
+            REQUIRE(r.state == request::waiting);
+    }
+
+    static constexpr std::size_t max_waiting = 12;
+
+    std::mt19937 random_;
+    net::io_context io_{1};
+    std::size_t limit_ = 7;
+    std::size_t in_use_ = 0;
+    std::list<request> requests_;     // every one that has not completed
+    std::deque<request*> queue_;      // who waits, in order
+    std::vector<request*> cancelled_; // of those, whose signal was emitted
+    std::vector<permit> holders_;
+    std::optional<async_semaphore> semaphore_{std::in_place, io_.get_executor(), limit_,
+                                              holdfast::semaphore_options{.max_waiting = max_waiting}};
+};
+
+} // namespace
+
+TEST_CASE(
+    "a million random steps of acquire, cancel, release, resize, close and destroy agree with a plain queue")
+{
+    const std::uint32_t seed = std::random_device{}();
+    INFO("seed " << seed);
+    model both(seed);
+    for (int step = 0; step != (tests::sanitized ? 100'000 : 1'000'000); ++step)
+        both.step();
+    both.finish();
+    CHECK(both.grants > 1000);
+    CHECK(both.aborts > 1000);
 }
 
 TEST_CASE("four threads that acquire, cancel and release never pass the limit, and leave all units free")
 {
     constexpr std::size_t limit = 3;
     constexpr int workers = 32;
-    constexpr int rounds = 500;
+    constexpr int rounds = tests::sanitized ? 1'000 : 8'000;
     net::io_context io;
     async_semaphore semaphore(io.get_executor(), limit);
     std::atomic<std::size_t> out{0};

@@ -4,10 +4,12 @@
 #define HOLDFAST_ASYNC_SEMAPHORE_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/shared_core.hpp>
 #include <holdfast/error.hpp>
 
 #include <chrono>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -15,19 +17,27 @@
 namespace holdfast {
 
 namespace detail {
+template <class Sharing>
 class semaphore_core;
 }
 
-/// Units taken from an `async_semaphore`, returned when it is destroyed, on whichever thread. Movable, not
-/// copyable; an empty or moved-from permit holds nothing. It may outlive the semaphore.
-class permit {
+/// Units taken from a semaphore, returned when it is destroyed. Two words; movable, not copyable; an empty or
+/// moved-from permit holds nothing. It may outlive the semaphore.
+///
+/// `permit` is returned on whichever thread; an `unsynchronized_permit` belongs to its semaphore's thread or
+/// strand.
+template <class Sharing>
+class basic_permit {
 public:
     /// Holds nothing.
-    permit() noexcept = default;
+    basic_permit() noexcept = default;
 
-    permit(permit&& other) noexcept : core_(std::move(other.core_)), units_(std::exchange(other.units_, 0)) {}
+    basic_permit(basic_permit&& other) noexcept
+        : core_(std::move(other.core_)), units_(std::exchange(other.units_, 0))
+    {
+    }
 
-    permit& operator=(permit&& other) noexcept
+    basic_permit& operator=(basic_permit&& other) noexcept
     {
         if (this != &other) {
             release();
@@ -37,11 +47,35 @@ public:
         return *this;
     }
 
-    ~permit() { release(); }
+    ~basic_permit() { release(); }
 
     /// Returns the units now and wakes the waiters that they suffice for. Never allocates, never calls a
-    /// handler inline; O(1) for each waiter woken.
-    inline void release() noexcept;
+    /// handler inline; O(log waiters) for each waiter woken.
+    void release() noexcept
+    {
+        if (const std::size_t units = std::exchange(units_, 0); units != 0)
+            std::exchange(core_, {})->give_back(units);
+    }
+
+    /// Takes `n` of the units off into a permit of their own; where it holds fewer, nothing changes and the
+    /// result is empty.
+    [[nodiscard]] basic_permit split(std::size_t n) noexcept
+    {
+        if (n == 0 || n > units_) return {};
+        if (n == units_) return std::move(*this);
+        units_ -= n;
+        return {core_, n};
+    }
+
+    /// Takes over the other's units; false, and nothing changes, where they are another semaphore's.
+    bool merge(basic_permit& other) noexcept
+    {
+        if (this == &other || !other) return true;
+        if (*this && core_.get() != other.core_.get()) return false;
+        units_ += std::exchange(other.units_, 0);
+        core_ = std::move(other.core_);
+        return true;
+    }
 
     /// How many units it holds.
     [[nodiscard]] std::size_t units() const noexcept { return units_; }
@@ -50,14 +84,18 @@ public:
     explicit operator bool() const noexcept { return units_ != 0; }
 
 private:
-    friend class detail::semaphore_core;
-    permit(std::shared_ptr<detail::semaphore_core> core, std::size_t units) noexcept
-        : core_(std::move(core)), units_(units)
-    {
-    }
+    friend class detail::semaphore_core<Sharing>;
+    using core_ptr = detail::counted_ptr<detail::semaphore_core<Sharing>>;
+    basic_permit(core_ptr core, std::size_t units) noexcept : core_(std::move(core)), units_(units) {}
 
-    std::shared_ptr<detail::semaphore_core> core_;
+    core_ptr core_;
     std::size_t units_ = 0;
+};
+
+/// What else a semaphore can limit.
+struct semaphore_options {
+    /// How many operations may wait; one more is refused at once. A queue is memory too.
+    std::size_t max_waiting = std::numeric_limits<std::size_t>::max();
 };
 
 namespace detail {
@@ -66,50 +104,108 @@ namespace detail {
 /// the memory for that aside when the wait began. And as the wait belongs to Asio's own timer service, the
 /// end of the execution context destroys it uncalled: a semaphore may live in the very coroutine frame that
 /// waits on it.
+template <class Sharing>
 struct semaphore_waiter {
-    semaphore_waiter(const net::any_io_executor& executor, std::shared_ptr<semaphore_core> c, std::size_t n)
+    semaphore_waiter(const net::any_io_executor& executor, counted_ptr<semaphore_core<Sharing>> c,
+                     std::size_t n)
         : core(std::move(c)), units(n), wake(executor, std::chrono::steady_clock::time_point::max())
     {
     }
     semaphore_waiter(const semaphore_waiter&) = delete;
-    inline ~semaphore_waiter();
 
-    std::shared_ptr<semaphore_core> core;
+    virtual void destroy() noexcept = 0;
+
+    typename Sharing::count owners;
+    counted_ptr<semaphore_core<Sharing>> core;
     std::size_t units;
     net::steady_timer wake;
-    permit granted;     // filled by whoever releases
-    error_code refused; // or why there will be none
+    basic_permit<Sharing> granted; // filled by whoever releases
+    error_code refused;            // or why there will be none
     semaphore_waiter* next = nullptr;
     semaphore_waiter* previous = nullptr;
     bool queued = false;
+
+protected:
+    ~semaphore_waiter() { core->leave(*this); }
+};
+
+/// A waiter in memory of the handler's allocator.
+template <class Sharing, class Allocator>
+class allocated_waiter final : public semaphore_waiter<Sharing> {
+    using traits = typename std::allocator_traits<Allocator>::template rebind_traits<allocated_waiter>;
+    using allocator_type = typename traits::allocator_type;
+
+public:
+    template <class... Args>
+    static counted_ptr<semaphore_waiter<Sharing>> make(const Allocator& from, Args&&... args)
+    {
+        allocator_type allocator(from);
+        allocated_waiter* const memory = traits::allocate(allocator, 1);
+        try {
+            return counted_ptr<semaphore_waiter<Sharing>>(
+                ::new (static_cast<void*>(memory)) allocated_waiter(allocator, std::forward<Args>(args)...));
+        } catch (...) {
+            traits::deallocate(allocator, memory, 1);
+            throw;
+        }
+    }
+
+    void destroy() noexcept override
+    {
+        allocator_type allocator(allocator_);
+        this->~allocated_waiter();
+        traits::deallocate(allocator, this, 1);
+    }
+
+private:
+    template <class... Args>
+    explicit allocated_waiter(const allocator_type& allocator, Args&&... args)
+        : semaphore_waiter<Sharing>(std::forward<Args>(args)...), allocator_(allocator)
+    {
+    }
+    ~allocated_waiter() = default;
+
+    [[no_unique_address]] allocator_type allocator_;
 };
 
 /// What semaphore, permits and waiters share. It knows no executor and may outlive the execution context.
-class semaphore_core : public std::enable_shared_from_this<semaphore_core> {
+template <class Sharing>
+class semaphore_core {
 public:
-    explicit semaphore_core(std::size_t limit) noexcept : limit_(limit) {}
+    using permit_type = basic_permit<Sharing>;
+    using waiter = semaphore_waiter<Sharing>;
 
-    /// Takes n units if that passes nobody by.
-    permit try_take(std::size_t n) noexcept
+    semaphore_core(std::size_t limit, const semaphore_options& options) noexcept
+        : limit_(limit), max_waiting_(options.max_waiting)
     {
-        const std::lock_guard lock(mutex_);
-        if (closed_ || head_ != nullptr || n > limit_ - in_use_) return {};
-        in_use_ += n;
-        return {shared_from_this(), n};
     }
 
-    error_code refusal(std::size_t n) const
+    typename Sharing::count owners;
+    void destroy() noexcept { delete this; }
+
+    /// Takes n units if that passes nobody by.
+    permit_type try_take(std::size_t n) noexcept
     {
         const std::lock_guard lock(mutex_);
-        return closed_ ? closed_ : n > limit_ ? error_code(errc::exceeds_limit) : error_code();
+        if (closed_ || head_ != nullptr || n > free()) return {};
+        return take(n);
+    }
+
+    /// Why an acquire of n units can't be queued, if it can't.
+    error_code refusal(std::size_t n) const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return reason_against(n);
     }
 
     /// Queues a waiter whose timer is already waiting; it may be granted at once.
-    void enqueue(semaphore_waiter& w) noexcept
+    void enqueue(waiter& w) noexcept
     {
         const std::lock_guard lock(mutex_);
-        if (closed_) {
-            w.refused = closed_;
+        w.refused = reason_against(w.units);
+        if (!w.refused && (head_ != nullptr || w.units > free()) && waiting_ >= max_waiting_)
+            w.refused = errc::too_many_waiting;
+        if (w.refused) {
             w.wake.cancel();
             return;
         }
@@ -122,7 +218,7 @@ public:
     }
 
     /// Takes a waiter out of the queue, if it is still there; those behind it may have been waiting for that.
-    void leave(semaphore_waiter& w) noexcept
+    void leave(waiter& w) noexcept
     {
         const std::lock_guard lock(mutex_);
         if (w.queued) {
@@ -142,15 +238,32 @@ public:
     {
         const std::lock_guard lock(mutex_);
         if (!closed_) closed_ = reason ? reason : error_code(errc::semaphore_closed);
-        while (head_ != nullptr) {
-            semaphore_waiter& w = *head_;
-            unlink(w);
-            w.refused = closed_;
-            w.wake.cancel();
-        }
+        while (head_ != nullptr)
+            refuse(*head_, closed_);
     }
 
-    std::size_t limit() const noexcept { return limit_; }
+    void set_limit(std::size_t limit) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        limit_ = limit;
+        for (waiter* w = head_; w != nullptr;) {
+            waiter& each = *std::exchange(w, w->next);
+            if (each.units > limit_) refuse(each, errc::exceeds_limit);
+        }
+        grant();
+    }
+
+    std::size_t limit() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return limit_;
+    }
+
+    std::size_t available() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return free();
+    }
 
     std::size_t in_use() const noexcept
     {
@@ -165,7 +278,21 @@ public:
     }
 
 private:
-    void unlink(semaphore_waiter& w) noexcept
+    /// The limit may have been lowered below what is out.
+    std::size_t free() const noexcept { return limit_ > in_use_ ? limit_ - in_use_ : 0; }
+
+    error_code reason_against(std::size_t n) const noexcept
+    {
+        return closed_ ? closed_ : n > limit_ ? error_code(errc::exceeds_limit) : error_code();
+    }
+
+    permit_type take(std::size_t n) noexcept
+    {
+        in_use_ += n;
+        return {counted_ptr<semaphore_core>(this), n};
+    }
+
+    void unlink(waiter& w) noexcept
     {
         (w.previous != nullptr ? w.previous->next : head_) = w.next;
         (w.next != nullptr ? w.next->previous : tail_) = w.previous;
@@ -174,35 +301,43 @@ private:
         --waiting_;
     }
 
+    void refuse(waiter& w, const error_code& reason) noexcept
+    {
+        unlink(w);
+        w.refused = reason;
+        w.wake.cancel();
+    }
+
     /// Serves the queue from its head for as long as the free units suffice: nobody is passed by. The permit
     /// is made here, under the lock, so that there is no moment between being granted and owning it.
     void grant() noexcept
     {
-        while (head_ != nullptr && head_->units <= limit_ - in_use_) {
-            semaphore_waiter& w = *head_;
+        while (head_ != nullptr && head_->units <= free()) {
+            waiter& w = *head_;
             unlink(w);
-            in_use_ += w.units;
-            w.granted = permit(shared_from_this(), w.units);
+            w.granted = take(w.units);
             w.wake.cancel();
         }
     }
 
-    mutable std::mutex mutex_;
-    const std::size_t limit_;
+    mutable typename Sharing::mutex mutex_;
+    std::size_t limit_;
+    const std::size_t max_waiting_;
     std::size_t in_use_ = 0;
     std::size_t waiting_ = 0;
-    semaphore_waiter* head_ = nullptr;
-    semaphore_waiter* tail_ = nullptr;
+    waiter* head_ = nullptr;
+    waiter* tail_ = nullptr;
     error_code closed_;
 };
 
-inline semaphore_waiter::~semaphore_waiter() { core->leave(*this); }
-
 /// The steps of async_acquire, for net::async_compose. It refers to the core, so the semaphore may go
 /// meanwhile.
+template <class Sharing>
 class semaphore_acquire_op {
+    using core_ptr = counted_ptr<semaphore_core<Sharing>>;
+
 public:
-    semaphore_acquire_op(std::shared_ptr<semaphore_core> core, net::any_io_executor executor, std::size_t n)
+    semaphore_acquire_op(core_ptr core, net::any_io_executor executor, std::size_t n)
         : core_(std::move(core)), executor_(std::move(executor)), units_(n)
     {
     }
@@ -219,7 +354,7 @@ public:
             taken_ = std::move(waiter_->granted);
             if (!taken_)
                 result_ = waiter_->refused ? waiter_->refused : error_code(net::error::operation_aborted);
-            waiter_.reset();
+            waiter_ = {};
             break;
         case step::settled:
             break;
@@ -242,7 +377,8 @@ private:
             net::post(executor, std::move(self)); // completing here would be inside the initiating function
             return;
         }
-        waiter_ = std::allocate_shared<semaphore_waiter>(self.get_allocator(), executor_, core_, units_);
+        auto allocator = self.get_allocator();
+        waiter_ = allocated_waiter<Sharing, decltype(allocator)>::make(allocator, executor_, core_, units_);
         step_ = step::waiting;
         // The wait begins before the waiter is queued: whoever grants finds an operation to wake.
         const auto waiter = waiter_;
@@ -250,77 +386,86 @@ private:
         waiter->core->enqueue(*waiter);
     }
 
-    std::shared_ptr<semaphore_core> core_;
+    core_ptr core_;
     net::any_io_executor executor_;
     std::size_t units_;
     step step_ = step::start;
-    permit taken_;
+    basic_permit<Sharing> taken_;
     error_code result_;
-    std::shared_ptr<semaphore_waiter> waiter_;
+    counted_ptr<semaphore_waiter<Sharing>> waiter_;
 };
 
 } // namespace detail
 
-inline void permit::release() noexcept
-{
-    if (const std::size_t units = std::exchange(units_, 0); units != 0)
-        std::exchange(core_, nullptr)->give_back(units);
-}
-
 /// A counting semaphore for asynchronous code: at most `limit()` units are out at any time, whatever the
 /// load. First come, first served: a large request at the head is not passed by small ones.
 ///
-/// Concurrency: all members may be called from any thread at the same time; one short critical section each.
+/// Two of them: `async_semaphore`, all of whose members may be called from any thread at the same time, with
+/// one short critical section each; and `unsynchronized_semaphore`, which with its permits belongs to one
+/// thread or strand, that of its waiters' handlers, and has neither lock nor atomics of its own.
+///
 /// Lifetime: permits may outlive it. Destroying it fails the waiters with `errc::semaphore_closed`; the end
 /// of the execution context destroys them uncalled, even when the semaphore lives in the coroutine that
 /// waits.
 ///
 ///     holdfast::async_semaphore uploads{executor, 8};
 ///     auto turn = co_await uploads.async_acquire();   // at most eight at a time
-class async_semaphore {
+template <class Sharing>
+class basic_async_semaphore {
 public:
     using executor_type = net::any_io_executor;
+    using permit_type = basic_permit<Sharing>;
 
     /// Allocates the core that permits and waiters share: the only allocation apart from the waiters' own.
-    async_semaphore(executor_type executor, std::size_t limit)
-        : executor_(std::move(executor)), core_(std::make_shared<detail::semaphore_core>(limit))
+    basic_async_semaphore(executor_type executor, std::size_t limit, const semaphore_options& options = {})
+        : executor_(std::move(executor)), core_(new detail::semaphore_core<Sharing>(limit, options))
     {
     }
 
-    async_semaphore(const async_semaphore&) = delete;
-    async_semaphore& operator=(const async_semaphore&) = delete;
+    basic_async_semaphore(const basic_async_semaphore&) = delete;
+    basic_async_semaphore& operator=(const basic_async_semaphore&) = delete;
 
-    ~async_semaphore() { close(); }
+    ~basic_async_semaphore() { close(); }
 
     executor_type get_executor() const noexcept { return executor_; }
 
     /// Waits for `n` units.
     ///
     /// Completion: void(error_code, permit), on the handler's executor, never inside this call.
-    /// `errc::semaphore_closed` (or what `close()` was given) once it is closed, `errc::exceeds_limit` at
-    /// once for more than `limit()`. The permit is made at the moment of the grant: when the handler is
-    /// destroyed uncalled, its units are returned. Zero units are granted at once.
-    /// Cancellation: terminal,
-    /// partial and total; `operation_aborted`, and nothing is taken. When a cancelled head leaves, those
-    /// behind it go on.
-    /// Cost: nothing of ours when units are free; else one block from the handler's
-    /// allocator for the waiter.
+    /// `errc::semaphore_closed` (or what `close()` was given) once it is closed; `errc::exceeds_limit` for
+    /// more than `limit()`, at once or when the limit is lowered below; `errc::too_many_waiting` at once
+    /// where `max_waiting` operations wait already. The permit is made at the moment of the grant: when the
+    /// handler is destroyed uncalled, its units are returned. Zero units are granted at once.
+    ///
+    /// Cancellation: terminal, partial and total; `operation_aborted`, and nothing is taken. When a cancelled
+    /// head leaves, those behind it go on.
+    ///
+    /// Cost: nothing of ours when units are free; else one block from the handler's allocator for the waiter,
+    /// beside that of Asio's wait, and an entry in Asio's heap of timers, whose array grows to the most that
+    /// ever waited at once. Throws std::bad_alloc, with the handler destroyed and nothing taken.
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_acquire(std::size_t n = 1, CompletionToken&& token = CompletionToken())
     {
-        return net::async_compose<CompletionToken, void(error_code, permit)>(
-            detail::semaphore_acquire_op(core_, executor_, n), token, executor_);
+        return net::async_compose<CompletionToken, void(error_code, permit_type)>(
+            detail::semaphore_acquire_op<Sharing>(core_, executor_, n), token, executor_);
     }
 
     /// Takes `n` units if they are free and nobody waits, else returns an empty permit.
-    [[nodiscard]] permit try_acquire(std::size_t n = 1) noexcept { return core_->try_take(n); }
+    [[nodiscard]] permit_type try_acquire(std::size_t n = 1) noexcept { return core_->try_take(n); }
 
     /// Fails all waiters, and all later acquires, with `reason`; of several calls the first one's counts.
     /// Permits that are out stay valid.
     void close(error_code reason = errc::semaphore_closed) noexcept { core_->close(reason); }
 
+    /// Changes the limit from now on. Where more is out than a lower one allows, nobody is granted anything
+    /// until enough has come back; waiters that ask for more than it are failed with `errc::exceeds_limit`,
+    /// since they would block the queue for good. O(waiters).
+    void set_limit(std::size_t limit) noexcept { core_->set_limit(limit); }
+
     /// How many units there are in all.
     [[nodiscard]] std::size_t limit() const noexcept { return core_->limit(); }
+    /// How many units are free: none while more is out than a lowered limit allows.
+    [[nodiscard]] std::size_t available() const noexcept { return core_->available(); }
     /// How many units are out.
     [[nodiscard]] std::size_t in_use() const noexcept { return core_->in_use(); }
     /// How many operations wait.
@@ -328,8 +473,16 @@ public:
 
 private:
     executor_type executor_;
-    std::shared_ptr<detail::semaphore_core> core_;
+    detail::counted_ptr<detail::semaphore_core<Sharing>> core_;
 };
+
+/// The semaphore for any thread, and what it hands out.
+using async_semaphore = basic_async_semaphore<detail::synchronized>;
+using permit = basic_permit<detail::synchronized>;
+
+/// The semaphore of one thread or strand, and what it hands out.
+using unsynchronized_semaphore = basic_async_semaphore<detail::unsynchronized>;
+using unsynchronized_permit = basic_permit<detail::unsynchronized>;
 
 } // namespace holdfast
 

@@ -7,10 +7,15 @@
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/census.hpp>
 #include <holdfast/connection_guard.hpp>
+#include <holdfast/detail/address_table.hpp>
+#include <holdfast/detail/memory_gate.hpp>
+#include <holdfast/detail/memory_meter.hpp>
 #include <holdfast/detail/registry.hpp>
+#include <holdfast/detail/token_bucket.hpp>
 #include <holdfast/error.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -19,16 +24,47 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <random>
 #include <source_location>
 #include <stdexcept>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 namespace holdfast {
+
+/// What can keep a newcomer out.
+enum class admission_limit : std::uint8_t {
+    /// `max_connections`, or the semaphore shared with others.
+    connections,
+    /// `max_per_address`.
+    per_address,
+    /// `accepts_per_second`.
+    rate,
+    /// The memory mark.
+    memory,
+    /// The system's descriptors have run out.
+    descriptors,
+};
+
+/// What becomes of newcomers at a limit.
+enum class at_limit : std::uint8_t {
+    /// They wait in the listener's backlog, connected as far as they can see, until there is room.
+    wait,
+    /// They are accepted, sent the farewell, and closed in good order; where too many farewells are under
+    /// way,
+    /// reset.
+    turn_away,
+    /// They are accepted and reset (RST), which costs the server nothing and tells the client at once.
+    reset,
+};
 
 /// Something that a `bounded_acceptor` dealt with by itself and that its user may want to count.
 struct acceptor_event {
@@ -40,21 +76,91 @@ struct acceptor_event {
         lost,
         /// A session ended with `exception`: its connection was closed, the others go on.
         session_failed,
+        /// At the limit `limit`, accepting rests; newcomers wait in the backlog.
+        paused,
+        /// At the limit `limit`, a newcomer was turned away or reset.
+        turned_away,
     };
 
     kind what;
     error_code error{};
     std::exception_ptr exception{};
+    admission_limit limit{};
+    /// How many of the kind there were since the last one told, this one included: of each kind sixteen are
+    /// told at once, and one a second from then on.
+    std::uint64_t count = 1;
+};
+
+/// When memory is too high to let anybody in.
+struct memory_limits {
+    /// What is measured.
+    enum class gauge : std::uint8_t {
+        /// Nothing: there is no mark.
+        none,
+        /// VmRSS of this process.
+        process,
+        /// What the cgroup uses, socket buffers included and page cache not: the one with the smallest limit
+        /// up the chain. Where no group has a limit, there is no mark.
+        cgroup,
+    };
+
+    gauge of = gauge::none;
+    /// Above this newcomers are kept out. 0: nine tenths of the cgroup's limit.
+    std::uint64_t high_bytes = 0;
+    /// Below this they are let in again. 0: fifteen sixteenths of the high mark.
+    std::uint64_t low_bytes = 0;
+    /// As freed memory may never go back to the system, newcomers are also let in again when an eighth of the
+    /// connections has left, up to as many as there were; and, so that it cannot lock shut, one in each such
+    /// time. Zero: no trickle.
+    std::chrono::milliseconds trickle{1000};
+    /// Called once when the high mark is passed, before anybody is kept out: to give memory back, as with
+    /// malloc_trim(0). On the acceptor's strand; must not throw.
+    std::function<void()> trim{};
 };
 
 /// Limits and settings of a `bounded_acceptor`.
 struct acceptor_options {
     /// How many connections may be open at once: the others wait in the listener's backlog. At least 1.
     std::size_t max_connections = 10'000;
+    /// Taken from for each connection instead of `max_connections`: several acceptors may share one
+    /// semaphore, which must outlive them. `max_connections` then only says how many to expect.
+    async_semaphore* room = nullptr;
+    /// How many connections one remote address may have at once; 0: no limit. The table of addresses never
+    /// holds more than there are connections. IP only.
+    std::size_t max_per_address = 0;
+    /// How many bits make an address: clients of one IPv6 network may have as many addresses as they like.
+    /// An IPv4 address mapped to IPv6 is the IPv4 address. 1 to 32, and 1 to 128.
+    unsigned ipv4_prefix = 32;
+    unsigned ipv6_prefix = 64;
+    /// How many newcomers are let in each second; 0: no limit.
+    double accepts_per_second = 0;
+    /// How many of them may come at once after a quiet time. At least 1.
+    std::size_t accept_burst = 100;
+    /// Marks of memory. One newcomer that the acceptor had begun to wait for may come in above them.
+    memory_limits memory{};
+    /// What becomes of newcomers at each limit. Who has too many connections already cannot wait: it is not
+    /// known before it is accepted. Without descriptors, one at a time is reset by means of a descriptor kept
+    /// in reserve; a farewell is not possible there.
+    at_limit when_full = at_limit::wait;
+    at_limit when_address_full = at_limit::reset;
+    at_limit when_too_fast = at_limit::wait;
+    at_limit when_memory_high = at_limit::wait;
+    at_limit when_out_of_descriptors = at_limit::wait;
+    /// What is sent to those who are turned away; as much of it as the socket takes at once.
+    std::string farewell{};
+    /// How long and how many of them may take to close; beyond, they are reset.
+    std::chrono::milliseconds farewell_deadline{1000};
+    std::size_t max_farewells = 16;
+    /// The executor of the next connection: a strand for each, or the next of several io_contexts. Empty: the
+    /// acceptor's own. Only where that is `any_io_executor`. Called on the acceptor's strand; must not throw.
+    std::function<net::any_io_executor()> next_executor{};
     /// How many newcomers the kernel keeps waiting; it may lower this (net.core.somaxconn).
     int backlog = net::socket_base::max_listen_connections;
     /// Whether the address may be bound again while old connections are still in TIME_WAIT.
     bool reuse_address = true;
+    /// Whether others may listen at the same address (SO_REUSEPORT): an acceptor for each io_context, between
+    /// which the kernel spreads the newcomers.
+    bool reuse_port = false;
     /// SO_SNDBUF of each connection in bytes, which the kernel doubles; 0 leaves it to the kernel, whose
     /// buffers then grow to megabytes per slow reader.
     int send_buffer_bytes = 0;
@@ -93,10 +199,11 @@ public:
     /// Of a connection that never was.
     explicit admission(Finalizer finalizer) noexcept : finalizer_(std::move(finalizer)) {}
 
-    admission(Finalizer finalizer, std::shared_ptr<registry> members, registry::index place,
-              permit admitted) noexcept
+    admission(Finalizer finalizer, std::shared_ptr<registry> members, registry::index place, permit admitted,
+              address_place address) noexcept
         : registry_(std::move(members)),
           permit_(std::move(admitted)),
+          address_(std::move(address)),
           place_(place),
           finalizer_(std::move(finalizer))
     {
@@ -107,6 +214,7 @@ public:
     void operator()(const connection_end& end) noexcept
     {
         finalizer_(end);
+        address_.release();
         std::exchange(registry_, nullptr)->leave(place_);
         permit_.release();
     }
@@ -116,6 +224,7 @@ public:
 private:
     std::shared_ptr<registry> registry_;
     permit permit_;
+    address_place address_; // its table lives as long as the registry
     registry::index place_ = 0;
     [[no_unique_address]] Finalizer finalizer_;
 };
@@ -151,7 +260,12 @@ private:
 
 /// Listens, and admits at most `max_connections` at once: a permit is taken before a newcomer is accepted,
 /// and travels inside the connection until it has ended. Newcomers beyond the limit wait in the backlog; at
-/// the limit, and when descriptors run out, nothing spins.
+/// the limit, and when descriptors run out, nothing spins. More limits (for each address, of the rate, of
+/// memory) and what becomes of newcomers there are options.
+///
+/// Without descriptors it rests, and wakes at once when one of its own connections ends; for descriptors that
+/// others hold it looks again after 10 ms, then less and less often, up to a second. It tries fewer than 20
+/// times a second.
 ///
 /// `Finalizer` is copied into each connection and called once at its end.
 ///
@@ -178,6 +292,7 @@ public:
                      Finalizer finalizer = {}, std::source_location where = std::source_location::current())
         : core_(std::make_shared<core>(executor, std::move(options), std::move(finalizer), where))
     {
+        core_->self = core_;
         core_->listen(endpoint);
     }
 
@@ -191,6 +306,7 @@ public:
                      std::source_location where = std::source_location::current())
         : core_(std::make_shared<core>(executor, std::move(options), std::move(finalizer), where))
     {
+        core_->self = core_;
         core_->adopt(protocol, listener);
     }
 
@@ -218,6 +334,12 @@ public:
         return core_->members->end(id, reason);
     }
 
+    /// How many newcomers were turned away or reset so far.
+    [[nodiscard]] std::uint64_t turned_away() const noexcept { return core_->turned_away; }
+
+    /// How many addresses have a connection; 0 without a limit for them.
+    [[nodiscard]] std::size_t addresses() const noexcept { return core_->house->addresses.size(); }
+
     /// Waits for room, then for a newcomer, and admits it.
     ///
     /// Completion: void(error_code, connection_type), on the handler's executor, never inside this call.
@@ -237,7 +359,8 @@ public:
                     h(result.error, result.peer ? std::move(*result.peer)
                                                 : connection_type(self->executor, self->finalizer));
                 };
-                self->run_on_strand(core::accept(self), std::move(handler), std::move(finish));
+                self->run_on_strand([&](cancellation& stop) { return core::accept(self, stop); },
+                                    std::move(handler), std::move(finish));
             },
             token);
     }
@@ -265,8 +388,9 @@ public:
                 auto finish = [](auto& h, std::exception_ptr failure, error_code result) {
                     h(failure ? error_code(net::error::no_memory) : result);
                 };
-                self->run_on_strand(core::serve(self, std::move(session)), std::move(completion),
-                                    std::move(finish));
+                self->run_on_strand(
+                    [&](cancellation& stop) { return core::serve(self, std::move(session), stop); },
+                    std::move(completion), std::move(finish));
             },
             token, std::move(handler));
     }
@@ -302,12 +426,15 @@ public:
                 auto finish = [](auto& h, std::exception_ptr failure, drained result) {
                     h(failure ? error_code(net::error::no_memory) : result.error, result.aborted);
                 };
-                self->run_on_strand(core::drain(self, options), std::move(handler), std::move(finish));
+                self->run_on_strand([&](cancellation&) { return core::drain(self, options); },
+                                    std::move(handler), std::move(finish));
             },
             token);
     }
 
 private:
+    using cancellation = std::shared_ptr<net::cancellation_signal>;
+
     struct accepted {
         error_code error{};
         std::optional<connection_type> peer{};
@@ -330,17 +457,26 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
           strand(ex),
           options(std::move(opts)),
           finalizer(std::move(f)),
-          members(std::make_shared<detail::registry>(ex, checked(options.max_connections))),
-          room(ex, options.max_connections),
+          house(std::make_shared<admissions>(ex, checked(options))),
+          members(house, &house->members),
+          room(options.room != nullptr ? *options.room : own_room.emplace(ex, options.max_connections)),
+          rate(interval_of(options), options.accept_burst),
+          gate(make_gate(options.memory)),
+          turns(strand, 1),
+          timer(strand),
           listener(strand),
           origin(where)
     {
+        if (options.when_out_of_descriptors != at_limit::wait) reserve_one();
     }
 
     void listen(const endpoint_type& where)
     {
         listener.open(where.protocol());
         if (options.reuse_address) listener.set_option(net::socket_base::reuse_address(true));
+        if (const int on = 1; options.reuse_port && ::setsockopt(listener.native_handle(), SOL_SOCKET,
+                                                                 SO_REUSEPORT, &on, sizeof on) != 0)
+            throw system_error(error_code(errno, net::error::get_system_category()), "SO_REUSEPORT");
         listener.bind(where);
         listener.listen(options.backlog);
         begin();
@@ -382,19 +518,66 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         }
     }
 
-    static std::size_t checked(std::size_t max_connections)
+    ~core()
     {
-        if (max_connections == 0)
-            throw std::invalid_argument("acceptor_options.max_connections must be at least 1");
-        return max_connections;
+        if (reserve >= 0) ::close(reserve);
+    }
+
+    static const acceptor_options& checked(const acceptor_options& o)
+    {
+        const auto require = [](bool holds, const char* what) {
+            if (!holds) throw std::invalid_argument(what);
+        };
+        require(o.max_connections != 0, "acceptor_options.max_connections must be at least 1");
+        require(o.ipv4_prefix >= 1 && o.ipv4_prefix <= 32, "acceptor_options.ipv4_prefix must be 1 to 32");
+        require(o.ipv6_prefix >= 1 && o.ipv6_prefix <= 128, "acceptor_options.ipv6_prefix must be 1 to 128");
+        require(o.accepts_per_second >= 0 && o.accepts_per_second <= 1e9,
+                "acceptor_options.accepts_per_second must be 0 to 10^9");
+        require(o.accept_burst != 0, "acceptor_options.accept_burst must be at least 1");
+        require(o.when_address_full != at_limit::wait,
+                "acceptor_options.when_address_full cannot be wait: the address is known only once accepted");
+        require(!o.next_executor || std::is_same_v<Executor, net::any_io_executor>,
+                "acceptor_options.next_executor needs an acceptor of any_io_executor");
+        return o;
+    }
+
+    static std::chrono::steady_clock::duration interval_of(const acceptor_options& o)
+    {
+        if (o.accepts_per_second == 0) return {};
+        return std::max(std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                            std::chrono::duration<double>(1 / o.accepts_per_second)),
+                        std::chrono::steady_clock::duration(1));
+    }
+
+    /// Opens the files, and computes the marks.
+    detail::memory_gate make_gate(const memory_limits& limits)
+    {
+        std::uint64_t high = limits.high_bytes;
+        if (limits.of == memory_limits::gauge::cgroup) {
+            std::error_code ec;
+            const auto place = detail::find_cgroup(0, ec);
+            if (ec) throw std::system_error(ec, "the memory limit of the cgroup");
+            const auto group = place ? detail::tightest_group(*place) : std::nullopt;
+            if (group) {
+                meter.emplace(*group);
+                if (high == 0) high = group->limit / 10 * 9;
+            }
+        } else if (limits.of == memory_limits::gauge::process && high != 0) {
+            meter.emplace();
+        }
+        const std::uint64_t low = limits.low_bytes != 0 ? limits.low_bytes : high - high / 16;
+        if (low > high) throw std::invalid_argument("memory_limits.low_bytes is above the high mark");
+        return {meter ? high : 0, low, limits.trickle};
     }
 
     /// Starts a coroutine on the strand on behalf of an operation. What the user's slot emits is carried over
     /// to the strand, since signals are not thread-safe.
-    template <class Result, class Handler, class Finish>
-    void run_on_strand(net::awaitable<Result> work, Handler handler, Finish finish)
+    template <class Work, class Handler, class Finish>
+    void run_on_strand(Work make_work, Handler handler, Finish finish)
     {
         auto signal = std::make_shared<net::cancellation_signal>();
+        auto work = make_work(signal);
+        using Result = typename decltype(work)::value_type;
         if (auto slot = net::get_associated_cancellation_slot(handler); slot.is_connected())
             slot.assign([signal, s = strand](net::cancellation_type type) {
                 net::dispatch(s, [signal, type] { signal->emit(type); });
@@ -409,46 +592,246 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                           signal->slot(), net::bind_executor(handler_executor, std::move(completion))));
     }
 
-    static net::awaitable<accepted> accept(std::shared_ptr<core> self)
+    /// Whether it is the time to let somebody in; else which limit forbids it, and when to look again.
+    struct shut {
+        admission_limit why;
+        std::chrono::steady_clock::time_point until;
+    };
+
+    std::optional<shut> look()
+    {
+        if (options.accepts_per_second == 0 && !gate.enabled()) return {};
+        const auto now = std::chrono::steady_clock::now();
+        if (gate.due(now)) {
+            if (const auto used = meter->read(); used && gate.observe(*used, members->live(), now)) {
+                if (options.memory.trim) options.memory.trim();
+                if (const auto after = meter->read()) gate.observe(*after, members->live(), now);
+            }
+        }
+        if (!gate.open(members->live(), now)) return shut{admission_limit::memory, gate.look_again(now)};
+        if (const auto ready = rate.ready_at(now); options.accepts_per_second != 0 && ready > now)
+            return shut{admission_limit::rate, ready};
+        return {};
+    }
+
+    [[nodiscard]] at_limit policy(admission_limit limit) const noexcept
+    {
+        switch (limit) {
+        case admission_limit::connections:
+            return options.when_full;
+        case admission_limit::per_address:
+            return options.when_address_full;
+        case admission_limit::rate:
+            return options.when_too_fast;
+        case admission_limit::memory:
+            return options.when_memory_high;
+        case admission_limit::descriptors:
+            break;
+        }
+        return options.when_out_of_descriptors;
+    }
+
+    /// Accepts one. Operations take turns, so that one alone waits at each limit.
+    static net::awaitable<accepted> accept(std::shared_ptr<core> self, cancellation stop)
     {
         co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
+        co_await net::this_coro::throw_if_cancelled(false);
+        const acceptor_options& options = self->options;
         error_code ec;
-        permit admitted = co_await self->room.async_acquire(1, net::redirect_error(net::use_awaitable, ec));
+        auto turn = self->turns.try_acquire();
+        if (!turn) turn = co_await self->turns.async_acquire(1, net::redirect_error(net::use_awaitable, ec));
         if (ec) co_return accepted{ec};
+        permit admitted = self->room.try_acquire();
+        if (!admitted && options.when_full == at_limit::wait && !self->closed) {
+            self->tell({acceptor_event::kind::paused, {}, {}, admission_limit::connections});
+            self->waits_for_room = stop.get(); // a shared semaphore cannot be closed with this acceptor
+            admitted = co_await self->room.async_acquire(1, net::redirect_error(net::use_awaitable, ec));
+            self->waits_for_room = nullptr;
+        }
+        std::optional<typename connection_type::stream_type> socket;
+        endpoint_type remote;
         std::chrono::milliseconds rest = shortest_rest;
         while (!self->closed) {
+            if (ec) co_return accepted{ec};
+            const auto state = co_await net::this_coro::cancellation_state;
+            if (!socket && state.cancelled() != net::cancellation_type::none)
+                co_return accepted{net::error::operation_aborted};
             const auto seen = self->members->departures();
-            auto socket = co_await self->listener.async_accept(self->executor,
-                                                               net::redirect_error(net::use_awaitable, ec));
-            if (!ec) {
-                if (auto peer = self->admit(std::move(socket), admitted))
-                    co_return accepted{{}, std::move(peer)};
-                ec = net::error::no_memory;
+            const auto closed_gate = self->look();
+            if (closed_gate && self->policy(closed_gate->why) == at_limit::wait) {
+                self->tell({acceptor_event::kind::paused, {}, {}, closed_gate->why});
+                error_code woken;
+                if (closed_gate->why == admission_limit::memory) {
+                    co_await self->members->async_departure(seen, closed_gate->until,
+                                                            net::redirect_error(net::use_awaitable, woken));
+                } else {
+                    self->timer.expires_at(closed_gate->until);
+                    co_await self->timer.async_wait(net::redirect_error(net::use_awaitable, woken));
+                }
+                continue;
             }
+            if (!socket) {
+                const Executor next = self->next_executor();
+                socket = co_await self->listener.async_accept(next, remote,
+                                                              net::redirect_error(net::use_awaitable, ec));
+                if (!ec) continue; // what was open before it came may not be any more
+            }
+            if (!ec) {
+                if (auto peer = self->judge(*std::exchange(socket, {}), remote, closed_gate, admitted, ec))
+                    co_return accepted{{}, std::move(peer)};
+                if (!ec) continue; // turned away
+            }
+            socket.reset();
             if (self->closed) break;
-            if (is_shortage(ec)) {
-                self->tell({acceptor_event::kind::starved, ec});
-                co_await self->members->async_departure(seen, std::chrono::steady_clock::now() + rest,
-                                                        net::redirect_error(net::use_awaitable, ec));
+            const error_code failure = std::exchange(ec, {});
+            if (is_shortage(failure)) {
+                self->tell({acceptor_event::kind::starved, failure, {}, admission_limit::descriptors});
+                if (failure == error_code(EMFILE, net::error::get_system_category()) ||
+                    failure == error_code(ENFILE, net::error::get_system_category()))
+                    self->turn_one_away_without_descriptors();
+                const auto now = std::chrono::steady_clock::now();
+                error_code woken;
+                co_await self->members->async_departure(seen, now + self->jittered(rest),
+                                                        net::redirect_error(net::use_awaitable, woken));
                 rest = std::min(2 * rest, longest_rest);
-                const auto cancellation = co_await net::this_coro::cancellation_state;
-                if (cancellation.cancelled() != net::cancellation_type::none)
-                    co_return accepted{net::error::operation_aborted};
-            } else if (is_loss(ec)) {
-                self->tell({acceptor_event::kind::lost, ec});
+                // Where others take each descriptor that comes back, departures alone must not hurry it.
+                if (!self->attempts.take(std::chrono::steady_clock::now()) && !self->closed) {
+                    self->timer.expires_at(self->attempts.ready_at(std::chrono::steady_clock::now()));
+                    co_await self->timer.async_wait(net::redirect_error(net::use_awaitable, woken));
+                }
+            } else if (is_loss(failure)) {
+                self->tell({acceptor_event::kind::lost, failure});
             } else {
-                co_return accepted{ec};
+                co_return accepted{failure};
             }
         }
         co_return accepted{errc::acceptor_closed};
     }
 
+    Executor next_executor() const
+    {
+        if constexpr (std::is_same_v<Executor, net::any_io_executor>)
+            if (options.next_executor) return options.next_executor();
+        return executor;
+    }
+
+    /// Admits a newcomer, or turns it away; `ec` where memory ran out.
+    std::optional<connection_type> judge(typename connection_type::stream_type socket,
+                                         const endpoint_type& remote, const std::optional<shut>& closed_gate,
+                                         permit& admitted, error_code& ec)
+    {
+        std::optional<admission_limit> refused;
+        detail::address_place address;
+        if (!admitted) admitted = room.try_acquire();
+        if (closed_gate)
+            refused = closed_gate->why;
+        else if (!admitted)
+            refused = admission_limit::connections;
+        else if (!enter_address(remote, address, ec))
+            refused = admission_limit::per_address;
+        if (ec) return {};
+        if (refused) {
+            turn_away(std::move(socket), *refused);
+            return {};
+        }
+        auto peer = admit(std::move(socket), admitted, std::move(address));
+        if (!peer) {
+            ec = net::error::no_memory;
+            return {};
+        }
+        if (options.accepts_per_second != 0 || gate.enabled()) {
+            const auto now = std::chrono::steady_clock::now();
+            if (options.accepts_per_second != 0) rate.take(now);
+            gate.admitted(now);
+        }
+        return peer;
+    }
+
+    /// False where the address has as many connections as it may.
+    bool enter_address(const endpoint_type& remote, detail::address_place& address, error_code& ec)
+    {
+        if constexpr (requires { remote.address(); }) {
+            if (options.max_per_address == 0) return true;
+            try {
+                const auto place = house->addresses.enter(
+                    detail::address_key::of(remote.address(), options.ipv4_prefix, options.ipv6_prefix));
+                if (place == detail::address_table::nowhere) return false;
+                address = detail::address_place(house->addresses, place);
+            } catch (const std::bad_alloc&) {
+                ec = net::error::no_memory;
+            }
+        }
+        return true;
+    }
+
+    void turn_away(typename connection_type::stream_type socket, admission_limit limit)
+    {
+        ++turned_away;
+        tell({acceptor_event::kind::turned_away, {}, {}, limit});
+        connection_guard<typename connection_type::stream_type> guard(std::move(socket));
+        if (policy(limit) == at_limit::reset || farewells >= options.max_farewells) {
+            guard.abort(close_reason::refused);
+            return;
+        }
+        // A fresh connection takes what fits into its send buffer; more than that is cut off, not waited for.
+        if (!options.farewell.empty())
+            (void)::send(guard.stream().native_handle(), options.farewell.data(), options.farewell.size(),
+                         MSG_DONTWAIT | MSG_NOSIGNAL);
+        ++farewells;
+        guard.async_close({.deadline = options.farewell_deadline, .drain_bytes = 64 * 1024},
+                          net::bind_executor(strand, [count = farewell_count(*this)](error_code) {}));
+    }
+
+    /// One of the farewells under way, for as long as its close takes.
+    class farewell_count {
+    public:
+        explicit farewell_count(core& c) : core_(c.self) {}
+        farewell_count(farewell_count&& other) noexcept : core_(std::move(other.core_)) {}
+        ~farewell_count()
+        {
+            if (const auto alive = core_.lock()) --alive->farewells;
+        }
+
+    private:
+        std::weak_ptr<core> core_;
+    };
+
+    /// Accepts one by means of the descriptor in reserve, and resets it.
+    void turn_one_away_without_descriptors() noexcept
+    {
+        if (options.when_out_of_descriptors == at_limit::wait) return;
+        if (reserve < 0) reserve_one(); // another thread took it; perhaps it is to be had again
+        if (reserve < 0) return;
+        ::close(std::exchange(reserve, -1));
+        const int newcomer =
+            ::accept4(listener.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (newcomer >= 0) {
+            const ::linger reset{1, 0};
+            ::setsockopt(newcomer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+            ::close(newcomer);
+            ++turned_away;
+        }
+        reserve_one();
+        if (newcomer >= 0) tell({acceptor_event::kind::turned_away, {}, {}, admission_limit::descriptors});
+    }
+
+    void reserve_one() noexcept { reserve = ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
+
+    /// A quarter less at random: servers that starve together need not try together.
+    std::chrono::milliseconds jittered(std::chrono::milliseconds rest)
+    {
+        return rest - std::chrono::milliseconds(static_cast<long>(random() % 256) * (rest.count() / 4) / 256);
+    }
+
     template <class Session>
-    static net::awaitable<error_code> serve(std::shared_ptr<core> self, Session session)
+    static net::awaitable<error_code> serve(std::shared_ptr<core> self, Session session, cancellation stop)
     {
         co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
+        co_await net::this_coro::throw_if_cancelled(false);
         for (;;) {
-            accepted next = co_await accept(self);
+            const auto state = co_await net::this_coro::cancellation_state;
+            if (state.cancelled() != net::cancellation_type::none) co_return net::error::operation_aborted;
+            accepted next = co_await accept(self, stop);
             if (next.error) co_return next.error == errc::acceptor_closed ? error_code() : next.error;
             start(self, session, std::move(*next.peer));
         }
@@ -489,19 +872,23 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         closed = true;
         error_code ignored;
         listener.close(ignored);
-        room.close(errc::acceptor_closed);
+        turns.close(errc::acceptor_closed);
+        if (waits_for_room != nullptr) waits_for_room->emit(net::cancellation_type::terminal);
+        timer.cancel();
         members->wake();
     }
 
     /// Makes a connection of an accepted socket; empty, and the socket closed, where memory ran out.
-    std::optional<connection_type> admit(typename connection_type::stream_type socket, permit& admitted)
+    std::optional<connection_type> admit(typename connection_type::stream_type socket, permit& admitted,
+                                         detail::address_place address)
     {
         try {
             const auto place = members->enter(socket.native_handle());
             configure(socket);
-            return connection_type(
-                std::move(socket),
-                detail::admission<Finalizer>(finalizer, members, place, std::move(admitted)), origin);
+            return connection_type(std::move(socket),
+                                   detail::admission<Finalizer>(finalizer, members, place,
+                                                                std::move(admitted), std::move(address)),
+                                   origin);
         } catch (const std::bad_alloc&) {
             return {};
         }
@@ -526,11 +913,11 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                 if (failure) self->tell({acceptor_event::kind::session_failed, {}, failure});
             };
             if constexpr (!std::is_invocable_v<Session&, connection_type>)
-                net::co_spawn(self->executor, own(std::move(peer), session), ended);
+                net::co_spawn(executor_of(peer), own(std::move(peer), session), ended);
             else if constexpr (std::is_void_v<std::invoke_result_t<Session&, connection_type>>)
                 session(std::move(peer));
             else
-                net::co_spawn(self->executor, session(std::move(peer)), ended);
+                net::co_spawn(executor_of(peer), session(std::move(peer)), ended);
         } catch (...) {
             self->tell({acceptor_event::kind::session_failed, {}, std::current_exception()});
         }
@@ -550,10 +937,37 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         }
     }
 
-    void tell(const acceptor_event& event) const
+    static Executor executor_of(connection_type& peer) { return peer.get_executor(); }
+
+    /// Hands an event to the user's hook, or only counts it: an event may come with each newcomer of an
+    /// attack.
+    void tell(acceptor_event event)
     {
-        if (options.on_event) options.on_event(event);
+        if (!options.on_event) return;
+        {
+            told_kind& kind = told[static_cast<std::size_t>(event.what)];
+            const std::lock_guard lock(told_mutex);
+            ++kind.since_told;
+            if (!kind.allowance.take(std::chrono::steady_clock::now())) return;
+            event.count = std::exchange(kind.since_told, 0);
+        }
+        options.on_event(event);
     }
+
+    struct told_kind {
+        detail::token_bucket allowance{std::chrono::seconds(1), 16};
+        std::uint64_t since_told = 0;
+    };
+
+    /// What connections hold on to beyond the acceptor's end.
+    struct admissions {
+        admissions(const Executor& ex, const acceptor_options& o)
+            : members(ex, o.max_connections), addresses(o.max_per_address, o.max_connections)
+        {
+        }
+        detail::registry members;
+        detail::address_table addresses;
+    };
 
     // By number: Asio's category of system errors does not map them to std::errc in every version.
     static bool is_shortage(const error_code& ec) noexcept
@@ -599,11 +1013,28 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     net::strand<Executor> strand;
     const acceptor_options options;
     const Finalizer finalizer;
-    const std::shared_ptr<detail::registry> members;
+    const std::shared_ptr<admissions> house;
+    const std::shared_ptr<detail::registry> members; // the house's
     endpoint_type endpoint;
     std::atomic<bool> closed = false;
+    std::atomic<std::uint64_t> turned_away = 0;
 
-    async_semaphore room;
+    std::optional<async_semaphore> own_room;
+    async_semaphore& room;
+    net::cancellation_signal* waits_for_room = nullptr; // of the operation that does
+    detail::token_bucket rate;
+    std::optional<detail::memory_meter> meter;
+    detail::memory_gate gate;
+    unsynchronized_semaphore turns;                                  // one: who has it, accepts
+    net::steady_timer timer;                                         // of that one
+    detail::token_bucket attempts{std::chrono::milliseconds(80), 6}; // at accepting, while starved
+    std::minstd_rand random{std::random_device{}()};
+    std::size_t farewells = 0;
+    int reserve = -1; // a descriptor for the turning away without any
+    std::weak_ptr<core> self;
+
+    std::mutex told_mutex;
+    std::array<told_kind, 5> told;
     net::basic_socket_acceptor<Protocol, net::strand<Executor>> listener;
     const std::source_location origin; // what leak_check names for the connections
 };

@@ -35,6 +35,10 @@ enum class errc : int {
     source_failed,
     /// A document is nested more deeply than its cursor can remember.
     depth_exceeded,
+    /// As many operations as allowed were waiting for a permit already.
+    too_many_waiting,
+    /// The spawner was cancelled, or one of its children failed: it starts no more of them.
+    spawner_closed,
 };
 
 /// The category of `errc`: its name is "holdfast".
@@ -69,6 +73,10 @@ inline const std::error_category& category() noexcept
                 return "the source threw while an element was made: the output is incomplete";
             case errc::depth_exceeded:
                 return "a document is nested too deeply to be written: refuse it when it is parsed";
+            case errc::too_many_waiting:
+                return "as many operations as allowed wait for a permit already: try again later";
+            case errc::spawner_closed:
+                return "the spawner was cancelled or a child failed: it starts no more children";
             }
             return "unknown holdfast error";
         }

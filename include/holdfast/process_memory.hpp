@@ -508,38 +508,72 @@ inline std::optional<std::string> read_text(const std::string& path)
     return text;
 }
 
+/// A group that limits memory, and where its files are.
+struct cgroup_limit {
+    std::string directory;
+    std::uint64_t limit = 0;
+    bool version_2 = true;
+};
+
 /// The smallest limit from the group's directory up to the mount. Where groups have the same limit, the
 /// highest counts: its use includes theirs.
-inline std::optional<cgroup_memory> smallest_limit(const cgroup_place& place)
+inline std::optional<cgroup_limit> tightest_group(const cgroup_place& place)
 {
     const char* const limit_file = place.version_2 ? "/memory.max" : "/memory.limit_in_bytes";
-    const char* const use_file = place.version_2 ? "/memory.current" : "/memory.usage_in_bytes";
-    const std::string_view prefix = place.version_2 ? "" : "total_";
-    std::optional<std::uint64_t> limit;
-    std::string tightest;
+    std::optional<cgroup_limit> tightest;
     for (std::string directory = place.directory;;) {
         const auto text = read_text(directory + limit_file);
         const auto found = text ? parse_cgroup_limit(*text) : std::nullopt;
-        if (found && (!limit || *found <= *limit)) {
-            limit = found;
-            tightest = directory;
-        }
+        if (found && (!tightest || *found <= tightest->limit))
+            tightest = cgroup_limit{directory, *found, place.version_2};
         if (directory.size() <= place.mount.size()) break;
         directory.resize(directory.find_last_of('/'));
     }
-    if (!limit) return std::nullopt;
-    const std::string text = read_text(tightest + use_file).value_or("");
-    const std::uint64_t use = parse_number(std::string_view{text}.substr(0, text.find('\n'))).value_or(0);
-    std::uint64_t page_cache = 0;
-    for_each_line(read_text(tightest + "/memory.stat").value_or(""), [&](std::string_view line) {
+    return tightest;
+}
+
+/// The page cache in the text of a group's memory.stat: the lists of file pages. tmpfs and shared memory,
+/// which cannot be dropped, are not on them.
+inline std::uint64_t cgroup_page_cache(std::string_view statistics, bool version_2) noexcept
+{
+    const std::string_view prefix = version_2 ? "" : "total_";
+    std::uint64_t bytes = 0;
+    for_each_line(statistics, [&](std::string_view line) {
         std::string_view name = take_word(line);
         if (!name.starts_with(prefix)) return;
         name.remove_prefix(prefix.size());
-        // The lists of file pages: tmpfs and shared memory, which cannot be dropped, are not on them.
         if (name == "active_file" || name == "inactive_file")
-            page_cache += parse_number(take_word(line)).value_or(0);
+            bytes += parse_number(take_word(line)).value_or(0);
     });
-    return cgroup_memory{*limit, use - std::min(use, page_cache)};
+    return bytes;
+}
+
+/// The smallest limit up the chain, and what is used of it.
+inline std::optional<cgroup_memory> smallest_limit(const cgroup_place& place)
+{
+    const auto group = tightest_group(place);
+    if (!group) return std::nullopt;
+    const char* const use_file = group->version_2 ? "/memory.current" : "/memory.usage_in_bytes";
+    const std::string text = read_text(group->directory + use_file).value_or("");
+    const std::uint64_t use = parse_number(std::string_view{text}.substr(0, text.find('\n'))).value_or(0);
+    const std::uint64_t page_cache =
+        cgroup_page_cache(read_text(group->directory + "/memory.stat").value_or(""), group->version_2);
+    return cgroup_memory{group->limit, use - std::min(use, page_cache)};
+}
+
+/// The memory controller's group of a process.
+inline std::optional<cgroup_place> find_cgroup(pid_t pid, std::error_code& error)
+{
+    error.clear();
+    std::string cgroup, mountinfo;
+    for_each_line_of_file(proc_path{pid, "cgroup"}.c_str(), error,
+                          [&](std::string_view line) { cgroup.append(line) += '\n'; });
+    missing_file_is_missing_process(error);
+    if (error) return std::nullopt;
+    for_each_line_of_file("/proc/self/mountinfo", error,
+                          [&](std::string_view line) { mountinfo.append(line) += '\n'; });
+    if (error) return std::nullopt;
+    return find_memory_cgroup(cgroup, mountinfo);
 }
 
 } // namespace detail
@@ -551,16 +585,7 @@ inline std::optional<cgroup_memory> smallest_limit(const cgroup_place& place)
 /// allocates. Throws only `std::bad_alloc`.
 inline std::optional<cgroup_memory> read_cgroup_memory(pid_t pid, std::error_code& error)
 {
-    error.clear();
-    std::string cgroup, mountinfo;
-    detail::for_each_line_of_file(detail::proc_path{pid, "cgroup"}.c_str(), error,
-                                  [&](std::string_view line) { cgroup.append(line) += '\n'; });
-    detail::missing_file_is_missing_process(error);
-    if (error) return std::nullopt;
-    detail::for_each_line_of_file("/proc/self/mountinfo", error,
-                                  [&](std::string_view line) { mountinfo.append(line) += '\n'; });
-    if (error) return std::nullopt;
-    const auto place = detail::find_memory_cgroup(cgroup, mountinfo);
+    const auto place = detail::find_cgroup(pid, error);
     return place ? detail::smallest_limit(*place) : std::nullopt;
 }
 

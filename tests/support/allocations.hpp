@@ -33,6 +33,13 @@ std::size_t allocations_in(F f)
 /// Whether this thread's malloc() is not to be counted, where it would be.
 inline thread_local bool aside = false;
 
+/// How many of this thread's allocations are to succeed before one fails, once; negative: all. (Under TSan
+/// all succeed.)
+inline thread_local long until_failure = -1;
+
+/// Whether it is this one that fails.
+inline bool fails() noexcept { return until_failure >= 0 && until_failure-- == 0; }
+
 /// What a `tracking_allocator` handed out: in all, and not yet returned.
 struct tracked {
     std::size_t total = 0;
@@ -52,12 +59,13 @@ struct tracking_allocator {
 
     T* allocate(std::size_t n)
     {
+        aside = true;
+        void* memory = fails() ? nullptr : std::malloc(n * sizeof(T));
+        aside = false;
+        if (memory == nullptr) throw std::bad_alloc();
         ++counts->total;
         ++counts->outstanding;
-        aside = true;
-        void* memory = std::malloc(n * sizeof(T));
-        aside = false;
-        return memory != nullptr ? static_cast<T*>(memory) : throw std::bad_alloc();
+        return static_cast<T*>(memory);
     }
 
     void deallocate(T* memory, std::size_t) noexcept
@@ -143,7 +151,10 @@ inline void* counted(void* memory)
 
 } // namespace tests
 
-void* operator new(std::size_t size) { return tests::counted(std::malloc(size != 0 ? size : 1)); }
+void* operator new(std::size_t size)
+{
+    return tests::counted(tests::fails() ? nullptr : std::malloc(size != 0 ? size : 1));
+}
 
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept
 {
@@ -154,7 +165,7 @@ void* operator new(std::size_t size, const std::nothrow_t&) noexcept
 void* operator new(std::size_t size, std::align_val_t alignment)
 {
     const auto a = static_cast<std::size_t>(alignment);
-    return tests::counted(std::aligned_alloc(a, (size + a - 1) / a * a));
+    return tests::counted(tests::fails() ? nullptr : std::aligned_alloc(a, (size + a - 1) / a * a));
 }
 
 void operator delete(void* memory) noexcept { tests::give_back(memory); }
