@@ -912,12 +912,13 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             const auto ended = [self](const std::exception_ptr& failure, auto&&...) {
                 if (failure) self->tell({acceptor_event::kind::session_failed, {}, failure});
             };
+            const Executor where = peer.get_executor();
             if constexpr (!std::is_invocable_v<Session&, connection_type>)
-                net::co_spawn(executor_of(peer), own(std::move(peer), session), ended);
+                net::co_spawn(where, own(std::move(peer), session), ended);
             else if constexpr (std::is_void_v<std::invoke_result_t<Session&, connection_type>>)
                 session(std::move(peer));
             else
-                net::co_spawn(executor_of(peer), session(std::move(peer)), ended);
+                net::co_spawn(where, session(std::move(peer)), ended);
         } catch (...) {
             self->tell({acceptor_event::kind::session_failed, {}, std::current_exception()});
         }
@@ -936,8 +937,6 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             throw;
         }
     }
-
-    static Executor executor_of(connection_type& peer) { return peer.get_executor(); }
 
     /// Hands an event to the user's hook, or only counts it: an event may come with each newcomer of an
     /// attack.
