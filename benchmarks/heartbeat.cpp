@@ -129,7 +129,9 @@ double longest_turn_of(net::io_context& io, Done done)
     while (!done() && io.poll_one() != 0) {
     }
     if (!done()) throw std::logic_error("not all of them expired");
-    return std::max(longest, thread_ns() - last);
+    longest = std::max(longest, thread_ns() - last);
+    io.poll(); // the handler's last turn, while it exists
+    return longest;
 }
 
 /// A connection, as far as this matters: something that a message reads and writes anyhow, and its heartbeat.
@@ -186,8 +188,7 @@ public:
 
     explicit holdfast_subject(std::size_t size) : sessions_(size)
     {
-        for (std::size_t i = 0; i != size; ++i)
-            sessions_[i] = timer_.watch([this]() noexcept { ++deaths_; });
+        watch_all();
         sessions_.shuffle();
     }
 
@@ -217,6 +218,7 @@ public:
 
     double longest_turn_ns()
     {
+        if (std::exchange(deaths_, 0) != 0) watch_all();
         touch_all();
         io_.poll();
         for (auto age = sessions_[0].age(); age != timeout / 1s; ++age) {
@@ -228,6 +230,12 @@ public:
     }
 
 private:
+    void watch_all()
+    {
+        for (std::size_t i = 0; i != sessions_.size(); ++i)
+            sessions_[i] = timer_.watch([this]() noexcept { ++deaths_; });
+    }
+
     net::io_context io_{1};
     std::size_t deaths_ = 0;
     holdfast::heartbeat_timer<net::any_io_executor, leaping_clock> timer_{io_.get_executor(),
@@ -363,6 +371,11 @@ public:
 
     double longest_turn_ns()
     {
+        if (std::exchange(deaths_, 0) != 0)
+            for (std::size_t i = 0; i != sessions_.size(); ++i) {
+                sessions_.visit(i).last = leaping_clock::now();
+                arm(sessions_[i]);
+            }
         leaping_clock::ahead += 4 * timeout;
         return longest_turn_of(io_, [this] { return deaths_ == sessions_.size(); });
     }
@@ -426,6 +439,7 @@ public:
 
     double longest_turn_ns()
     {
+        deaths_ = 0;
         touch_all();
         now_ += static_cast<std::uint32_t>(timeout / 1s);
         const double turn = thread_ns_of([this] { sweep(); });
@@ -486,6 +500,9 @@ public:
 
     double longest_turn_ns()
     {
+        if (std::exchange(deaths_, 0) != 0)
+            for (std::size_t i = 0; i != sessions_.size(); ++i)
+                link(sessions_[i], now_ + 1);
         touch_all();
         for (std::uint32_t i = 0; i != 2 * seconds && deaths_ == 0; ++i) {
             const double last = thread_ns_of([this] { turn(); });
@@ -557,6 +574,7 @@ public:
 
     double longest_turn_ns()
     {
+        deaths_ = 0;
         for (std::size_t i = 0; i != sessions_.size(); ++i)
             start(sessions_[i], 0);
         return thread_ns_of([this] {
@@ -644,8 +662,12 @@ void run_case(benchmarks::results& results, const std::string& name, std::size_t
             results.add(each.subject->name, name, "second_ns", benchmarks::median(each.second), "ns");
     });
     for_each_subject([&](auto& each) { // last, since it is the end of all
-        if constexpr (requires { each.subject->longest_turn_ns(); })
-            results.add(each.subject->name, name, "longest_turn_ns", each.subject->longest_turn_ns(), "ns");
+        if constexpr (requires { each.subject->longest_turn_ns(); }) {
+            std::vector<double> turns;
+            for (int i = 0; i != std::min(rounds, 3); ++i)
+                turns.push_back(each.subject->longest_turn_ns());
+            results.add(each.subject->name, name, "longest_turn_ns", benchmarks::median(turns), "ns");
+        }
     });
     for_each_subject([&](auto& each) {
         if constexpr (requires { each.subject->longest_turn_ns(); }) // not the bare store
