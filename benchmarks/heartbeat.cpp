@@ -6,18 +6,28 @@
 //   relaxed_store  a relaxed store of zero through a pointer in the session: nothing can be cheaper
 //   asio_rearm     a steady_timer in each session, re-armed for each message
 //   asio_lazy      a message stores steady_clock::now(); a timer in each session looks at it when it expires
+//   list_sweep     a message stores the number of the second; each second all sessions are looked at
+//   wheel          the same; a session is looked at when its slot of a wheel of seconds comes up
+//   libuv          a uv_timer_t in each session, uv_timer_again() for each message (where libuv is installed)
 //
 // Metrics:
 //   touch_ns              one visit of a session and the touch, the handlers that it leads to included
 //   second_ns             what a second costs in which nobody is touched. On a clock that leaps ahead.
 //                         holdfast: a tick, after other traffic has passed through the caches. asio_lazy:
-//                         the timers that expire in it, a thirtieth of them
+//                         the timers that expire in it, a thirtieth of them. list_sweep and wheel: the look
+//                         at the sessions alone, without the timer that asks for it
+//   longest_turn_ns       all expire together: the longest time for which the loop was kept from all else, as
+//                         far as the thread really ran
 //   bytes_per_connection  what the heartbeat adds to a session: in the session itself, and on the heap
 #include "support/results.hpp"
 
 #include <holdfast/heartbeat_timer.hpp>
 
 #include <malloc.h>
+#include <time.h>
+#if defined(HOLDFAST_BENCHMARKS_LIBUV)
+#include <uv.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -32,6 +42,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -43,8 +54,8 @@ namespace {
 
 constexpr auto timeout = 30s;
 
-/// The steady clock, and as far ahead of it as it was made to leap. Asio asks it at every poll, since the
-/// waits are zero.
+/// Costs what the steady clock costs, but stands still until it is made to leap: however slow the machine,
+/// nothing expires before it should. Asio asks it at every poll, since the waits are zero.
 struct leaping_clock {
     using duration = std::chrono::steady_clock::duration;
     using rep = duration::rep;
@@ -54,7 +65,8 @@ struct leaping_clock {
 
     static time_point now()
     {
-        return time_point(std::chrono::steady_clock::now().time_since_epoch() + ahead);
+        const auto asked = std::chrono::steady_clock::now();
+        return time_point(ahead + (asked - asked));
     }
 
     static inline duration ahead{};
@@ -83,6 +95,43 @@ double nanoseconds_of(F work)
     const auto start = std::chrono::steady_clock::now();
     work();
     return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The time for which this thread has really run: what else the machine does is in no turn of ours.
+double thread_ns()
+{
+    ::timespec now{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
+}
+
+template <class F>
+double thread_ns_of(F work)
+{
+    const double start = thread_ns();
+    work();
+    return thread_ns() - start;
+}
+
+/// The longest time between two turns of a handler that wants all of them, until `done()`.
+template <class Done>
+double longest_turn_of(net::io_context& io, Done done)
+{
+    double last = thread_ns();
+    double longest = 0;
+    std::function<void()> other = [&] {
+        const double now = thread_ns();
+        longest = std::max(longest, now - std::exchange(last, now));
+        if (!done()) net::post(io, std::ref(other));
+    };
+    net::post(io, std::ref(other));
+    io.restart();
+    while (!done() && io.poll_one() != 0) {
+    }
+    if (!done()) throw std::logic_error("not all of them expired");
+    longest = std::max(longest, thread_ns() - last);
+    io.poll(); // the handler's last turn, while it exists
+    return longest;
 }
 
 /// A connection, as far as this matters: something that a message reads and writes anyhow, and its heartbeat.
@@ -139,8 +188,7 @@ public:
 
     explicit holdfast_subject(std::size_t size) : sessions_(size)
     {
-        for (std::size_t i = 0; i != size; ++i)
-            sessions_[i] = timer_.watch([this]() noexcept { ++deaths_; });
+        watch_all();
         sessions_.shuffle();
     }
 
@@ -168,7 +216,26 @@ public:
         return total / seconds_a_round;
     }
 
+    double longest_turn_ns()
+    {
+        if (std::exchange(deaths_, 0) != 0) watch_all();
+        touch_all();
+        io_.poll();
+        for (auto age = sessions_[0].age(); age != timeout / 1s; ++age) {
+            leaping_clock::ahead += 1s;
+            io_.poll();
+        }
+        leaping_clock::ahead += 1s;
+        return longest_turn_of(io_, [this] { return deaths_ == sessions_.size(); });
+    }
+
 private:
+    void watch_all()
+    {
+        for (std::size_t i = 0; i != sessions_.size(); ++i)
+            sessions_[i] = timer_.watch([this]() noexcept { ++deaths_; });
+    }
+
     net::io_context io_{1};
     std::size_t deaths_ = 0;
     holdfast::heartbeat_timer<net::any_io_executor, leaping_clock> timer_{io_.get_executor(),
@@ -230,6 +297,23 @@ public:
         if (deaths_ != 0) throw std::logic_error("asio_rearm: a timer expired, and none should");
     }
 
+    /// Of as many timers, on a clock that leaps to the hour at which they expire.
+    double longest_turn_ns()
+    {
+        net::io_context io{1};
+        std::size_t expired = 0;
+        population<net::basic_waitable_timer<leaping_clock>> timers{sessions_.size(), io};
+        for (std::size_t i = 0; i != timers.size(); ++i) {
+            timers[i].expires_after(1h);
+            timers[i].async_wait([&](error_code) { ++expired; });
+        }
+        timers.shuffle();
+        leaping_clock::ahead += 1h;
+        const double longest = longest_turn_of(io, [&] { return expired == timers.size(); });
+        leaping_clock::ahead -= 1h; // the clock of the others
+        return longest;
+    }
+
 private:
     void arm(net::steady_timer& timer)
     {
@@ -274,14 +358,26 @@ public:
         const auto now = leaping_clock::now();
         for (std::size_t i = 0; i != sessions_.size(); ++i)
             sessions_.visit(i).last = now - std::chrono::nanoseconds(timeout) / 2 * i / sessions_.size();
-        io_.poll(); // what has become due by the time that has really passed
+        io_.poll(); // what others' leaps have made due
+        touch_all();
         expired_ = 0;
-        leaping_clock::ahead += timeout / 3;
+        leaping_clock::ahead += timeout * 2 / 3;
         const double total = nanoseconds_of([this] { io_.poll(); });
         if (deaths_ != 0 || expired_ == 0)
             throw std::logic_error("asio_lazy: the timers did not expire as they should");
         const double expiries_a_second = static_cast<double>(sessions_.size()) / (timeout / 1s);
         return total / static_cast<double>(expired_) * expiries_a_second;
+    }
+
+    double longest_turn_ns()
+    {
+        if (std::exchange(deaths_, 0) != 0)
+            for (std::size_t i = 0; i != sessions_.size(); ++i) {
+                sessions_.visit(i).last = leaping_clock::now();
+                arm(sessions_[i]);
+            }
+        leaping_clock::ahead += 4 * timeout;
+        return longest_turn_of(io_, [this] { return deaths_ == sessions_.size(); });
     }
 
 private:
@@ -311,10 +407,204 @@ private:
     population<heart> sessions_;
 };
 
+/// Sessions that are linked, with the second of their last message.
+struct linked_heart {
+    std::uint32_t last = 0;
+    linked_heart* next = nullptr;
+};
+
+class list_sweep_subject {
+public:
+    static constexpr const char* name = "list_sweep";
+    static constexpr std::size_t touches_a_round = 4'000'000;
+
+    explicit list_sweep_subject(std::size_t size) : sessions_(size)
+    {
+        for (std::size_t i = 0; i != size; ++i)
+            sessions_[i].next = std::exchange(first_, &sessions_[i]);
+        sessions_.shuffle();
+    }
+
+    void touch_all()
+    {
+        for (std::size_t i = 0; i != sessions_.size(); ++i)
+            sessions_.visit(i).last = now_;
+    }
+
+    double second_ns()
+    {
+        touch_all();
+        return nanoseconds_of([this] { sweep(); });
+    }
+
+    double longest_turn_ns()
+    {
+        deaths_ = 0;
+        touch_all();
+        now_ += static_cast<std::uint32_t>(timeout / 1s);
+        const double turn = thread_ns_of([this] { sweep(); });
+        if (deaths_ != sessions_.size()) throw std::logic_error("list_sweep: not all of them expired");
+        return turn;
+    }
+
+private:
+    void sweep()
+    {
+        ++now_;
+        for (linked_heart* each = first_; each != nullptr; each = each->next)
+            if (now_ - each->last > timeout / 1s) ++deaths_;
+    }
+
+    std::uint32_t now_ = 0;
+    std::size_t deaths_ = 0;
+    linked_heart* first_ = nullptr;
+    population<linked_heart> sessions_;
+};
+
+class wheel_subject {
+public:
+    static constexpr const char* name = "wheel";
+    static constexpr std::size_t touches_a_round = 4'000'000;
+
+    explicit wheel_subject(std::size_t size) : sessions_(size)
+    {
+        for (std::size_t i = 0; i != size; ++i) // as if they had come one after the other
+            link(sessions_[i], static_cast<std::uint32_t>(i * seconds / size) + 1);
+        sessions_.shuffle();
+        touch_all();
+    }
+
+    void touch_all()
+    {
+        for (std::size_t i = 0; i != sessions_.size(); ++i)
+            sessions_.visit(i).last = now_;
+    }
+
+    double second_ns()
+    {
+        // The last messages lie up to half a time-out back, so that they go on being looked at at different
+        // times.
+        now_ += seconds / 2;
+        for (std::size_t i = 0; i != sessions_.size(); ++i)
+            sessions_.visit(i).last = now_ - static_cast<std::uint32_t>(seconds / 2 * i / sessions_.size());
+        now_ -= seconds / 2;
+        looked_at_ = 0;
+        const double total = nanoseconds_of([this] {
+            for (std::uint32_t i = 0; i != seconds / 2; ++i)
+                turn();
+        });
+        if (deaths_ != 0 || looked_at_ == 0)
+            throw std::logic_error("wheel: somebody died, or nobody was looked at");
+        return total / static_cast<double>(looked_at_) * static_cast<double>(sessions_.size()) / seconds;
+    }
+
+    double longest_turn_ns()
+    {
+        if (std::exchange(deaths_, 0) != 0)
+            for (std::size_t i = 0; i != sessions_.size(); ++i)
+                link(sessions_[i], now_ + 1);
+        touch_all();
+        for (std::uint32_t i = 0; i != 2 * seconds && deaths_ == 0; ++i) {
+            const double last = thread_ns_of([this] { turn(); });
+            if (deaths_ != 0) return last;
+        }
+        throw std::logic_error("wheel: nobody expired");
+    }
+
+private:
+    static constexpr std::uint32_t seconds = timeout / 1s;
+
+    void link(linked_heart& heart, std::uint32_t due)
+    {
+        heart.next = std::exchange(slots_[due % slots_.size()], &heart);
+    }
+
+    void turn()
+    {
+        ++now_;
+        linked_heart* each = std::exchange(slots_[now_ % slots_.size()], nullptr);
+        while (each != nullptr) {
+            linked_heart& heart = *std::exchange(each, each->next);
+            ++looked_at_;
+            if (heart.last + seconds < now_)
+                ++deaths_;
+            else
+                link(heart, std::max(heart.last + seconds + 1, now_ + 1));
+        }
+    }
+
+    std::uint32_t now_ = 0;
+    std::size_t deaths_ = 0, looked_at_ = 0;
+    std::array<linked_heart*, 64> slots_{};
+    population<linked_heart> sessions_;
+};
+
+#if defined(HOLDFAST_BENCHMARKS_LIBUV)
+class libuv_subject {
+public:
+    static constexpr const char* name = "libuv";
+    static constexpr std::size_t touches_a_round = 200'000;
+
+    explicit libuv_subject(std::size_t size) : sessions_(size)
+    {
+        ::uv_loop_init(&loop_);
+        loop_.data = this;
+        for (std::size_t i = 0; i != size; ++i) {
+            ::uv_timer_init(&loop_, &sessions_[i]);
+            start(sessions_[i], 3'600'000);
+        }
+        sessions_.shuffle();
+    }
+
+    ~libuv_subject()
+    {
+        for (std::size_t i = 0; i != sessions_.size(); ++i)
+            ::uv_close(reinterpret_cast<::uv_handle_t*>(&sessions_[i]), nullptr);
+        ::uv_run(&loop_, UV_RUN_DEFAULT);
+        ::uv_loop_close(&loop_);
+    }
+
+    void touch_all()
+    {
+        for (std::size_t i = 0; i != sessions_.size(); ++i) {
+            if (i % 64 == 0) ::uv_run(&loop_, UV_RUN_NOWAIT); // a turn of the loop, as for asio_rearm
+            ::uv_timer_again(&sessions_.visit(i));
+        }
+    }
+
+    double longest_turn_ns()
+    {
+        deaths_ = 0;
+        for (std::size_t i = 0; i != sessions_.size(); ++i)
+            start(sessions_[i], 0);
+        return thread_ns_of([this] {
+            ::uv_run(&loop_, UV_RUN_NOWAIT);
+            if (deaths_ != sessions_.size()) throw std::logic_error("libuv: not all of them expired");
+        });
+    }
+
+private:
+    static void start(::uv_timer_t& timer, std::uint64_t milliseconds)
+    {
+        ::uv_timer_start(
+            &timer,
+            [](::uv_timer_t* expired) {
+                ++static_cast<libuv_subject*>(expired->loop->data)->deaths_;
+                ::uv_timer_stop(expired);
+            },
+            milliseconds, 3'600'000);
+    }
+
+    ::uv_loop_t loop_{};
+    std::size_t deaths_ = 0;
+    population<::uv_timer_t> sessions_;
+};
+#endif
+
 /// A subject and what was measured of it.
 template <class Subject>
 struct measurement {
-    measurement(std::size_t size, double plain_bytes)
+    void make(std::size_t size, double plain_bytes)
     {
         const std::size_t before = heap_bytes();
         subject.emplace(size);
@@ -347,16 +637,19 @@ void run_case(benchmarks::results& results, const std::string& name, std::size_t
         const population<no_heart> plain{size};
         plain_bytes = static_cast<double>(heap_bytes() - before) / static_cast<double>(size);
     }
-    measurement<holdfast_subject> holdfast{size, plain_bytes};
-    measurement<relaxed_store_subject> relaxed_store{size, plain_bytes};
-    measurement<asio_rearm_subject> asio_rearm{size, plain_bytes};
-    measurement<asio_lazy_subject> asio_lazy{size, plain_bytes};
+    std::tuple<measurement<holdfast_subject>, measurement<relaxed_store_subject>,
+               measurement<asio_rearm_subject>, measurement<asio_lazy_subject>,
+               measurement<list_sweep_subject>, measurement<wheel_subject>
+#if defined(HOLDFAST_BENCHMARKS_LIBUV)
+               ,
+               measurement<libuv_subject>
+#endif
+               >
+        subjects;
     const auto for_each_subject = [&](auto f) {
-        f(holdfast);
-        f(relaxed_store);
-        f(asio_rearm);
-        f(asio_lazy);
+        std::apply([&](auto&... each) { (f(each), ...); }, subjects);
     };
+    for_each_subject([&](auto& each) { each.make(size, plain_bytes); });
 
     for (int i = 0; i != rounds; ++i)
         for_each_subject([&](auto& each) { each.round(size); });
@@ -368,8 +661,16 @@ void run_case(benchmarks::results& results, const std::string& name, std::size_t
         if (!each.second.empty())
             results.add(each.subject->name, name, "second_ns", benchmarks::median(each.second), "ns");
     });
-    for_each_subject([&](const auto& each) {
-        if (&each.bytes != &relaxed_store.bytes)
+    for_each_subject([&](auto& each) { // last, since it is the end of all
+        if constexpr (requires { each.subject->longest_turn_ns(); }) {
+            std::vector<double> turns;
+            for (int i = 0; i != std::min(rounds, 3); ++i)
+                turns.push_back(each.subject->longest_turn_ns());
+            results.add(each.subject->name, name, "longest_turn_ns", benchmarks::median(turns), "ns");
+        }
+    });
+    for_each_subject([&](auto& each) {
+        if constexpr (requires { each.subject->longest_turn_ns(); }) // not the bare store
             results.add(each.subject->name, name, "bytes_per_connection", each.bytes, "B");
     });
 }
@@ -392,6 +693,9 @@ int run(int argc, char** argv)
     if (std::none_of(cases.begin(), cases.end(), is_chosen))
         cli.fail("case", "takes 10k, 100k, 1m or all, not '" + only + "'");
     results.open();
+#if !defined(HOLDFAST_BENCHMARKS_LIBUV)
+    std::fprintf(stderr, "heartbeat: libuv is left out, since it was not installed when this was built\n");
+#endif
     for (const auto& each : cases)
         if (is_chosen(each)) run_case(results, each.first, each.second, rounds);
     results.print_table();

@@ -19,31 +19,26 @@ class peer_name {
 public:
     explicit peer_name(const registry::member& peer) noexcept
     {
-        std::array<char, INET6_ADDRSTRLEN> address{};
-        if (peer.remote_size == 0)
-            print("gone");
-        else if (const auto* v4 = reinterpret_cast<const ::sockaddr_in*>(&peer.remote);
-                 v4->sin_family == AF_INET)
-            print("%s:%u", ::inet_ntop(AF_INET, &v4->sin_addr, address.data(), address.size()),
-                  unsigned(ntohs(v4->sin_port)));
-        else if (const auto* v6 = reinterpret_cast<const ::sockaddr_in6*>(&peer.remote);
-                 v6->sin6_family == AF_INET6)
-            print("[%s]:%u", ::inet_ntop(AF_INET6, &v6->sin6_addr, address.data(), address.size()),
-                  unsigned(ntohs(v6->sin6_port)));
-        else
-            print("pid %d", int(peer.remote_process));
+        const auto* v4 = reinterpret_cast<const ::sockaddr_in*>(&peer.remote);
+        const auto* v6 = reinterpret_cast<const ::sockaddr_in6*>(&peer.remote);
+        std::array<char, INET6_ADDRSTRLEN> ip{};
+        if (peer.remote_size == 0) {
+            std::snprintf(text_.data(), text_.size(), "gone");
+        } else if (peer.remote.ss_family == AF_INET) {
+            ::inet_ntop(AF_INET, &v4->sin_addr, ip.data(), ip.size());
+            std::snprintf(text_.data(), text_.size(), "%s:%u", ip.data(), unsigned(ntohs(v4->sin_port)));
+        } else if (peer.remote.ss_family == AF_INET6) {
+            ::inet_ntop(AF_INET6, &v6->sin6_addr, ip.data(), ip.size());
+            std::snprintf(text_.data(), text_.size(), "[%s]:%u", ip.data(), unsigned(ntohs(v6->sin6_port)));
+        } else {
+            std::snprintf(text_.data(), text_.size(), "pid %d", int(peer.remote_process));
+        }
     }
 
     /// `127.0.0.1:4711`, `[::1]:4711`, `pid 4711` for a local socket, or `gone` for a peer that has reset.
     [[nodiscard]] std::string_view view() const noexcept { return text_.data(); }
 
 private:
-    template <class... Args>
-    void print(const char* format, Args... args) noexcept
-    {
-        std::snprintf(text_.data(), text_.size(), format, args...);
-    }
-
     std::array<char, INET6_ADDRSTRLEN + sizeof "[]:65535"> text_{};
 };
 
