@@ -254,9 +254,10 @@ private:
         bool first = phase_ != phase::next, object = in_object();
         bool keyed = object && phase_ == phase::value; // its key is written
         for (;;) {
-            phase_ = !first ? phase::next : object && !keyed ? phase::key : phase::value;
-            if (end - p < margin) break;
             std::uint64_t word = tape[i];
+            // Nothing but the bracket follows in an empty container.
+            phase_ = !first || closes(word) ? phase::next : object && !keyed ? phase::key : phase::value;
+            if (end - p < margin) break;
             if (closes(word)) {
                 if (in_lines()) break;
                 *p++ = object ? '}' : ']';
