@@ -372,3 +372,15 @@ TEST_CASE("the size of a document's serializer is what the documentation says")
 {
     if constexpr (sizeof(void*) == 8) CHECK(sizeof(streaming_serializer<json, dom::element>) <= 488);
 }
+
+TEST_CASE("empty containers stand wherever a chunk's edge cuts them")
+{
+    std::string text = "[";
+    for (int i = 0; i < 200; ++i)
+        text += R"({"a":{},"b":[],"c":{"d":[[],{}]}},)";
+    text += "[]]";
+    dom::parser parser;
+    const dom::element root = parser.parse(text);
+    for (std::size_t size = 1; size < 400; ++size)
+        REQUIRE(in_chunks<json>(root, size) == text);
+}

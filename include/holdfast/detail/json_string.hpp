@@ -289,9 +289,10 @@ public:
         return go_on(out, policy);
     }
 
-private:
+    // Whether a part of a string is written.
     bool begun() const noexcept { return at_ != nullptr; }
 
+private:
     [[gnu::noinline]] bool go_on(chunk_writer& out, utf8_policy policy)
     {
         const bool ascii = policy != utf8_policy::trust;

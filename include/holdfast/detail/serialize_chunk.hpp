@@ -79,6 +79,21 @@ public:
         return true;
     }
 
+    // Takes as many pieces as there is room for: `render(p, end)` writes them and returns their end; once
+    // into the chunk, and once into the spill for the chunk's last bytes. Returns whether any was taken.
+    template <class Render>
+    bool many(Render render)
+    {
+        char* const begin = at_;
+        at_ = render(at_, end_);
+        const bool some = at_ != begin;
+        if (at_ == end_ || spill_.size != 0) return some;
+        char* const end = render(spill_.text, spill_.text + sizeof spill_.text);
+        if (end == spill_.text) return some;
+        spill(spill_.text, static_cast<std::size_t>(end - spill_.text));
+        return true;
+    }
+
     // Whether the next piece would be refused.
     bool full() const noexcept { return spill_.size != 0; }
 

@@ -73,7 +73,7 @@ public:
             return false;
         }
         while (phase_ != phase::done) {
-            if (phase_ == phase::next && depth_ != 0) run(out);
+            if (out.many([this](char* p, const char* end) { return run(p, end); })) continue;
             if (!advance(out)) return false;
         }
         return true;
@@ -236,67 +236,72 @@ private:
         return type_of(word) == tape_type::END_OBJECT || type_of(word) == tape_type::END_ARRAY;
     }
 
-    // From behind a value: writes the values that follow, each with all that belongs to it, while they fit.
-    // It stops before what does not, and leaves that to advance().
-    void run(chunk_writer& out) noexcept
+    // Writes values, each with all that belongs to it, while they fit between `p` and `end`. It stops before
+    // what does not, and leaves that to advance(); also what is begun, and the root.
+    char* run(char* p, const char* const end) noexcept
     {
+        const bool between = phase_ == phase::next || phase_ == phase::value || phase_ == phase::key;
+        if (!between || string_.begun() || depth_ == 0) return p;
+        // For a separator, a bracket, a number, a colon.
+        constexpr std::ptrdiff_t margin = json_double_room + 2;
         const std::uint64_t* const tape = document_->tape.get();
-        char* p = out.at();
-        const char* const end = p + out.room();
-        const auto room = [&] { return static_cast<std::size_t>(end - p); };
+        const auto* const strings = reinterpret_cast<const char*>(document_->string_buf.get());
+        const auto put_string = [&](char* to, std::uint64_t word) {
+            const char* const at = strings + (word & 0x00ffffffffffffff);
+            return write_padded(to, end, at + 4, load<std::uint32_t>(at));
+        };
         std::size_t i = index_;
-        errc error{}; // never set for trusted strings
-        bool first = false, object = in_object();
+        bool first = phase_ != phase::next, object = in_object();
+        bool keyed = object && phase_ == phase::value; // its key is written
         for (;;) {
-            if (closes(tape[i])) {
-                phase_ = phase::next;
-                if (room() == 0 || in_lines()) break;
+            std::uint64_t word = tape[i];
+            // Nothing but the bracket follows in an empty container.
+            phase_ = !first || closes(word) ? phase::next : object && !keyed ? phase::key : phase::value;
+            if (end - p < margin) break;
+            if (closes(word)) {
+                if (in_lines()) break;
                 *p++ = object ? '}' : ']';
                 ++i;
+                phase_ = phase::next;
                 first = false;
                 if (--depth_ == 0) break;
                 object = in_object();
                 continue;
             }
-            phase_ = !first ? phase::next : object ? phase::key : phase::value;
-            if (object) {
-                const std::string_view key = tape_ref(document_, i).get_string_view();
-                if (room() < json_string_room(key.size()) + 2) break;
-                if (!first) *p++ = ',';
-                p = write_string(p, key, utf8_policy::trust, error);
-                *p++ = ':';
-                ++i;
-            } else if (!first) {
-                if (room() == 0) break;
-                *p++ = in_lines() ? '\n' : ',';
+            char* q = p;
+            if (!first) *q++ = in_lines() ? '\n' : ',';
+            if (object && !keyed) {
+                q = put_string(q, word);
+                if (q == nullptr) break;
+                *q++ = ':';
+                word = tape[++i];
             }
-            first = false;
+            keyed = false;
+            p = q;
             phase_ = phase::value;
-            const tape_type type = type_of(tape[i]);
+            first = false;
+            const tape_type type = type_of(word);
             if (type == tape_type::STRING) {
-                const std::string_view text = tape_ref(document_, i).get_string_view();
-                if (room() < json_string_room(text.size())) break;
-                p = write_string(p, text, utf8_policy::trust, error);
+                q = put_string(p, word);
+                if (q == nullptr) break;
+                p = q;
                 ++i;
                 continue;
             }
-            if (room() < json_double_room) break;
-            if (type == tape_type::START_OBJECT || type == tape_type::START_ARRAY) {
+            if (end - p < margin) break;
+            if (type == tape_type::INT64) {
+                p = write_integer(p, std::bit_cast<std::int64_t>(tape[i + 1]));
+                i += 2;
+            } else if (type == tape_type::DOUBLE) {
+                p = write_finite(p, std::bit_cast<double>(tape[i + 1]));
+                i += 2;
+            } else if (type == tape_type::START_OBJECT || type == tape_type::START_ARRAY) {
                 if (depth_ == simdjson_max_depth) break;
                 object = type == tape_type::START_OBJECT;
                 *p++ = object ? '{' : '[';
                 push(object);
                 ++i;
                 first = true;
-            } else if (type == tape_type::INT64) {
-                p = write_integer(p, std::bit_cast<std::int64_t>(tape[i + 1]));
-                i += 2;
-            } else if (type == tape_type::UINT64) {
-                p = write_integer(p, tape[i + 1]);
-                i += 2;
-            } else if (type == tape_type::DOUBLE) {
-                p = write_finite(p, std::bit_cast<double>(tape[i + 1]));
-                i += 2;
             } else if (type == tape_type::TRUE_VALUE || type == tape_type::NULL_VALUE) {
                 std::memcpy(p, type == tape_type::TRUE_VALUE ? "true" : "null", 4);
                 p += 4;
@@ -305,12 +310,42 @@ private:
                 std::memcpy(p, "false", 5);
                 p += 5;
                 ++i;
+            } else if (type == tape_type::UINT64) {
+                p = write_integer(p, tape[i + 1]);
+                i += 2;
             } else {
                 break;
             }
         }
         index_ = i;
-        out.advance_to(p);
+        return p;
+    }
+
+    // Writes a string of simdjson's, behind which its buffer always goes on for 32 bytes; nullptr where there
+    // is no room for it up to `end`.
+    static char* write_padded(char* p, const char* const end, const char* s, std::size_t size) noexcept
+    {
+        constexpr std::ptrdiff_t margin = 32 + json_special_room + 2;
+        static_assert(simdjson::SIMDJSON_PADDING >= 32);
+        const char* const last = s + size;
+        if (end - p < margin) return nullptr;
+        *p++ = '"';
+        for (;;) {
+            std::memcpy(p, s, 32);
+            const std::size_t n = plain_of_32<false>(s), rest = static_cast<std::size_t>(last - s);
+            if (n >= rest) {
+                p += rest;
+                *p++ = '"';
+                return p;
+            }
+            p += n;
+            s += n;
+            if (end - p < margin) return nullptr;
+            if (n == 32) continue;
+            errc error{}; // never set for trusted strings
+            p = write_special(p, s, last, utf8_policy::trust, error);
+            if (end - p < margin) return nullptr;
+        }
     }
 
     bool next(chunk_writer& out)
