@@ -580,6 +580,10 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         return options.when_out_of_descriptors;
     }
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete" // g++ 12 loses sight of Asio's operator new
+#endif
     /// Accepts one. Operations take turns, so that one alone waits at each limit.
     static net::awaitable<accepted> accept(std::shared_ptr<core> self, cancellation stop)
     {
@@ -656,6 +660,10 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         }
         co_return accepted{errc::acceptor_closed};
     }
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
     Executor next_executor() const
     {
