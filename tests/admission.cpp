@@ -105,7 +105,7 @@ TEST_CASE(
     CHECK_FALSE(bucket.take(now + 9ms));
     CHECK(bucket.take(now + 10ms));
     CHECK_FALSE(bucket.take(now + 10ms));
-    for (const auto pause : {std::chrono::nanoseconds(31ms), std::chrono::nanoseconds(24h * 365 * 100)}) {
+    for (const auto pause : {std::chrono::nanoseconds(50ms), std::chrono::nanoseconds(24h * 365 * 100)}) {
         now += pause;
         int taken = 0;
         while (bucket.take(now))
@@ -471,38 +471,6 @@ TEST_CASE("several operations that find no descriptors take turns, and try no mo
     doors.close();
     all.kept.clear();
     tests::run(io);
-}
-
-TEST_CASE(
-    "acceptors share one semaphore: together they keep its limit, and the end of one leaves the others alone")
-{
-    net::io_context io;
-    holdfast::async_semaphore room(io.get_executor(), 2);
-    std::optional<acceptor> one(std::in_place, io.get_executor(), any_port, acceptor_options{.room = &room});
-    acceptor two{io.get_executor(), any_port, {.room = &room}};
-    keeper first, second;
-    first.serve(*one);
-    second.serve(two);
-    auto a = connect(io, one->local_endpoint(), 2);
-    tests::run_until(io, [&] { return first.kept.size() == 2; });
-    auto b = connect(io, two.local_endpoint(), 2);
-    auto c = connect(io, one->local_endpoint(), 1);
-    io.poll();
-    CHECK((second.kept.empty() && room.in_use() == 2 && room.waiting() >= 1));
-    one.reset(); // it waits for room, and goes
-    io.restart();
-    io.poll();
-    CHECK(room.waiting() == 1);
-    first.kept.pop_back();
-    tests::run_until(io, [&] { return second.kept.size() == 1; });
-    CHECK(room.in_use() == 2);
-    first.kept.clear();
-    tests::run_until(io, [&] { return second.kept.size() == 2; });
-    CHECK(room.in_use() == 2);
-    two.close();
-    second.kept.clear();
-    tests::run(io);
-    CHECK(room.in_use() == 0);
 }
 
 TEST_CASE("an io_context and an acceptor for each thread at one address, and one limit for them all")
