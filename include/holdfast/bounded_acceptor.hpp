@@ -123,6 +123,7 @@ struct acceptor_options {
     std::size_t max_connections = 10'000;
     /// Taken from for each connection instead of `max_connections`: several acceptors may share one
     /// semaphore, which must outlive them. `max_connections` then only says how many to expect.
+    /// As a permit is taken before accepting, each acceptor that waits for a newcomer holds one of its units.
     async_semaphore* room = nullptr;
     /// How many connections one remote address may have at once; 0: no limit. The table of addresses never
     /// holds more than there are connections. IP only.
