@@ -124,6 +124,7 @@ struct acceptor_options {
     std::size_t max_connections = 10'000;
     /// Taken from for each connection instead of `max_connections`: several acceptors may share one
     /// semaphore, which must outlive them. `max_connections` then only says how many to expect.
+    /// As a permit is taken before accepting, each acceptor that waits for a newcomer holds one of its units.
     async_semaphore* room = nullptr;
     /// How many connections one remote address may have at once; 0: no limit. The table of addresses never
     /// holds more than there are connections. IP only.
@@ -631,6 +632,10 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         return options.when_out_of_descriptors;
     }
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete" // g++ 12 loses sight of Asio's operator new
+#endif
     /// Accepts one. Operations take turns, so that one alone waits at each limit.
     static net::awaitable<accepted> accept(std::shared_ptr<core> self, cancellation stop)
     {
@@ -707,6 +712,10 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         }
         co_return accepted{errc::acceptor_closed};
     }
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
     Executor next_executor() const
     {
