@@ -8,9 +8,8 @@ add_library(holdfast_development INTERFACE)
 target_link_libraries(holdfast_development INTERFACE holdfast::holdfast)
 target_compile_options(holdfast_development INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  # g++ 12 takes the members of a moved Asio socket for uninitialized once it has inlined enough, and what Asio's
-  # own operator new of a coroutine frame returns for malloc's once it has inlined one of the pair only.
-  target_compile_options(holdfast_development INTERFACE -Wno-maybe-uninitialized -Wno-mismatched-new-delete)
+  # g++ 12 takes the members of a moved Asio socket for uninitialized once it has inlined enough.
+  target_compile_options(holdfast_development INTERFACE -Wno-maybe-uninitialized)
 endif()
 target_compile_definitions(holdfast_development INTERFACE ASIO_NO_DEPRECATED BOOST_ASIO_NO_DEPRECATED)
 target_include_directories(holdfast_development INTERFACE ${PROJECT_SOURCE_DIR}/examples)
