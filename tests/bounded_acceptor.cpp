@@ -567,3 +567,26 @@ TEST_CASE("what is no listening socket is refused at construction, and left to t
     ::close(ends[0]);
     ::close(ends[1]);
 }
+
+TEST_CASE("two drains at once wait side by side, each for its own deadline, without waking one another")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port};
+    std::vector<connection> kept; // nobody ends it
+    doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 1);
+    tests::run_until(io, [&] { return kept.size() == 1; });
+    std::vector<std::size_t> aborted;
+    const auto note = [&](error_code ec, std::size_t n) {
+        CHECK_FALSE(ec);
+        aborted.push_back(n);
+    };
+    doors.async_drain({.deadline = 40ms}, note);
+    doors.async_drain({.deadline = 20ms}, note);
+    std::size_t turns = 0;
+    const auto limit = std::chrono::steady_clock::now() + 30s;
+    while (aborted.size() != 2 && std::chrono::steady_clock::now() < limit)
+        turns += io.run_one_for(1s);
+    CHECK(aborted == std::vector<std::size_t>{1, 1});
+    CHECK(turns < 200); // it takes some 20
+}

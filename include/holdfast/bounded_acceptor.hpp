@@ -314,11 +314,7 @@ public:
     bounded_acceptor(const bounded_acceptor&) = delete;
     bounded_acceptor& operator=(const bounded_acceptor&) = delete;
 
-    ~bounded_acceptor()
-    {
-        close();
-        core_->members->detach();
-    }
+    ~bounded_acceptor() { close(); }
 
     executor_type get_executor() const { return core_->executor; }
 
@@ -458,13 +454,14 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
           strand(ex),
           options(std::move(opts)),
           finalizer(std::move(f)),
-          house(std::make_shared<admissions>(ex, checked(options))),
+          house(std::make_shared<admissions>(checked(options))),
           members(house, &house->members),
           room(options.room != nullptr ? *options.room : own_room.emplace(ex, options.max_connections)),
           rate(interval_of(options), options.accept_burst),
           gate(make_gate(options.memory)),
           turns(strand, 1),
           timer(strand),
+          departure(*members, strand),
           listener(strand),
           origin(where)
     {
@@ -667,8 +664,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                 self->tell({acceptor_event::kind::paused, {}, {}, closed_gate->why});
                 error_code woken;
                 if (closed_gate->why == admission_limit::memory) {
-                    co_await self->members->async_departure(seen, closed_gate->until,
-                                                            net::redirect_error(net::use_awaitable, woken));
+                    co_await self->departure.async_wait(seen, closed_gate->until,
+                                                        net::redirect_error(net::use_awaitable, woken));
                 } else {
                     self->timer.expires_at(closed_gate->until);
                     co_await self->timer.async_wait(net::redirect_error(net::use_awaitable, woken));
@@ -696,8 +693,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                     self->turn_one_away_without_descriptors();
                 const auto now = std::chrono::steady_clock::now();
                 error_code woken;
-                co_await self->members->async_departure(seen, now + self->jittered(rest),
-                                                        net::redirect_error(net::use_awaitable, woken));
+                co_await self->departure.async_wait(seen, now + self->jittered(rest),
+                                                    net::redirect_error(net::use_awaitable, woken));
                 rest = std::min(2 * rest, longest_rest);
                 // Where others take each descriptor that comes back, departures alone must not hurry it.
                 if (!self->attempts.take(std::chrono::steady_clock::now()) && !self->closed) {
@@ -854,6 +851,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         const std::size_t batches =
             std::max<std::size_t>(1, (self->members->live() + batch_size - 1) / batch_size);
         net::steady_timer pause(self->strand);
+        detail::registry::departure_wait departure(*self->members, self->strand);
         std::optional<std::size_t> cursor = 0;
         for (std::size_t batch = 1; (cursor = self->members->tell(*cursor, batch_size)); ++batch) {
             error_code ec;
@@ -868,8 +866,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             if (std::chrono::steady_clock::now() >= start + options.deadline)
                 co_return drained{{}, self->members->abort_all()};
             error_code ec;
-            co_await self->members->async_departure(seen, start + options.deadline,
-                                                    net::redirect_error(net::use_awaitable, ec));
+            co_await departure.async_wait(seen, start + options.deadline,
+                                          net::redirect_error(net::use_awaitable, ec));
             const auto cancellation = co_await net::this_coro::cancellation_state;
             if (cancellation.cancelled() != net::cancellation_type::none)
                 co_return drained{net::error::operation_aborted};
@@ -969,8 +967,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
     /// What connections hold on to beyond the acceptor's end.
     struct admissions {
-        admissions(const Executor& ex, const acceptor_options& o)
-            : members(ex, o.max_connections), addresses(o.max_per_address, o.max_connections)
+        explicit admissions(const acceptor_options& o)
+            : members(o.max_connections), addresses(o.max_per_address, o.max_connections)
         {
         }
         detail::registry members;
@@ -1035,6 +1033,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     detail::memory_gate gate;
     unsynchronized_semaphore turns;                                  // one: who has it, accepts
     net::steady_timer timer;                                         // of that one
+    detail::registry::departure_wait departure;                      // of that one too
     detail::token_bucket attempts{std::chrono::milliseconds(80), 6}; // at accepting, while starved
     std::minstd_rand random{std::random_device{}()};
     std::size_t farewells = 0;

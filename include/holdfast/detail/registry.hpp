@@ -58,7 +58,7 @@ public:
         std::optional<clock::time_point> oldest;
     };
 
-    registry(const net::any_io_executor& executor, std::size_t expected) : departure_(std::in_place, executor)
+    explicit registry(std::size_t expected)
     {
         nodes_.reserve(std::min<std::size_t>(expected, 1U << 20U)); // address space only, until used
     }
@@ -107,10 +107,7 @@ public:
         n.next_free = std::exchange(free_, place);
         --live_;
         ++departures_;
-        if (departure_awaited_ && departure_) {
-            departure_awaited_ = false;
-            departure_->cancel();
-        }
+        wake_waits();
     }
 
     /// Ends reading on up to `limit` connections from `cursor` on, so that their pending or next read finds
@@ -202,34 +199,58 @@ public:
         return departures_;
     }
 
-    /// Waits until a connection leaves (`operation_aborted`, like a cancelled timer) or `until` has come
-    /// (success). A departure since `seen` was read ends the wait at once. A new wait ends an older one.
-    template <class Token>
-    auto async_departure(std::uint64_t seen, clock::time_point until, Token&& token)
-    {
-        return net::async_initiate<Token, void(error_code)>(
-            [this, seen, until](auto handler) {
-                const std::lock_guard lock(mutex_); // no departure slips in between the look and the wait
-                departure_->expires_at(departures_ == seen ? until : clock::time_point::min());
-                departure_awaited_ = departures_ == seen;
-                departure_->async_wait(std::move(handler));
-            },
-            token);
-    }
-
-    /// Ends a wait for a departure.
+    /// Ends all waits for a departure.
     void wake() noexcept
     {
         const std::lock_guard lock(mutex_);
-        if (departure_) departure_->cancel();
+        wake_waits();
     }
 
-    /// The acceptor goes; connections may stay, and the execution context may go before them.
-    void detach() noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        departure_.reset();
-    }
+    /// Waits for departures, on behalf of one who owns it: several may wait at once, each until its own time.
+    /// It belongs to one thread or strand, but for what a departure does to it.
+    class departure_wait {
+    public:
+        departure_wait(registry& members, const net::any_io_executor& executor)
+            : members_(members), timer_(executor)
+        {
+            const std::lock_guard lock(members_.mutex_);
+            next_ = members_.waits_;
+            if (next_ != nullptr) next_->previous_ = this;
+            members_.waits_ = this;
+        }
+
+        departure_wait(const departure_wait&) = delete;
+
+        ~departure_wait()
+        {
+            const std::lock_guard lock(members_.mutex_);
+            (previous_ != nullptr ? previous_->next_ : members_.waits_) = next_;
+            if (next_ != nullptr) next_->previous_ = previous_;
+        }
+
+        /// Waits until a connection leaves (`operation_aborted`, like a cancelled timer) or `until` has come
+        /// (success). A departure since `seen` was read ends the wait at once.
+        template <class Token>
+        auto async_wait(std::uint64_t seen, clock::time_point until, Token&& token)
+        {
+            return net::async_initiate<Token, void(error_code)>(
+                [this, seen, until](auto handler) {
+                    const std::lock_guard lock(
+                        members_.mutex_); // no departure slips in between look and wait
+                    timer_.expires_at(members_.departures_ == seen ? until : clock::time_point::min());
+                    timer_.async_wait(std::move(handler));
+                },
+                token);
+        }
+
+    private:
+        friend class registry;
+
+        registry& members_;
+        net::steady_timer timer_;
+        departure_wait* next_ = nullptr;
+        departure_wait* previous_ = nullptr;
+    };
 
 private:
     static constexpr index nowhere = ~index(0);
@@ -243,6 +264,12 @@ private:
         bool told = false;
         bool live = false;
     };
+
+    void wake_waits() noexcept
+    {
+        for (departure_wait* each = waits_; each != nullptr; each = each->next_)
+            each->timer_.cancel();
+    }
 
     static member describe(std::size_t place, const node& n) noexcept
     {
@@ -266,8 +293,7 @@ private:
     std::size_t peak_ = 0;
     std::uint64_t departures_ = 0;
     std::array<std::uint64_t, close_reason_count> ended_{};
-    std::optional<net::steady_timer> departure_;
-    bool departure_awaited_ = false;
+    departure_wait* waits_ = nullptr;
 };
 
 } // namespace holdfast::detail
