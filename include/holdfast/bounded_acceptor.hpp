@@ -983,6 +983,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         case ENFILE:
         case ENOBUFS:
         case ENOMEM:
+        case ENOSPC: // of epoll(7): as many descriptors are watched as the user may have
             return ec.category() == net::error::get_system_category();
         default:
             return false;

@@ -9,10 +9,12 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -35,21 +37,34 @@ namespace net = holdfast::net;
 class process {
 public:
     explicit process(std::vector<std::string> arguments)
+        : process([&arguments] {
+              std::vector<char*> argv;
+              for (std::string& argument : arguments)
+                  argv.push_back(argument.data());
+              argv.push_back(nullptr);
+              ::execv(argv[0], argv.data());
+              return 127;
+          })
     {
-        std::vector<char*> argv;
-        for (std::string& argument : arguments)
-            argv.push_back(argument.data());
-        argv.push_back(nullptr);
+    }
+
+    /// A copy of this process that calls `f()` and exits at once with its result.
+    template <class F>
+        requires std::is_invocable_r_v<int, F&>
+    explicit process(F f)
+    {
         std::array<int, 2> ends{};
         if (::pipe2(ends.data(), O_CLOEXEC) != 0)
             throw std::system_error(errno, std::generic_category(), "pipe2");
+        std::fflush(nullptr); // else the copy prints this process's output again
         pid_ = ::fork();
         if (pid_ == 0) {
             ::prctl(PR_SET_PDEATHSIG, SIGKILL);
             ::dup2(ends[1], 1);
             ::dup2(ends[1], 2);
-            ::execv(argv[0], argv.data());
-            ::_exit(127);
+            const int status = f();
+            std::fflush(nullptr);
+            ::_exit(status);
         }
         ::close(ends[1]);
         output_ = ends[0];

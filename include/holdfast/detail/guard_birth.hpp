@@ -39,18 +39,19 @@ public:
 
     guard_birth& operator=(guard_birth&& other) noexcept
     {
-        end();
+        leave();
         take(other);
         return *this;
     }
 
-    ~guard_birth() { end(); }
+    ~guard_birth() { leave(); }
 
     /// The guard has ended: it leaves the list.
     void end() noexcept
     {
         all& list = everyone();
         const std::lock_guard lock(list.mutex);
+        if (linked_) ++list.ended;
         unlink(list);
     }
 
@@ -60,6 +61,14 @@ public:
         all& list = everyone();
         const std::lock_guard lock(list.mutex);
         return list.born;
+    }
+
+    /// How many of them have ended, each by `end()`: one that is destroyed without is not counted.
+    static std::uint64_t ended() noexcept
+    {
+        all& list = everyone();
+        const std::lock_guard lock(list.mutex);
+        return list.ended;
     }
 
     /// Calls `f(number, where, when)` for each live guard, the youngest first, under the list's lock.
@@ -77,6 +86,7 @@ private:
         std::mutex mutex;
         guard_birth* youngest = nullptr;
         std::uint64_t born = 0;
+        std::uint64_t ended = 0;
     };
 
     static all& everyone() noexcept
@@ -100,6 +110,13 @@ private:
         if (older_ != nullptr) older_->younger_ = younger_;
         older_ = younger_ = nullptr;
         linked_ = false;
+    }
+
+    void leave() noexcept
+    {
+        all& list = everyone();
+        const std::lock_guard lock(list.mutex);
+        unlink(list);
     }
 
     void take(guard_birth& other) noexcept

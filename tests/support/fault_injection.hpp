@@ -1,0 +1,264 @@
+// holdfast: makes the n-th operation of a program fail: its system calls on sockets, and its allocations.
+// Include it in one translation unit of a program only: the functions below take the place of the system's.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_TESTS_SUPPORT_FAULT_INJECTION_HPP
+#define HOLDFAST_TESTS_SUPPORT_FAULT_INJECTION_HPP
+
+#include <atomic>
+#include <cerrno>
+#include <cstdarg>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <ctime>
+#include <initializer_list>
+#include <new>
+
+#include <dlfcn.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+namespace tests::faults {
+
+/// What can fail: calls on sockets, allocations of the program and its libraries (operator new, and the
+/// chunks, which are mapped), and those that Asio makes for its operations and coroutines.
+enum class domain { sockets, memory, asio_memory };
+
+/// Which operation is to fail, counted from the first connection on, and in which of the ways it can.
+struct plan {
+    faults::domain domain = faults::domain::sockets;
+    std::uint64_t nth = 0;
+    std::size_t way = 0;
+};
+
+/// What became of it, in memory that the process shares with the one that started it.
+struct outcome {
+    std::uint64_t connections = 0; ///< accept() has returned so many
+    std::uint64_t operations = 0;  ///< of the plan's domain, counted
+    std::size_t ways = 0;          ///< in which the n-th can fail; zero: there was none
+    bool failed = false;           ///< it did
+};
+
+inline plan planned;
+inline outcome* observed = nullptr; // nothing is counted, and nothing fails, while it is null
+
+/// How many times as fast as the world's this process's clock runs: a test need not wait for a server's
+/// seconds.
+inline std::int64_t clock_speed = 1;
+
+/// The system's own function of that name.
+template <class F>
+F* system_function(const char* name)
+{
+    return reinterpret_cast<F*>(::dlsym(RTLD_NEXT, name));
+}
+
+inline constexpr int all_is_well = 0;
+inline constexpr int in_part = -1; // a read or write of one byte only
+
+/// What is to become of this operation: an error number of `ways`, or one of the two constants above.
+inline int next(domain where, std::initializer_list<int> ways) noexcept
+{
+    if (observed == nullptr || observed->connections == 0 || where != planned.domain) return all_is_well;
+    if (++observed->operations != planned.nth) return all_is_well;
+    observed->ways = ways.size();
+    if (planned.way >= ways.size()) return all_is_well;
+    observed->failed = true;
+    return ways.begin()[planned.way];
+}
+
+/// The same for a call that fails as a whole: whether it does, errno set.
+inline bool fails(std::initializer_list<int> ways) noexcept
+{
+    const int error = next(domain::sockets, ways);
+    if (error != all_is_well) errno = error;
+    return error != all_is_well;
+}
+
+inline bool is_socket(int descriptor) noexcept
+{
+    const int before = errno;
+    struct ::stat what{};
+    const bool socket = ::fstat(descriptor, &what) == 0 && S_ISSOCK(what.st_mode);
+    errno = before;
+    return socket;
+}
+
+inline bool memory_runs_out(domain whose) noexcept { return next(whose, {ENOMEM}) != all_is_well; }
+
+} // namespace tests::faults
+
+extern "C" {
+
+int accept(int listener, sockaddr* address, socklen_t* size)
+{
+    using namespace tests::faults;
+    static auto* const real = system_function<decltype(::accept)>("accept");
+    if (fails({ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, EINTR})) return -1;
+    const int connection = real(listener, address, size);
+    if (connection >= 0 && observed != nullptr) ++observed->connections;
+    return connection;
+}
+
+ssize_t recv(int socket, void* bytes, size_t size, int flags)
+{
+    using namespace tests::faults;
+    static auto* const real = system_function<decltype(::recv)>("recv");
+    const int error = next(domain::sockets, {ECONNRESET, ETIMEDOUT, ENOMEM, EINTR, in_part});
+    if (error > 0) return errno = error, -1;
+    return real(socket, bytes, error == in_part && size > 1 ? 1 : size, flags);
+}
+
+ssize_t recvmsg(int socket, msghdr* message, int flags)
+{
+    static auto* const real = tests::faults::system_function<decltype(::recvmsg)>("recvmsg");
+    return tests::faults::fails({ECONNRESET, ETIMEDOUT, ENOMEM, EINTR}) ? -1 : real(socket, message, flags);
+}
+
+ssize_t send(int socket, const void* bytes, size_t size, int flags)
+{
+    using namespace tests::faults;
+    static auto* const real = system_function<decltype(::send)>("send");
+    const int error = next(domain::sockets, {EPIPE, ECONNRESET, ENOBUFS, ENOMEM, EINTR, in_part});
+    if (error > 0) return errno = error, -1;
+    return real(socket, bytes, error == in_part && size > 1 ? 1 : size, flags);
+}
+
+ssize_t sendmsg(int socket, const msghdr* message, int flags)
+{
+    static auto* const real = tests::faults::system_function<decltype(::sendmsg)>("sendmsg");
+    return tests::faults::fails({EPIPE, ECONNRESET, ENOBUFS, ENOMEM, EINTR}) ? -1
+                                                                             : real(socket, message, flags);
+}
+
+int shutdown(int socket, int how) noexcept
+{
+    static auto* const real = tests::faults::system_function<decltype(::shutdown)>("shutdown");
+    return tests::faults::fails({ENOTCONN, ENOBUFS}) ? -1 : real(socket, how);
+}
+
+int setsockopt(int socket, int level, int name, const void* value, socklen_t size) noexcept
+{
+    static auto* const real = tests::faults::system_function<decltype(::setsockopt)>("setsockopt");
+    return tests::faults::fails({EINVAL, ENOMEM}) ? -1 : real(socket, level, name, value, size);
+}
+
+int getsockopt(int socket, int level, int name, void* value, socklen_t* size) noexcept
+{
+    static auto* const real = tests::faults::system_function<decltype(::getsockopt)>("getsockopt");
+    return tests::faults::fails({ENOTCONN, ENOBUFS}) ? -1 : real(socket, level, name, value, size);
+}
+
+int getpeername(int socket, sockaddr* address, socklen_t* size) noexcept
+{
+    static auto* const real = tests::faults::system_function<decltype(::getpeername)>("getpeername");
+    return tests::faults::fails({ENOTCONN, ENOBUFS}) ? -1 : real(socket, address, size);
+}
+
+int ioctl(int descriptor, unsigned long request, ...) noexcept
+{
+    static auto* const real = tests::faults::system_function<decltype(::ioctl)>("ioctl");
+    va_list arguments;
+    va_start(arguments, request);
+    void* const argument = va_arg(arguments, void*);
+    va_end(arguments);
+    if (tests::faults::is_socket(descriptor) && tests::faults::fails({EINVAL, ENOMEM})) return -1;
+    return real(descriptor, request, argument);
+}
+
+int epoll_ctl(int poll, int what, int descriptor, epoll_event* event) noexcept
+{
+    static auto* const real = tests::faults::system_function<decltype(::epoll_ctl)>("epoll_ctl");
+    if (tests::faults::is_socket(descriptor) && tests::faults::fails({ENOMEM, ENOSPC})) return -1;
+    return real(poll, what, descriptor, event);
+}
+
+/// Linux frees the number whatever close() returns, and so does this.
+int close(int descriptor)
+{
+    static auto* const real = tests::faults::system_function<decltype(::close)>("close");
+    const bool failing = tests::faults::is_socket(descriptor) && tests::faults::fails({EIO, EINTR});
+    const int error = errno;
+    const int result = real(descriptor);
+    return failing ? (errno = error, -1) : result;
+}
+
+void* mmap(void* where, size_t size, int protection, int flags, int descriptor, off_t offset) noexcept
+{
+    static auto* const real = tests::faults::system_function<decltype(::mmap)>("mmap");
+    if (tests::faults::memory_runs_out(tests::faults::domain::memory)) return errno = ENOMEM, MAP_FAILED;
+    return real(where, size, protection, flags, descriptor, offset);
+}
+
+void* aligned_alloc(size_t alignment, size_t size) noexcept
+{
+    static auto* const real = tests::faults::system_function<decltype(::aligned_alloc)>("aligned_alloc");
+    if (tests::faults::memory_runs_out(tests::faults::domain::asio_memory)) return errno = ENOMEM, nullptr;
+    return real(alignment, size);
+}
+
+int clock_gettime(clockid_t clock, timespec* now) noexcept
+{
+    static auto* const real = tests::faults::system_function<decltype(::clock_gettime)>("clock_gettime");
+    const int result = real(clock, now);
+    if (clock != CLOCK_MONOTONIC || tests::faults::clock_speed == 1) return result;
+    constexpr std::int64_t second = 1'000'000'000;
+    const std::int64_t fast = (now->tv_sec * second + now->tv_nsec) * tests::faults::clock_speed;
+    *now = {fast / second, fast % second};
+    return result;
+}
+
+int timerfd_settime(int timer, int flags, const itimerspec* when, itimerspec* before) noexcept
+{
+    static auto* const real = tests::faults::system_function<decltype(::timerfd_settime)>("timerfd_settime");
+    itimerspec sooner = *when;
+    if (flags == 0 && tests::faults::clock_speed != 1) {
+        constexpr std::int64_t second = 1'000'000'000;
+        const std::int64_t wait = sooner.it_value.tv_sec * second + sooner.it_value.tv_nsec;
+        const std::int64_t slept = (wait + tests::faults::clock_speed - 1) / tests::faults::clock_speed;
+        sooner.it_value = {slept / second, slept % second};
+    }
+    return real(timer, flags, &sooner, before);
+}
+
+} // extern "C"
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HOLDFAST_TESTS_NO_MEMORY_FAULTS // clang's thread sanitizer has the only operator new
+#endif
+#endif
+
+#if !defined(HOLDFAST_TESTS_NO_MEMORY_FAULTS)
+void* operator new(std::size_t size)
+{
+    void* const memory = tests::faults::memory_runs_out(tests::faults::domain::memory)
+                             ? nullptr
+                             : std::malloc(size != 0 ? size : 1);
+    return memory != nullptr ? memory : throw std::bad_alloc();
+}
+
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept
+{
+    return tests::faults::memory_runs_out(tests::faults::domain::memory) ? nullptr
+                                                                         : std::malloc(size != 0 ? size : 1);
+}
+
+namespace tests::faults {
+// Not inline: g++ would take the free() of what operator new returned for an error.
+[[gnu::noinline]] inline void give_back(void* memory) noexcept { std::free(memory); }
+} // namespace tests::faults
+
+void* operator new[](std::size_t size) { return operator new(size); }
+void operator delete(void* memory) noexcept { tests::faults::give_back(memory); }
+void operator delete(void* memory, std::size_t) noexcept { tests::faults::give_back(memory); }
+void operator delete[](void* memory) noexcept { tests::faults::give_back(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { tests::faults::give_back(memory); }
+#endif
+
+#endif
