@@ -36,7 +36,7 @@ struct log_end {
 using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
 using connection = acceptor::connection_type;
 
-net::awaitable<void> serve(connection peer, holdfast::heartbeat_timer<>& heart)
+net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
 {
     auto beat = heart.watch(peer);
     holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
@@ -85,7 +85,7 @@ int run(int argc, char** argv)
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
-    doors->async_serve([&](connection peer) { return serve(std::move(peer), heart); }, net::detached);
+    doors->async_serve([&](connection& peer) { return serve(peer, heart); }, net::detached);
     net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached);
     std::cout << "echo_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
               << std::endl;

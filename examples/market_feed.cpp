@@ -9,6 +9,7 @@
 //   - async_write_streamed: a snapshot is made while it is sent, one chunk at a time;
 //   - one number a session, the version it knows, instead of a queue: a slow client skips what is outdated;
 //   - heartbeat_timer: one timer for all; who is silent is dropped.
+#include "support/admin_socket.hpp"
 #include "support/feed_options.hpp"
 
 #include <holdfast/holdfast.hpp>
@@ -162,10 +163,12 @@ int run(int argc, char** argv)
 {
     examples::feed_options options;
     std::chrono::milliseconds drain_deadline{10'000};
+    std::string admin_path;
     examples::command_line cli{"market_feed", "A push server of market data whose memory is bounded."};
     examples::add_options(cli, options);
     cli.add("drain", drain_deadline, "TIME",
             "after SIGTERM, wait so long for clients before they are aborted");
+    cli.add("admin", admin_path, "PATH", "a local socket that answers who is there, as JSON; empty: none");
     if (!cli.parse(argc, argv)) return 0;
     examples::check(options);
     const auto endpoint = examples::listen_endpoint(options.address, options.port);
@@ -184,6 +187,8 @@ int run(int argc, char** argv)
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
+    std::optional<examples::admin_socket> admin;
+    if (!admin_path.empty()) admin.emplace(io, admin_path, doors->census(), f.heart);
     doors->async_serve([&](connection peer) { return serve(std::move(peer), f); }, net::detached);
     net::co_spawn(io, run_clock(f, doors->census()), net::detached);
     net::co_spawn(io, handle_signals(io, f, *doors, drain_deadline), net::detached);

@@ -1,0 +1,128 @@
+// holdfast: graceful_server, a collector that can be replaced while its clients go on: a restart refuses
+// nobody, and every client knows what was taken. SPDX-License-Identifier: BSL-1.0
+//
+// Every line that a client sends is answered by {"taken":N}, its number. At SIGTERM the server takes no new
+// client, finishes the lines that have come, tells each client {"goodbye":N}, so that it sends the lines
+// after N to the next server, and ends when the last one has gone, or at the deadline. A listening socket
+// that the service manager keeps open is used when there: newcomers wait in its backlog from one server to
+// the next.
+//
+//     [Socket]                        graceful.socket
+//     ListenStream=7777
+//     [Service]                       graceful.service, restarted by: systemctl restart graceful.service
+//     ExecStart=/usr/bin/graceful_server --drain 10s
+#include "support/command_line.hpp"
+#include "support/inherited_listener.hpp"
+#include "support/listening.hpp"
+
+#include <holdfast/holdfast.hpp>
+
+#include <csignal>
+#include <iostream>
+#include <optional>
+
+#include <unistd.h>
+
+namespace net = holdfast::net;
+using net::ip::tcp;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct receipt {
+    std::uint64_t lines;
+};
+constexpr auto describe(holdfast::type<receipt>)
+{
+    return holdfast::fields(holdfast::field("taken", &receipt::lines));
+}
+
+struct goodbye {
+    std::uint64_t lines;
+};
+constexpr auto describe(holdfast::type<goodbye>)
+{
+    return holdfast::fields(holdfast::field("goodbye", &goodbye::lines));
+}
+
+struct log_end {
+    void operator()(const holdfast::connection_end& end) const noexcept { std::clog << end << '\n'; }
+};
+using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
+using connection = acceptor::connection_type;
+using holdfast::async_write_streamed, holdfast::ndjson;
+
+net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
+{
+    auto beat = heart.watch(peer);
+    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
+    std::uint64_t taken = 0;
+    holdfast::error_code ec;
+    while (co_await lines.async_next(net::redirect_error(net::use_awaitable, ec))) {
+        beat.touch();
+        // A real collector keeps the line here, and only then says so.
+        co_await async_write_streamed<ndjson>(peer.stream(), receipt{++taken}, {.progress = beat});
+    }
+    if (peer.draining()) // perhaps in the middle of a line, which then was not taken
+        co_await async_write_streamed<ndjson>(peer.stream(), goodbye{taken}, {.progress = beat});
+    else if (ec)
+        throw holdfast::system_error(ec); // the finalizer is told what it stands for
+    co_await peer.async_close();
+}
+
+/// SIGUSR1 prints who is there; SIGINT and SIGTERM drain, a second one ends the process at once.
+net::awaitable<void> drain_at_signal(acceptor& doors, std::chrono::milliseconds deadline)
+{
+    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
+    while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
+        doors.census().report(std::cout);
+    signals.clear();
+    std::cout << "graceful_server: draining " << doors.census().live() << " connections" << std::endl;
+    // The news is spread, so that they do not all come back at once.
+    const std::size_t aborted = co_await doors.async_drain({.deadline = deadline, .spread = deadline / 4});
+    std::cout << "graceful_server: drained, " << aborted << " aborted" << std::endl;
+}
+
+int run(int argc, char** argv)
+{
+    std::string address = "127.0.0.1";
+    std::uint16_t port = 7777;
+    std::size_t max_connections = 1000;
+    std::chrono::milliseconds timeout = 30s;
+    std::chrono::milliseconds deadline = 10s;
+    examples::command_line cli{"graceful_server",
+                               "Takes lines and acknowledges them; a restart refuses and loses nobody."};
+    cli.add("address", address, "IP", "the address to listen on, where no socket is inherited");
+    cli.add("port", port, "N", "the port to listen on; 0: one that the kernel chooses");
+    cli.add("max-connections", max_connections, "N", "connections served at once");
+    cli.add("timeout", timeout, "TIME", "a client silent for so long is dropped");
+    cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
+    if (!cli.parse(argc, argv)) return 0;
+    const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
+    examples::require_descriptors(max_connections + examples::spare_descriptors);
+    const auto inherited = examples::take_inherited_listener();
+
+    net::io_context io(1);
+    holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
+    const holdfast::acceptor_options options{.max_connections = max_connections};
+    std::optional<acceptor> doors;
+    try {
+        if (inherited)
+            doors.emplace(io.get_executor(), inherited->protocol, inherited->descriptor, options);
+        else
+            doors.emplace(io.get_executor(), endpoint, options);
+    } catch (const holdfast::system_error& error) {
+        throw examples::usage_error(examples::listen_error(error.code(), endpoint));
+    }
+    doors->async_serve([&](connection& peer) { return serve(peer, heart); }, net::detached);
+    net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached);
+    std::cout << "graceful_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
+              << std::endl;
+    io.run(); // returns when the drain is over and the last session has ended
+    doors->census().report(std::cout);
+    return 0;
+}
+
+} // namespace
+
+int main(int argc, char** argv) { return examples::run_main(argc, argv, run); }
