@@ -176,9 +176,9 @@ bool survives(const faults::plan& plan, tally& all)
         tests::process server([&] { return run_example(plan); });
         status = session(server, served, output);
     } catch (const std::exception& hang) {
-        FAIL(hang.what());
+        FAIL(result.outcome.name << ": " << hang.what());
     }
-    INFO(output);
+    INFO(result.outcome.name << '\n' << output);
     if (result.outcome.failed) ++all.points;
     CHECK(result.leaks.data() == std::string());
     CHECK(status == 0);

@@ -495,6 +495,9 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     void begin()
     {
         endpoint = listener.local_endpoint();
+        // Else Asio keeps such a loss to itself and waits for the next newcomer, although others may be there
+        // already.
+        listener.set_option(net::socket_base::enable_connection_aborted(true));
         if (options.reserve_descriptors) reserve_descriptors();
     }
 

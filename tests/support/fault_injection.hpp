@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -42,6 +43,7 @@ struct outcome {
     std::uint64_t operations = 0;  ///< of the plan's domain, counted
     std::size_t ways = 0;          ///< in which the n-th can fail; zero: there was none
     bool failed = false;           ///< it did
+    const char* name = "";         ///< the n-th operation's
 };
 
 inline plan planned;
@@ -62,20 +64,22 @@ inline constexpr int all_is_well = 0;
 inline constexpr int in_part = -1; // a read or write of one byte only
 
 /// What is to become of this operation: an error number of `ways`, or one of the two constants above.
-inline int next(domain where, std::initializer_list<int> ways) noexcept
+inline int next(domain where, std::initializer_list<int> ways,
+                const char* name = __builtin_FUNCTION()) noexcept
 {
     if (observed == nullptr || observed->connections == 0 || where != planned.domain) return all_is_well;
     if (++observed->operations != planned.nth) return all_is_well;
     observed->ways = ways.size();
+    observed->name = name;
     if (planned.way >= ways.size()) return all_is_well;
     observed->failed = true;
     return ways.begin()[planned.way];
 }
 
 /// The same for a call that fails as a whole: whether it does, errno set.
-inline bool fails(std::initializer_list<int> ways) noexcept
+inline bool fails(std::initializer_list<int> ways, const char* name = __builtin_FUNCTION()) noexcept
 {
-    const int error = next(domain::sockets, ways);
+    const int error = next(domain::sockets, ways, name);
     if (error != all_is_well) errno = error;
     return error != all_is_well;
 }
@@ -99,8 +103,14 @@ int accept(int listener, sockaddr* address, socklen_t* size)
 {
     using namespace tests::faults;
     static auto* const real = system_function<decltype(::accept)>("accept");
-    if (fails({ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, EINTR})) return -1;
+    const int error = next(domain::sockets, {ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, EINTR});
+    const bool takes_it_away = error == ECONNABORTED || error == EPROTO; // the others leave it in the backlog
+    if (error != all_is_well && !takes_it_away) return errno = error, -1;
     const int connection = real(listener, address, size);
+    if (takes_it_away && connection >= 0) {
+        ::syscall(SYS_close, connection);
+        return errno = error, -1;
+    }
     if (connection >= 0 && observed != nullptr) ++observed->connections;
     return connection;
 }
