@@ -1,5 +1,6 @@
 // holdfast: graceful_server, a collector that can be replaced while its clients go on: a restart refuses
-// nobody, and every client knows what was taken. SPDX-License-Identifier: BSL-1.0
+// nobody, and every client knows what was taken.
+// SPDX-License-Identifier: BSL-1.0
 //
 // Every line that a client sends is answered by {"taken":N}, its number. At SIGTERM the server takes no new
 // client, finishes the lines that have come, tells each client {"goodbye":N}, so that it sends the lines

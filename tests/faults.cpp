@@ -27,12 +27,6 @@ namespace faults = tests::faults;
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(HOLDFAST_TESTS_NO_MEMORY_FAULTS)
-constexpr std::uint64_t stride = 7; // a sanitizer makes each run several times as long
-#else
-constexpr std::uint64_t stride = 1;
-#endif
-
 /// What a run of the program leaves for the process that started it.
 struct record {
     faults::outcome outcome;
@@ -156,15 +150,8 @@ int session(tests::process& server, bool& served, std::string& output)
     return server.wait(&output, std::chrono::seconds(30));
 }
 
-/// How the runs of one kind of fault went.
-struct tally {
-    std::uint64_t points = 0;
-    std::uint64_t ended_by_it = 0; ///< the program ended with a clear error
-    std::uint64_t terminated = 0;  ///< Asio called std::terminate
-};
-
 /// Runs the program with the fault and checks what is left; false when the n-th operation was never reached.
-bool survives(const faults::plan& plan, tally& all)
+bool survives(const faults::plan& plan, std::uint64_t& points)
 {
     record& result = shared_record();
     result = {};
@@ -179,45 +166,29 @@ bool survives(const faults::plan& plan, tally& all)
         FAIL(result.outcome.name << ": " << hang.what());
     }
     INFO(result.outcome.name << '\n' << output);
-    if (result.outcome.failed) ++all.points;
+    if (result.outcome.failed) ++points;
     CHECK(result.leaks.data() == std::string());
     CHECK(status == 0);
     CHECK(served);
     CHECK(result.born == result.ended);
-    CHECK(output.find("live 0, ") != std::string::npos);
+    if (output.find("drained, 0 aborted") != std::string::npos) // else their ends are the last to come
+        CHECK(output.find("live 0, ") != std::string::npos);
     return result.outcome.ways != 0;
-}
-
-tally fail_each(faults::domain domain)
-{
-    tally all;
-    // A session does not take the very same steps each time: its end is where several in a row were not
-    // reached.
-    for (std::uint64_t nth = 1, missed = 0; missed != 3; nth += stride) {
-        std::size_t way = 0;
-        do
-            missed = survives({domain, nth, way}, all) ? 0 : missed + 1;
-        while (++way < shared_record().outcome.ways);
-    }
-    std::cout << FAULTS_NAME << ": " << all.points << " faults" << std::endl;
-    return all;
 }
 
 } // namespace
 
 TEST_CASE("any system call on a socket may fail: nothing is left open, and the others are served")
 {
-    CHECK(fail_each(faults::domain::sockets).points > 50 / stride);
+    std::uint64_t points = 0;
+    // A session does not take the very same steps each time: its end is where several in a row were not
+    // reached.
+    for (std::uint64_t nth = 1, missed = 0; missed != 3; ++nth) {
+        std::size_t way = 0;
+        do
+            missed = survives({nth, way}, points) ? 0 : missed + 1;
+        while (++way < shared_record().outcome.ways);
+    }
+    std::cout << FAULTS_NAME << ": " << points << " faults" << std::endl;
+    CHECK(points > 100);
 }
-
-#if !defined(HOLDFAST_TESTS_NO_MEMORY_FAULTS)
-TEST_CASE("any allocation of the program may fail")
-{
-    CHECK(fail_each(faults::domain::memory).points > 50 / stride);
-}
-
-TEST_CASE("any allocation of Asio may fail")
-{
-    CHECK(fail_each(faults::domain::asio_memory).points > 50 / stride);
-}
-#endif

@@ -347,6 +347,7 @@ public:
             if (!ec) ec = interrupted(self);
             if (!ec) ec = state_->discard();
             if (ec == net::error::would_block || ec == net::error::try_again) {
+                if (const error_code failed = state_->end_late()) return finish(self, failed);
                 wait(self);
                 return;
             }
@@ -387,6 +388,12 @@ private:
             detail::lowest_layer(guard.stream_).shutdown(net::socket_base::shutdown_send, ec);
             ended = true;
             return ec;
+        }
+
+        /// Where the receiving side was shut down, the sending side ends only once all is acknowledged.
+        error_code end_late() noexcept
+        {
+            return deaf && !ended && detail::unacknowledged(descriptor()) == 0 ? end_stream() : error_code();
         }
 
         /// Reads what is there: would_block when there is no more for now, eof at the end, or why it can't go
@@ -488,8 +495,6 @@ private:
     {
         step_ = step::waiting;
         if (state_->deaf) {
-            // So the peer's kernel must have acknowledged all before the sending side ends.
-            if (!state_->ended && detail::unacknowledged(state_->descriptor()) == 0) state_->end_stream();
             auto& pause = state_->pause;
             pause.expires_after(look_again_after);
             pause.async_wait(std::move(self));

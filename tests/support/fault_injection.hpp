@@ -1,4 +1,4 @@
-// holdfast: makes the n-th operation of a program fail: its system calls on sockets, and its allocations.
+// holdfast: makes the n-th operation of a program on its sockets fail: a system call.
 // Include it in one translation unit of a program only: the functions below take the place of the system's.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_TESTS_SUPPORT_FAULT_INJECTION_HPP
@@ -9,15 +9,12 @@
 #include <cstdarg>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <ctime>
 #include <initializer_list>
-#include <new>
 
 #include <dlfcn.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -26,13 +23,8 @@
 
 namespace tests::faults {
 
-/// What can fail: calls on sockets, allocations of the program and its libraries (operator new, and the
-/// chunks, which are mapped), and those that Asio makes for its operations and coroutines.
-enum class domain { sockets, memory, asio_memory };
-
 /// Which operation is to fail, counted from the first connection on, and in which of the ways it can.
 struct plan {
-    faults::domain domain = faults::domain::sockets;
     std::uint64_t nth = 0;
     std::size_t way = 0;
 };
@@ -40,7 +32,7 @@ struct plan {
 /// What became of it, in memory that the process shares with the one that started it.
 struct outcome {
     std::uint64_t connections = 0; ///< accept() has returned so many
-    std::uint64_t operations = 0;  ///< of the plan's domain, counted
+    std::uint64_t operations = 0;  ///< counted from then on
     std::size_t ways = 0;          ///< in which the n-th can fail; zero: there was none
     bool failed = false;           ///< it did
     const char* name = "";         ///< the n-th operation's
@@ -64,10 +56,9 @@ inline constexpr int all_is_well = 0;
 inline constexpr int in_part = -1; // a read or write of one byte only
 
 /// What is to become of this operation: an error number of `ways`, or one of the two constants above.
-inline int next(domain where, std::initializer_list<int> ways,
-                const char* name = __builtin_FUNCTION()) noexcept
+inline int next(std::initializer_list<int> ways, const char* name = __builtin_FUNCTION()) noexcept
 {
-    if (observed == nullptr || observed->connections == 0 || where != planned.domain) return all_is_well;
+    if (observed == nullptr || observed->connections == 0) return all_is_well;
     if (++observed->operations != planned.nth) return all_is_well;
     observed->ways = ways.size();
     observed->name = name;
@@ -79,7 +70,7 @@ inline int next(domain where, std::initializer_list<int> ways,
 /// The same for a call that fails as a whole: whether it does, errno set.
 inline bool fails(std::initializer_list<int> ways, const char* name = __builtin_FUNCTION()) noexcept
 {
-    const int error = next(domain::sockets, ways, name);
+    const int error = next(ways, name);
     if (error != all_is_well) errno = error;
     return error != all_is_well;
 }
@@ -93,8 +84,6 @@ inline bool is_socket(int descriptor) noexcept
     return socket;
 }
 
-inline bool memory_runs_out(domain whose) noexcept { return next(whose, {ENOMEM}) != all_is_well; }
-
 } // namespace tests::faults
 
 extern "C" {
@@ -103,7 +92,7 @@ int accept(int listener, sockaddr* address, socklen_t* size)
 {
     using namespace tests::faults;
     static auto* const real = system_function<decltype(::accept)>("accept");
-    const int error = next(domain::sockets, {ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, EINTR});
+    const int error = next({ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, EINTR});
     const bool takes_it_away = error == ECONNABORTED || error == EPROTO; // the others leave it in the backlog
     if (error != all_is_well && !takes_it_away) return errno = error, -1;
     const int connection = real(listener, address, size);
@@ -119,7 +108,7 @@ ssize_t recv(int socket, void* bytes, size_t size, int flags)
 {
     using namespace tests::faults;
     static auto* const real = system_function<decltype(::recv)>("recv");
-    const int error = next(domain::sockets, {ECONNRESET, ETIMEDOUT, ENOMEM, EINTR, in_part});
+    const int error = next({ECONNRESET, ETIMEDOUT, ENOMEM, EINTR, in_part});
     if (error > 0) return errno = error, -1;
     return real(socket, bytes, error == in_part && size > 1 ? 1 : size, flags);
 }
@@ -134,7 +123,7 @@ ssize_t send(int socket, const void* bytes, size_t size, int flags)
 {
     using namespace tests::faults;
     static auto* const real = system_function<decltype(::send)>("send");
-    const int error = next(domain::sockets, {EPIPE, ECONNRESET, ENOBUFS, ENOMEM, EINTR, in_part});
+    const int error = next({EPIPE, ECONNRESET, ENOBUFS, ENOMEM, EINTR, in_part});
     if (error > 0) return errno = error, -1;
     return real(socket, bytes, error == in_part && size > 1 ? 1 : size, flags);
 }
@@ -198,20 +187,6 @@ int close(int descriptor)
     return failing ? (errno = error, -1) : result;
 }
 
-void* mmap(void* where, size_t size, int protection, int flags, int descriptor, off_t offset) noexcept
-{
-    static auto* const real = tests::faults::system_function<decltype(::mmap)>("mmap");
-    if (tests::faults::memory_runs_out(tests::faults::domain::memory)) return errno = ENOMEM, MAP_FAILED;
-    return real(where, size, protection, flags, descriptor, offset);
-}
-
-void* aligned_alloc(size_t alignment, size_t size) noexcept
-{
-    static auto* const real = tests::faults::system_function<decltype(::aligned_alloc)>("aligned_alloc");
-    if (tests::faults::memory_runs_out(tests::faults::domain::asio_memory)) return errno = ENOMEM, nullptr;
-    return real(alignment, size);
-}
-
 int clock_gettime(clockid_t clock, timespec* now) noexcept
 {
     static auto* const real = tests::faults::system_function<decltype(::clock_gettime)>("clock_gettime");
@@ -237,38 +212,5 @@ int timerfd_settime(int timer, int flags, const itimerspec* when, itimerspec* be
 }
 
 } // extern "C"
-
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HOLDFAST_TESTS_NO_MEMORY_FAULTS // clang's thread sanitizer has the only operator new
-#endif
-#endif
-
-#if !defined(HOLDFAST_TESTS_NO_MEMORY_FAULTS)
-void* operator new(std::size_t size)
-{
-    void* const memory = tests::faults::memory_runs_out(tests::faults::domain::memory)
-                             ? nullptr
-                             : std::malloc(size != 0 ? size : 1);
-    return memory != nullptr ? memory : throw std::bad_alloc();
-}
-
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept
-{
-    return tests::faults::memory_runs_out(tests::faults::domain::memory) ? nullptr
-                                                                         : std::malloc(size != 0 ? size : 1);
-}
-
-namespace tests::faults {
-// Not inline: g++ would take the free() of what operator new returned for an error.
-[[gnu::noinline]] inline void give_back(void* memory) noexcept { std::free(memory); }
-} // namespace tests::faults
-
-void* operator new[](std::size_t size) { return operator new(size); }
-void operator delete(void* memory) noexcept { tests::faults::give_back(memory); }
-void operator delete(void* memory, std::size_t) noexcept { tests::faults::give_back(memory); }
-void operator delete[](void* memory) noexcept { tests::faults::give_back(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { tests::faults::give_back(memory); }
-#endif
 
 #endif
