@@ -34,7 +34,8 @@ namespace net = holdfast::net;
 /// scope.
 class process {
 public:
-    explicit process(std::vector<std::string> arguments)
+    /// The child gets `third` as its descriptor 3, where it is not negative.
+    explicit process(std::vector<std::string> arguments, int third = -1)
     {
         std::vector<char*> argv;
         for (std::string& argument : arguments)
@@ -48,6 +49,7 @@ public:
             ::prctl(PR_SET_PDEATHSIG, SIGKILL);
             ::dup2(ends[1], 1);
             ::dup2(ends[1], 2);
+            if (third >= 0) ::dup2(third, 3);
             ::execv(argv[0], argv.data());
             ::_exit(127);
         }
