@@ -340,6 +340,76 @@ TEST_CASE("a drain aborts those who do not go, at the deadline, and counts them"
     tests::run(io);
 }
 
+TEST_CASE("who is let in just as a drain begins is told too")
+{
+    for (int turns = 0; turns != 8; ++turns) { // of the io_context until the drain begins
+        net::io_context io;
+        acceptor doors{io.get_executor(), any_port, {.max_connections = 10}};
+        doors.async_serve(
+            [](connection& peer) -> net::awaitable<void> {
+                holdfast::frame_reader lines{peer.stream()};
+                co_await lines.async_next();
+            },
+            net::detached);
+        io.poll();
+        tcp::socket client(io);
+        client.connect(doors.local_endpoint());
+        std::optional<std::size_t> aborted;
+        std::function<void(int)> drain_after = [&](int left) {
+            if (left != 0)
+                net::post(io, [&, left] { drain_after(left - 1); });
+            else
+                doors.async_drain({.deadline = 5s}, [&](error_code, std::size_t n) { aborted = n; });
+        };
+        net::post(io, [&] { drain_after(turns); });
+        tests::run(io);
+        CHECK(aborted == 0U);
+    }
+}
+
+TEST_CASE("a drain's deadline ends also a session that waits for its peer in async_close")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = 10}};
+    error_code result;
+    doors.async_serve(
+        [&](connection& peer) -> net::awaitable<void> {
+            holdfast::frame_reader lines{peer.stream()};
+            co_await lines.async_next();
+            co_await peer.async_close({.deadline = 1h}, net::redirect_error(net::use_awaitable, result));
+        },
+        net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 1); // and it never ends its own side
+    tests::run_until(io, [&] { return doors.census().live() == 1; });
+    std::optional<std::size_t> aborted;
+    doors.async_drain({.deadline = 50ms}, [&](error_code, std::size_t n) { aborted = n; });
+    tests::run(io);
+    CHECK(aborted == 1U);
+    CHECK(result == holdfast::errc::close_incomplete);
+    CHECK(doors.census().ended(close_reason::drain_deadline) == 1);
+}
+
+TEST_CASE("a drain that finds a session in async_close leaves it no reason to spin")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = 10}};
+    bool closing = false;
+    doors.async_serve(
+        [&](connection& peer) -> net::awaitable<void> {
+            closing = true;
+            co_await peer.async_close({.deadline = 1h});
+        },
+        net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 1);
+    tests::run_until(io, [&] { return closing; });
+    std::optional<std::size_t> aborted;
+    doors.async_drain({.deadline = 20s}, [&](error_code, std::size_t n) { aborted = n; });
+    CHECK(io.run_for(200ms) < 200); // it looks again every 10 ms; a spinning one runs thousands
+    clients.clear();
+    tests::run(io);
+    CHECK(aborted == 0U);
+}
+
 TEST_CASE("a drain can be spread over a part of its deadline, and be cancelled")
 {
     net::io_context io;

@@ -1,4 +1,4 @@
-// holdfast: tests of the arithmetic of capacity_plan. (That a server stays below its line: examples.cpp.)
+// holdfast: tests of the arithmetic of capacity_plan.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 

@@ -5,6 +5,8 @@
 #include "support/process.hpp"
 #include "support/sockets.hpp"
 
+#include <simdjson.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -12,6 +14,7 @@
 #include <vector>
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 using tests::process;
 using tests::tcp;
@@ -152,10 +155,93 @@ TEST_CASE("echo_server echoes lines as JSON and drains at SIGTERM")
     CHECK(echo.child.wait() == 0);
 }
 
+TEST_CASE("echo_server logs why each client went")
+{
+    server echo("echo_server", {});
+    net::io_context io;
+    for (const bool politely : {true, false}) {
+        tcp::socket client(io);
+        client.connect(echo.endpoint());
+        net::write(client, net::buffer(std::string("one\n")));
+        std::string answer;
+        net::read_until(client, net::dynamic_buffer(answer), '\n');
+        if (politely)
+            client.close();
+        else
+            tests::reset(client);
+        const std::string line = echo.child.line();
+        INFO(line);
+        CHECK(line.starts_with(politely ? "closed by peer after" : "reset by peer after"));
+    }
+}
+
+TEST_CASE("market_feed answers its census as JSON on its admin socket, which comes and goes with it")
+{
+    using local = net::local::stream_protocol;
+    const std::string path = "admin_" + std::to_string(::getpid());
+    net::io_context io;
+    local::acceptor(io, path).close(); // the name stays, as after a crash
+    server feed("market_feed", {"--instruments", "10", "--admin", path});
+    std::vector<tcp::socket> clients;
+    for (int i = 0; i != 3; ++i) {
+        clients.emplace_back(io).connect(feed.endpoint());
+        char first = 0;
+        net::read(clients.back(), net::buffer(&first, 1));
+    }
+    clients[0].close();
+
+    simdjson::dom::parser parser;
+    simdjson::dom::element census;
+    std::string answer;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    do { // until the feed has seen one go
+        REQUIRE(std::chrono::steady_clock::now() < deadline);
+        local::socket admin(io);
+        admin.connect(path);
+        answer = tests::read_to_end(admin).bytes;
+        REQUIRE(parser.parse(answer).get(census) == simdjson::SUCCESS);
+    } while (std::uint64_t(census["live"]) != 2);
+    INFO(answer);
+    CHECK(answer.ends_with("}\n"));
+    CHECK(std::uint64_t(census["peak"]) == 3);
+    CHECK(std::uint64_t(census["ended"]) == 1);
+    CHECK(simdjson::dom::object(census["ended_by"]).size() == 1);
+    const simdjson::dom::array members = census["members"];
+    REQUIRE(members.size() == 2);
+    for (const auto member : members) {
+        const auto remote = std::string_view(member["remote"]);
+        CHECK(std::any_of(clients.begin() + 1, clients.end(), [&](const tcp::socket& client) {
+            return remote == "127.0.0.1:" + std::to_string(client.local_endpoint().port());
+        }));
+        CHECK(std::uint64_t(member["bytes_out"]) > 100);
+        CHECK(std::uint64_t(member["bytes_in"]) == 0);
+        CHECK(std::int64_t(member["age_ms"]) >= 0);
+        CHECK(!bool(member["draining"]));
+    }
+
+    std::string line;
+    CHECK(refusal({programs + "/market_feed", "--port", "0", "--admin", path}, line) == 2);
+    CHECK(line.find("a server listens there") != std::string::npos);
+    CHECK(refusal({programs + "/market_feed", "--port", "0", "--admin", "/nowhere/admin"}, line) == 2);
+    CHECK(line.find("choose another --admin") != std::string::npos);
+    CHECK(refusal({programs + "/market_feed", "--port", "0", "--admin", std::string(200, 'a')}, line) == 2);
+    CHECK(line.find("choose another --admin") != std::string::npos);
+    clients.clear();
+    feed.child.signal(SIGTERM);
+    CHECK(feed.child.wait() == 0);
+    struct ::stat left{};
+    CHECK(::lstat(path.c_str(), &left) != 0);
+
+    std::ofstream(path) << "not a socket";
+    CHECK(refusal({programs + "/market_feed", "--port", "0", "--admin", path}, line) == 2);
+    CHECK(line.find("a file is in the way") != std::string::npos);
+    CHECK(std::remove(path.c_str()) == 0); // it was not touched
+}
+
 TEST_CASE("what cannot work is refused in one line that says what to do, with exit status 2")
 {
     std::string line;
-    for (const std::string name : {"market_feed", "naive_feed", "echo_server"}) {
+    for (const std::string name : {"market_feed", "naive_feed", "echo_server", "graceful_server"}) {
         const server first(name, {});
         CHECK(refusal({programs + "/" + name, "--port", first.port}, line) == 2);
         CHECK(line.find("choose another --port") != std::string::npos);

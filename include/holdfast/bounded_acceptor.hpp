@@ -849,6 +849,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     static net::awaitable<drained> drain(std::shared_ptr<core> self, drain_options options)
     {
         co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
+        self->draining = true;
         self->close();
         const auto start = std::chrono::steady_clock::now();
         const std::size_t batches =
@@ -894,6 +895,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     {
         try {
             const auto place = members->enter(socket.native_handle());
+            if (draining) members->tell(place, 1); // it came in as the drain began
             configure(socket);
             return connection_type(std::move(socket),
                                    detail::admission<Finalizer>(finalizer, members, place,
@@ -1043,6 +1045,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     std::size_t farewells = 0;
     int reserve = -1; // a descriptor for the turning away without any
     std::weak_ptr<core> self;
+
+    bool draining = false;
 
     std::mutex told_mutex;
     std::array<told_kind, 5> told;

@@ -348,8 +348,8 @@ public:
             if (!ec) ec = state_->discard();
             if (ec == net::error::would_block || ec == net::error::try_again) {
                 if (const error_code failed = state_->end_late()) return finish(self, failed);
-                wait(self);
-                return;
+                if (!state_->resets_at_close()) return wait(self);
+                ec = errc::close_incomplete; // a drain has reached its deadline meanwhile
             }
             finish(self, state_->expired         ? error_code(errc::close_incomplete)
                          : ec == net::error::eof ? error_code()
@@ -396,6 +396,14 @@ private:
             return deaf && !ended && detail::unacknowledged(descriptor()) == 0 ? end_stream() : error_code();
         }
 
+        bool resets_at_close() noexcept
+        {
+            net::socket_base::linger linger;
+            error_code ignored;
+            detail::lowest_layer(guard.stream_).get_option(linger, ignored);
+            return linger.enabled() && linger.timeout() == 0;
+        }
+
         /// Reads what is there: would_block when there is no more for now, eof at the end, or why it can't go
         /// on.
         error_code discard() noexcept
@@ -404,7 +412,10 @@ private:
             for (;;) {
                 const ::ssize_t n = ::recv(descriptor(), waste.data(), waste.size(), MSG_DONTWAIT);
                 if (n < 0) return {errno, net::error::get_system_category()};
-                if (n == 0 && !detail::peer_has_ended(descriptor())) return net::error::would_block;
+                if (n == 0 && !detail::peer_has_ended(descriptor())) {
+                    deaf = true; // a drain has begun meanwhile
+                    return net::error::would_block;
+                }
                 if (n == 0) return net::error::eof;
                 if (static_cast<std::size_t>(n) > bytes_left) return errc::close_incomplete;
                 bytes_left -= static_cast<std::size_t>(n);
@@ -438,10 +449,7 @@ private:
             // lasts.
             state_ = std::make_shared<closing>(std::move(guard), options_.drain_bytes);
             guard.reason_ = state_->reason;
-            net::socket_base::linger linger;
-            error_code ignored;
-            detail::lowest_layer(state_->guard.stream_).get_option(linger, ignored);
-            if (linger.enabled() && linger.timeout() == 0) {
+            if (state_->resets_at_close()) {
                 result_ = errc::close_incomplete; // half a message was sent: no end of stream may follow it
             } else {
                 state_->watchdog.expires_after(options_.deadline);

@@ -36,12 +36,14 @@ namespace net = holdfast::net;
 /// scope.
 class process {
 public:
-    explicit process(std::vector<std::string> arguments)
-        : process([&arguments] {
+    /// The child gets `third` as its descriptor 3, where it is not negative.
+    explicit process(std::vector<std::string> arguments, int third = -1)
+        : process([&arguments, third] {
               std::vector<char*> argv;
               for (std::string& argument : arguments)
                   argv.push_back(argument.data());
               argv.push_back(nullptr);
+              if (third >= 0) ::dup2(third, 3);
               ::execv(argv[0], argv.data());
               return 127;
           })
