@@ -1,0 +1,376 @@
+// holdfast: the soak: 200,000 connections that end in every way there is, after which nothing of them is
+// left. SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/scale.hpp"
+#include "support/sockets.hpp"
+
+#include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/process_memory.hpp>
+
+#include <array>
+#include <cstdint>
+#include <exception>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <random>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include <malloc.h>
+#include <netinet/in.h>
+
+using namespace std::chrono_literals;
+using holdfast::close_reason;
+using holdfast::error_code;
+using tests::tcp;
+namespace net = holdfast::net;
+
+namespace {
+
+constexpr std::uint64_t connections = tests::sanitized ? 10'000 : 200'000;
+constexpr std::uint64_t warm_up = connections / 10;
+constexpr unsigned concurrency = 1'000;
+constexpr unsigned waiting = 900;                       // of them; the others are coming or going
+constexpr std::uint64_t memory_tolerance = 1024 * 1024; // 5 bytes a connection
+
+using by_reason = std::array<std::uint64_t, holdfast::close_reason_count>;
+
+struct count_end {
+    by_reason* ends;
+    void operator()(const holdfast::connection_end& end) const noexcept
+    {
+        ++(*ends)[static_cast<std::size_t>(end.reason)];
+    }
+};
+using acceptor = holdfast::bounded_acceptor<tcp, count_end>;
+using connection = acceptor::connection_type;
+
+enum class way {
+    close,
+    async_close,
+    peer_fin,
+    peer_rst,
+    abort,
+    heartbeat,
+    exception,
+    cancel,
+    by_id,
+    abandon,
+    release,
+    move
+};
+
+/// One way to end. The session tells its client by `letter` what to do, so none races with another: each
+/// connection must end for exactly the reason its session meant.
+struct plan {
+    way how;
+    char letter; // F: end the stream now; R: reset now; G: end it after the server; else reset after it
+    close_reason reason;
+    double weight;
+};
+constexpr std::array plans{
+    plan{way::close, 'x', close_reason::local, 20},
+    plan{way::async_close, 'G', close_reason::local, 10},
+    plan{way::peer_fin, 'F', close_reason::peer_closed, 20},
+    plan{way::peer_rst, 'R', close_reason::peer_reset, 10},
+    plan{way::abort, 'x', close_reason::send_queue_overflow, 5},
+    plan{way::heartbeat, 'x', close_reason::heartbeat_timeout, 5},
+    plan{way::exception, 'x', close_reason::exception, 5},
+    plan{way::cancel, 'x', close_reason::cancelled, 5},
+    plan{way::by_id, 'x', close_reason::refused, 5},
+    plan{way::abandon, 'x', close_reason::abandoned, 5},
+    plan{way::release, 'x', close_reason::released, 5},
+    plan{way::move, 'x', close_reason::max_lifetime, 5},
+};
+
+/// Sockets of the server's `port` in `state`, as /proc/net/tcp numbers it.
+std::size_t sockets_in(unsigned port, unsigned state)
+{
+    std::ifstream table("/proc/net/tcp");
+    std::string line;
+    std::getline(table, line);
+    std::size_t found = 0;
+    while (std::getline(table, line)) {
+        std::istringstream fields(line);
+        std::string number, local, remote, code;
+        fields >> number >> local >> remote >> code;
+        if (std::stoul(local.substr(local.find(':') + 1), nullptr, 16) == port &&
+            std::stoul(code, nullptr, 16) == state)
+            ++found;
+    }
+    return found;
+}
+
+std::uint64_t memory()
+{
+    ::malloc_trim(0);
+    std::error_code error;
+    const auto now = holdfast::read_process_memory(0, error);
+    REQUIRE(!error);
+    return now.rss_anon;
+}
+
+class soak {
+public:
+    explicit soak(std::uint32_t seed) : random_(seed)
+    {
+        by_reference_.async_serve([this](connection& peer) { return use(peer); }, net::detached);
+        by_value_.async_serve([this](connection peer) { return own(std::move(peer)); }, net::detached);
+        sweep();
+    }
+
+    /// Opens `count` connections, `concurrency` at a time, and waits until all have ended.
+    void run(std::uint64_t count)
+    {
+        const std::uint64_t goal = census().ended() + count;
+        to_open_ = count;
+        for (unsigned i = 0; i != concurrency; ++i) {
+            ++clients_;
+            net::co_spawn(io_, client(i), [this](std::exception_ptr failure) {
+                --clients_;
+                if (failure) failure_ = failure;
+            });
+        }
+        const auto deadline = std::chrono::steady_clock::now() + 2min;
+        while (clients_ != 0 || census().ended() != goal) {
+            if (failure_) std::rethrow_exception(failure_);
+            if (std::chrono::steady_clock::now() > deadline)
+                throw std::runtime_error("connections were left after two minutes");
+            io_.run_for(20ms);
+        }
+    }
+
+    void close()
+    {
+        by_reference_.close();
+        by_value_.close();
+        timer_.cancel();
+        over_ = true;
+        tests::run(io_);
+    }
+
+    [[nodiscard]] holdfast::census census() const { return by_reference_.census() + by_value_.census(); }
+    [[nodiscard]] std::array<unsigned, 2> ports() const
+    {
+        return {by_reference_.local_endpoint().port(), by_value_.local_endpoint().port()};
+    }
+
+    net::io_context& context() { return io_; }
+
+    by_reason meant{};
+    by_reason ends{};
+
+private:
+    /// Ends its connection as drawn; what it leaves to an exception is its owner's to close.
+    net::awaitable<void> use(connection& peer)
+    {
+        const plan& drawn = plans[draw_(random_)];
+        ++meant[static_cast<std::size_t>(drawn.reason)];
+        char byte = drawn.letter;
+        co_await turn();
+        co_await net::async_write(peer.stream(), net::buffer(&byte, 1), net::use_awaitable);
+        switch (drawn.how) {
+        case way::close:
+            peer.close();
+            break;
+        case way::async_close:
+            co_await peer.async_close();
+            break;
+        case way::peer_fin:
+        case way::peer_rst:
+            co_await read(peer);
+            break;
+        case way::abort:
+            peer.abort(drawn.reason);
+            break;
+        case way::heartbeat: {
+            const auto beat = heart_.watch(peer);
+            co_await read(peer);
+            break;
+        }
+        case way::exception:
+            throw std::runtime_error("thrown by the session");
+        case way::cancel: {
+            net::cancellation_signal stop;
+            net::post(io_, [&stop] { stop.emit(net::cancellation_type::terminal); });
+            co_await peer.stream().async_read_some(
+                net::buffer(&byte, 1), net::bind_cancellation_slot(stop.slot(), net::use_awaitable));
+            break;
+        }
+        case way::by_id: {
+            std::ostringstream name;
+            name << peer.stream().remote_endpoint();
+            condemned_.insert(name.str());
+            co_await read(peer);
+            break;
+        }
+        case way::abandon: {
+            const connection dropped = std::move(peer);
+            break;
+        }
+        case way::release: {
+            const tcp::socket taken = peer.release();
+            break;
+        }
+        case way::move:
+            moved_.push_back(std::move(peer));
+            break;
+        }
+    }
+
+    /// The owner of a connection that came by value.
+    net::awaitable<void> own(connection peer)
+    {
+        connection mine = std::move(peer);
+        try {
+            co_await use(mine);
+        } catch (const holdfast::system_error&) { // another exception meets the guard's destructor
+            const auto end = holdfast::end_by(std::current_exception());
+            mine.close(end.reason, end.error);
+        }
+    }
+
+    /// Waits for the session's turn to end: one that arrives where enough are waiting sends off any of them.
+    net::awaitable<void> turn()
+    {
+        net::steady_timer sent_off(io_, net::steady_timer::time_point::max());
+        if (waiting_.size() == waiting) {
+            std::swap(waiting_[random_() % waiting], waiting_.back());
+            waiting_.back()->cancel();
+            waiting_.pop_back();
+        }
+        waiting_.push_back(&sent_off);
+        error_code cancelled;
+        co_await sent_off.async_wait(net::redirect_error(net::use_awaitable, cancelled));
+    }
+
+    static net::awaitable<void> read(connection& peer)
+    {
+        char byte = 0;
+        co_await peer.stream().async_read_some(net::buffer(&byte, 1), net::use_awaitable);
+    }
+
+    /// From time to time: ends those to be ended by their id, and those that their sessions moved away; once
+    /// nobody arrives any more, sends off those that wait.
+    void sweep()
+    {
+        timer_.expires_after(20ms);
+        timer_.async_wait([this](error_code) {
+            if (over_) return;
+            for (acceptor* doors : {&by_reference_, &by_value_})
+                doors->census().for_each([&](const holdfast::census_entry& entry) {
+                    if (condemned_.erase(std::string(entry.remote)) != 0)
+                        doors->end(entry.id, close_reason::refused);
+                });
+            for (connection& each : moved_)
+                each.close(close_reason::max_lifetime);
+            moved_.clear();
+            if (to_open_ == 0)
+                for (net::steady_timer* each : std::exchange(waiting_, {}))
+                    each->cancel();
+            sweep();
+        });
+    }
+
+    /// Opens one connection after another from an address of its own.
+    net::awaitable<void> client(unsigned number)
+    {
+        const auto server = (number % 2 == 0 ? by_reference_ : by_value_).local_endpoint();
+        const net::ip::address_v4 address(0x7f010001U + number % 64 * 256);
+        while (to_open_ != 0) {
+            --to_open_;
+            tcp::socket socket(io_, tcp::v4());
+            // The port is chosen by the whole four-tuple when it connects, so that there are enough.
+            const int late = 1;
+            ::setsockopt(socket.native_handle(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof late);
+            socket.bind({address, 0});
+            co_await socket.async_connect(server, net::use_awaitable);
+            char order = 0;
+            char byte = 0;
+            error_code end;
+            co_await socket.async_read_some(net::buffer(&order, 1),
+                                            net::redirect_error(net::use_awaitable, end));
+            if (order != 'F' && order != 'R')
+                while (!end)
+                    co_await socket.async_read_some(net::buffer(&byte, 1),
+                                                    net::redirect_error(net::use_awaitable, end));
+            if (order != 'F' && order != 'G') {
+                error_code gone; // a reset leaves nothing in TIME_WAIT
+                socket.set_option(net::socket_base::linger(true, 0), gone);
+            }
+            error_code ignored;
+            socket.close(ignored);
+        }
+    }
+
+    static std::discrete_distribution<std::size_t> weights()
+    {
+        std::vector<double> all;
+        for (const plan& each : plans)
+            all.push_back(each.weight);
+        return {all.begin(), all.end()};
+    }
+
+    net::io_context io_{1};
+    acceptor by_reference_{io_.get_executor(),
+                           {net::ip::address_v4::loopback(), 0},
+                           {.max_connections = concurrency / 2},
+                           count_end{&ends}};
+    acceptor by_value_{io_.get_executor(),
+                       {net::ip::address_v4::loopback(), 0},
+                       {.max_connections = concurrency / 2},
+                       count_end{&ends}};
+    holdfast::heartbeat_timer<> heart_{io_.get_executor(), {.tick = 5ms, .timeout = 20ms}};
+    net::steady_timer timer_{io_};
+    std::mt19937 random_;
+    std::discrete_distribution<std::size_t> draw_ = weights();
+    std::unordered_set<std::string> condemned_; // peers of the sessions that wait for their end by id
+    std::vector<connection> moved_;
+    std::vector<net::steady_timer*> waiting_;
+    std::uint64_t to_open_ = 0;
+    unsigned clients_ = 0;
+    std::exception_ptr failure_;
+    bool over_ = false;
+};
+
+} // namespace
+
+TEST_CASE(
+    "connections that ended in every way leave no descriptor, no socket, no memory, and one finalizer each")
+{
+    const std::uint32_t seed = std::random_device{}();
+    std::cout << "soak: seed " << seed << std::endl;
+    soak all(seed);
+    all.run(warm_up);
+    const std::uint64_t before = memory();
+    all.run(connections);
+    const std::uint64_t after = memory();
+    std::cout << "soak: RssAnon " << before / 1024 << " KiB after the warm-up, " << after / 1024
+              << " KiB after " << connections << " more\n";
+    all.census().report(std::cout);
+
+    CHECK(all.census().live() == 0);
+    CHECK(all.census().peak() <= concurrency);
+    CHECK(all.census().peak() >= waiting);
+    std::uint64_t finalized = 0;
+    for (std::size_t i = 0; i != all.ends.size(); ++i) {
+        INFO(static_cast<close_reason>(i));
+        CHECK(all.ends[i] == all.meant[i]);
+        CHECK(all.census().ended(static_cast<close_reason>(i)) == all.meant[i]);
+        finalized += all.ends[i];
+    }
+    CHECK(finalized == warm_up + connections);
+    if constexpr (!tests::sanitized) CHECK(after <= before + memory_tolerance);
+    for (const unsigned port : all.ports())
+        tests::run_until(all.context(), [port] {
+            constexpr unsigned fin_wait_2 = 5, close_wait = 8;
+            return sockets_in(port, close_wait) == 0 && sockets_in(port, fin_wait_2) == 0;
+        });
+    all.close(); // the listener of all tests looks for descriptors
+}
