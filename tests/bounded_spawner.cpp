@@ -152,7 +152,6 @@ TEST_CASE("a child's exception cancels the body and its siblings, and the first 
     auto gate = closed_gate(io);
     int alive = 0;
     outcome end;
-    error_code after;
     async_with_spawner(
         io.get_executor(), {.max_children = 4},
         [&](bounded_spawner& children) -> net::awaitable<void> {

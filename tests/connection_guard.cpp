@@ -697,6 +697,29 @@ TEST_CASE("a peer that never closes is closed at the deadline of async_close, wi
     CHECK(tests::read_to_end(client).bytes == "bye");
 }
 
+TEST_CASE("a peer that drips a byte now and then keeps async_close no longer than its deadline")
+{
+    net::io_context io;
+    auto [server, client_socket] = tests::socket_pair(io);
+    tcp::socket client = std::move(client_socket);
+    ends e;
+    guard peer = watch(std::move(server), e);
+    error_code result;
+    peer.async_close({.deadline = 60ms}, [&](error_code ec) { result = ec; });
+    int dripped = 0;
+    tests::run(io, [&]() -> net::awaitable<void> {
+        net::steady_timer pause(io);
+        for (error_code ec; !ec; ++dripped) {
+            client.write_some(net::buffer("x", 1), ec);
+            pause.expires_after(5ms);
+            co_await pause.async_wait(net::use_awaitable);
+        }
+    });
+    CHECK(dripped > 1);
+    CHECK(result == error_code(errc::close_incomplete));
+    CHECK(ended_once(e, close_reason::local));
+}
+
 TEST_CASE(
     "async_close reads at most drain_bytes of the peer's: up to the bound is success, a byte more is not")
 {
