@@ -656,14 +656,14 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         std::optional<typename connection_type::stream_type> socket;
         endpoint_type remote;
         std::chrono::milliseconds rest = shortest_rest;
-        while (!self->closed) {
+        while (!self->closed || socket) { // who has been accepted is not dropped because of a close meanwhile
             if (ec) co_return accepted{ec};
             const auto state = co_await net::this_coro::cancellation_state;
             if (!socket && state.cancelled() != net::cancellation_type::none)
                 co_return accepted{net::error::operation_aborted};
             const auto seen = self->members->departures();
             const auto closed_gate = self->look();
-            if (closed_gate && self->policy(closed_gate->why) == at_limit::wait) {
+            if (closed_gate && self->policy(closed_gate->why) == at_limit::wait && !self->closed) {
                 self->tell({acceptor_event::kind::paused, {}, {}, closed_gate->why});
                 error_code woken;
                 if (closed_gate->why == admission_limit::memory) {
