@@ -117,9 +117,8 @@ tcp::endpoint endpoint_of(tests::process& server)
             static_cast<unsigned short>(std::stoul(first.substr(first.rfind(':', end) + 1)))};
 }
 
-/// One session of the program: a client that ends its stream, one that resets, one whose line never ends, one
-/// that pipelines, one that vanishes, one that stays in the middle of a line, one that must be served
-/// whatever befell the others, and the end by SIGTERM.
+/// One session of the program: a client that ends its stream, one that resets, one that stays in the middle
+/// of a line, one that must be served whatever befell the others, and the end by SIGTERM.
 int session(tests::process& server, bool& served, std::string& output)
 {
     const tcp::endpoint where = endpoint_of(server);
@@ -136,22 +135,6 @@ int session(tests::process& server, bool& served, std::string& output)
         rude.lines(1);
         rude.reset();
     }
-    {
-        client endless(where); // a line beyond any limit
-        endless.send(std::string(5000, 'x'));
-        endless.lines(1);
-        endless.half_close();
-        endless.read_to_end();
-    }
-    {
-        client hasty(where); // does not wait for the answers
-        for (int line = 0; line != 8; ++line)
-            hasty.send("again\n");
-        hasty.lines(4);
-        hasty.half_close();
-        hasty.read_to_end();
-    }
-    client(where).reset(); // as soon as it is there
     client slow(where);
     slow.send("four");
     std::optional<client> witness;
