@@ -1,5 +1,6 @@
 // holdfast: what guard, census and limits cost a server whose connections come and go: accept, echo 64 bytes,
-// close. SPDX-License-Identifier: BSL-1.0
+// close.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/results.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>

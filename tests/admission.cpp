@@ -1,6 +1,8 @@
 // holdfast: tests of the acceptor's limits: for each address, of the rate, of memory; and of what decides
-// them, without sockets and clocks. SPDX-License-Identifier: BSL-1.0
+// them, without sockets and clocks.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/descriptor_limit.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
@@ -15,8 +17,6 @@
 #include <thread>
 #include <vector>
 
-#include <sys/resource.h>
-
 using namespace std::chrono_literals;
 using holdfast::acceptor_event;
 using holdfast::acceptor_options;
@@ -29,7 +29,7 @@ using holdfast::detail::address_place;
 using holdfast::detail::address_table;
 using holdfast::detail::memory_gate;
 using holdfast::detail::token_bucket;
-using tests::tcp;
+using tests::connect, tests::descriptor_limit, tests::tcp;
 namespace net = holdfast::net;
 
 namespace {
@@ -50,14 +50,6 @@ struct keeper {
     }
 };
 
-std::vector<tcp::socket> connect(net::io_context& io, const tcp::endpoint& where, std::size_t count)
-{
-    std::vector<tcp::socket> clients;
-    for (std::size_t i = 0; i != count; ++i)
-        clients.emplace_back(io).connect(where);
-    return clients;
-}
-
 /// A client with a source address of its own: 127.0.`a`.`b`.
 tcp::socket connect_from(net::io_context& io, const tcp::endpoint& where, unsigned a, unsigned b)
 {
@@ -71,25 +63,6 @@ address_key key(const char* text, unsigned ipv4_prefix = 32, unsigned ipv6_prefi
 {
     return address_key::of(net::ip::make_address(text), ipv4_prefix, ipv6_prefix);
 }
-
-/// Lowers the limit of descriptors so that none is left; restores it.
-class no_descriptors {
-public:
-    no_descriptors()
-    {
-        ::getrlimit(RLIMIT_NOFILE, &before_);
-        const int next = ::dup(0);
-        ::close(next);
-        rlimit lower = before_;
-        lower.rlim_cur = static_cast<rlim_t>(next);
-        ::setrlimit(RLIMIT_NOFILE, &lower);
-    }
-    no_descriptors(const no_descriptors&) = delete;
-    ~no_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-
-private:
-    rlimit before_{};
-};
 
 } // namespace
 
@@ -403,9 +376,9 @@ TEST_CASE("close() reaches a pause for memory, one for the rate, and a rest with
                           [&](error_code ec) { result = ec; });
         auto clients = connect(io, doors.local_endpoint(), 1);
         std::optional<tcp::socket> second(std::in_place, io, tcp::v4());
-        std::optional<no_descriptors> none;
+        std::optional<descriptor_limit> none;
         if (which == 1) tests::run_until(io, [&] { return all.kept.size() == 1; });
-        if (which == 2) none.emplace();
+        if (which == 2) none.emplace(0);
         second->connect(doors.local_endpoint());
         tests::run_until(io, [&] { return paused; });
         doors.close();
@@ -431,7 +404,7 @@ TEST_CASE("without descriptors, newcomers can be reset one by one through the on
     for (int i = 0; i != 3; ++i)
         clients.emplace_back(io, tcp::v4());
     {
-        const no_descriptors none;
+        const descriptor_limit none(0);
         for (auto& client : clients)
             client.connect(doors.local_endpoint());
         tests::run_until(io, [&] { return doors.turned_away() == 3; });
@@ -457,7 +430,7 @@ TEST_CASE("several operations that find no descriptors take turns, and try no mo
         });
     tcp::socket client(io, tcp::v4());
     {
-        const no_descriptors none;
+        const descriptor_limit none(0);
         client.connect(doors.local_endpoint());
         tests::run_until(io, [&] { return starved != 0; });
         std::size_t turns = 0; // of handlers that are ready: a busy loop never runs out of them

@@ -1,6 +1,7 @@
 // holdfast: tests of bounded_acceptor: never more than the limit, no spinning, and an orderly end.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/descriptor_limit.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
@@ -18,14 +19,13 @@
 #include <vector>
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 using namespace std::chrono_literals;
 using holdfast::close_reason;
 using holdfast::errc;
 using holdfast::error_code;
-using tests::tcp;
+using tests::connect, tests::descriptor_limit, tests::tcp;
 namespace net = holdfast::net;
 
 namespace {
@@ -43,14 +43,6 @@ net::awaitable<void> listen_to(connection peer)
     co_await peer.async_close();
 }
 
-std::vector<tcp::socket> connect(net::io_context& io, const tcp::endpoint& where, std::size_t count)
-{
-    std::vector<tcp::socket> clients;
-    for (std::size_t i = 0; i != count; ++i)
-        clients.emplace_back(io).connect(where);
-    return clients;
-}
-
 /// Whether the server has closed this client's connection, by an end of stream or a reset.
 bool closed_by_server(tcp::socket& client)
 {
@@ -60,25 +52,6 @@ bool closed_by_server(tcp::socket& client)
     client.read_some(net::buffer(waste), ec);
     return ec && ec != net::error::would_block;
 }
-
-/// Lowers the limit of descriptors so that `spare` more can be opened; restores it.
-class descriptor_limit {
-public:
-    explicit descriptor_limit(rlim_t spare)
-    {
-        ::getrlimit(RLIMIT_NOFILE, &before_);
-        const int next = ::dup(0);
-        ::close(next);
-        rlimit lower = before_;
-        lower.rlim_cur = static_cast<rlim_t>(next) + spare;
-        ::setrlimit(RLIMIT_NOFILE, &lower);
-    }
-    descriptor_limit(const descriptor_limit&) = delete;
-    ~descriptor_limit() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-
-private:
-    rlimit before_{};
-};
 
 } // namespace
 
@@ -671,4 +644,48 @@ TEST_CASE("two drains at once wait side by side, each for its own deadline, with
         turns += io.run_one_for(1s);
     CHECK(aborted == std::vector<std::size_t>{1, 1});
     CHECK(turns < 200); // it takes some 20
+}
+
+namespace {
+
+/// A finalizer that can't be copied while `refuses`: memory has run out.
+struct costly {
+    bool* refuses;
+
+    explicit costly(bool* r) : refuses(r) {}
+    costly(const costly& other) : refuses(other.refuses)
+    {
+        if (*refuses) {
+            *refuses = false;
+            throw std::bad_alloc();
+        }
+    }
+    costly(costly&&) noexcept = default;
+    costly& operator=(costly&&) noexcept = default;
+    void operator()(const holdfast::connection_end&) const noexcept {}
+};
+
+} // namespace
+
+TEST_CASE("a newcomer for whose finalizer there is no memory leaves no trace, and the next one is let in")
+{
+    net::io_context io;
+    bool refuses = false;
+    using doors_type = holdfast::bounded_acceptor<tcp, costly>;
+    doors_type doors{io.get_executor(), any_port, {.max_connections = 1}, costly(&refuses)};
+    std::optional<doors_type::connection_type> kept;
+    doors.async_accept([&](error_code ec, doors_type::connection_type peer) {
+        CHECK_FALSE(ec);
+        kept.emplace(std::move(peer));
+    });
+    refuses = true;
+    auto first = connect(io, doors.local_endpoint(), 1);
+    tests::run_until(io, [&] { return closed_by_server(first[0]); });
+    CHECK_FALSE(refuses);
+    auto second = connect(io, doors.local_endpoint(), 1);
+    tests::run_until(io, [&] { return kept.has_value(); });
+    CHECK(doors.census().live() == 1);
+    CHECK(doors.census().ended() == 0);
+    kept.reset();
+    CHECK(doors.census().live() == 0);
 }

@@ -1,5 +1,6 @@
 // holdfast: tests of every way a session's connection can end: each with its reason, its error, one
-// finalizer. SPDX-License-Identifier: BSL-1.0
+// finalizer.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 

@@ -1,5 +1,6 @@
 // holdfast: tests that a restart of graceful_server refuses nobody and loses no line, whatever its clients
-// do. SPDX-License-Identifier: BSL-1.0
+// do.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/process.hpp"
 #include "support/sockets.hpp"

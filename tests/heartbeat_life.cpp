@@ -1,5 +1,6 @@
 // holdfast: what is life to a heartbeat, and what is not, with real sockets: downloads slow and stuck, reads
-// not asked for, and a server that was stopped for longer than the time-out. SPDX-License-Identifier: BSL-1.0
+// not asked for, and a server that was stopped for longer than the time-out.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/heartbeats.hpp"
 #include "support/sockets.hpp"

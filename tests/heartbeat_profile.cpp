@@ -1,5 +1,6 @@
 // holdfast: tests of heartbeat_profile: pings, deaths and lifetimes, driven by a clock that is turned by
-// hand. SPDX-License-Identifier: BSL-1.0
+// hand.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/heartbeats.hpp"
 

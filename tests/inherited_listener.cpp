@@ -1,5 +1,6 @@
 // holdfast: tests of the examples' part of systemd's socket protocol: whose descriptors they are, and how
-// many. SPDX-License-Identifier: BSL-1.0
+// many.
+// SPDX-License-Identifier: BSL-1.0
 #include "../examples/support/inherited_listener.hpp"
 
 #include "support/catch.hpp"

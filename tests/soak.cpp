@@ -1,5 +1,6 @@
 // holdfast: the soak: 200,000 connections that end in every way there is, after which nothing of them is
-// left. SPDX-License-Identifier: BSL-1.0
+// left.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"

@@ -1,5 +1,6 @@
 // holdfast: tests of guards around TLS streams: close_notify under the deadline, and the socket closed
-// whatever the peer does. SPDX-License-Identifier: BSL-1.0
+// whatever the peer does.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 

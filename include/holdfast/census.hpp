@@ -1,5 +1,6 @@
 // holdfast: census, a view on the connections of one acceptor or of several: who is here, how the others
-// ended. SPDX-License-Identifier: BSL-1.0
+// ended.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_CENSUS_HPP
 #define HOLDFAST_CENSUS_HPP
 

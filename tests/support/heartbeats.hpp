@@ -1,5 +1,6 @@
 // holdfast: what the tests of heartbeats share: a world whose time they turn by hand, and a peer that can
-// die. SPDX-License-Identifier: BSL-1.0
+// die.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_TESTS_SUPPORT_HEARTBEATS_HPP
 #define HOLDFAST_TESTS_SUPPORT_HEARTBEATS_HPP
 

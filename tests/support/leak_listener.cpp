@@ -1,4 +1,4 @@
-// holdfast: linked into every test: no test case may leave a live connection_guard or an open descriptor behind.
+// holdfast: linked into every test: no case may leave a live connection_guard or a descriptor behind.
 // SPDX-License-Identifier: BSL-1.0
 #include "catch.hpp"
 

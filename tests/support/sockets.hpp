@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <cerrno>
 #include <fcntl.h>
@@ -41,6 +42,15 @@ inline auto local_pair(net::io_context& io)
     net::local::stream_protocol::socket b(io);
     net::local::connect_pair(a, b);
     return std::pair(std::move(a), std::move(b));
+}
+
+/// So many clients of a server.
+inline std::vector<tcp::socket> connect(net::io_context& io, const tcp::endpoint& where, std::size_t count)
+{
+    std::vector<tcp::socket> clients;
+    for (std::size_t i = 0; i != count; ++i)
+        clients.emplace_back(io).connect(where);
+    return clients;
 }
 
 /// Whether the number is that of an open descriptor.

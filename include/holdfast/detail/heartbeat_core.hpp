@@ -1,5 +1,6 @@
 // holdfast: what a heartbeat_timer shares with its heartbeats and profiles: all tables, and the walk over
-// them in turns. No I/O, no clock: ticks come from outside. SPDX-License-Identifier: BSL-1.0
+// them in turns. No I/O, no clock: ticks come from outside.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_HEARTBEAT_CORE_HPP
 #define HOLDFAST_DETAIL_HEARTBEAT_CORE_HPP
 
