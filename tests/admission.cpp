@@ -208,7 +208,7 @@ TEST_CASE("a gate that stays shut lets one in each trickle, and not at once")
     CHECK(gate.open(2, now));
 }
 
-TEST_CASE("the gate asks for few measurements far from the mark, and for many near it")
+TEST_CASE("the gate asks for few measurements far from the mark, and for many near it or as memory climbs")
 {
     memory_gate gate(1U << 30U, 1U << 29U, 1s);
     const auto admissions_until_due = [&](std::uint64_t used) {
@@ -218,7 +218,11 @@ TEST_CASE("the gate asks for few measurements far from the mark, and for many ne
             gate.admitted(start);
         return n;
     };
-    CHECK(admissions_until_due(1U << 20U) == 256);
+    for (const int n : {2, 4, 8, 16, 32, 64, 128, 256, 256}) // it does not know yet what one costs
+        CHECK(admissions_until_due(1U << 20U) == n);
+    CHECK(admissions_until_due((1U << 20U) + 256 * (8U << 20U)) == 1); // above the mark
+    CHECK(admissions_until_due((1U << 30U) - (64U << 20U)) == 2);
+    CHECK(admissions_until_due((1U << 30U) - (48U << 20U)) == 3); // each costs 8 MiB
     CHECK(admissions_until_due((1U << 30U) - 1024) == 1);
     CHECK(gate.due(start + 100ms)); // and whenever the last one is old
 }

@@ -244,7 +244,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         }
         std::optional<typename connection_type::stream_type> socket;
         endpoint_type remote;
-        std::chrono::milliseconds rest = shortest_rest;
+        bool tried_again = false;         // for want of descriptors
         while (!self->closed || socket) { // who has been accepted is not dropped because of a close meanwhile
             if (ec) co_return accepted{ec};
             const auto state = co_await net::this_coro::cancellation_state;
@@ -283,13 +283,12 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                 if (failure == error_code(EMFILE, net::error::get_system_category()) ||
                     failure == error_code(ENFILE, net::error::get_system_category()))
                     self->turn_one_away_without_descriptors();
-                const auto now = std::chrono::steady_clock::now();
                 error_code woken;
-                co_await self->departure.async_wait(seen, now + self->jittered(rest),
+                co_await self->departure.async_wait(seen, self->end_of_rest(),
                                                     net::redirect_error(net::use_awaitable, woken));
-                rest = std::min(2 * rest, longest_rest);
                 // Where others take each descriptor that comes back, departures alone must not hurry it.
-                if (!self->attempts.take(std::chrono::steady_clock::now()) && !self->closed) {
+                if (std::exchange(tried_again, true) &&
+                    !self->attempts.take(std::chrono::steady_clock::now()) && !self->closed) {
                     self->timer.expires_at(self->attempts.ready_at(std::chrono::steady_clock::now()));
                     co_await self->timer.async_wait(net::redirect_error(net::use_awaitable, woken));
                 }
@@ -415,10 +414,16 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
     void reserve_one() noexcept { reserve = ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
 
-    /// A quarter less at random: servers that starve together need not try together.
-    std::chrono::milliseconds jittered(std::chrono::milliseconds rest)
+    /// How long to rest for want of descriptors if no connection ends: twice as long each time, and not
+    /// anew for each newcomer that a departure made room for. A quarter less at random: servers that starve
+    /// together need not try together.
+    std::chrono::steady_clock::time_point end_of_rest()
     {
-        return rest - std::chrono::milliseconds(static_cast<long>(random() % 256) * (rest.count() / 4) / 256);
+        const auto now = std::chrono::steady_clock::now();
+        if (now > rested_until + longest_rest) rest = shortest_rest;
+        const std::chrono::microseconds whole = rest;
+        rest = std::min(2 * rest, longest_rest);
+        return rested_until = now + whole - whole / 4 * static_cast<long>(random() % 256) / 256;
     }
 
     template <class Session>
@@ -631,6 +636,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     net::steady_timer timer;                                         // of that one
     detail::registry::departure_wait departure;                      // of that one too
     detail::token_bucket attempts{std::chrono::milliseconds(80), 6}; // at accepting, while starved
+    std::chrono::milliseconds rest = shortest_rest;                  // the next one
+    std::chrono::steady_clock::time_point rested_until{};
     std::minstd_rand random{std::random_device{}()};
     std::size_t farewells = 0;
     int reserve = -1; // a descriptor for the turning away without any

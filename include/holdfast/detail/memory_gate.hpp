@@ -36,10 +36,14 @@ public:
     {
         measured_ = true;
         measured_at_ = now;
+        // Half of the way to the mark may pass unseen, if an admission costs what those since the last look
+        // did, and 64 KiB at least.
+        const std::uint64_t cost = admitted_ != 0 && used > used_ ? (used - used_) / admitted_ : 0;
+        const std::uint64_t room = used < high_ ? (high_ - used) / 2 : 0;
+        stride_ = std::clamp<std::uint64_t>(room / std::max<std::uint64_t>(cost, 64 * 1024), 1,
+                                            std::min<std::uint64_t>(2 * stride_, 256));
+        used_ = used;
         admitted_ = 0;
-        // One admission is taken to cost no more than this before the next look.
-        constexpr std::uint64_t step = 64 * 1024;
-        stride_ = used >= high_ ? 1 : std::clamp<std::uint64_t>((high_ - used) / step / 2, 1, 256);
         if (used <= low_) {
             over_ = shut_ = false;
         } else if (used > (over_ ? worst_ + worst_ / 64 : high_)) {
@@ -87,6 +91,7 @@ private:
     clock::time_point last_in_{};
     std::uint64_t stride_ = 1;
     std::uint64_t admitted_ = 0; // since the last measurement
+    std::uint64_t used_ = 0;     // as it was measured
     std::uint64_t worst_ = 0;    // the highest use since it went over the high mark
     std::size_t ceiling_ = 0;    // how many connections were too many
     bool measured_ = false;
