@@ -2,6 +2,7 @@
 // answer to bad input.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/example_server.hpp"
 #include "support/process.hpp"
 #include "support/sockets.hpp"
 
@@ -17,39 +18,15 @@
 #include <sys/stat.h>
 
 using tests::process;
+using tests::refusal;
 using tests::tcp;
 namespace net = holdfast::net;
 
 namespace {
 
-const std::string programs = EXAMPLES_DIRECTORY;
+const std::string programs = tests::examples_directory;
 
-/// A feed on a port that the kernel chose; what it prints first names the port.
-struct server {
-    server(const std::string& name, std::vector<std::string> arguments)
-        : child(command(name, std::move(arguments)))
-    {
-        const std::string first = child.line();
-        const auto end = first.find(", pid ");
-        REQUIRE(end != std::string::npos);
-        const auto colon = first.rfind(':', end);
-        port = first.substr(colon + 1, end - colon - 1);
-    }
-
-    static std::vector<std::string> command(const std::string& name, std::vector<std::string> arguments)
-    {
-        arguments.insert(arguments.begin(), {programs + "/" + name, "--port", "0"});
-        return arguments;
-    }
-
-    [[nodiscard]] tcp::endpoint endpoint() const
-    {
-        return {net::ip::address_v4::loopback(), static_cast<unsigned short>(std::stoul(port))};
-    }
-
-    process child;
-    std::string port;
-};
+using server = tests::example_server;
 
 std::string read_all(tcp::socket& client)
 {
@@ -57,15 +34,6 @@ std::string read_all(tcp::socket& client)
     holdfast::error_code ec;
     net::read(client, net::dynamic_buffer(all), ec);
     return all;
-}
-
-/// Runs a program that must refuse to start: its exit status, and the one line that it printed.
-int refusal(const std::vector<std::string>& command, std::string& line)
-{
-    process child(command);
-    const int status = child.wait(&line);
-    CHECK(std::count(line.begin(), line.end(), '\n') == 1);
-    return status;
 }
 
 /// The ladder of the issue: 100 clients that each read 1 KiB/s of 100 MB, measured at once and 20 s later.
@@ -241,7 +209,8 @@ TEST_CASE("market_feed answers its census as JSON on its admin socket, which com
 TEST_CASE("what cannot work is refused in one line that says what to do, with exit status 2")
 {
     std::string line;
-    for (const std::string name : {"market_feed", "naive_feed", "echo_server", "graceful_server"}) {
+    for (const std::string name :
+         {"market_feed", "naive_feed", "echo_server", "graceful_server", "task_pool_server"}) {
         const server first(name, {});
         CHECK(refusal({programs + "/" + name, "--port", first.port}, line) == 2);
         CHECK(line.find("choose another --port") != std::string::npos);
