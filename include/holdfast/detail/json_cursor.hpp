@@ -142,7 +142,12 @@ struct json_text_cursor {
         }
     }
 
-    static std::size_t room(const T& value) { return json_string_room(text(value).size()); }
+    static std::size_t room(const T& value)
+    {
+        const std::string_view bytes = text(value);
+        prefetch(bytes.data()); // they are wanted next
+        return json_string_room(bytes.size());
+    }
 
     static char* write(char* p, const T& value, const json& options, errc& error)
     {
@@ -310,6 +315,14 @@ struct json_members_cursor<T, Shape, std::index_sequence<I...>> {
 
     bool step(chunk_writer& out, T& value, const json& options)
     {
+        if constexpr (bounded && sizeof...(I) > 1) {
+            if (written_ == 0 && cursor_.index() == 0) {
+                if (out.whole(room(value),
+                              [&](char* p, errc& error) { return write(p, value, options, error); }))
+                    return !out.failed();
+                if (out.full()) return false;
+            }
+        }
         return ((I < written_ || step_member<I>(out, Shape::template get<I>(value), options)) && ...) &&
                out.fixed(Shape::close);
     }
@@ -333,14 +346,10 @@ private:
         if (cursor_.index() != Index + 1) {
             if constexpr (json_bounded<member_cursor<Index>>) {
                 constexpr std::size_t before = Shape::template before<Index>.size();
-                errc error{};
-                if (out.whole(before + member_cursor<Index>::room(member), [&](char* p) {
+                if (out.whole(before + member_cursor<Index>::room(member), [&](char* p, errc& error) {
                         return write_member<Index>(p, member, options, error);
                     })) [[likely]] {
-                    if (error != errc{}) {
-                        out.fail(error);
-                        return false;
-                    }
+                    if (out.failed()) return false;
                     written_ = Index + 1;
                     return true;
                 }
@@ -660,6 +669,16 @@ private:
         return !(*at_ == std::ranges::end(r));
     }
 
+    // What room() looks at of the next element, if that lies in memory, arrives while this one is written.
+    void fetch_next([[maybe_unused]] range& r) const
+    {
+        if constexpr (std::contiguous_iterator<std::ranges::iterator_t<range>> &&
+                      std::ranges::sized_range<range> && !std::is_scalar_v<typename element::type>) {
+            if (std::ranges::end(r) - *at_ > 1)
+                static_cast<void>(element_cursor::room(std::to_address(*at_)[1]));
+        }
+    }
+
     // Writes the element that is made, and those that follow, while each is taken as a whole, with one check
     // an element. Returns false with an element made that was not taken, true at the end of the range or
     // after a failure.
@@ -667,18 +686,18 @@ private:
     {
         for (;;) {
             const auto& value = element_.get();
-            errc error{};
             bool more = false;
-            if (!out.whole(element_cursor::room(value) + 1, [&](char* p) {
+            fetch_next(r);
+            if (!out.whole(element_cursor::room(value) + 1, [&](char* p, errc& error) {
                     p = element_cursor::write(p, value, options, error);
+                    if (error != errc{}) [[unlikely]]
+                        return p;
                     more = advance(r);
                     if (more) *p++ = Layout::separator;
                     return p;
                 }))
                 return false;
-            if (error != errc{}) [[unlikely]]
-                out.fail(error);
-            if (error != errc{} || !more) {
+            if (!more) {
                 phase_ = phase::closing;
                 return true;
             }

@@ -14,9 +14,9 @@
 
 namespace holdfast::detail {
 
-// The room a float or a double needs: "-1.7976931348623157e+308" has 24 bytes; digits are stored 16 at a
+// The room a float or a double needs: "-1.7976931348623157e+308" has 24 bytes; digits are stored eight at a
 // time.
-inline constexpr std::size_t json_double_room = 34;
+inline constexpr std::size_t json_double_room = 26;
 
 // The shortest decimal that reads back as a double, and the nearest to it of those, by Schubfach (Raffaele
 // Giulietti, "The Schubfach way to render doubles", 2021): three products with a power of ten of 128 bits.
@@ -99,13 +99,26 @@ private:
 
 inline constexpr powers_of_ten ten_to_the;
 
-// digits * 10^exponent
+// digits * 10^exponent; there are 17 digits, of which the last ones may be zeros.
 struct decimal {
     std::uint64_t digits;
     int exponent;
 };
 
-// The shortest decimal of a finite value above 0; it may end in zeros.
+constexpr decimal with_17_digits(std::uint64_t digits, int exponent) noexcept
+{
+    constexpr std::uint64_t e16 = 10'000'000'000'000'000;
+    const bool lacks_one = digits < e16; // as half of them do: no branch
+    digits *= lacks_one ? 10 : 1;
+    exponent -= lacks_one;
+    while (digits < e16) [[unlikely]] {
+        digits *= 10;
+        --exponent;
+    }
+    return {digits, exponent};
+}
+
+// The shortest decimal of a finite value above 0.
 inline decimal shortest_decimal(double value) noexcept
 {
     constexpr int bias = 1075;
@@ -115,7 +128,8 @@ inline decimal shortest_decimal(double value) noexcept
     // value = c * 2^q
     const std::uint64_t c = biased != 0 ? fraction | std::uint64_t{1} << 52 : fraction;
     const int q = (biased != 0 ? biased : 1) - bias;
-    if (-52 <= q && q <= 0 && std::countr_zero(c) >= -q) return {c >> -q, 0}; // a whole number
+    if (-52 <= q && q <= 0 && std::countr_zero(c) >= -q) [[unlikely]]
+        return with_17_digits(c >> -q, 0); // a whole number
 
     // The interval that is rounded to the value, and the value, in quarters of 2^q, then of 10^k.
     const bool lower_is_closer = fraction == 0 && biased > 1;
@@ -132,16 +146,15 @@ inline decimal shortest_decimal(double value) noexcept
     const std::uint64_t middle = times_power(4 * c << h);
     const std::uint64_t upper = times_power((4 * c + 2) << h) - odd;
 
-    const std::uint64_t s = middle / 4;
-    if (s >= 10) { // a digit less, if exactly one of the two neighbours is inside
-        const std::uint64_t tens = s / 10;
-        const bool below = lower <= 40 * tens, above = 40 * tens + 40 <= upper;
-        if (below != above) return {tens + above, k + 1};
-    }
+    // A digit less, if exactly one of the two neighbours is inside; else the neighbour that is inside, or the
+    // nearer one. Which of them is anybody's guess, so there is no branch.
+    const std::uint64_t s = middle / 4, tens = s / 10 * 10;
+    const bool tens_below = lower <= 4 * tens, tens_above = 4 * tens + 40 <= upper;
     const bool below = lower <= 4 * s, above = 4 * s + 4 <= upper;
-    if (below != above) return {s + above, k};
-    const std::uint64_t half = 4 * s + 2;
-    return {s + (middle > half || (middle == half && (s & 1) != 0)), k};
+    const bool nearer_above = middle + (s & 1) > 4 * s + 2;
+    const std::uint64_t shorter = tens + (tens_above ? 10 : 0);
+    const std::uint64_t longer = s + (below != above ? above : nearer_above);
+    return with_17_digits(tens_below != tens_above ? shorter : longer, k);
 }
 
 // Writes the shortest text of a finite value above 0: as std::to_chars does, in fixed notation unless the
@@ -149,49 +162,53 @@ inline decimal shortest_decimal(double value) noexcept
 inline char* write_shortest(char* p, double value) noexcept
 {
     const decimal shortest = shortest_decimal(value);
+    constexpr std::uint64_t e8 = 100'000'000;
+    const std::uint64_t high = shortest.digits / e8;
+    const std::uint64_t first = high / e8;
+    const std::uint64_t middle = eight_digits(static_cast<std::uint32_t>(high % e8));
+    const std::uint64_t last = eight_digits(static_cast<std::uint32_t>(shortest.digits % e8));
+    const auto put = [=](char* to) noexcept { // all 17
+        *to = static_cast<char>('0' + first);
+        store_eight(to + 1, middle + eight_zeros);
+        store_eight(to + 9, last + eight_zeros);
+    };
+    // The digits that count, and where the point is among them.
+    const int size = last != 0     ? 17 - std::countl_zero(last) / 8
+                     : middle != 0 ? 9 - std::countl_zero(middle) / 8
+                                   : 1;
+    const int whole = 17 + shortest.exponent;
 
-    // 17 digits with leading zeros; then those that count: [first, last].
-    char text[17 + 16];
-    const std::uint64_t high = shortest.digits / 100'000'000;
-    const std::uint64_t d0 = high / 100'000'000;
-    const std::uint64_t d1 = eight_digits(static_cast<std::uint32_t>(high % 100'000'000));
-    const std::uint64_t d2 = eight_digits(static_cast<std::uint32_t>(shortest.digits % 100'000'000));
-    text[0] = static_cast<char>('0' + d0);
-    store_eight(text + 1, d1 + eight_zeros);
-    store_eight(text + 9, d2 + eight_zeros);
-    const int first = d0 != 0 ? 0 : d1 != 0 ? 1 + std::countr_zero(d1) / 8 : 9 + std::countr_zero(d2) / 8;
-    const int last = d2 != 0 ? 16 - std::countl_zero(d2) / 8 : d1 != 0 ? 8 - std::countl_zero(d1) / 8 : 0;
-    const char* const digits = text + first;
-    const int size = last - first + 1;
-    const int exponent = shortest.exponent + 16 - last;
-
-    if (exponent >= -(size + 3) + (size == 1) && exponent <= 5 - (size == 1)) {
-        const int whole = size + exponent; // digits before the point
-        if (exponent > 0 && value >= 0x1p53) return std::to_chars(p, p + json_double_room, value).ptr;
+    if (whole >= -3 + (size == 1) && whole <= size + 5 - (size == 1)) [[likely]] {
+        if (0 < whole && whole < size) [[likely]] {
+            if (whole <= 8) [[likely]] {
+                put(p + 1);
+                // The first eight over it again: up to the point they stand a byte to the left.
+                const std::uint64_t eight = (first | middle << 8) + eight_zeros;
+                const std::uint64_t left = ~std::uint64_t{0} >> (64 - 8 * whole);
+                store_eight(p, (eight & left) | (eight << 8 & ~left));
+            } else {
+                put(p);
+                store_eight(p + whole + 1, (last + eight_zeros) >> (8 * (whole - 9)));
+            }
+            p[whole] = '.';
+            return p + size + 1;
+        }
         if (whole <= 0) {
             std::memcpy(p, "0.000", 5);
-            std::memcpy(p + 2 - whole, digits, 16);
-            p[18 - whole] = digits[16];
+            put(p + 2 - whole);
             return p + 2 - whole + size;
         }
-        std::memcpy(p, digits, 16);
-        if (exponent >= 0) {
-            p[16] = digits[16];
-            std::memcpy(p + size, "00000", 5);
-            return p + whole;
-        }
-        p[whole] = '.';
-        std::memcpy(p + whole + 1, digits + whole, 16);
-        return p + size + 1;
+        // to_chars gives all digits of what is beyond the integers that a double can tell apart.
+        if (whole > size && value >= 0x1p53) return std::to_chars(p, p + json_double_room, value).ptr;
+        put(p);
+        return p + whole;
     }
 
-    *p++ = digits[0];
-    if (size > 1) {
-        *p++ = '.';
-        std::memcpy(p, digits + 1, 16);
-        p += size - 1;
-    }
-    const int scale = exponent + size - 1;
+    put(p + 1);
+    p[0] = p[1];
+    p[1] = '.';
+    p += size == 1 ? 1 : size + 1;
+    const int scale = whole - 1;
     const unsigned magnitude = static_cast<unsigned>(scale < 0 ? -scale : scale);
     *p++ = 'e';
     *p++ = scale < 0 ? '-' : '+';

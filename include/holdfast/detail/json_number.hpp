@@ -76,23 +76,23 @@ char* write_finite(char* p, T value) noexcept
             if (static_cast<double>(hundredths) / 100 == magnitude) [[likely]] {
                 const auto whole = static_cast<std::uint64_t>(hundredths) / 100;
                 const auto cents = static_cast<unsigned>(static_cast<std::uint64_t>(hundredths) % 100);
-                // "1e+06" is shorter than "1000000": left to to_chars.
-                if (cents != 0 || whole % 100'000 != 0 || whole == 0) {
+                if (cents != 0) [[likely]] {
                     *p = '-';
-                    p += std::signbit(value);
-                    p = write_unsigned(p, whole);
-                    if (cents != 0) {
-                        p[0] = '.';
-                        p[1] = static_cast<char>('0' + cents / 10);
-                        p[2] = static_cast<char>('0' + cents % 10);
-                        return p + (cents % 10 != 0 ? 3 : 2);
-                    }
+                    p = write_unsigned(p + std::signbit(value), whole);
+                    const unsigned tenths = cents / 10, rest = cents % 10;
+                    p[0] = '.';
+                    p[1] = static_cast<char>('0' + tenths);
+                    p[2] = static_cast<char>('0' + rest);
+                    return p + 2 + (rest != 0);
+                }
+                // "1e+06" is shorter than "1000000": left to write_shortest.
+                if (whole % 100'000 != 0 || whole == 0) {
+                    *p = '-';
+                    p = write_unsigned(p + std::signbit(value), whole);
                     // Without the point a reader would take -0 for the integer 0.
-                    if (hundredths == 0 && std::signbit(value)) {
-                        std::memcpy(p, ".0", 2);
-                        return p + 2;
-                    }
-                    return p;
+                    if (whole != 0 || !std::signbit(value)) return p;
+                    std::memcpy(p, ".0", 2);
+                    return p + 2;
                 }
             }
         }

@@ -22,8 +22,10 @@
 
 namespace holdfast::detail {
 
-// The room of a string of n bytes with its quotes: every byte may become \u00XX.
-constexpr std::size_t json_string_room(std::size_t n) noexcept { return 6 * n + 2; }
+// The room that is set aside for a string of n bytes with its quotes. Each byte may become \u00XX, but few
+// do: the room is enough where no more than one byte in four is escaped, and for two bytes of any kind. Text
+// beyond that is `crowded`, and is written in steps.
+constexpr std::size_t json_string_room(std::size_t n) noexcept { return n + n / 4 + 14; }
 
 // A byte is *plain* if it goes out as it is: no control character, no quote, no backslash, and in Ascii also
 // none above 127, since those have to be checked.
@@ -56,6 +58,14 @@ Word load(const char* p) noexcept
     Word word;
     std::memcpy(&word, p, sizeof word);
     return word;
+}
+
+// Asks for the memory at `p`, which may be any address.
+inline void prefetch([[maybe_unused]] const char* p) noexcept
+{
+#if defined(__GNUC__)
+    __builtin_prefetch(p);
+#endif
 }
 
 // The number of plain bytes that the 16 at `s` begin with.
@@ -96,26 +106,6 @@ unsigned plain_of_32(const char* s) noexcept
     const unsigned n = plain_of_16<Ascii>(s);
     return n == 16 ? 16 + plain_of_16<Ascii>(s + 16) : n;
 #endif
-}
-
-// The end of the plain bytes that begin at `s`.
-template <bool Ascii>
-const char* plain_end(const char* s, const char* end) noexcept
-{
-    if (end - s >= 16) {
-        do {
-            const unsigned n = plain_of_16<Ascii>(s);
-            s += n;
-            if (n != 16) return s;
-        } while (end - s >= 16);
-        // The rest together with bytes that are known to be plain.
-        return end - 16 + plain_of_16<Ascii>(end - 16);
-    }
-    while (end - s >= 8 && all_plain<Ascii>(load<std::uint64_t>(s)))
-        s += 8;
-    while (s != end && is_plain<Ascii>(*s))
-        ++s;
-    return s;
 }
 
 // Copies the fewer than 16 bytes of [s, end) if all are plain, with two overlapping loads and stores at most.
@@ -215,56 +205,80 @@ inline char* write_special(char* p, const char*& s, const char* end, utf8_policy
     return p + 4;
 }
 
+// Copies the plain bytes that [s, last) begins with, and moves `s` behind them. It may scribble on all that
+// many bytes at `p`.
 template <bool Ascii>
-char* write_body(char* p, const char* s, const char* end, utf8_policy policy, errc& error) noexcept
+char* copy_plain(char* p, const char*& s, const char* last) noexcept
+{
+    const char* const run = s; // from here to `s` all are plain
+    unsigned n;
+    while (last - s >= 32) {
+        std::memcpy(p, s, 32);
+        n = plain_of_32<Ascii>(s);
+        p += n;
+        s += n;
+        if (n != 32) return p;
+    }
+    if (last - s >= 16) {
+        std::memcpy(p, s, 16);
+        n = plain_of_16<Ascii>(s);
+        p += n;
+        s += n;
+        if (n != 16) return p;
+    }
+    if (last - run >= 16) { // the rest together with bytes that are known to be plain
+        const std::ptrdiff_t known = 16 - (last - s);
+        std::memcpy(p - known, last - 16, 16);
+        n = plain_of_16<Ascii>(last - 16);
+        s += n - known;
+        return p + (n - known);
+    }
+    if (copy_plain_tail<Ascii>(p, s, last)) [[likely]] {
+        p += last - s;
+        s = last;
+        return p;
+    }
+    while (is_plain<Ascii>(*s))
+        *p++ = *s++;
+    return p;
+}
+
+// Writes what [s, end) stands for, and moves `s` behind what is written: all of it, or what there is room for
+// up to `limit`. It then stops at the limit, or less than json_special_room before it at what is not plain.
+template <bool Ascii>
+char* write_body(char* p, char* limit, const char*& s, const char* end, utf8_policy policy,
+                 errc& error) noexcept
 {
     for (;;) {
-        const char* const run = s; // from here to `s` all are plain
-        unsigned n;
-        while (end - s >= 32) {
-            std::memcpy(p, s, 32);
-            n = plain_of_32<Ascii>(s);
-            p += n;
-            s += n;
-            if (n != 32) goto special;
-        }
-        if (end - s >= 16) {
-            std::memcpy(p, s, 16);
-            n = plain_of_16<Ascii>(s);
-            p += n;
-            s += n;
-            if (n != 16) goto special;
-        }
-        if (end - run >= 16) { // the rest together with bytes that are known to be plain
-            const std::ptrdiff_t known = 16 - (end - s);
-            std::memcpy(p - known, end - 16, 16);
-            n = plain_of_16<Ascii>(end - 16);
-            p += n - known;
-            s += n - known;
-            if (s == end) [[likely]]
-                return p;
-            goto special;
-        }
-        if (copy_plain_tail<Ascii>(p, s, end)) [[likely]]
-            return p + (end - s);
-        while (is_plain<Ascii>(*s))
-            *p++ = *s++;
-    special:
-        // Text in another script has many in a row.
-        do
+        const char* const last = s + std::min(end - s, limit - p);
+        p = copy_plain<Ascii>(p, s, last);
+        if (s == last) return p;
+        do { // text in another script has many in a row
+            if (static_cast<std::size_t>(limit - p) < json_special_room) return p;
             p = write_special(p, s, end, policy, error);
-        while (s != end && !is_plain<Ascii>(*s));
+        } while (s != end && !is_plain<Ascii>(*s));
         if (s == end) return p;
     }
 }
 
-// Writes a string with its quotes where there is room for json_string_room(text.size()).
+inline char* write_body(char* p, char* limit, const char*& s, const char* end, utf8_policy policy,
+                        errc& error) noexcept
+{
+    return policy == utf8_policy::trust ? write_body<false>(p, limit, s, end, policy, error)
+                                        : write_body<true>(p, limit, s, end, policy, error);
+}
+
+// Writes a string with its quotes where there is room for json_string_room(text.size()); sets `error` to
+// `crowded` if that was not enough.
 inline char* write_string(char* p, std::string_view text, utf8_policy policy, errc& error) noexcept
 {
-    *p++ = '"';
+    char* const limit = p + json_string_room(text.size()) - 1;
     const char* s = text.data();
-    p = policy == utf8_policy::trust ? write_body<false>(p, s, s + text.size(), policy, error)
-                                     : write_body<true>(p, s, s + text.size(), policy, error);
+    const char* const end = s + text.size();
+    *p++ = '"';
+    p = write_body(p, limit, s, end, policy, error);
+    if (s != end && error == errc{}) [[unlikely]]
+        error = crowded;
     *p++ = '"';
     return p;
 }
@@ -276,12 +290,9 @@ public:
     bool step(chunk_writer& out, std::string_view text, utf8_policy policy)
     {
         if (!begun()) {
-            if (out.room() >= json_string_room(text.size())) [[likely]] {
-                errc error{};
-                out.advance_to(write_string(out.at(), text, policy, error));
-                if (error != errc{}) out.fail(error);
-                return error == errc{};
-            }
+            if (out.whole(json_string_room(text.size()),
+                          [&](char* p, errc& error) { return write_string(p, text, policy, error); }))
+                return !out.failed();
             if (!out.byte('"')) return false;
             at_ = text.empty() ? "" : text.data(); // the data of an empty view may be null
             end_ = at_ + text.size();
@@ -295,22 +306,14 @@ public:
 private:
     [[gnu::noinline]] bool go_on(chunk_writer& out, utf8_policy policy)
     {
-        const bool ascii = policy != utf8_policy::trust;
-        while (at_ != end_) {
-            const char* last = at_ + std::min(static_cast<std::size_t>(end_ - at_), out.room());
-            const char* stop = ascii ? plain_end<true>(at_, last) : plain_end<false>(at_, last);
-            out.advance_to(std::copy(at_, stop, out.at()));
-            at_ = stop;
-            if (at_ == end_) break;
-            if (out.room() == 0) return false;
-            errc error{};
+        errc error{};
+        for (;;) {
+            out.advance_to(write_body(out.at(), out.at() + out.room(), at_, end_, policy, error));
+            if (at_ == end_ || out.room() == 0 || error != errc{}) break;
             out.piece<json_special_room>([&](char* p) { return write_special(p, at_, end_, policy, error); });
-            if (error != errc{}) {
-                out.fail(error);
-                return false;
-            }
         }
-        if (!out.byte('"')) return false;
+        if (error != errc{}) out.fail(error);
+        if (error != errc{} || at_ != end_ || !out.byte('"')) return false;
         at_ = nullptr;
         return true;
     }

@@ -14,6 +14,10 @@
 
 namespace holdfast::detail {
 
+// Stands for an error where text turns out to need more than the room that was set aside for it: what it
+// belongs to is then written in steps.
+inline constexpr errc crowded{-1};
+
 // What of the last piece is still to be sent: it lies in `text`, or is fixed text with static storage.
 // One of these a serializer is enough for any depth of nesting, since nothing is begun while it holds bytes.
 // It is large enough for an ordinary row, so that small chunks cost a copy and not a slower way of writing.
@@ -62,8 +66,9 @@ public:
         return true;
     }
 
-    // Takes text of at most `max` bytes as a piece, or refuses it: also where neither the chunk nor the spill
-    // has the room, although there may be room for smaller pieces then, as full() tells.
+    // Takes text of at most `max` bytes as a piece: `render(p, error)` writes it. Or refuses it, also where
+    // neither the chunk nor the spill has the room, or `render` found it `crowded`, although there may be
+    // room for smaller pieces then, as full() tells. After another error it has failed.
     template <class Render>
     bool whole(std::size_t max, Render render)
     {
@@ -71,7 +76,13 @@ public:
         if (!fits && (spill_.size != 0 || max > sizeof spill_.text)) [[unlikely]]
             return false;
         char* const begin = fits ? at_ : spill_.text;
-        char* const end = render(begin);
+        errc error{};
+        char* const end = render(begin, error);
+        if (error != errc{}) [[unlikely]] {
+            if (error == crowded) return false;
+            fail(error);
+            return true;
+        }
         if (fits) [[likely]]
             at_ = end;
         else

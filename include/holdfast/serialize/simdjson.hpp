@@ -11,6 +11,7 @@
 
 #include <simdjson.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <concepts>
@@ -112,8 +113,9 @@ private:
     std::string_view string() const noexcept { return tape_ref(document_, index_).get_string_view(); }
 
     // Of the innermost container, whose level is depth_.
-    bool in_object() const noexcept { return objects_[(depth_ - 1) / 64] >> ((depth_ - 1) % 64) & 1; }
+    bool in_object() const noexcept { return levels_ & 1; }
     bool in_lines() const noexcept { return Lines && depth_ == 1 && lines_; }
+    char separator() const noexcept { return in_lines() ? '\n' : ','; }
 
     // Goes a step on; false when the chunk is full, or after a failure.
     bool advance(chunk_writer& out)
@@ -134,7 +136,7 @@ private:
         case phase::next:
             return next(out);
         case phase::separator:
-            if (!out.byte(in_lines() ? '\n' : ',')) return false;
+            if (!out.byte(separator())) return false;
             phase_ = in_object() ? phase::key : phase::value;
             return true;
         case phase::key:
@@ -225,10 +227,18 @@ private:
 
     void push(bool object) noexcept
     {
-        const std::uint64_t bit = std::uint64_t{1} << (depth_ % 64);
-        auto& word = objects_[depth_ / 64];
-        word = object ? word | bit : word & ~bit;
+        if (depth_ % 64 == 0 && depth_ != 0) [[unlikely]]
+            outer_levels_[depth_ / 64 - 1] = levels_;
+        levels_ = levels_ << 1 | object;
         ++depth_;
+    }
+
+    void pop() noexcept
+    {
+        --depth_;
+        levels_ >>= 1;
+        if (depth_ % 64 == 0 && depth_ != 0) [[unlikely]]
+            levels_ = outer_levels_[depth_ / 64 - 1];
     }
 
     static bool closes(std::uint64_t word) noexcept
@@ -241,55 +251,44 @@ private:
     char* run(char* p, const char* const end) noexcept
     {
         const bool between = phase_ == phase::next || phase_ == phase::value || phase_ == phase::key;
-        if (!between || string_.begun() || depth_ == 0) return p;
-        // For a separator, a bracket, a number, a colon.
-        constexpr std::ptrdiff_t margin = json_double_room + 2;
+        if (!between || string_.begun() || depth_ == 0 || end - p < margin) return p;
         const std::uint64_t* const tape = document_->tape.get();
         const auto* const strings = reinterpret_cast<const char*>(document_->string_buf.get());
-        const auto put_string = [&](char* to, std::uint64_t word) {
-            const char* const at = strings + (word & 0x00ffffffffffffff);
-            return write_padded(to, end, at + 4, load<std::uint32_t>(at));
-        };
         std::size_t i = index_;
-        bool first = phase_ != phase::next, object = in_object();
-        bool keyed = object && phase_ == phase::value; // its key is written
-        for (;;) {
+        // A separator is written after each value; the bracket takes its place, or it is taken back.
+        bool separated = phase_ == phase::next;
+        bool object = in_object();
+        bool keyed = object && phase_ == phase::value; // the key is written, its value is not
+        if (separated) *p++ = separator();
+        while (end - p >= margin) {
             std::uint64_t word = tape[i];
-            // Nothing but the bracket follows in an empty container.
-            phase_ = !first || closes(word) ? phase::next : object && !keyed ? phase::key : phase::value;
-            if (end - p < margin) break;
             if (closes(word)) {
                 if (in_lines()) break;
-                *p++ = object ? '}' : ']';
+                p[-1] = static_cast<char>(type_of(word));
                 ++i;
-                phase_ = phase::next;
-                first = false;
-                if (--depth_ == 0) break;
+                pop();
                 object = in_object();
+                separated = depth_ != 0;
+                if (!separated) break;
+                *p++ = separator();
                 continue;
             }
-            char* q = p;
-            if (!first) *q++ = in_lines() ? '\n' : ',';
             if (object && !keyed) {
-                q = put_string(q, word);
-                if (q == nullptr) break;
-                *q++ = ':';
+                char* const behind = write_padded(p, end, strings, word);
+                if (behind == nullptr) break;
+                p = behind;
+                *p++ = ':';
+                keyed = true;
                 word = tape[++i];
+                if (end - p < margin) break;
             }
-            keyed = false;
-            p = q;
-            phase_ = phase::value;
-            first = false;
             const tape_type type = type_of(word);
             if (type == tape_type::STRING) {
-                q = put_string(p, word);
-                if (q == nullptr) break;
-                p = q;
-                ++i;
-                continue;
-            }
-            if (end - p < margin) break;
-            if (type == tape_type::INT64) {
+                char* const behind = write_padded(p, end, strings, word);
+                if (behind == nullptr) break;
+                p = behind;
+                i += 1;
+            } else if (type == tape_type::INT64) {
                 p = write_integer(p, std::bit_cast<std::int64_t>(tape[i + 1]));
                 i += 2;
             } else if (type == tape_type::DOUBLE) {
@@ -297,11 +296,16 @@ private:
                 i += 2;
             } else if (type == tape_type::START_OBJECT || type == tape_type::START_ARRAY) {
                 if (depth_ == simdjson_max_depth) break;
-                object = type == tape_type::START_OBJECT;
-                *p++ = object ? '{' : '[';
-                push(object);
+                *p++ = static_cast<char>(type);
                 ++i;
-                first = true;
+                if (!closes(tape[i])) {
+                    object = type == tape_type::START_OBJECT;
+                    push(object);
+                    separated = keyed = false;
+                    continue;
+                }
+                *p++ = static_cast<char>(type_of(tape[i]));
+                ++i;
             } else if (type == tape_type::TRUE_VALUE || type == tape_type::NULL_VALUE) {
                 std::memcpy(p, type == tape_type::TRUE_VALUE ? "true" : "null", 4);
                 p += 4;
@@ -316,36 +320,57 @@ private:
             } else {
                 break;
             }
+            *p++ = separator();
+            separated = true;
+            keyed = false;
         }
         index_ = i;
+        phase_ = keyed                      ? phase::value
+                 : separated || depth_ == 0 ? phase::next
+                 : object                   ? phase::key
+                                            : phase::value;
+        return p - (separated && !keyed);
+    }
+
+    // The room of what run() writes at once: a number, or a string's quotes with a block of its bytes and an
+    // escape; then a bracket or a colon, and a separator.
+    static constexpr std::ptrdiff_t margin = 32 + json_special_room + 4;
+    static_assert(margin >= static_cast<std::ptrdiff_t>(json_double_room + 2));
+
+    // Writes the string that a word of the tape stands for where there is the margin up to `end`; nullptr
+    // where there is no room for all of it. Behind each string simdjson's buffer goes on for 32 bytes.
+    static char* write_padded(char* p, const char* const end, const char* strings,
+                              std::uint64_t word) noexcept
+    {
+        static_assert(simdjson::SIMDJSON_PADDING >= 32);
+        const char* const s = strings + (word & 0x00ffffffffffffff) + sizeof(std::uint32_t);
+        const auto size = load<std::uint32_t>(s - sizeof(std::uint32_t));
+        *p++ = '"';
+        std::memcpy(p, s, 32);
+        if (const unsigned n = plain_of_32<false>(s); n < size) {
+            p = write_padded_rest(p + n, end, s + n, s + size);
+            if (p == nullptr) return p;
+        } else {
+            p += size;
+        }
+        *p++ = '"';
         return p;
     }
 
-    // Writes a string of simdjson's, behind which its buffer always goes on for 32 bytes; nullptr where there
-    // is no room for it up to `end`.
-    static char* write_padded(char* p, const char* const end, const char* s, std::size_t size) noexcept
+    [[gnu::noinline]] static char* write_padded_rest(char* p, const char* const end, const char* s,
+                                                     const char* const last) noexcept
     {
-        constexpr std::ptrdiff_t margin = 32 + json_special_room + 2;
-        static_assert(simdjson::SIMDJSON_PADDING >= 32);
-        const char* const last = s + size;
-        if (end - p < margin) return nullptr;
-        *p++ = '"';
-        for (;;) {
+        while (s != last) {
+            if (end - p < last - s + margin) return nullptr;
             std::memcpy(p, s, 32);
-            const std::size_t n = plain_of_32<false>(s), rest = static_cast<std::size_t>(last - s);
-            if (n >= rest) {
-                p += rest;
-                *p++ = '"';
-                return p;
-            }
+            const auto n = std::min<std::ptrdiff_t>(plain_of_32<false>(s), last - s);
             p += n;
             s += n;
-            if (end - p < margin) return nullptr;
-            if (n == 32) continue;
+            if (n == 32 || s == last) continue;
             errc error{}; // never set for trusted strings
             p = write_special(p, s, last, utf8_policy::trust, error);
-            if (end - p < margin) return nullptr;
         }
+        return end - p < margin ? nullptr : p;
     }
 
     bool next(chunk_writer& out)
@@ -360,7 +385,7 @@ private:
         }
         const bool nothing = in_lines() && no_lines_;
         if (!nothing && !out.byte(in_lines() ? '\n' : in_object() ? '}' : ']')) return false;
-        --depth_;
+        pop();
         return behind(1);
     }
 
@@ -368,8 +393,10 @@ private:
     std::size_t index_ = 0;
     json_string_cursor string_;
     std::size_t literal_ = 0;
-    // Whether the containers around are objects, the outermost in the lowest bit.
-    std::array<std::uint64_t, simdjson_max_depth / 64> objects_{};
+    // Whether the containers around are objects, the innermost in the lowest bit; of those further out than
+    // the multiple of 64 below, the words before.
+    std::uint64_t levels_ = 0;
+    std::array<std::uint64_t, simdjson_max_depth / 64 - 1> outer_levels_{};
     std::uint16_t depth_ = 0;
     phase phase_ = phase::value;
     bool lines_ = false;    // the source is an array, to be written as lines
