@@ -24,9 +24,9 @@ namespace holdfast {
 /// source's type: so the memory of a message being sent is `sizeof(streaming_serializer)` plus the caller's
 /// chunk, known at compile time and independent of the message's length. It allocates nothing, calls nothing
 /// virtual and does not recurse to a depth that depends on data. In JSON, on a 64-bit machine with libstdc++:
-/// 336 bytes for one described row of scalars and strings, 376 for a `std::vector` of them (both by
-/// `std::reference_wrapper`), 488 for a simdjson document of any size; a view that makes its rows adds itself
-/// and one row. 260 bytes of it hold the row that a chunk's end cuts.
+/// 584 bytes for one described row of scalars and strings, 624 for a `std::vector` of them (both by
+/// `std::reference_wrapper`), 736 for a simdjson document of any size; a view that makes its rows adds itself
+/// and one row. 508 bytes of it hold the row that a chunk's end cuts.
 ///
 /// `Format` is `json` or `ndjson` (serialize/json.hpp). `Source` is held by value;
 /// `std::reference_wrapper<T>` refers to the caller's `T`, which must then outlive the serializer. Which

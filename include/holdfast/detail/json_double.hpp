@@ -108,8 +108,8 @@ struct decimal {
 constexpr decimal with_17_digits(std::uint64_t digits, int exponent) noexcept
 {
     constexpr std::uint64_t e16 = 10'000'000'000'000'000;
-    const bool lacks_one = digits < e16; // as half of them do: no branch
-    digits *= lacks_one ? 10 : 1;
+    const bool lacks_one = digits < e16; // which is anybody's guess, so there is no branch
+    digits += 9 * digits & (0 - std::uint64_t{lacks_one});
     exponent -= lacks_one;
     while (digits < e16) [[unlikely]] {
         digits *= 10;
@@ -147,13 +147,13 @@ inline decimal shortest_decimal(double value) noexcept
     const std::uint64_t upper = times_power((4 * c + 2) << h) - odd;
 
     // A digit less, if exactly one of the two neighbours is inside; else the neighbour that is inside, or the
-    // nearer one. Which of them is anybody's guess, so there is no branch.
+    // nearer one: without a branch too.
     const std::uint64_t s = middle / 4, tens = s / 10 * 10;
     const bool tens_below = lower <= 4 * tens, tens_above = 4 * tens + 40 <= upper;
     const bool below = lower <= 4 * s, above = 4 * s + 4 <= upper;
     const bool nearer_above = middle + (s & 1) > 4 * s + 2;
     const std::uint64_t shorter = tens + (tens_above ? 10 : 0);
-    const std::uint64_t longer = s + (below != above ? above : nearer_above);
+    const std::uint64_t longer = s + ((above & !below) | (nearer_above & (above == below)));
     return with_17_digits(tens_below != tens_above ? shorter : longer, k);
 }
 
@@ -173,8 +173,8 @@ inline char* write_shortest(char* p, double value) noexcept
         store_eight(to + 9, last + eight_zeros);
     };
     // The digits that count, and where the point is among them.
-    const int size = last != 0     ? 17 - std::countl_zero(last) / 8
-                     : middle != 0 ? 9 - std::countl_zero(middle) / 8
+    const int size = last != 0     ? 17 - (std::countl_zero(last) >> 3)
+                     : middle != 0 ? 9 - (std::countl_zero(middle) >> 3)
                                    : 1;
     const int whole = 17 + shortest.exponent;
 

@@ -24,7 +24,7 @@ inline constexpr errc crowded{-1};
 struct serialize_spill {
     const char* rest = nullptr;
     std::uint32_t size = 0;
-    char text[260];
+    char text[508];
 };
 
 // One chunk while it is being filled. The text is cut into pieces: a number, a key, an escape. A piece is
