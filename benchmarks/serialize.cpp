@@ -36,6 +36,10 @@ namespace {
 using benchmarks::heap;
 using benchmarks::sink;
 
+// Cases of the program that is built for newer processors end in _v3.
+std::string shown(std::string_view name) { return std::string(name) + HOLDFAST_CASE_SUFFIX; }
+constexpr bool first_program = std::string_view(HOLDFAST_CASE_SUFFIX).empty();
+
 struct settings {
     std::string only;
     std::string corpus;
@@ -192,8 +196,8 @@ void measure(benchmarks::results& results, const std::string& name, std::vector<
             run_once(s, to, times);
     for (const auto& s : subjects) {
         const double speed = static_cast<double>(s.bytes) / benchmarks::median(s.seconds);
-        results.add(s.name, name, "bytes_per_second", speed, "B/s");
-        results.add(s.name, name, "peak_extra_bytes", static_cast<double>(s.peak_extra_bytes), "B");
+        results.add(s.name, shown(name), "bytes_per_second", speed, "B/s");
+        results.add(s.name, shown(name), "peak_extra_bytes", static_cast<double>(s.peak_extra_bytes), "B");
     }
 }
 
@@ -201,6 +205,7 @@ void measure(benchmarks::results& results, const std::string& name, std::vector<
 void measure_python(benchmarks::results& results, const std::string& name, const std::string& text,
                     std::uint32_t rounds)
 {
+    if (!first_program) return;
     const auto script = std::filesystem::path(SUPPORT_DIRECTORY) / "json_python.py";
     std::string file = (std::filesystem::temp_directory_path() / "holdfast_serialize_XXXXXX").string();
     const int descriptor = ::mkstemp(file.data());
@@ -286,7 +291,7 @@ void document_case(benchmarks::results& results, const std::string& name, const 
     measure_python(results, name, text, rounds);
 }
 
-// One number at a time: ours, the standard library's.
+// One number at a time: ours, the standard library's, RapidJSON's (which is not always the shortest).
 void numbers_case(benchmarks::results& results, const std::string& name, const std::vector<double>& values,
                   std::uint32_t rounds)
 {
@@ -312,18 +317,20 @@ void numbers_case(benchmarks::results& results, const std::string& name, const s
     }
     if (written == 0) throw std::runtime_error("no number was written");
     for (std::size_t i = 0; i < all.size(); ++i)
-        results.add(all[i].first, name, "ns_per_double", benchmarks::median(nanoseconds[i]), "ns");
+        results.add(all[i].first, shown(name), "ns_per_double", benchmarks::median(nanoseconds[i]), "ns");
 }
 
 void numbers_cases(benchmarks::results& results, std::uint32_t rounds)
 {
     benchmarks::seeded random;
-    std::vector<double> prices, fractions;
+    std::vector<double> prices, decimals, fractions;
     for (int i = 0; i < 100'000; ++i) {
         prices.push_back(static_cast<double>(100 + random.below(100'000)) / 100);
+        decimals.push_back(static_cast<double>(random.below(1'000'000'000'000)) / 1'000'000'000);
         fractions.push_back(static_cast<double>(random.below(std::uint64_t{1} << 53)) * 0x1p-53);
     }
     numbers_case(results, "price", prices, rounds);       // two decimals
+    numbers_case(results, "decimal", decimals, rounds);   // up to nine
     numbers_case(results, "fraction", fractions, rounds); // 16 or 17 digits
 }
 

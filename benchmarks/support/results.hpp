@@ -87,12 +87,12 @@ public:
     /// came.
     void print_table() const
     {
-        std::printf("%-10s %-22s %-5s", "case", "metric", "unit");
+        std::printf("%-12s %-22s %-5s", "case", "metric", "unit");
         for (const std::string& subject : subjects_)
             std::printf(" %14s", subject.c_str());
         std::printf("\n");
         for (const row& each : rows_) {
-            std::printf("%-10s %-22s %-5s", each.case_name.c_str(), each.metric.c_str(), each.unit.c_str());
+            std::printf("%-12s %-22s %-5s", each.case_name.c_str(), each.metric.c_str(), each.unit.c_str());
             for (const std::string& subject : subjects_)
                 std::printf(" %14s", text_of(each, subject).c_str());
             std::printf("\n");

@@ -128,8 +128,6 @@ inline decimal shortest_decimal(double value) noexcept
     // value = c * 2^q
     const std::uint64_t c = biased != 0 ? fraction | std::uint64_t{1} << 52 : fraction;
     const int q = (biased != 0 ? biased : 1) - bias;
-    if (-52 <= q && q <= 0 && std::countr_zero(c) >= -q) [[unlikely]]
-        return with_17_digits(c >> -q, 0); // a whole number
 
     // The interval that is rounded to the value, and the value, in quarters of 2^q, then of 10^k.
     const bool lower_is_closer = fraction == 0 && biased > 1;
@@ -178,21 +176,16 @@ inline char* write_shortest(char* p, double value) noexcept
                                    : 1;
     const int whole = 17 + shortest.exponent;
 
-    if (whole >= -3 + (size == 1) && whole <= size + 5 - (size == 1)) [[likely]] {
-        if (0 < whole && whole < size) [[likely]] {
-            if (whole <= 8) [[likely]] {
-                put(p + 1);
-                // The first eight over it again: up to the point they stand a byte to the left.
-                const std::uint64_t eight = (first | middle << 8) + eight_zeros;
-                const std::uint64_t left = ~std::uint64_t{0} >> (64 - 8 * whole);
-                store_eight(p, (eight & left) | (eight << 8 & ~left));
-            } else {
-                put(p);
-                store_eight(p + whole + 1, (last + eight_zeros) >> (8 * (whole - 9)));
-            }
-            p[whole] = '.';
-            return p + size + 1;
-        }
+    if (1 <= whole && whole <= 8 && whole < size) [[likely]] {
+        put(p + 1);
+        // The first eight over it again: up to the point they stand a byte to the left.
+        const std::uint64_t eight = (first | middle << 8) + eight_zeros;
+        const std::uint64_t left = ~std::uint64_t{0} >> (64 - 8 * whole);
+        store_eight(p, (eight & left) | (eight << 8 & ~left));
+        p[whole] = '.';
+        return p + size + 1;
+    }
+    if (whole >= -3 + (size == 1) && whole <= size + 5 - (size == 1)) {
         if (whole <= 0) {
             std::memcpy(p, "0.000", 5);
             put(p + 2 - whole);
@@ -201,7 +194,10 @@ inline char* write_shortest(char* p, double value) noexcept
         // to_chars gives all digits of what is beyond the integers that a double can tell apart.
         if (whole > size && value >= 0x1p53) return std::to_chars(p, p + json_double_room, value).ptr;
         put(p);
-        return p + whole;
+        if (whole >= size) return p + whole;
+        store_eight(p + whole + 1, (last + eight_zeros) >> (8 * (whole - 9)));
+        p[whole] = '.';
+        return p + size + 1;
     }
 
     put(p + 1);

@@ -60,14 +60,6 @@ Word load(const char* p) noexcept
     return word;
 }
 
-// Asks for the memory at `p`, which may be any address.
-inline void prefetch([[maybe_unused]] const char* p) noexcept
-{
-#if defined(__GNUC__)
-    __builtin_prefetch(p);
-#endif
-}
-
 // The number of plain bytes that the 16 at `s` begin with.
 template <bool Ascii>
 unsigned plain_of_16(const char* s) noexcept
@@ -292,7 +284,7 @@ public:
         if (!begun()) {
             if (out.whole(json_string_room(text.size()),
                           [&](char* p, errc& error) { return write_string(p, text, policy, error); }))
-                return !out.failed();
+                return true;
             if (!out.byte('"')) return false;
             at_ = text.empty() ? "" : text.data(); // the data of an empty view may be null
             end_ = at_ + text.size();
