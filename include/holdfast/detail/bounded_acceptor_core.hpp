@@ -84,6 +84,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     void begin()
     {
         endpoint = listener.local_endpoint();
+        listener.non_blocking(true); // for accepting at once
         // Else Asio keeps such a loss to itself and waits for the next newcomer, although others may be there
         // already.
         listener.set_option(net::socket_base::enable_connection_aborted(true));
@@ -271,11 +272,11 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                 if (!ec) continue; // what was open before it came may not be any more
             }
             if (!ec) {
-                if (auto peer = self->judge(*std::exchange(socket, {}), remote, closed_gate, admitted, ec))
-                    co_return accepted{{}, std::move(peer)};
+                if (auto taken = self->judge(*socket, remote, closed_gate, admitted, ec))
+                    co_return accepted{{}, self->admit(*socket, admitted, std::move(*taken))};
+                socket.reset();
                 if (!ec) continue; // turned away
             }
-            socket.reset();
             if (self->closed) break;
             const error_code failure = std::exchange(ec, {});
             if (is_shortage(failure)) {
@@ -312,10 +313,16 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         return executor;
     }
 
-    /// Admits a newcomer, or turns it away; `ec` where memory ran out.
-    std::optional<connection_type> judge(typename connection_type::stream_type socket,
-                                         const endpoint_type& remote, const std::optional<shut>& closed_gate,
-                                         permit& admitted, error_code& ec)
+    /// What a newcomer takes up until it has ended.
+    struct seat {
+        detail::registry::index member;
+        detail::address_place address;
+        Finalizer finalizer;
+    };
+
+    /// Makes room for a newcomer, or turns it away; `ec` where memory ran out.
+    std::optional<seat> judge(typename connection_type::stream_type& socket, const endpoint_type& remote,
+                              const std::optional<shut>& closed_gate, permit& admitted, error_code& ec)
     {
         std::optional<admission_limit> refused;
         detail::address_place address;
@@ -331,17 +338,29 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             turn_away(std::move(socket), *refused);
             return {};
         }
-        auto peer = admit(std::move(socket), admitted, std::move(address));
-        if (!peer) {
+        try {
+            Finalizer its_own = finalizer; // before it has a place: it may fail
+            return seat{members->enter(socket.native_handle()), std::move(address), std::move(its_own)};
+        } catch (const std::bad_alloc&) {
             ec = net::error::no_memory;
             return {};
         }
+    }
+
+    connection_type admit(typename connection_type::stream_type& socket, permit& admitted,
+                          seat taken) noexcept
+    {
+        if (draining) members->tell(taken.member, 1); // it came in as the drain began
+        configure(socket);
         if (options.accepts_per_second != 0 || gate.enabled()) {
             const auto now = std::chrono::steady_clock::now();
             if (options.accepts_per_second != 0) rate.take(now);
             gate.admitted(now);
         }
-        return peer;
+        return connection_type(std::move(socket),
+                               detail::admission<Finalizer>(std::move(taken.finalizer), members, taken.member,
+                                                            std::move(admitted), std::move(taken.address)),
+                               origin);
     }
 
     /// False where the address has as many connections as it may.
@@ -426,14 +445,40 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         return rested_until = now + whole - whole / 4 * static_cast<long>(random() % 256) / 256;
     }
 
+    /// Starts the session of a newcomer that waits already, and for which there is room: without a turn of
+    /// the loop. False where there is none, or anything stands in its way.
+    template <class Session>
+    static bool start_at_once(const std::shared_ptr<core>& self, Session& session)
+    {
+        if (self->closed || self->draining) return false;
+        const auto turn = self->turns.try_acquire();
+        if (!turn) return false;
+        permit admitted = self->room.try_acquire();
+        if (!admitted || self->look()) return false;
+        error_code ec;
+        endpoint_type remote;
+        typename connection_type::stream_type socket(self->next_executor());
+        self->listener.accept(socket, remote, ec);
+        if (!ec) {
+            if (auto taken = self->judge(socket, remote, {}, admitted, ec))
+                start(self, session, self->admit(socket, admitted, std::move(*taken)));
+            return !ec;
+        }
+        if (!is_loss(ec)) return false; // what else is wrong shows again
+        self->tell({acceptor_event::kind::lost, ec});
+        return true;
+    }
+
     template <class Session>
     static net::awaitable<error_code> serve(std::shared_ptr<core> self, Session session, cancellation stop)
     {
         co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
         co_await net::this_coro::throw_if_cancelled(false);
-        for (;;) {
+        for (std::size_t at_once = 0;; ++at_once) {
             const auto state = co_await net::this_coro::cancellation_state;
             if (state.cancelled() != net::cancellation_type::none) co_return net::error::operation_aborted;
+            if (at_once != most_at_once && start_at_once(self, session)) continue;
+            at_once = 0;
             accepted next = co_await accept(self, stop);
             if (next.error) co_return next.error == errc::acceptor_closed ? error_code() : next.error;
             start(self, session, std::move(*next.peer));
@@ -481,24 +526,6 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         if (waits_for_room != nullptr) waits_for_room->emit(net::cancellation_type::terminal);
         timer.cancel();
         members->wake();
-    }
-
-    /// Makes a connection of an accepted socket; empty, and the socket closed, where memory ran out.
-    std::optional<connection_type> admit(typename connection_type::stream_type socket, permit& admitted,
-                                         detail::address_place address)
-    {
-        try {
-            Finalizer its_own = finalizer; // what may fail comes before it has a place
-            const auto place = members->enter(socket.native_handle());
-            if (draining) members->tell(place, 1); // it came in as the drain began
-            configure(socket);
-            return connection_type(std::move(socket),
-                                   detail::admission<Finalizer>(std::move(its_own), members, place,
-                                                                std::move(admitted), std::move(address)),
-                                   origin);
-        } catch (const std::bad_alloc&) {
-            return {};
-        }
     }
 
     void configure(typename connection_type::stream_type& socket) noexcept
@@ -614,7 +641,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
     static constexpr std::chrono::milliseconds shortest_rest{10};
     static constexpr std::chrono::milliseconds longest_rest{1000};
-    static constexpr std::size_t batch_size = 64; // sessions told in one turn of the strand
+    static constexpr std::size_t batch_size = 64;   // sessions told in one turn of the strand
+    static constexpr std::size_t most_at_once = 16; // newcomers, likewise
 
     const Executor executor;
     net::strand<Executor> strand;
