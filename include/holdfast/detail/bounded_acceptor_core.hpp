@@ -7,7 +7,9 @@
 #include <holdfast/detail/address_table.hpp>
 #include <holdfast/detail/memory_gate.hpp>
 #include <holdfast/detail/memory_meter.hpp>
+#include <holdfast/detail/patience.hpp>
 #include <holdfast/detail/registry.hpp>
+#include <holdfast/detail/tcp_state.hpp>
 #include <holdfast/detail/token_bucket.hpp>
 
 #include <algorithm>
@@ -48,13 +50,15 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
           room(options.room != nullptr ? *options.room : own_room.emplace(ex, options.max_connections)),
           rate(interval_of(options), options.accept_burst),
           gate(make_gate(options.memory)),
+          patience(options.patience),
           turns(strand, 1),
           timer(strand),
           departure(*members, strand),
+          impatience(strand),
           listener(strand),
           origin(where)
     {
-        if (options.when_out_of_descriptors != at_limit::wait) reserve_one();
+        regain_reserve();
     }
 
     void listen(const endpoint_type& where)
@@ -88,6 +92,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         // Else Asio keeps such a loss to itself and waits for the next newcomer, although others may be there
         // already.
         listener.set_option(net::socket_base::enable_connection_aborted(true));
+        if (patience.ends()) listener.non_blocking(true); // for lose_patience()
         if (options.reserve_descriptors) reserve_descriptors();
     }
 
@@ -127,6 +132,9 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         require(o.accept_burst != 0, "acceptor_options.accept_burst must be at least 1");
         require(o.when_address_full != at_limit::wait,
                 "acceptor_options.when_address_full cannot be wait: the address is known only once accepted");
+        require(o.patience >= o.patience.zero(), "acceptor_options.patience must not be negative");
+        require(o.patience == o.patience.zero() || std::is_same_v<Protocol, net::ip::tcp>,
+                "acceptor_options.patience needs TCP: other backlogs do not tell how long they are");
         require(!o.next_executor || std::is_same_v<Executor, net::any_io_executor>,
                 "acceptor_options.next_executor needs an acceptor of any_io_executor");
         return o;
@@ -238,10 +246,11 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         if (ec) co_return accepted{ec};
         permit admitted = self->room.try_acquire();
         if (!admitted && options.when_full == at_limit::wait && !self->closed) {
-            self->tell({acceptor_event::kind::paused, {}, {}, admission_limit::connections});
+            self->pause_at(admission_limit::connections);
             self->waits_for_room = stop.get(); // a shared semaphore cannot be closed with this acceptor
             admitted = co_await self->room.async_acquire(1, net::redirect_error(net::use_awaitable, ec));
             self->waits_for_room = nullptr;
+            self->paused_at.reset();
         }
         std::optional<typename connection_type::stream_type> socket;
         endpoint_type remote;
@@ -254,7 +263,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             const auto seen = self->members->departures();
             const auto closed_gate = self->look();
             if (closed_gate && self->policy(closed_gate->why) == at_limit::wait && !self->closed) {
-                self->tell({acceptor_event::kind::paused, {}, {}, closed_gate->why});
+                self->pause_at(closed_gate->why);
                 error_code woken;
                 if (closed_gate->why == admission_limit::memory) {
                     co_await self->departure.async_wait(seen, closed_gate->until,
@@ -263,13 +272,17 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                     self->timer.expires_at(closed_gate->until);
                     co_await self->timer.async_wait(net::redirect_error(net::use_awaitable, woken));
                 }
+                self->paused_at.reset();
                 continue;
             }
             if (!socket) {
                 const Executor next = self->next_executor();
                 socket = co_await self->listener.async_accept(next, remote,
                                                               net::redirect_error(net::use_awaitable, ec));
-                if (!ec) continue; // what was open before it came may not be any more
+                if (!ec) {
+                    self->patience.left();
+                    continue; // what was open before it came may not be any more
+                }
             }
             if (!ec) {
                 if (auto taken = self->judge(*socket, remote, closed_gate, admitted, ec))
@@ -287,6 +300,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                 error_code woken;
                 co_await self->departure.async_wait(seen, self->end_of_rest(),
                                                     net::redirect_error(net::use_awaitable, woken));
+                self->regain_reserve();
                 // Where others take each descriptor that comes back, departures alone must not hurry it.
                 if (std::exchange(tried_again, true) &&
                     !self->attempts.take(std::chrono::steady_clock::now()) && !self->closed) {
@@ -294,6 +308,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                     co_await self->timer.async_wait(net::redirect_error(net::use_awaitable, woken));
                 }
             } else if (is_loss(failure)) {
+                self->patience.left();
                 self->tell({acceptor_event::kind::lost, failure});
             } else {
                 co_return accepted{failure};
@@ -412,11 +427,42 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         std::weak_ptr<core> core_;
     };
 
+    /// Accepting rests at the limit; newcomers wait.
+    void pause_at(admission_limit limit)
+    {
+        tell({acceptor_event::kind::paused, {}, {}, limit});
+        paused_at = limit;
+        if (patience.ends() && !std::exchange(watches_backlog, true)) lose_patience();
+    }
+
+    /// While accepting rests: turns those away who have waited for too long, and looks again.
+    void lose_patience() noexcept
+    try {
+        const std::size_t overdue =
+            patience.overdue(detail::backlog_of(listener.native_handle()), std::chrono::steady_clock::now());
+        error_code ec; // closed meanwhile, or no descriptor: they wait on
+        for (std::size_t i = 0; i != std::min(overdue, batch_size); ++i) {
+            typename connection_type::stream_type socket = listener.accept(next_executor(), ec);
+            if (ec) break;
+            patience.left();
+            turn_away(std::move(socket), *paused_at);
+        }
+        impatience.expires_after(overdue > batch_size && !ec ? std::chrono::steady_clock::duration::zero()
+                                                             : patience.period());
+        impatience.async_wait([weak = self](error_code ended) {
+            const auto alive = weak.lock();
+            if (!alive) return;
+            alive->watches_backlog = !ended && alive->paused_at && !alive->closed;
+            if (alive->watches_backlog) alive->lose_patience();
+        });
+    } catch (const std::bad_alloc&) {
+        watches_backlog = false; // until the next pause
+    }
+
     /// Accepts one by means of the descriptor in reserve, and resets it.
     void turn_one_away_without_descriptors() noexcept
     {
         if (options.when_out_of_descriptors == at_limit::wait) return;
-        if (reserve < 0) reserve_one(); // another thread took it; perhaps it is to be had again
         if (reserve < 0) return;
         ::close(std::exchange(reserve, -1));
         const int newcomer =
@@ -425,10 +471,17 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             const ::linger reset{1, 0};
             ::setsockopt(newcomer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
             ::close(newcomer);
+            patience.left();
             ++turned_away;
         }
         reserve_one();
         if (newcomer >= 0) tell({acceptor_event::kind::turned_away, {}, {}, admission_limit::descriptors});
+    }
+
+    /// Another thread may have taken it while it was closed.
+    void regain_reserve() noexcept
+    {
+        if (reserve < 0 && options.when_out_of_descriptors != at_limit::wait) reserve_one();
     }
 
     void reserve_one() noexcept { reserve = ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
@@ -525,6 +578,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         turns.close(errc::acceptor_closed);
         if (waits_for_room != nullptr) waits_for_room->emit(net::cancellation_type::terminal);
         timer.cancel();
+        impatience.cancel();
         members->wake();
     }
 
@@ -660,9 +714,13 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     detail::token_bucket rate;
     std::optional<detail::memory_meter> meter;
     detail::memory_gate gate;
-    unsynchronized_semaphore turns;                                  // one: who has it, accepts
-    net::steady_timer timer;                                         // of that one
-    detail::registry::departure_wait departure;                      // of that one too
+    detail::patience patience;
+    std::optional<admission_limit> paused_at;   // where newcomers are kept waiting
+    bool watches_backlog = false;               // lose_patience() comes again
+    unsynchronized_semaphore turns;             // one: who has it, accepts
+    net::steady_timer timer;                    // of that one
+    detail::registry::departure_wait departure; // of that one too
+    net::steady_timer impatience;
     detail::token_bucket attempts{std::chrono::milliseconds(80), 6}; // at accepting, while starved
     std::chrono::milliseconds rest = shortest_rest;                  // the next one
     std::chrono::steady_clock::time_point rested_until{};
