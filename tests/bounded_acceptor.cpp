@@ -230,7 +230,7 @@ TEST_CASE("an exception in a handler or in its coroutine ends that connection al
     int failures = 0;
     acceptor doors{io.get_executor(),
                    any_port,
-                   {.max_connections = 2, .on_event = [&](const holdfast::acceptor_event& event) {
+                   {.max_connections = 5, .on_event = [&](const holdfast::acceptor_event& event) {
                         CHECK(event.what == holdfast::acceptor_event::kind::session_failed);
                         CHECK_THROWS_AS(std::rethrow_exception(event.exception), std::logic_error);
                         ++failures;

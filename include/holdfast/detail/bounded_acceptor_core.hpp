@@ -88,11 +88,10 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     void begin()
     {
         endpoint = listener.local_endpoint();
-        listener.non_blocking(true); // for accepting at once
+        listener.non_blocking(true); // for start_at_once() and lose_patience()
         // Else Asio keeps such a loss to itself and waits for the next newcomer, although others may be there
         // already.
         listener.set_option(net::socket_base::enable_connection_aborted(true));
-        if (patience.ends()) listener.non_blocking(true); // for lose_patience()
         if (options.reserve_descriptors) reserve_descriptors();
     }
 
@@ -287,9 +286,9 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             if (!ec) {
                 if (auto taken = self->judge(*socket, remote, closed_gate, admitted, ec))
                     co_return accepted{{}, self->admit(*socket, admitted, std::move(*taken))};
-                socket.reset();
-                if (!ec) continue; // turned away
             }
+            socket.reset();
+            if (!ec) continue; // turned away
             if (self->closed) break;
             const error_code failure = std::exchange(ec, {});
             if (is_shortage(failure)) {
@@ -513,11 +512,13 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         typename connection_type::stream_type socket(self->next_executor());
         self->listener.accept(socket, remote, ec);
         if (!ec) {
+            self->patience.left();
             if (auto taken = self->judge(socket, remote, {}, admitted, ec))
                 start(self, session, self->admit(socket, admitted, std::move(*taken)));
             return !ec;
         }
         if (!is_loss(ec)) return false; // what else is wrong shows again
+        self->patience.left();
         self->tell({acceptor_event::kind::lost, ec});
         return true;
     }
