@@ -543,15 +543,19 @@ TEST_CASE("what cannot be listened on, and a limit of zero, are reported at cons
     CHECK_THROWS_AS(acceptor(io.get_executor(), any_port, {.max_connections = 0}), std::invalid_argument);
 }
 
-TEST_CASE("the options of accepted sockets are set")
+TEST_CASE("the options of accepted sockets are set, and hold for what was sent before they were accepted")
 {
     net::io_context io;
     acceptor doors{
         io.get_executor(), any_port, {.send_buffer_bytes = 32 * 1024, .receive_buffer_bytes = 8 * 1024}};
     auto clients = connect(io, doors.local_endpoint(), 1);
+    clients[0].non_blocking(true);
+    clients[0].write_some(net::buffer(std::string(1024 * 1024, 'x')));
     auto accepted = doors.async_accept(net::use_future);
     tests::run(io);
     connection peer = accepted.get();
+    CHECK(peer.stream().available() > 0);
+    CHECK(peer.stream().available() <= 2 * 8 * 1024);
     net::socket_base::send_buffer_size out;
     net::socket_base::receive_buffer_size in;
     tcp::no_delay no_delay;

@@ -68,6 +68,12 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         if (const int on = 1; options.reuse_port && ::setsockopt(listener.native_handle(), SOL_SOCKET,
                                                                  SO_REUSEPORT, &on, sizeof on) != 0)
             throw system_error(error_code(errno, net::error::get_system_category()), "SO_REUSEPORT");
+        // Who is accepted inherits them: set only then, they would come too late for the window that was
+        // promised to the peer, and for what it has sent while it was in the backlog.
+        if (options.send_buffer_bytes > 0)
+            listener.set_option(net::socket_base::send_buffer_size(options.send_buffer_bytes));
+        if (options.receive_buffer_bytes > 0)
+            listener.set_option(net::socket_base::receive_buffer_size(options.receive_buffer_bytes));
         listener.bind(where);
         listener.listen(options.backlog);
         begin();
