@@ -4,11 +4,18 @@
 #include <holdfast/serialize/json.hpp>
 
 #include "support/catch.hpp"
+#include "support/serialized.hpp"
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
+#include <variant>
 #include <vector>
 
 namespace shop {
@@ -86,6 +93,62 @@ constexpr auto describe(holdfast::type<basket>)
 struct undescribed {};
 int describe(holdfast::type<undescribed>); // of another library, perhaps
 
+enum class side : char { buy = 'B', sell = 'S', both = 'b', either = 'b' };
+
+constexpr auto describe(holdfast::type<side>)
+{
+    using holdfast::enumerator;
+    return holdfast::enumerators(enumerator("buy", side::buy), enumerator("\"sell\"", side::sell),
+                                 enumerator("both", side::both), enumerator("either", side::either));
+}
+
+enum class flags : std::int64_t { none = 0, all = -1 };
+enum plain { zero, one };
+
+// Every member may be left out.
+struct order {
+    std::optional<int> id;
+    std::string note;
+    std::vector<int> parts;
+    std::map<std::string, int> prices;
+    std::optional<std::vector<int>> rest;
+};
+
+constexpr auto describe(holdfast::type<order>)
+{
+    using holdfast::field, holdfast::omit_empty;
+    return holdfast::fields(field("id", &order::id, 4, omit_empty), field("note", &order::note, omit_empty),
+                            field("parts", &order::parts, omit_empty, 2),
+                            field("prices", &order::prices, omit_empty),
+                            field("rest", &order::rest, omit_empty));
+}
+
+// Only some of them, in a row that is written at once.
+struct tick {
+    std::optional<double> bid;
+    int id = 0;
+    std::array<char, 4> code{};
+    std::vector<std::byte> raw;
+};
+
+constexpr auto describe(holdfast::type<tick>)
+{
+    using holdfast::field, holdfast::omit_empty;
+    return holdfast::fields(field("bid", &tick::bid, omit_empty), field("id", &tick::id),
+                            field("code", &tick::code, omit_empty), field("raw", &tick::raw, omit_empty));
+}
+
+using event = std::variant<item, int, std::monostate>;
+
+constexpr auto describe(holdfast::type<event>)
+{
+    return holdfast::alternatives("item", holdfast::alternative("a \"number\"", 7), "none");
+}
+
+using change = std::variant<order, gift, order>; // the same type twice
+
+constexpr auto describe(holdfast::type<change>) { return holdfast::alternatives("new", "gift", "old"); }
+
 template <class T>
 struct boxed {
     T value;
@@ -150,4 +213,73 @@ TEST_CASE("described tells who is described, at compile time")
     STATIC_REQUIRE(std::get<1>(list).name == "note");
     const shop::gift gift{{}, "read"};
     CHECK(gift.*(std::get<1>(list).member) == "read");
+}
+
+TEST_CASE("an enumeration is its number, or its name where it is described")
+{
+    CHECK(serialize_to_string<json>(std::tuple(shop::flags::none, shop::flags::all, shop::one)) ==
+          "[0,-1,1]");
+    CHECK(serialize_to_string<json>(std::tuple(shop::side::buy, shop::side::sell)) ==
+          R"(["buy","\"sell\""])");
+    CHECK(serialize_to_string<json>(shop::side::either) == R"("both")"); // the first name of its value
+    CHECK(serialize_to_string<json>(shop::side{'?'}) == "63");           // has no name
+    CHECK(serialize_to_string<json>(std::map<shop::side, shop::flags>{{shop::side{'?'}, shop::flags::none},
+                                                                      {shop::side::buy, shop::flags::all}}) ==
+          R"({"63":0,"buy":-1})");
+    CHECK(serialize_to_string<json>(std::map<shop::plain, int>{{shop::one, 2}}) == R"({"1":2})");
+}
+
+TEST_CASE("members with omit_empty are left out where they are empty, whichever come first and last")
+{
+    using map = std::map<std::string, int>;
+    const std::vector<std::pair<shop::order, std::string>> known{
+        {{}, "{}"},
+        {{7, "", {}, {}, {}}, R"({"id":7})"},
+        {{{}, "n", {}, {}, {}}, R"({"note":"n"})"},
+        {{{}, "", {1}, map{{"a", 1}}, {}}, R"({"parts":[1],"prices":{"a":1}})"},
+        {{{}, "", {}, {}, std::vector<int>{}}, R"({"rest":[]})"}, // it has a value, although an empty one
+        {{0, "n", {1, 2}, map{{"a", 1}}, std::vector<int>{3}},
+         R"({"id":0,"note":"n","parts":[1,2],"prices":{"a":1},"rest":[3]})"},
+    };
+    std::string all;
+    std::vector<shop::order> orders;
+    for (const auto& [order, text] : known) {
+        CHECK(serialize_to_string<json>(order) == text);
+        orders.push_back(order);
+        all += text + '\n';
+    }
+    for (std::size_t n = 1; n <= 100; ++n)
+        REQUIRE(tests::in_chunks<holdfast::ndjson>(std::cref(orders), n) == all);
+
+    const std::vector<shop::tick> ticks{{}, {1.5, 2, {'X'}, {}}, {{}, 3, {}, {std::byte{1}}}};
+    for (std::size_t n = 1; n <= 100; ++n)
+        REQUIRE(tests::in_chunks(std::cref(ticks), n) ==
+                R"([{"id":0},{"bid":1.5,"id":2,"code":"X"},{"id":3,"raw":"AQ=="}])");
+}
+
+TEST_CASE("a described variant is an object with the name of what it holds")
+{
+    std::vector<shop::event> events{shop::item{7, {2.5, "EUR"}}, 5, std::monostate{}};
+    const std::string text =
+        R"([{"item":{"each-price":{"amount":2.5,"currency":"EUR"},"#":7}},{"a \"number\"":5},{"none":null}])";
+    for (std::size_t n = 1; n <= 100; ++n)
+        REQUIRE(tests::in_chunks(std::cref(events), n) == text);
+    std::vector<shop::change> changes{shop::change(std::in_place_index<0>),
+                                      shop::change(std::in_place_index<2>), shop::gift{}};
+    for (std::size_t n = 1; n <= 100; ++n)
+        REQUIRE(tests::in_chunks(std::cref(changes), n) ==
+                R"([{"new":{}},{"old":{}},{"gift":{"id":0,"note":""}}])");
+}
+
+TEST_CASE("descriptions keep numbers for other formats")
+{
+    constexpr auto order = describe(holdfast::type<shop::order>{}).list;
+    STATIC_REQUIRE(std::get<0>(order).number == 4);
+    STATIC_REQUIRE(std::get<1>(order).number == 0);
+    STATIC_REQUIRE(std::get<2>(order).number == 2);
+    STATIC_REQUIRE(describe(holdfast::type<shop::event>{}).list[1].number == 7);
+    STATIC_REQUIRE(holdfast::described_enum<shop::side>);
+    STATIC_REQUIRE_FALSE(holdfast::described_enum<shop::flags>);
+    STATIC_REQUIRE(holdfast::described_variant<shop::event>);
+    STATIC_REQUIRE_FALSE(holdfast::described_variant<std::variant<int, shop::item>>);
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
+#include "support/serialized.hpp"
 
 #include <holdfast/serialize/json.hpp>
 
@@ -86,6 +87,7 @@ using holdfast::json;
 using holdfast::ndjson;
 using holdfast::serialize_to_string;
 using holdfast::streaming_serializer;
+using tests::in_chunks;
 
 feed::instrument make_instrument(int i)
 {
@@ -104,27 +106,6 @@ feed::instrument make_instrument(int i)
         side.assign(2, {1.7976931348623157e308, 4'294'967'295u});
     made.state = {i % 2 != 0, 0.1f};
     return made;
-}
-
-// The text in chunks of n bytes, each of which but the last is full.
-template <class Format = json, class Source>
-std::string in_chunks(Source source, std::size_t n, Format format = {})
-{
-    streaming_serializer<Format, Source> text(std::move(source), format);
-    std::string whole;
-    std::vector<char> chunk(n);
-    for (;;) {
-        std::error_code ec;
-        const auto part = text.next(chunk, ec);
-        if (ec) throw std::system_error(ec);
-        if (part.empty()) break;
-        if (part.data() != chunk.data()) throw std::logic_error("not the caller's buffer");
-        if (part.size() != n && !text.done())
-            throw std::logic_error("a chunk is not full, and not the last one");
-        whole.append(part.data(), part.size());
-    }
-    if (!text.done() || text.bytes_written() != whole.size()) throw std::logic_error("miscounted");
-    return whole;
 }
 
 // A single-pass range like a generator, with a move-only iterator, that counts what is asked of it.

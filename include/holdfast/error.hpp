@@ -39,6 +39,8 @@ enum class errc : int {
     too_many_waiting,
     /// The spawner was cancelled, or one of its children failed: it starts no more of them.
     spawner_closed,
+    /// A `checked_json` is not the text of one JSON value.
+    invalid_json,
 };
 
 /// The category of `errc`: its name is "holdfast".
@@ -77,6 +79,8 @@ inline const std::error_category& category() noexcept
                 return "as many operations as allowed wait for a permit already: try again later";
             case errc::spawner_closed:
                 return "the spawner was cancelled or a child failed: it starts no more children";
+            case errc::invalid_json:
+                return "a fragment that is written as it stands is not valid JSON: mend the source";
             }
             return "unknown holdfast error";
         }

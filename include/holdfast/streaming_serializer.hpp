@@ -4,11 +4,14 @@
 #define HOLDFAST_STREAMING_SERIALIZER_HPP
 
 #include <holdfast/detail/serialize_chunk.hpp>
+#include <holdfast/detail/serialize_cursor.hpp>
 #include <holdfast/error.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
+#include <ranges>
 #include <span>
 #include <string>
 #include <system_error>
@@ -74,9 +77,9 @@ public:
     ///
     /// `ec` is cleared on success. On failure it says why, the returned part is empty, and every later call
     /// fails in the same way: a message that failed half-way never looks complete. The reasons are the
-    /// format's
-    /// (`errc::not_finite`, `errc::invalid_utf8`, `errc::depth_exceeded`), and `errc::source_failed` after an
-    /// exception.
+    /// format's (`errc::not_finite`, `errc::invalid_utf8`, `errc::invalid_json`, `errc::depth_exceeded`), and
+    /// `errc::source_failed` after an exception. What was returned before is `bytes_written()` long; which
+    /// value it was, `error_path()` tells.
     ///
     /// Exceptions: what the source throws while an element is made leaves through here; the serializer has
     /// then failed. It throws nothing itself.
@@ -93,7 +96,9 @@ public:
         detail::chunk_writer out(chunk, spill_);
         if (!finished_ && spill_.size == 0) {
             error_ = errc::source_failed; // what stands if the next line throws
-            finished_ = cursor_.step(out, source_, format_);
+            do
+                finished_ = cursor_.step(out, source_, format_);
+            while (!finished_ && out.searches());
             error_ = out.error();
             if (error_ != errc{}) {
                 ec = error_;
@@ -111,6 +116,19 @@ public:
     /// How many bytes `next()` has returned up to now.
     std::uint64_t bytes_written() const noexcept { return bytes_written_; }
 
+    /// After a failure, which value it was: a JSON Pointer (RFC 6901) from the source, such as
+    /// `/rows/17/price`, with the names that the format writes; empty for the source itself. After an
+    /// exception of the source: up to the element that was being made. Inside of a simdjson document or a
+    /// fragment of JSON it doesn't look.
+    ///
+    /// It is read off the cursor, so nothing is spent on it before; the source must still be there.
+    std::string error_path()
+    {
+        std::string path;
+        if (error_ != errc{}) detail::append_path(cursor_, path, source_);
+        return path;
+    }
+
 private:
     Source source_;
     // Begins at the source's beginning; destroyed before the source, into which it points.
@@ -122,16 +140,109 @@ private:
     bool finished_ = false;
 };
 
+namespace detail {
+
+// Of a forwarded source: an lvalue is only referred to.
+template <class Format, class Source>
+using serializer_of =
+    streaming_serializer<Format, std::conditional_t<std::is_lvalue_reference_v<Source>,
+                                                    std::reference_wrapper<std::remove_reference_t<Source>>,
+                                                    std::remove_cvref_t<Source>>>;
+
+} // namespace detail
+
+/// A source that can be read more than once, so that its size can be told before it is written. All can, but
+/// for single-pass ranges, and what holds one.
+template <class Source, class Format>
+concept multi_pass_source =
+    detail::is_repeatable<typename Format::template cursor<std::remove_reference_t<Source>>>;
+
+/// How many bytes `source` will be, to the byte: `serialized_size<json>(x)`. It is only true for as long as
+/// the source does not change.
+///
+/// `ec` is cleared on success; else it is what `next()` reports, and the returned value says how many bytes
+/// were written up to the chunk in which it happened. Exceptions: what the source throws. Cost: one pass over
+/// the source, as long as writing it; no allocation, 4 KiB of the stack.
+template <class Format, class Source>
+    requires multi_pass_source<Source, Format>
+std::uint64_t serialized_size(Source&& source, std::error_code& ec, Format format = {})
+{
+    detail::serializer_of<Format, Source> text(std::forward<Source>(source), format);
+    char chunk[4096]; // never read
+    do
+        text.next(chunk, ec);
+    while (!ec && !text.done());
+    return text.bytes_written();
+}
+
+/// The same. Exceptions: `std::system_error` too, instead of an error code.
+template <class Format, class Source>
+    requires multi_pass_source<Source, Format>
+std::uint64_t serialized_size(Source&& source, Format format = {})
+{
+    std::error_code ec;
+    const std::uint64_t size = serialized_size<Format>(std::forward<Source>(source), ec, format);
+    if (ec) throw std::system_error(ec, "serialized_size");
+    return size;
+}
+
+/// The rest of a serializer's message as an input range of `std::span<const char>`, its chunks, made in
+/// `buffer` (not empty): each is there until the iterator goes on. It refers to both.
+/// Exceptions: making the iterator and incrementing it throw `std::system_error` where `next()` reports an
+/// error, and what the source throws.
+///
+///     for (std::span<const char> chunk : holdfast::chunks(text, buffer))
+///         std::fwrite(chunk.data(), 1, chunk.size(), file);
+template <class Format, class Source>
+class chunks : public std::ranges::view_base {
+public:
+    chunks(streaming_serializer<Format, Source>& text, std::span<char> buffer) noexcept
+        : text_(&text), buffer_(buffer)
+    {
+    }
+
+    class iterator {
+    public:
+        using value_type = std::span<const char>;
+        using difference_type = std::ptrdiff_t;
+        using iterator_concept = std::input_iterator_tag;
+
+        explicit iterator(const chunks& of) : of_(&of) { ++*this; }
+        iterator(iterator&&) = default;
+        iterator& operator=(iterator&&) = default;
+
+        value_type operator*() const noexcept { return chunk_; }
+
+        iterator& operator++()
+        {
+            std::error_code ec;
+            chunk_ = of_->text_->next(of_->buffer_, ec);
+            if (ec) throw std::system_error(ec);
+            return *this;
+        }
+        void operator++(int) { ++*this; }
+
+        bool operator==(std::default_sentinel_t) const noexcept { return chunk_.empty(); }
+
+    private:
+        const chunks* of_;
+        value_type chunk_;
+    };
+
+    iterator begin() const { return iterator(*this); }
+    std::default_sentinel_t end() const noexcept { return {}; }
+
+private:
+    streaming_serializer<Format, Source>* text_;
+    std::span<char> buffer_;
+};
+
 /// The whole message as a string, for tests and for small things: `serialize_to_string<json>(x)`.
 /// Exceptions: `std::system_error` where `next()` reports an error; what the source throws; `std::bad_alloc`.
 template <class Format, class Source>
 std::string serialize_to_string(Source&& source, Format format = {})
 {
-    // An lvalue is only referred to.
-    using held = std::conditional_t<std::is_lvalue_reference_v<Source>,
-                                    std::reference_wrapper<std::remove_reference_t<Source>>,
-                                    std::remove_cvref_t<Source>>;
-    streaming_serializer<Format, held> text(held(std::forward<Source>(source)), format);
+    detail::serializer_of<Format, Source> text(std::forward<Source>(source), format);
     std::string whole;
     while (!text.done()) {
         char chunk[1024];

@@ -4,12 +4,14 @@
 #define HOLDFAST_DETAIL_JSON_KIND_HPP
 
 #include <holdfast/serialize/describe.hpp>
+#include <holdfast/serialize/values.hpp>
 
 #include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <ranges>
 #include <string_view>
@@ -40,6 +42,20 @@ inline constexpr std::size_t char_array_size<std::array<char, N>> = N;
 template <class T>
 concept json_text = std::convertible_to<const T&, std::string_view> && !std::convertible_to<const T&, double>;
 
+// Bytes that lie in memory are base64.
+template <class T>
+concept json_bytes = std::ranges::contiguous_range<const T> && std::ranges::sized_range<const T> &&
+                     std::same_as<std::ranges::range_value_t<const T>, std::byte>;
+
+template <class T>
+inline constexpr bool is_in = false;
+template <class Unit>
+inline constexpr bool is_in<in<Unit>> = true;
+
+template <class T>
+concept json_nullable = is_specialization<T, std::optional> || is_specialization<T, std::unique_ptr> ||
+                        is_specialization<T, std::shared_ptr>;
+
 template <class T>
 concept json_foreign = requires { sizeof(json_foreign_cursor<T, false>); };
 
@@ -60,12 +76,20 @@ enum class json_kind {
     character,
     integer,
     floating,
+    count,       // in a unit
+    enumeration, // by value
+    named_enumeration,
     text,
     char_array,
+    bytes,
+    raw,
+    checked,
     reference,
     optional,
     variant,
+    tagged, // a variant with names
     record,
+    tree, // a record that contains itself
     map,
     range,
     tuple,
@@ -92,17 +116,27 @@ consteval json_kind json_kind_of()
     } else if constexpr (std::same_as<value, float> || std::same_as<value, double>) {
         return json_kind::floating;
     } else if constexpr (described<value>) {
-        return json_kind::record;
+        return decltype(describe(type<value>{}))::depth == 0 ? json_kind::record : json_kind::tree;
+    } else if constexpr (is_in<value>) {
+        return json_kind::count;
+    } else if constexpr (std::is_enum_v<value>) {
+        return described_enum<value> ? json_kind::named_enumeration : json_kind::enumeration;
+    } else if constexpr (std::same_as<value, base64> || json_bytes<value>) {
+        return json_kind::bytes;
+    } else if constexpr (std::same_as<value, raw_json>) {
+        return json_kind::raw;
+    } else if constexpr (std::same_as<value, checked_json>) {
+        return json_kind::checked;
     } else if constexpr (char_array_size<value> != 0) {
         return json_kind::char_array;
     } else if constexpr (json_text<value>) {
         return json_kind::text;
     } else if constexpr (is_specialization<value, std::reference_wrapper>) {
         return json_kind::reference;
-    } else if constexpr (is_specialization<value, std::optional>) {
+    } else if constexpr (json_nullable<value>) {
         return json_kind::optional;
     } else if constexpr (is_specialization<value, std::variant>) {
-        return json_kind::variant;
+        return described_variant<value> ? json_kind::tagged : json_kind::variant;
     } else if constexpr (std::ranges::input_range<T>) {
         using element = std::remove_cvref_t<std::ranges::range_reference_t<T>>;
         // A range of itself (std::filesystem::path) has no end; a range of char may be text or not.

@@ -31,7 +31,7 @@ struct serialize_spill {
 class chunk_writer {
 public:
     chunk_writer(std::span<char> chunk, serialize_spill& spill) noexcept
-        : at_(chunk.data()), end_(chunk.data() + chunk.size()), spill_(spill)
+        : at_(chunk.data()), end_(chunk.data() + chunk.size()), begin_(chunk.data()), spill_(spill)
     {
         const std::size_t n = std::min<std::size_t>(spill.size, chunk.size());
         if (n == 0) return;
@@ -62,8 +62,10 @@ public:
         return true;
     }
 
-    // Takes text of at most `max` bytes as a piece, or refuses it: also where neither the chunk nor the spill
-    // has the room, although there may be room for smaller pieces then, as full() tells.
+    // Takes text of at most `max` bytes as a piece, which `render(p, error)` writes, or refuses it: also
+    // where neither the chunk nor the spill has the room, although there may be room for smaller pieces then,
+    // as full() tells; and where there is an error in it, so that its pieces are gone through to find out
+    // where.
     template <class Render>
     bool whole(std::size_t max, Render render)
     {
@@ -71,7 +73,13 @@ public:
         if (!fits && (spill_.size != 0 || max > sizeof spill_.text)) [[unlikely]]
             return false;
         char* const begin = fits ? at_ : spill_.text;
-        char* const end = render(begin);
+        errc error{};
+        char* const end = render(begin, error);
+        if (error != errc{}) [[unlikely]] {
+            error_ = error;
+            rewind();
+            return false;
+        }
         if (fits) [[likely]]
             at_ = end;
         else
@@ -117,10 +125,24 @@ public:
         });
     }
 
+    // Whether an error is known to be in the pieces that follow, but not yet where. They need not fit then,
+    // since nobody will see them: the chunk is empty again.
+    bool searches() noexcept
+    {
+        if (error_ == errc{} || located_) [[likely]]
+            return false;
+        rewind();
+        return true;
+    }
+
     // After a failure the cursors stop, and the serializer discards the chunk.
-    void fail(errc error) noexcept { error_ = error; }
+    void fail(errc error) noexcept
+    {
+        error_ = error;
+        located_ = true;
+    }
+
     errc error() const noexcept { return error_; }
-    bool failed() const noexcept { return error_ != errc{}; }
 
 private:
     [[gnu::noinline]] void spill(const char* from, std::size_t size) noexcept
@@ -132,10 +154,18 @@ private:
         spill_.size = static_cast<std::uint32_t>(size - n);
     }
 
+    void rewind() noexcept
+    {
+        at_ = begin_;
+        spill_.size = 0;
+    }
+
     char* at_;
     char* end_;
+    char* begin_;
     serialize_spill& spill_;
     errc error_{};
+    bool located_ = false;
 };
 
 } // namespace holdfast::detail

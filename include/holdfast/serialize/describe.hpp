@@ -1,12 +1,15 @@
-// holdfast: the names of a struct's members outside the program, given once for every format.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: the names of members, enumerators and alternatives outside the program, given once for every
+// format. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_SERIALIZE_DESCRIBE_HPP
 #define HOLDFAST_SERIALIZE_DESCRIBE_HPP
 
+#include <array>
+#include <concepts>
 #include <cstddef>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
+#include <variant>
 
 namespace holdfast {
 
@@ -14,40 +17,184 @@ namespace holdfast {
 template <class T>
 struct type {};
 
+/// An option of `field`: the member is left out where it is an optional without a value, or an empty string
+/// or range.
+struct omit_empty_t {};
+inline constexpr omit_empty_t omit_empty{};
+
+/// An option of `field`: the member is written as `W(member)`, for instance as one of the wrappers of
+/// serialize/values.hpp, as `std::string_view`, or an enumeration as `int`. It is made again for every chunk:
+/// so W has to be trivially copyable, a value or a view of the member.
+template <class W>
+struct as_t {
+    static_assert(std::is_trivially_copyable_v<W>,
+                  "holdfast::as takes a type that owns nothing: a value, or a view of the member");
+};
+template <class W>
+inline constexpr as_t<W> as{};
+
+namespace detail {
+
+struct as_it_is {};
+
+template <class... Options>
+struct written_as {
+    using type = as_it_is;
+};
+template <class First, class... Rest>
+struct written_as<First, Rest...> : written_as<Rest...> {};
+template <class W, class... Rest>
+struct written_as<as_t<W>, Rest...> {
+    using type = W;
+};
+
+} // namespace detail
+
 /// One member of a described struct: the name it has outside, and the pointer to the data member (its own or
-/// a base's). The name must have static storage, as a string literal has.
-template <class Member>
+/// a base's). The name must have static storage, as a string literal has. Behind them, in any order:
+/// a number (the field's in Protobuf), `omit_empty`, `as<W>`.
+///
+///     field("sent", &order::sent, 4, omit_empty, as<std::optional<in<std::chrono::milliseconds>>>)
+template <class Member, class As = detail::as_it_is>
 struct field {
     static_assert(std::is_member_object_pointer_v<Member>,
                   "holdfast::field takes a name and a pointer to a data member: field(\"id\", &quote::id)");
 
-    constexpr field(std::string_view name_, Member member_) noexcept : name(name_), member(member_) {}
+    using as_type = As;
+
+    template <class... Options>
+    constexpr field(std::string_view name_, Member member_, Options... options) noexcept
+        : name(name_), member(member_)
+    {
+        (take(options), ...);
+    }
 
     std::string_view name;
     Member member;
+    /// The field's number in Protobuf; 0: it has none. JSON doesn't use it.
+    int number = 0;
+    bool omits_empty = false;
+
+private:
+    constexpr void take(int n) noexcept { number = n; }
+    constexpr void take(omit_empty_t) noexcept { omits_empty = true; }
+    constexpr void take(as_t<As>) noexcept {}
 };
+
+template <class Member, class... Options>
+field(std::string_view, Member, Options...) -> field<Member, typename detail::written_as<Options...>::type>;
 
 /// The members of a described struct, in the order in which they are written.
-template <class... Members>
+template <class... Fields>
 struct fields {
-    static constexpr std::size_t size = sizeof...(Members);
+    static constexpr std::size_t size = sizeof...(Fields);
+    /// Of a struct that contains itself: how many may lie within one another. 0: it does not.
+    static constexpr std::size_t depth = 0;
 
-    constexpr explicit fields(field<Members>... list_) noexcept : list(list_...) {}
+    constexpr explicit fields(Fields... list_) noexcept : list(list_...) {}
 
-    std::tuple<field<Members>...> list;
+    std::tuple<Fields...> list;
 };
+
+/// What `recursive` returns.
+template <std::size_t Depth, class... Fields>
+struct recursive_fields : fields<Fields...> {
+    static constexpr std::size_t depth = Depth;
+
+    using fields<Fields...>::fields;
+};
+
+/// The members of a described struct that contains itself, in whatever way: a tree. At most `Depth` of them
+/// may lie within one another, beyond it writing fails with `errc::depth_exceeded`: a serializer has room for
+/// so many, since it neither allocates nor recurses. Of structs that contain one another only one is
+/// described in this way.
+///
+///     struct folder { std::string name; std::vector<folder> folders; };
+///     constexpr auto describe(holdfast::type<folder>)
+///     {
+///         return holdfast::recursive<32>(holdfast::field("name", &folder::name),
+///                                        holdfast::field("folders", &folder::folders));
+///     }
+template <std::size_t Depth, class... Fields>
+constexpr recursive_fields<Depth, Fields...> recursive(Fields... list) noexcept
+{
+    static_assert(Depth > 0);
+    return recursive_fields<Depth, Fields...>(list...);
+}
+
+/// A value of an enumeration and its name outside, which must have static storage.
+template <class Enum>
+struct enumerator {
+    static_assert(std::is_enum_v<Enum>);
+
+    constexpr enumerator(std::string_view name_, Enum value_) noexcept : name(name_), value(value_) {}
+
+    std::string_view name;
+    Enum value;
+};
+
+/// The names of an enumeration's values. The first of several for one value is written.
+template <class Enum, std::size_t Size>
+struct enumerators {
+    template <class... Rest>
+    constexpr explicit enumerators(enumerator<Enum> first, Rest... rest) noexcept : list{first, rest...}
+    {
+    }
+
+    static constexpr std::size_t size = Size;
+    std::array<enumerator<Enum>, Size> list;
+};
+
+template <class Enum, class... Rest>
+enumerators(enumerator<Enum>, Rest...) -> enumerators<Enum, 1 + sizeof...(Rest)>;
+
+/// The name of one alternative of a variant, with static storage, and the number of its field in Protobuf (0:
+/// it has none).
+struct alternative {
+    constexpr alternative(const char* name_, int number_ = 0) noexcept : name(name_), number(number_) {}
+
+    std::string_view name;
+    int number;
+};
+
+/// The names of a variant's alternatives, one for each, in their order.
+template <std::size_t Size>
+struct alternatives {
+    template <std::convertible_to<alternative>... Names>
+    constexpr explicit alternatives(Names... names) noexcept : list{alternative(names)...}
+    {
+    }
+
+    static constexpr std::size_t size = Size;
+    std::array<alternative, Size> list;
+};
+
+template <class... Names>
+alternatives(Names...) -> alternatives<sizeof...(Names)>;
 
 namespace detail {
 
 template <class T>
 inline constexpr bool is_fields = false;
-template <class... Members>
-inline constexpr bool is_fields<fields<Members...>> = true;
+template <class... Fields>
+inline constexpr bool is_fields<fields<Fields...>> = true;
+template <std::size_t Depth, class... Fields>
+inline constexpr bool is_fields<recursive_fields<Depth, Fields...>> = true;
+
+template <class T, class Enum>
+inline constexpr bool is_enumerators = false;
+template <class Enum, std::size_t Size>
+inline constexpr bool is_enumerators<enumerators<Enum, Size>, Enum> = true;
+
+template <class T, class Variant>
+inline constexpr bool is_alternatives = false;
+template <class... Ts>
+inline constexpr bool is_alternatives<alternatives<sizeof...(Ts)>, std::variant<Ts...>> = true;
 
 } // namespace detail
 
 /// A struct that says how it is written: `describe(type<T>)` is found in its namespace, or as a friend of it
-/// (which may name private members), is `constexpr` and returns `fields`.
+/// (which may name private members), is `constexpr` and returns `fields` (or `recursive`).
 ///
 ///     namespace market {
 ///     struct quote { std::uint64_t id; std::string symbol; double bid; };
@@ -60,6 +207,28 @@ inline constexpr bool is_fields<fields<Members...>> = true;
 ///     }
 template <class T>
 concept described = requires { requires detail::is_fields<decltype(describe(type<T>{}))>; };
+
+/// An enumeration whose values are written by name: `describe(type<T>)` returns `enumerators`. (One without a
+/// description is written as a number, and so is a value that its description does not name.)
+///
+///     enum class side { buy, sell };
+///     constexpr auto describe(holdfast::type<side>)
+///     {
+///         using holdfast::enumerator;
+///         return holdfast::enumerators(enumerator("buy", side::buy), enumerator("sell", side::sell));
+///     }
+template <class T>
+concept described_enum =
+    std::is_enum_v<T> && requires { requires detail::is_enumerators<decltype(describe(type<T>{})), T>; };
+
+/// A `std::variant` that says which alternative it holds: `describe(type<T>)`, in the namespace of one of the
+/// alternatives, returns `alternatives`. Then JSON writes `{"trade":{...}}`. (One without a description is
+/// written as the value that it holds.)
+///
+///     using event = std::variant<trade, quote>;
+///     constexpr auto describe(holdfast::type<event>) { return holdfast::alternatives("trade", "quote"); }
+template <class T>
+concept described_variant = requires { requires detail::is_alternatives<decltype(describe(type<T>{})), T>; };
 
 } // namespace holdfast
 

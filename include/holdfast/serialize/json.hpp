@@ -5,6 +5,7 @@
 
 #include <holdfast/detail/json_policy.hpp>
 #include <holdfast/serialize/describe.hpp>
+#include <holdfast/serialize/values.hpp>
 #include <holdfast/streaming_serializer.hpp>
 
 namespace holdfast {
@@ -26,12 +27,19 @@ struct ndjson_root;
 /// - `float` and `double`: the shortest text that reads back as the same value; -0 is `-0.0`;
 /// - strings: whatever converts to `std::string_view` (a `const char*` must not be null), `char[N]` and
 ///   `std::array<char, N>` (up to the first NUL, else whole);
-/// - `std::optional`: its value or `null`; `std::variant`: the value it holds, without a tag;
-/// - maps (ranges with `key_type` and `mapped_type`): objects, in their order. Keys are strings or `char`, or
-///   numbers and `bool`, which are put in quotes. Equal keys of a multimap are all written;
+/// - enumerations: numbers, or the names of a description (`described_enum`);
+/// - contiguous ranges of `std::byte`: strings in base64;
+/// - `std::optional`, `std::unique_ptr`, `std::shared_ptr`: what they hold, or `null`;
+/// - `std::variant`: the value it holds, without a tag, or with the name of a description
+/// (`described_variant`);
+/// - maps (ranges with `key_type` and `mapped_type`): objects, in their order. Keys are strings or `char`,
+///   enumerations by name, or numbers and `bool`, which are put in quotes. Equal keys of a multimap are all
+///   written;
 /// - all other `std::ranges::input_range`s, views and single-pass ones among them, `std::pair` and
 ///   `std::tuple`: arrays;
-/// - described structs (serialize/describe.hpp): objects;
+/// - described structs (serialize/describe.hpp): objects; also those that contain themselves (`recursive`);
+/// - what says how it is written (serialize/values.hpp): durations and time points `in` a unit, `base64`,
+///   `raw_json` and `checked_json`;
 /// - `std::reference_wrapper`: what it refers to;
 /// - simdjson's documents (serialize/simdjson.hpp);
 ///
@@ -62,6 +70,6 @@ struct ndjson {
 
 } // namespace holdfast
 
-#include <holdfast/detail/json_cursor.hpp>
+#include <holdfast/detail/json_root.hpp>
 
 #endif

@@ -1,0 +1,101 @@
+// holdfast: wrappers that say how a value is written: times in a unit, bytes in base64, JSON as it stands.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_SERIALIZE_VALUES_HPP
+#define HOLDFAST_SERIALIZE_VALUES_HPP
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <ranges>
+#include <span>
+#include <string_view>
+#include <type_traits>
+
+namespace holdfast {
+
+/// A duration, or a time point since its clock's epoch, as a number of a stated unit: `Unit` is a
+/// `std::chrono::duration`. Durations and time points alone are no sources, since nothing in the text would
+/// tell their unit, and a change of the program's types would change it.
+///
+/// It is rounded down, also below zero; Unit's representation must be able to hold it. Real numbers stay real
+/// numbers: `in<std::chrono::duration<double>>` is seconds with a fraction.
+///
+///     holdfast::field("time", &quote::time, holdfast::as<holdfast::in<std::chrono::milliseconds>>)
+///     holdfast::in<std::chrono::seconds>(age)
+template <class Unit>
+class in {
+public:
+    using rep = typename Unit::rep;
+
+    template <class Rep, class Period>
+        requires(std::chrono::treat_as_floating_point_v<rep> || !std::chrono::treat_as_floating_point_v<Rep>)
+    constexpr explicit in(std::chrono::duration<Rep, Period> d) : count_(in_unit(d).count())
+    {
+    }
+
+    template <class Clock, class Duration>
+    constexpr explicit in(std::chrono::time_point<Clock, Duration> t) : in(t.time_since_epoch())
+    {
+    }
+
+    constexpr rep count() const noexcept { return count_; }
+
+private:
+    template <class Duration>
+    static constexpr Unit in_unit(Duration d)
+    {
+        if constexpr (std::chrono::treat_as_floating_point_v<rep>)
+            return std::chrono::duration_cast<Unit>(d);
+        else
+            return std::chrono::floor<Unit>(d);
+    }
+
+    rep count_;
+};
+
+/// Bytes as a string in base64 (RFC 4648, section 4: `+`, `/` and padding). Contiguous ranges of `std::byte`
+/// are written so by themselves; this is for bytes of another type, and refers to them.
+///
+///     holdfast::field("key", &session::key, holdfast::as<holdfast::base64>)
+///     holdfast::base64(std::string_view("any bytes"))
+class base64 {
+public:
+    template <std::ranges::contiguous_range R>
+        requires std::ranges::sized_range<R> && (sizeof(std::ranges::range_value_t<R>) == 1) &&
+                 (std::same_as<std::ranges::range_value_t<R>, std::byte> ||
+                  (std::integral<std::ranges::range_value_t<R>> &&
+                   !std::same_as<std::ranges::range_value_t<R>, bool>))
+    explicit base64(const R& range) noexcept
+        : bytes_(std::as_bytes(std::span(std::ranges::data(range), std::ranges::size(range))))
+    {
+    }
+
+    std::span<const std::byte> bytes() const noexcept { return bytes_; }
+
+private:
+    std::span<const std::byte> bytes_;
+};
+
+/// One JSON value as text that is trusted to be that: it goes out as it is. Refers to the text.
+struct raw_json {
+    constexpr explicit raw_json(std::string_view text_) noexcept : text(text_) {}
+
+    std::string_view text;
+};
+
+/// How deeply the text of a `checked_json` may be nested.
+inline constexpr std::size_t checked_json_max_depth = 64;
+
+/// One JSON value as text from elsewhere, checked while it is copied: `next()` fails with
+/// `errc::invalid_json` where it is none, and with `errc::depth_exceeded` beyond `checked_json_max_depth`.
+/// White space between its tokens is left out, so that it stays a line of NDJSON; strings are held to the
+/// format's `utf8_policy`, all else goes out as it is: numbers keep their digits. Refers to the text.
+struct checked_json {
+    constexpr explicit checked_json(std::string_view text_) noexcept : text(text_) {}
+
+    std::string_view text;
+};
+
+} // namespace holdfast
+
+#endif
