@@ -21,7 +21,7 @@ struct connection_cost {
     std::size_t session_bytes = 2048;
     /// The largest frame that a `frame_reader` may hold (`max_frame_bytes`); 0 where there is none.
     std::size_t frame_bytes = 0;
-    /// The chunk of an `async_write_streamed` (`chunk_bytes`).
+    /// The chunk of an `async_write_streamed` (`chunk_bytes`; twice that where it makes one `ahead`).
     std::size_t chunk_bytes = 0;
     /// What may be queued to be sent.
     std::size_t queue_bytes = 0;
