@@ -4,6 +4,8 @@
 //
 // Every line that a client sends comes back as a line of JSON, {"line":N,"text":"..."}. Try it with: nc
 // 127.0.0.1 7777
+#include "support/acceptor_events.hpp"
+#include "support/capacity.hpp"
 #include "support/command_line.hpp"
 #include "support/listening.hpp"
 
@@ -36,14 +38,21 @@ struct log_end {
 using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
 using connection = acceptor::connection_type;
 
+/// What one connection takes at most.
+constexpr holdfast::connection_cost cost{.session_bytes = 4096,
+                                         .frame_bytes = 4096,
+                                         .chunk_bytes = 4096,
+                                         .send_buffer_bytes = 16 * 1024,
+                                         .receive_buffer_bytes = 16 * 1024};
+
 net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
 {
     auto beat = heart.watch(peer);
-    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
+    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = cost.frame_bytes}};
     for (std::uint64_t n = 1; auto line = co_await lines.async_next(); ++n) {
         beat.touch();
-        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), reply{n, *line},
-                                                                  {.progress = beat});
+        co_await holdfast::async_write_streamed<holdfast::ndjson>(
+            peer.stream(), reply{n, *line}, {.chunk_bytes = cost.chunk_bytes, .progress = beat});
     }
     co_await peer.async_close();
 }
@@ -74,21 +83,26 @@ int run(int argc, char** argv)
     cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
     if (!cli.parse(argc, argv)) return 0;
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
-    examples::require_descriptors(max_connections + examples::spare_descriptors);
+    const auto capacity = examples::plan_capacity(max_connections, cost);
 
     net::io_context io(1);
     holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
     std::optional<acceptor> doors;
     try {
         doors.emplace(io.get_executor(), endpoint,
-                      holdfast::acceptor_options{.max_connections = max_connections});
+                      holdfast::acceptor_options{.max_connections = max_connections,
+                                                 .send_buffer_bytes = cost.send_buffer_bytes,
+                                                 .receive_buffer_bytes = cost.receive_buffer_bytes,
+                                                 .on_event = [](const auto& event) {
+                                                     examples::print_event("echo_server", event);
+                                                 }});
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
     doors->async_serve([&](connection& peer) { return serve(peer, heart); }, net::detached);
     net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached);
-    std::cout << "echo_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
-              << std::endl;
+    std::cout << "echo_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
+    capacity.print("echo_server");
     io.run(); // returns when the drain is over and the last session has ended
     doors->census().report(std::cout);
     return 0;

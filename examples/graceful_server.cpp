@@ -12,6 +12,7 @@
 //     ListenStream=7777
 //     [Service]                       graceful.service, restarted by: systemctl restart graceful.service
 //     ExecStart=/usr/bin/graceful_server --drain 10s
+#include "support/capacity.hpp"
 #include "support/command_line.hpp"
 #include "support/inherited_listener.hpp"
 #include "support/listening.hpp"
@@ -53,19 +54,28 @@ using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
 using connection = acceptor::connection_type;
 using holdfast::async_write_streamed, holdfast::ndjson;
 
+/// What one connection takes at most.
+constexpr holdfast::connection_cost cost{.session_bytes = 4096,
+                                         .frame_bytes = 4096,
+                                         .chunk_bytes = 256,
+                                         .send_buffer_bytes = 4096,
+                                         .receive_buffer_bytes = 16 * 1024};
+
 net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
 {
     auto beat = heart.watch(peer);
-    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
+    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = cost.frame_bytes}};
     std::uint64_t taken = 0;
     holdfast::error_code ec;
     while (co_await lines.async_next(net::redirect_error(net::use_awaitable, ec))) {
         beat.touch();
         // A real collector keeps the line here, and only then says so.
-        co_await async_write_streamed<ndjson>(peer.stream(), receipt{++taken}, {.progress = beat});
+        co_await async_write_streamed<ndjson>(peer.stream(), receipt{++taken},
+                                              {.chunk_bytes = cost.chunk_bytes, .progress = beat});
     }
     if (peer.draining()) // perhaps in the middle of a line, which then was not taken
-        co_await async_write_streamed<ndjson>(peer.stream(), goodbye{taken}, {.progress = beat});
+        co_await async_write_streamed<ndjson>(peer.stream(), goodbye{taken},
+                                              {.chunk_bytes = cost.chunk_bytes, .progress = beat});
     else if (ec)
         throw holdfast::system_error(ec); // the finalizer is told what it stands for
     co_await peer.async_close();
@@ -100,12 +110,14 @@ int run(int argc, char** argv)
     cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
     if (!cli.parse(argc, argv)) return 0;
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
-    examples::require_descriptors(max_connections + examples::spare_descriptors);
+    const auto capacity = examples::plan_capacity(max_connections, cost);
     const auto inherited = examples::take_inherited_listener();
 
     net::io_context io(1);
     holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
-    const holdfast::acceptor_options options{.max_connections = max_connections};
+    const holdfast::acceptor_options options{.max_connections = max_connections,
+                                             .send_buffer_bytes = cost.send_buffer_bytes,
+                                             .receive_buffer_bytes = cost.receive_buffer_bytes};
     std::optional<acceptor> doors;
     try {
         if (inherited)
@@ -118,7 +130,8 @@ int run(int argc, char** argv)
     doors->async_serve([&](connection& peer) { return serve(peer, heart); }, net::detached);
     net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached);
     std::cout << "graceful_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
-              << std::endl;
+              << '\n';
+    capacity.print("graceful_server");
     io.run(); // returns when the drain is over and the last session has ended
     doors->census().report(std::cout);
     return 0;

@@ -10,8 +10,9 @@
 //
 // Linux. Plain sockets and epoll, so that the load is light and owes nothing to what it measures. In
 // support/: ladder_plan.hpp (what is asked for), ladder_clients.hpp and ladder_load.hpp (the load),
-// ladder_server.hpp (the server's figures), ladder_climb.hpp (the run), ladder_verdict.hpp (the judgement),
-// ladder_report.hpp, ladder_json.hpp and ladder_chart.hpp (what is shown).
+// ladder_server.hpp and ladder_sockets.hpp (the server's figures), ladder_climb.hpp (the run),
+// ladder_verdict.hpp (the judgement), ladder_report.hpp, ladder_json.hpp and ladder_chart.hpp (what is
+// shown).
 
 #include "support/command_line.hpp"
 #include "support/ladder_chart.hpp"
@@ -104,8 +105,9 @@ int climb_server(ladder::settings wanted, const outputs& files)
     run.mix = wanted.mix_text;
     run.budget_bytes = wanted.budget_bytes;
     run.points = ladder::climb{wanted, plan, server}.run();
-    run.judgement = ladder::judge(
-        run.points, {.budget_bytes = wanted.budget_bytes, .may_keep_percent = wanted.may_keep_percent});
+    run.judgement = ladder::judge(run.points, {.budget_bytes = wanted.budget_bytes,
+                                               .line = wanted.line,
+                                               .may_keep_percent = wanted.may_keep_percent});
 
     ladder::print_run(std::cout, run);
     write_file(files.json, [&](std::ostream& out) { ladder::write_json(out, run); });
@@ -144,7 +146,7 @@ int run(int argc, char** argv)
 {
     ladder::settings wanted;
     outputs files;
-    std::string rungs = "500,1000,2000,5000,10000", answer, second = "full", sources;
+    std::string rungs = "500,1000,2000,5000,10000", answer, second = "full", sources, line;
     wanted.mix_text = "idle=70,slow=10,silent=10,half-closed=5,aborting=5";
     examples::byte_count slow_rate{wanted.slow_rate}, receive_buffer{wanted.receive_buffer}, budget;
     double at_most = 0;
@@ -173,6 +175,8 @@ int run(int argc, char** argv)
     cli.add("hold", wanted.hold, "SECONDS", "then it is held so long, and measured again");
     cli.add("second-climb", second, "full|top|none", "the rungs of the second climb");
     cli.add("budget-bytes", budget, "BYTES", "RssAnon that a connection may cost; 0: any");
+    cli.add("plan", line, "BASE+EACH+KERNEL",
+            "the line that the server states, in bytes, as the examples print it");
     cli.add("may-keep", wanted.may_keep_percent, "PERCENT",
             "of the growth that may stay after the descent, 8M at least");
     cli.add("processes", wanted.processes, "N", "load processes; 0: as many as are needed");
@@ -192,6 +196,7 @@ int run(int argc, char** argv)
     if (!to_join.empty())
         throw examples::usage_error("'" + to_join.front() + "' is taken with --join only (see --help)");
     wanted.rungs = ladder::parse_rungs(rungs);
+    wanted.line = ladder::stated_line::parse(line);
     wanted.mix = ladder::client_mix::parse(wanted.mix_text);
     wanted.answer = ladder::answer_rule::parse(answer);
     wanted.hello = ladder::unescape(wanted.hello, "hello");

@@ -4,12 +4,16 @@
 //
 // The protocol stands in support/feed_options.hpp; naive_feed.cpp does the same job the usual way. What keeps
 // the memory bounded here:
-//   - bounded_acceptor: at most --max-connections are let in, the others wait in the backlog;
+//   - bounded_acceptor: at most --max-connections are let in, the others wait in the backlog; one address, a
+//     second and the process's memory have limits too, and the sockets' buffers in the kernel;
+//   - capacity_plan: what all of that may take is worked out before the start, and the ladder checks it;
 //   - connection: closed on every path, and counted;
 //   - async_write_streamed: a snapshot is made while it is sent, one chunk at a time;
 //   - one number a session, the version it knows, instead of a queue: a slow client skips what is outdated;
 //   - heartbeat_timer: one timer for all; who is silent is dropped.
+#include "support/acceptor_events.hpp"
 #include "support/admin_socket.hpp"
+#include "support/capacity.hpp"
 #include "support/feed_options.hpp"
 
 #include <holdfast/holdfast.hpp>
@@ -159,31 +163,111 @@ net::awaitable<void> handle_signals(net::io_context& io, feed& f, acceptor& door
     io.stop();
 }
 
+/// Whom the server lets in, beside `feed_options::max_connections`.
+struct door_options {
+    std::uint32_t per_address = 12'000;
+    std::uint32_t accepts_per_second = 10'000;
+    std::uint32_t accept_burst = 2000;
+    examples::byte_count memory;      ///< to plan with; 0: the cgroup's limit, or the machine's memory
+    examples::byte_count memory_high; ///< 0: nine tenths of the cgroup's limit, if it has one
+    examples::byte_count memory_low;  ///< 0: fifteen sixteenths of the high mark
+    examples::byte_count receive_buffer{4096};
+    std::uint16_t backlog = 4096;
+    bool turn_away = false;
+};
+
+void add_options(examples::command_line& cli, door_options& doors)
+{
+    cli.add("per-address", doors.per_address, "N", "connections of one address (an IPv6 /64); 0: any");
+    cli.add("accepts-per-second", doors.accepts_per_second, "N", "newcomers let in each second; 0: any");
+    cli.add("accept-burst", doors.accept_burst, "N", "newcomers let in at once after a quiet time");
+    cli.add("memory", doors.memory, "BYTES",
+            "what all may take at most; 0: plan with the cgroup's limit, or the machine's memory");
+    cli.add("memory-high", doors.memory_high, "BYTES",
+            "above this VmRSS nobody is let in; 0: above nine tenths of the cgroup's limit");
+    cli.add("memory-low", doors.memory_low, "BYTES", "below this they are again; 0: 15/16 of the high mark");
+    cli.add("receive-buffer", doors.receive_buffer, "BYTES",
+            "the kernel's receive buffer of each socket (SO_RCVBUF)");
+    cli.add("backlog", doors.backlog, "N", "newcomers that the kernel keeps waiting");
+    cli.add("turn-away", doors.turn_away,
+            "tell newcomers at a limit to come again, instead of letting them wait");
+}
+
+void check(const door_options& doors)
+{
+    using examples::command_line;
+    if (doors.accept_burst == 0) command_line::fail("accept-burst", "must be at least 1");
+    if (doors.memory_low.value > doors.memory_high.value)
+        command_line::fail("memory-low", "must not be above --memory-high");
+    if (doors.receive_buffer.value < 1024 || doors.receive_buffer.value > (1u << 30))
+        command_line::fail("receive-buffer", "must be 1k to 1G");
+    if (doors.backlog == 0) command_line::fail("backlog", "must be at least 1");
+}
+
+/// Every limit of the server, in one place.
+holdfast::acceptor_options limits(const examples::feed_options& feed, const door_options& doors)
+{
+    using gauge = holdfast::memory_limits::gauge;
+    const auto at_limit = doors.turn_away ? holdfast::at_limit::turn_away : holdfast::at_limit::wait;
+    return {.max_connections = feed.max_connections,
+            .max_per_address = doors.per_address,
+            .accepts_per_second = static_cast<double>(doors.accepts_per_second),
+            .accept_burst = doors.accept_burst,
+            .memory = {.of = doors.memory_high.value != 0 ? gauge::process : gauge::cgroup,
+                       .high_bytes = doors.memory_high.value,
+                       .low_bytes = doors.memory_low.value,
+                       .trim = [] { ::malloc_trim(0); }},
+            .when_full = at_limit,
+            .when_address_full = holdfast::at_limit::turn_away,
+            .when_too_fast = at_limit,
+            .when_memory_high = at_limit,
+            .farewell = "{\"sorry\":\"too many are here: come again later\"}\n",
+            .backlog = doors.backlog,
+            .send_buffer_bytes = static_cast<int>(feed.send_buffer.value),
+            .receive_buffer_bytes = static_cast<int>(doors.receive_buffer.value),
+            .reserve_descriptors = true,
+            .on_event = [](const auto& event) { examples::print_event("market_feed", event); }};
+}
+
+/// What a connection may take, and what there is without any.
+examples::capacity plan(const examples::feed_options& feed, const door_options& doors)
+{
+    constexpr std::uint64_t program = 16 * 1024 * 1024;
+    constexpr std::uint64_t reserved = 512; // for each connection beforehand: descriptor, registry
+    return examples::plan_capacity(
+        feed.max_connections,
+        {.session_bytes = 4096,
+         .chunk_bytes = static_cast<std::size_t>(feed.chunk.value),
+         .send_buffer_bytes = static_cast<std::size_t>(feed.send_buffer.value),
+         .receive_buffer_bytes = static_cast<std::size_t>(doors.receive_buffer.value)},
+        program + reserved * feed.max_connections + examples::market::bytes(feed.instruments) +
+            examples::document_bytes(feed.document),
+        doors.memory.value);
+}
+
 int run(int argc, char** argv)
 {
     examples::feed_options options;
+    door_options door;
     std::chrono::milliseconds drain_deadline{10'000};
     std::string admin_path;
     examples::command_line cli{"market_feed", "A push server of market data whose memory is bounded."};
     examples::add_options(cli, options);
+    add_options(cli, door);
     cli.add("drain", drain_deadline, "TIME",
             "after SIGTERM, wait so long for clients before they are aborted");
     cli.add("admin", admin_path, "PATH", "a local socket that answers who is there, as JSON; empty: none");
     if (!cli.parse(argc, argv)) return 0;
     examples::check(options);
+    check(door);
     const auto endpoint = examples::listen_endpoint(options.address, options.port);
-    examples::require_descriptors(options.max_connections + examples::spare_descriptors);
+    const examples::capacity capacity = plan(options, door);
 
     net::io_context io(1);
     feed f(io, options);
     std::optional<acceptor> doors;
     try {
-        doors.emplace(
-            io.get_executor(), endpoint,
-            holdfast::acceptor_options{.max_connections = options.max_connections,
-                                       .send_buffer_bytes = static_cast<int>(options.send_buffer.value),
-                                       .receive_buffer_bytes = 4096,
-                                       .reserve_descriptors = true});
+        doors.emplace(io.get_executor(), endpoint, limits(options, door));
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
@@ -192,8 +276,8 @@ int run(int argc, char** argv)
     doors->async_serve([&](connection peer) { return serve(std::move(peer), f); }, net::detached);
     net::co_spawn(io, run_clock(f, doors->census()), net::detached);
     net::co_spawn(io, handle_signals(io, f, *doors, drain_deadline), net::detached);
-    std::cout << "market_feed: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
-              << std::endl;
+    std::cout << "market_feed: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
+    capacity.print("market_feed");
     io.run();
     print_state(doors->census());
     return 0;

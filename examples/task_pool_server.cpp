@@ -13,11 +13,14 @@
 //
 // What keeps it bounded, whatever clients ask for:
 //   - bounded_spawner: a client has at most --parts-per-client parts, and is read no further while it has
-//     them; when it leaves, they are cancelled, and its session ends when the last one has;
+//     them; when it has left, which a reset or an answer that it does not take shows, they are cancelled, and
+//     its session ends when the last one has;
 //   - async_semaphore: --at-once parts are at work, on as many threads; the others wait, first come, first
 //     served, and cost nothing but their place;
 //   - heartbeat_timer: a client is watched while it is waited for, and not while it waits.
+#include "support/acceptor_events.hpp"
 #include "support/admin_socket.hpp"
+#include "support/capacity.hpp"
 #include "support/command_line.hpp"
 #include "support/listening.hpp"
 #include "support/offload.hpp"
@@ -38,6 +41,8 @@ using net::ip::tcp;
 using namespace std::chrono_literals;
 
 namespace {
+
+constexpr std::size_t max_line = 64, chunk = 256;
 
 /// What a client asks for.
 struct job {
@@ -155,7 +160,7 @@ net::awaitable<void> send_in_turn(session& mine, std::uint64_t number, Message m
     }
     auto beat = mine.pool.heart.watch(mine.peer); // the socket must take some of it in time
     co_await holdfast::async_write_streamed<holdfast::ndjson>(mine.peer.stream(), message,
-                                                              {.chunk_bytes = 256, .progress = beat});
+                                                              {.chunk_bytes = chunk, .progress = beat});
     if (++mine.sent == mine.promised) mine.beat = mine.pool.heart.watch(mine.peer);
     mine.turn.cancel();
 }
@@ -178,7 +183,7 @@ net::awaitable<void> serve(connection& peer, task_pool& pool, std::size_t max_pa
     session mine(peer, pool);
     co_await holdfast::async_with_spawner(
         {.max_children = max_parts}, [&](holdfast::bounded_spawner& children) -> net::awaitable<void> {
-            holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 64}};
+            holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = max_line}};
             for (std::uint64_t number = 1; const auto line = co_await lines.async_next(); ++number) {
                 const auto asked = parse_job(*line);
                 if (!asked)
@@ -192,6 +197,17 @@ net::awaitable<void> serve(connection& peer, task_pool& pool, std::size_t max_pa
             }
         });
     co_await peer.async_close();
+}
+
+/// What one connection takes at most: its session, and as many parts as a client may have.
+constexpr holdfast::connection_cost cost(std::size_t max_parts)
+{
+    constexpr std::size_t session = 6 * 1024, part = 3 * 1024; // of both mostly the frames of coroutines
+    return {.session_bytes = session + max_parts * part,
+            .frame_bytes = max_line,
+            .chunk_bytes = chunk,
+            .send_buffer_bytes = 16 * 1024,
+            .receive_buffer_bytes = 4096};
 }
 
 /// SIGUSR1 prints who is there and what is done; SIGINT and SIGTERM drain: jobs that have come are finished
@@ -232,16 +248,19 @@ int run(int argc, char** argv)
     if (at_once > 1024) examples::command_line::fail("at-once", "must be at most 1024");
     if (at_once == 0) at_once = std::max(std::thread::hardware_concurrency(), 1U);
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
-    examples::require_descriptors(max_connections + examples::spare_descriptors);
+    const auto capacity = examples::plan_capacity(max_connections, cost(max_parts));
 
     net::io_context io(1);
     task_pool pool(io, at_once, timeout);
     std::optional<acceptor> doors;
     try {
-        doors.emplace(io.get_executor(), endpoint,
-                      holdfast::acceptor_options{.max_connections = max_connections,
-                                                 .send_buffer_bytes = 16 * 1024,
-                                                 .receive_buffer_bytes = 4096});
+        doors.emplace(
+            io.get_executor(), endpoint,
+            holdfast::acceptor_options{
+                .max_connections = max_connections,
+                .send_buffer_bytes = static_cast<int>(capacity.plan.cost().send_buffer_bytes),
+                .receive_buffer_bytes = static_cast<int>(capacity.plan.cost().receive_buffer_bytes),
+                .on_event = [](const auto& event) { examples::print_event("task_pool_server", event); }});
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
@@ -251,7 +270,8 @@ int run(int argc, char** argv)
                        net::detached);
     net::co_spawn(io, drain_at_signal(*doors, pool, deadline), net::detached);
     std::cout << "task_pool_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
-              << std::endl;
+              << '\n';
+    capacity.print("task_pool_server");
     io.run(); // returns when the drain is over and the last session has ended
     pool.report(std::cout, doors->census());
     return 0;

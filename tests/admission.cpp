@@ -6,9 +6,11 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/process_memory.hpp>
 
 #include <array>
 #include <atomic>
+#include <deque>
 #include <map>
 #include <optional>
 #include <random>
@@ -28,6 +30,7 @@ using holdfast::detail::address_key;
 using holdfast::detail::address_place;
 using holdfast::detail::address_table;
 using holdfast::detail::memory_gate;
+using holdfast::detail::patience;
 using holdfast::detail::token_bucket;
 using tests::connect, tests::descriptor_limit, tests::tcp;
 namespace net = holdfast::net;
@@ -227,6 +230,42 @@ TEST_CASE("the gate asks for few measurements far from the mark, and for many ne
     CHECK(gate.due(start + 100ms)); // and whenever the last one is old
 }
 
+TEST_CASE("of a queue of which only the length is known, nobody is overdue early, and nobody much later")
+{
+    const std::uint32_t seed = std::random_device{}();
+    INFO("seed " << seed);
+    std::minstd_rand random(seed);
+    for (const std::chrono::nanoseconds time : {7ns, 100'000'000ns, 3'600'000'000'001ns})
+        for (const bool paced : {true, false}) {
+            patience limit(time);
+            CHECK(limit.ends());
+            std::deque<time_point> queue; // since when each waits
+            auto now = start;
+            std::size_t ever = 0;
+            for (int step = 0; step != 5'000; ++step) {
+                now += paced ? limit.period() : limit.period() * static_cast<int>(random() % 16) / 4;
+                for (auto n = random() % 4; n != 0; --n)
+                    queue.push_back(now);
+                for (auto n = random() % 3; n != 0 && !queue.empty(); --n) {
+                    queue.pop_front();
+                    limit.left();
+                }
+                const std::size_t overdue = limit.overdue(queue.size(), now);
+                REQUIRE(overdue <= queue.size());
+                ever += overdue;
+                for (std::size_t i = 0; i != overdue; ++i) {
+                    REQUIRE(now - queue.front() >= time);
+                    queue.pop_front();
+                    limit.left();
+                }
+                if (paced && !queue.empty()) REQUIRE(now - queue.front() < time + 2 * limit.period());
+            }
+            CHECK(ever != 0);
+        }
+    patience none(0s);
+    CHECK_FALSE(none.ends());
+}
+
 TEST_CASE("one address has so many connections and no more, the others theirs, and places come back")
 {
     net::io_context io;
@@ -292,6 +331,137 @@ TEST_CASE("who is turned away gets the farewell and an end of stream, and cannot
     doors.close();
     all.kept.clear();
     tests::run(io); // the farewells end by their deadline
+}
+
+TEST_CASE(
+    "who has waited in the backlog for the patience time gets the farewell, and room still goes to others")
+{
+    net::io_context io;
+    std::vector<acceptor_event> events;
+    acceptor doors{io.get_executor(),
+                   any_port,
+                   {.max_connections = 1,
+                    .patience = 100ms,
+                    .farewell = "full\n",
+                    .max_farewells = 2,
+                    .on_event = [&](const acceptor_event& event) { events.push_back(event); }}};
+    keeper all;
+    all.serve(doors);
+    auto first = connect(io, doors.local_endpoint(), 1);
+    tests::run_until(io, [&] { return all.kept.size() == 1 && !events.empty(); });
+    CHECK(events[0].what == acceptor_event::kind::paused);
+    const auto begin = std::chrono::steady_clock::now();
+    auto waiting = connect(io, doors.local_endpoint(), 3);
+    tests::run_until(io, [&] { return doors.turned_away() == 3; });
+    CHECK(std::chrono::steady_clock::now() - begin >= 100ms);
+    for (int i = 0; i != 2; ++i)
+        CHECK(tests::read_to_end(waiting[static_cast<std::size_t>(i)]).bytes == "full\n");
+    CHECK(tests::read_to_end(waiting[2]).end == net::error::connection_reset); // too many farewells
+    CHECK(events.back().what == acceptor_event::kind::turned_away);
+    CHECK(events.back().limit == admission_limit::connections);
+    CHECK(all.kept.size() == 1);
+    CHECK(doors.census().peak() == 1);
+    all.kept.clear();
+    auto next = connect(io, doors.local_endpoint(), 1);
+    tests::run_until(io, [&] { return all.kept.size() == 1; });
+    CHECK(doors.turned_away() == 3);
+    waiting.clear();
+    doors.close();
+    all.kept.clear();
+    tests::run(io);
+}
+
+TEST_CASE("patience ends also in a pause for the rate, and close() ends the looking")
+{
+    net::io_context io;
+    acceptor doors{
+        io.get_executor(), any_port, {.accepts_per_second = 0.001, .accept_burst = 1, .patience = 10ms}};
+    keeper all;
+    all.serve(doors);
+    auto clients = connect(io, doors.local_endpoint(), 3);
+    tests::run_until(io, [&] { return doors.turned_away() == 2; });
+    CHECK(all.kept.size() == 1);
+    for (int i = 1; i != 3; ++i)
+        CHECK(tests::read_to_end(clients[static_cast<std::size_t>(i)]).end == net::error::eof);
+    clients.clear();
+    doors.close();
+    all.kept.clear();
+    tests::run(io);
+}
+
+TEST_CASE("of two acceptors with one room, the one that closes lets the other have what it held")
+{
+    net::io_context io;
+    holdfast::async_semaphore room(io.get_executor(), 1);
+    acceptor one{io.get_executor(), any_port, {.room = &room}};
+    acceptor other{io.get_executor(), any_port, {.room = &room}};
+    keeper of_one, of_other;
+    of_one.serve(one);
+    io.poll(); // it waits for a newcomer, with the only unit
+    of_other.serve(other);
+    auto client = connect(io, other.local_endpoint(), 1);
+    io.restart();
+    io.poll();
+    CHECK(room.in_use() == 1);
+    CHECK(room.waiting() == 1);
+    CHECK(of_other.kept.empty());
+    one.close();
+    tests::run_until(io, [&] { return of_other.kept.size() == 1; });
+    CHECK(room.in_use() == 1); // that connection's; the other acceptor waits for one more
+    other.close();
+    tests::run_until(io, [&] { return room.waiting() == 0; });
+    of_other.kept.clear();
+    CHECK(room.in_use() == 0);
+    tests::run(io);
+}
+
+TEST_CASE("a newcomer for whom memory ran out while the acceptor waited is told when that closes or drains")
+{
+    for (const bool drained : {false, true}) {
+        net::io_context io;
+        std::error_code ec;
+        const auto now = holdfast::read_process_memory(0, ec).vm_rss;
+        holdfast::async_semaphore room(io.get_executor(), 10);
+        bool paused = false;
+        acceptor doors{io.get_executor(),
+                       any_port,
+                       {.room = &room,
+                        .max_per_address = 5,
+                        .memory = {.of = holdfast::memory_limits::gauge::process,
+                                   .high_bytes = now + (8U << 20U),
+                                   .trickle = 0ms},
+                        .farewell = "full\n",
+                        .on_event = [&](const acceptor_event& event) {
+                            paused = paused || event.what == acceptor_event::kind::paused;
+                        }}};
+        keeper all;
+        all.serve(doors);
+        io.poll(); // below the mark: it waits for a newcomer
+        const std::vector<char> more(16U << 20U, 'x');
+        std::optional<tcp::socket> client;
+        const auto old = std::chrono::steady_clock::now() + 100ms; // a measurement is valid for so long
+        tests::run_until(io, [&] { return std::chrono::steady_clock::now() > old; });
+        client.emplace(io).connect(doors.local_endpoint());
+        tests::run_until(io, [&] { return paused; });
+        CHECK(doors.turned_away() == 0);
+        CHECK(room.in_use() == 1);
+        std::optional<std::size_t> aborted;
+        if (drained)
+            doors.async_drain({}, [&](error_code, std::size_t n) { aborted = n; });
+        else
+            doors.close();
+        tests::run_until(io, [&] { return doors.turned_away() == 1; });
+        const auto answer = tests::read_to_end(*client);
+        CHECK(answer.bytes == "full\n");
+        CHECK(answer.end == net::error::eof);
+        CHECK(all.kept.empty());
+        client.reset();
+        tests::run(io);
+        CHECK(aborted.has_value() == drained);
+        CHECK(room.in_use() == 0);
+        CHECK(doors.addresses() == 0);
+        CHECK(doors.census().live() == 0);
+    }
 }
 
 TEST_CASE("no more than the rate are let in, the others wait in the backlog and come in later")
@@ -360,41 +530,53 @@ TEST_CASE("at the memory mark newcomers can be reset instead")
     tests::run(io);
 }
 
-TEST_CASE("close() reaches a pause for memory, one for the rate, and a rest without descriptors")
+TEST_CASE(
+    "close() and a drain reach a pause for memory or rate, a rest without descriptors, and a full house")
 {
-    for (const int which : {0, 1, 2}) {
-        net::io_context io;
-        acceptor_options options;
-        bool paused = false;
-        options.on_event = [&](const acceptor_event&) { paused = true; };
-        if (which == 0)
-            options.memory = {.of = holdfast::memory_limits::gauge::process, .high_bytes = 1, .trickle = 0ms};
-        if (which == 1) {
-            options.accepts_per_second = 0.001;
-            options.accept_burst = 1;
+    for (const int which : {0, 1, 2, 3})
+        for (const bool drained : {false, true}) {
+            net::io_context io;
+            acceptor_options options;
+            bool paused = false;
+            options.on_event = [&](const acceptor_event&) { paused = true; };
+            if (which == 0)
+                options.memory = {
+                    .of = holdfast::memory_limits::gauge::process, .high_bytes = 1, .trickle = 0ms};
+            if (which == 1) {
+                options.accepts_per_second = 0.001;
+                options.accept_burst = 1;
+            }
+            if (which == 3) options.max_connections = 1;
+            acceptor doors{io.get_executor(), any_port, options};
+            keeper all;
+            error_code result = net::error::fault;
+            doors.async_serve([&](connection peer) { all.kept.push_back(std::move(peer)); },
+                              [&](error_code ec) { result = ec; });
+            auto clients = connect(io, doors.local_endpoint(), 1);
+            std::optional<tcp::socket> second(std::in_place, io, tcp::v4());
+            std::optional<descriptor_limit> none;
+            if (which == 1 || which == 3) tests::run_until(io, [&] { return all.kept.size() == 1; });
+            if (which == 2) none.emplace(0);
+            second->connect(doors.local_endpoint());
+            tests::run_until(io, [&] { return paused; });
+            std::vector<std::size_t> aborted;
+            for (int twice = 0; twice != 2; ++twice)
+                if (drained)
+                    doors.async_drain({.deadline = 0s},
+                                      [&](error_code, std::size_t n) { aborted.push_back(n); });
+                else
+                    doors.close();
+            tests::run_until(
+                io, [&] { return result != net::error::fault && aborted.size() == (drained ? 2 : 0); });
+            CHECK_FALSE(result);
+            for (const std::size_t n : aborted)
+                CHECK(n == all.kept.size());
+            none.reset();
+            all.kept.clear();
+            clients.clear();
+            second.reset();
+            tests::run(io);
         }
-        acceptor doors{io.get_executor(), any_port, options};
-        keeper all;
-        error_code result = net::error::fault;
-        doors.async_serve([&](connection peer) { all.kept.push_back(std::move(peer)); },
-                          [&](error_code ec) { result = ec; });
-        auto clients = connect(io, doors.local_endpoint(), 1);
-        std::optional<tcp::socket> second(std::in_place, io, tcp::v4());
-        std::optional<descriptor_limit> none;
-        if (which == 1) tests::run_until(io, [&] { return all.kept.size() == 1; });
-        if (which == 2) none.emplace(0);
-        second->connect(doors.local_endpoint());
-        tests::run_until(io, [&] { return paused; });
-        doors.close();
-        doors.close();
-        tests::run_until(io, [&] { return result != net::error::fault; });
-        CHECK_FALSE(result);
-        none.reset();
-        all.kept.clear();
-        clients.clear();
-        second.reset();
-        tests::run(io);
-    }
 }
 
 TEST_CASE("without descriptors, newcomers can be reset one by one through the one in reserve")
@@ -573,10 +755,14 @@ TEST_CASE("options that make no sense are refused at construction")
          {acceptor_options{.ipv4_prefix = 0}, acceptor_options{.ipv4_prefix = 33},
           acceptor_options{.ipv6_prefix = 0}, acceptor_options{.ipv6_prefix = 129},
           acceptor_options{.accepts_per_second = -1}, acceptor_options{.accept_burst = 0},
-          acceptor_options{.when_address_full = at_limit::wait},
+          acceptor_options{.when_address_full = at_limit::wait}, acceptor_options{.patience = -1ms},
           acceptor_options{
               .memory = {.of = holdfast::memory_limits::gauge::process, .high_bytes = 1, .low_bytes = 2}}})
         CHECK_THROWS_AS(acceptor(io.get_executor(), any_port, bad), std::invalid_argument);
+    using local = net::local::stream_protocol;
+    CHECK_THROWS_AS(
+        holdfast::bounded_acceptor<local>(io.get_executor(), local::endpoint("/nowhere"), {.patience = 1s}),
+        std::invalid_argument);
     CHECK_NOTHROW(
         acceptor(io.get_executor(), any_port, {.memory = {.of = holdfast::memory_limits::gauge::cgroup}}));
 }

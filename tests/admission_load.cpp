@@ -1,6 +1,7 @@
 // holdfast: the acceptor's limits under load: thousands of clients, in processes of their own.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/descriptor_limit.hpp"
 #include "support/process.hpp"
 #include "support/sockets.hpp"
 
@@ -10,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -54,6 +56,10 @@ struct observations {
     std::atomic<std::uint64_t> wakeups = 0; ///< returns of epoll_wait()
     std::atomic<std::uint64_t> shortages = 0;
     std::atomic<bool> timers_stopped = false; ///< no timer that is set from now on expires
+    std::atomic<int> failures = 0;            ///< so many calls of accept() fail next,
+    std::atomic<int> error = 0;               ///< with this
+    std::atomic<bool> steals = false; ///< the descriptor that the next call of accept4() would get goes
+    std::atomic<int> stolen = -1;     ///< to this
 };
 
 observations& observed()
@@ -78,6 +84,10 @@ int accept(int listener, sockaddr* address, socklen_t* size)
 {
     static auto* const real = system_function<decltype(::accept)>("accept");
     ++observed().accepts;
+    if (observed().failures > 0) {
+        --observed().failures;
+        return errno = observed().error, -1;
+    }
     return real(listener, address, size);
 }
 
@@ -85,6 +95,7 @@ int accept4(int listener, sockaddr* address, socklen_t* size, int flags)
 {
     static auto* const real = system_function<decltype(::accept4)>("accept4");
     ++observed().accepts;
+    if (observed().steals.exchange(false)) observed().stolen = ::dup(listener);
     return real(listener, address, size, flags);
 }
 
@@ -473,6 +484,7 @@ TEST_CASE("64 descriptors and 150 clients that stay: it rests, serves the old on
               << " us after a leaving, at most " << us(delays.back()) << " us\n";
     for (const std::size_t i : inside)
         CHECK(echoes(clients[i]));
+    counts.timers_stopped = false;
 }
 
 namespace {
@@ -536,4 +548,96 @@ TEST_CASE("in 256 MiB under a load that needs 1 GiB a server with a memory mark 
         }
         CHECK(server.running());
     }
+}
+
+TEST_CASE(
+    "whatever accept() fails with, and however often, the hook is not flooded and the newcomer comes in")
+{
+    for (const int error :
+         {ECONNABORTED, EPROTO, ENETDOWN, EHOSTUNREACH, ETIMEDOUT, EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
+        const bool shortage = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+        net::io_context io;
+        int told = 0;
+        acceptor doors{io.get_executor(), any_port, {.on_event = [&](const acceptor_event& event) {
+                           CHECK(event.what ==
+                                 (shortage ? acceptor_event::kind::starved : acceptor_event::kind::lost));
+                           CHECK(event.error.value() == error);
+                           ++told;
+                       }}};
+        std::vector<connection> kept;
+        doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+        io.poll();
+        observed().error = error;
+        observed().failures = shortage ? 3 : 1000; // a shortage is waited out
+        auto clients = tests::connect(io, doors.local_endpoint(), 1);
+        tests::run_until(io, [&] { return kept.size() == 1; });
+        CHECK(observed().failures == 0);
+        CHECK(told >= (shortage ? 3 : 16));
+        CHECK(told < 50);
+        doors.close();
+        kept.clear();
+        tests::run(io);
+    }
+}
+
+TEST_CASE("the descriptor in reserve may be lost to another, and the first that comes back takes its place")
+{
+    net::io_context io;
+    int starved = 0;
+    acceptor doors{
+        io.get_executor(),
+        any_port,
+        {.when_out_of_descriptors = holdfast::at_limit::reset, .on_event = [&](const acceptor_event& event) {
+             if (event.what == acceptor_event::kind::starved) ++starved;
+         }}};
+    std::vector<connection> kept;
+    doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+    io.poll();
+    tcp::socket client(io, tcp::v4()), next(io, tcp::v4());
+    {
+        const tests::descriptor_limit none(0);
+        observed().steals = true;
+        client.connect(doors.local_endpoint());
+        tests::run_until(io, [&] { return starved == 2; });
+        CHECK(doors.turned_away() == 0);
+        REQUIRE(observed().stolen >= 0);
+        ::close(observed().stolen);
+        tests::run_until(io, [&] { return doors.turned_away() == 1; });
+        CHECK(tests::read_to_end(client).end == net::error::connection_reset);
+        next.connect(doors.local_endpoint());
+        tests::run_until(io, [&] { return doors.turned_away() == 2; });
+    }
+    CHECK(kept.empty());
+    doors.close();
+    tests::run(io);
+}
+
+TEST_CASE("1,000 peers that do not hear of the drain are aborted at its deadline")
+{
+    constexpr std::size_t count = 1000;
+    raise_descriptor_limit();
+    net::io_context io{1};
+    acceptor doors{io.get_executor(), any_port, {.backlog = 4096}};
+    std::vector<connection> kept;
+    doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+    std::deque<tests::process> children;
+    children.emplace_back([&] {
+        net::io_context own;
+        for (tcp::socket& client : tests::connect(own, doors.local_endpoint(), count))
+            tests::read_to_end(client); // throws where that never comes
+        return 0;
+    });
+    serve_until(io, [&] { return kept.size() == count; });
+    std::size_t aborted = 0;
+    doors.async_drain({.deadline = 100ms}, [&](error_code ec, std::size_t n) {
+        CHECK_FALSE(ec);
+        aborted = n;
+    });
+    tests::run_until(io, [&] { return aborted != 0; });
+    CHECK(aborted == count);
+    kept.clear();
+    CHECK(doors.census().ended(holdfast::close_reason::drain_deadline) == count);
+    serve_until(io, [&] { return !any_runs(children); });
+    CHECK(children.front().wait() == 0);
+    tests::run(io);
 }

@@ -175,6 +175,22 @@ TEST_CASE("close() ends a pending accept, one that waits for room, and serving, 
     CHECK(first->reason() == close_reason::local);
 }
 
+TEST_CASE("those who wait in the backlog when the acceptor closes are reset by the kernel")
+{
+    net::io_context io;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = 1}};
+    doors.async_serve(listen_to, net::detached);
+    auto clients = connect(io, doors.local_endpoint(), 3);
+    tests::run_until(io, [&] { return doors.census().live() == 1; });
+    doors.close();
+    io.poll();
+    for (const std::size_t waiting : {1, 2})
+        CHECK(tests::read_to_end(clients[waiting]).end == net::error::connection_reset);
+    CHECK(doors.census().live() == 1);
+    clients.clear();
+    tests::run(io);
+}
+
 TEST_CASE("an accept is cancelled by its slot, at the limit and before, and nobody is lost")
 {
     for (const auto type :
@@ -214,7 +230,7 @@ TEST_CASE("an exception in a handler or in its coroutine ends that connection al
     int failures = 0;
     acceptor doors{io.get_executor(),
                    any_port,
-                   {.max_connections = 2, .on_event = [&](const holdfast::acceptor_event& event) {
+                   {.max_connections = 5, .on_event = [&](const holdfast::acceptor_event& event) {
                         CHECK(event.what == holdfast::acceptor_event::kind::session_failed);
                         CHECK_THROWS_AS(std::rethrow_exception(event.exception), std::logic_error);
                         ++failures;
@@ -527,15 +543,19 @@ TEST_CASE("what cannot be listened on, and a limit of zero, are reported at cons
     CHECK_THROWS_AS(acceptor(io.get_executor(), any_port, {.max_connections = 0}), std::invalid_argument);
 }
 
-TEST_CASE("the options of accepted sockets are set")
+TEST_CASE("the options of accepted sockets are set, and hold for what was sent before they were accepted")
 {
     net::io_context io;
     acceptor doors{
         io.get_executor(), any_port, {.send_buffer_bytes = 32 * 1024, .receive_buffer_bytes = 8 * 1024}};
     auto clients = connect(io, doors.local_endpoint(), 1);
+    clients[0].non_blocking(true);
+    clients[0].write_some(net::buffer(std::string(1024 * 1024, 'x')));
     auto accepted = doors.async_accept(net::use_future);
     tests::run(io);
     connection peer = accepted.get();
+    CHECK(peer.stream().available() > 0);
+    CHECK(peer.stream().available() <= 2 * 8 * 1024);
     net::socket_base::send_buffer_size out;
     net::socket_base::receive_buffer_size in;
     tcp::no_delay no_delay;
@@ -672,7 +692,8 @@ TEST_CASE("a newcomer for whose finalizer there is no memory leaves no trace, an
     net::io_context io;
     bool refuses = false;
     using doors_type = holdfast::bounded_acceptor<tcp, costly>;
-    doors_type doors{io.get_executor(), any_port, {.max_connections = 1}, costly(&refuses)};
+    doors_type doors{
+        io.get_executor(), any_port, {.max_connections = 1, .max_per_address = 1}, costly(&refuses)};
     std::optional<doors_type::connection_type> kept;
     doors.async_accept([&](error_code ec, doors_type::connection_type peer) {
         CHECK_FALSE(ec);
@@ -682,6 +703,7 @@ TEST_CASE("a newcomer for whose finalizer there is no memory leaves no trace, an
     auto first = connect(io, doors.local_endpoint(), 1);
     tests::run_until(io, [&] { return closed_by_server(first[0]); });
     CHECK_FALSE(refuses);
+    CHECK(doors.addresses() == 0);
     auto second = connect(io, doors.local_endpoint(), 1);
     tests::run_until(io, [&] { return kept.has_value(); });
     CHECK(doors.census().live() == 1);

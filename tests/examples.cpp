@@ -59,6 +59,58 @@ TEST_CASE(
     CHECK(feed.child.running());
 }
 
+TEST_CASE("market_feed stays below the line that it states, also where nobody reads")
+{
+    server feed("market_feed", {"--max-connections", "600", "--chunk", "16k", "--send-buffer", "64k"});
+    const std::string stated = feed.line_beginning("market_feed: the line: ");
+    process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()),
+                    "--rungs", "100,300,600", "--mix", "silent=50,slow=40,idle=10", "--settle", "500ms",
+                    "--hold", "300ms", "--rung-deadline", "3s", "--second-climb", "none", "--plan",
+                    stated.substr(stated.rfind(' ') + 1)});
+    std::string output;
+    CHECK(ladder.wait(&output) == 0);
+    INFO(stated << '\n' << output);
+    CHECK(output.find("RssAnon stays below the stated line") != std::string::npos);
+    CHECK(output.find("the kernel's part stays below the stated line") != std::string::npos);
+}
+
+TEST_CASE("a server says how many connections fit, and refuses or warns of what does not")
+{
+    std::string line;
+    const std::vector<std::string> promised{programs + "/market_feed", "--port", "0", "--memory", "100M"};
+    CHECK(refusal(promised, line) == 2);
+    CHECK(line.find("12000 connections may take") != std::string::npos);
+    const auto at = line.rfind("give --max-connections ");
+    REQUIRE(at != std::string::npos);
+    std::string fitting = line.substr(at + std::string("give --max-connections ").size());
+    fitting.pop_back();
+    auto accepted = promised; // what it advises is taken
+    accepted.insert(accepted.end(), {"--max-connections", fitting});
+    process feed(accepted);
+    CHECK(feed.line().find("listening on ") != std::string::npos);
+    CHECK(feed.line().find("of 100 MiB; ") != std::string::npos);
+    CHECK(feed.line().find(": the line: ") != std::string::npos);
+    CHECK(refusal({programs + "/market_feed", "--memory", "1M"}, line) == 2);
+    CHECK(line.find("not even one connection fits") != std::string::npos);
+}
+
+TEST_CASE("market_feed turns away who is one too many for an address, with a line that says so, and logs it")
+{
+    server feed("market_feed", {"--instruments", "10", "--per-address", "2"});
+    net::io_context io;
+    std::vector<tcp::socket> clients;
+    for (int i = 0; i != 2; ++i) {
+        clients.emplace_back(io).connect(feed.endpoint());
+        char first = 0;
+        net::read(clients.back(), net::buffer(&first, 1));
+    }
+    tcp::socket third(io);
+    third.connect(feed.endpoint());
+    CHECK(read_all(third) == "{\"sorry\":\"too many are here: come again later\"}\n");
+    CHECK(feed.line_beginning("market_feed: a newcomer was turned away, at the limit of connections of one "
+                              "address") != "");
+}
+
 TEST_CASE("the same 100 slow readers are more than naive_feed can bear")
 {
     server feed("naive_feed", {"--instruments", "1000000", "--send-buffer", "64k", "--memory-limit", "2G"});
@@ -137,9 +189,7 @@ TEST_CASE("echo_server logs why each client went")
             client.close();
         else
             tests::reset(client);
-        const std::string line = echo.child.line();
-        INFO(line);
-        CHECK(line.starts_with(politely ? "closed by peer after" : "reset by peer after"));
+        CHECK(echo.line_beginning(politely ? "closed by peer after" : "reset by peer after") != "");
     }
 }
 

@@ -346,6 +346,29 @@ TEST_CASE("A run in which all is well passes, with its bytes per connection")
     CHECK(std::abs(*verdict.bytes_per_connection - 1000) < 1);
 }
 
+TEST_CASE("A server's stated line is above every rung, and the verdict says how near they come")
+{
+    auto points = good_points();
+    points[1].server_kernel_bytes = 4'000'000;
+    ladder::run_record run;
+    run.judgement = ladder::judge(points, {.line = ladder::stated_line::parse("10485760+1100+5000")});
+    INFO(failures(run));
+    CHECK(run.judgement.pass());
+    std::string found;
+    for (const ladder::finding& each : run.judgement.findings)
+        found += each.text + '\n';
+    INFO(found);
+    const auto finds = [&](std::string_view words) { return found.find(words) != std::string::npos; };
+    CHECK(finds("RssAnon stays below the stated line: at most 71.4 % of it, 14.6 MiB at 10,000"));
+    CHECK(finds("the kernel's part stays below the stated line: at most 80.0 % of it, 3.8 MiB at 1,000"));
+    CHECK(!ladder::stated_line::parse(""));
+    for (const char* wrong :
+         {"1", "1+2", "1+2+", "+2+3", "1+2+3+4", "1+x+3", "1+2+-3", "9999999999999+1+1"}) {
+        INFO(wrong);
+        CHECK_THROWS_AS(ladder::stated_line::parse(wrong), usage_error);
+    }
+}
+
 TEST_CASE("Each vice fails the verdict with its own reason")
 {
     auto points = good_points();
@@ -356,6 +379,22 @@ TEST_CASE("Each vice fails the verdict with its own reason")
     {
         limits.budget_bytes = 999;
         reason = "above the budget";
+    }
+    SECTION("memory above the line that the server states")
+    {
+        limits.line = {5 * MiB, 1005, 0};
+        reason = "RssAnon is above the stated line: 100.3 % of it, 14.6 MiB at 10,000 connections";
+    }
+    SECTION("a rise that is steeper than the stated line, though still below it")
+    {
+        limits.line = {100 * MiB, 999, 0};
+        reason = "grows by 1000 B per connection, where 999 B are stated";
+    }
+    SECTION("buffers in the kernel above the stated line")
+    {
+        limits.line = {100 * MiB, 1100, 5000};
+        points[2].server_kernel_bytes = 50'100'000;
+        reason = "the kernel's part is above the stated line: 100.2 % of it";
     }
     SECTION("memory kept after the descent")
     {

@@ -4,6 +4,8 @@
 
 #include "support/catch.hpp"
 
+#include <holdfast/detail/memory_meter.hpp>
+
 #include <condition_variable>
 #include <filesystem>
 #include <fstream>
@@ -434,6 +436,55 @@ TEST_CASE("The smallest limit up the chain counts, with the page cache subtracte
         CHECK(smallest_limit({mount, mount + "/a", true})->used == 0);
         folder.write("b/memory.max", "1000\n");
         CHECK(smallest_limit({mount, mount + "/b", true})->used == 0);
+    }
+}
+
+TEST_CASE(
+    "A meter reads the use of the group with the smallest limit again and again, without its page cache")
+{
+    using holdfast::detail::memory_meter;
+    using holdfast::detail::tightest_group;
+    const temporary_folder folder;
+    const std::string mount = folder.path.string();
+
+    SECTION("version 2, where the limit is the parent's")
+    {
+        folder.write("a/memory.max", "1000000\n");
+        folder.write("a/memory.current", "900000\n");
+        folder.write("a/memory.stat", "anon 1\ninactive_file 200000\nactive_file 100000\n");
+        folder.write("a/b/memory.max", "max\n");
+        folder.write("a/b/memory.current", "7\n");
+        const auto group = tightest_group({mount, mount + "/a/b", true});
+        REQUIRE(group);
+        const memory_meter meter(*group);
+        CHECK(meter.read() == 600000u);
+        folder.write("a/memory.current", "950000\n");
+        folder.write("a/memory.stat", "inactive_file 0\nactive_file 0\n");
+        CHECK(meter.read() == 950000u);
+        folder.write("a/memory.stat", "inactive_file 99999999\n");
+        CHECK(meter.read() == 0u);
+        folder.write("a/memory.current", "");
+        CHECK_FALSE(meter.read()); // as where the group is gone
+        folder.write("a/memory.current", "much\n");
+        CHECK_FALSE(meter.read());
+    }
+    SECTION("version 1, whose sentinel is no limit")
+    {
+        folder.write("memory.limit_in_bytes", "9223372036854771712\n");
+        CHECK_FALSE(tightest_group({mount, mount, false}));
+        folder.write("a/memory.limit_in_bytes", "5000\n");
+        folder.write("a/memory.usage_in_bytes", "4000\n");
+        folder.write("a/memory.stat", "inactive_file 9\ntotal_inactive_file 500\n");
+        const auto group = tightest_group({mount, mount + "/a", false});
+        REQUIRE(group);
+        CHECK(memory_meter(*group).read() == 3500u);
+    }
+    SECTION("files that can't be opened are an error at once, not a gauge that never moves")
+    {
+        folder.write("a/memory.max", "1000000\n");
+        CHECK_THROWS_AS(memory_meter(*tightest_group({mount, mount + "/a", true})), std::system_error);
+        folder.write("a/memory.current", "1\n");
+        CHECK_THROWS_AS(memory_meter(*tightest_group({mount, mount + "/a", true})), std::system_error);
     }
 }
 

@@ -5,9 +5,13 @@
 #include "support/example_server.hpp"
 #include "support/sockets.hpp"
 
+#include <holdfast/process_memory.hpp>
+
 #include <algorithm>
 #include <array>
+#include <cinttypes>
 #include <csignal>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -193,6 +197,27 @@ TEST_CASE("a drain finishes the jobs that have come, and aborts them at its dead
     INFO(output);
     CHECK(output.find("drained, 1 aborted") != std::string::npos);
     CHECK(output.find(" 0 at work (") != std::string::npos);
+}
+
+TEST_CASE("clients that all have as many parts as they may stay below the line that the server states")
+{
+    server pool({"--part", "1000000", "--at-once", "1", "--parts-per-client", "4"});
+    const std::string stated = pool.line_beginning("task_pool_server: the line: ");
+    std::uint64_t base = 0, each = 0;
+    REQUIRE(std::sscanf(stated.c_str() + stated.rfind(' '), "%" SCNu64 "+%" SCNu64, &base, &each) == 2);
+    std::vector<std::unique_ptr<client>> clients;
+    for (int i = 0; i != 200; ++i) {
+        clients.push_back(std::make_unique<client>(pool));
+        clients.back()->send("900000000 1000000000\n");
+    }
+    unsigned begun = 0;
+    while (begun < 800)
+        REQUIRE(std::sscanf(pool.parts().c_str(), "parts: %u begun", &begun) == 1);
+    std::error_code ec;
+    const auto memory = holdfast::read_process_memory(pool.child.pid(), ec).rss_anon;
+    INFO(memory << " of " << base << " + 200 x " << each);
+    CHECK(memory > 200 * each / 3); // it is no empty promise
+    CHECK(memory < 200 * each);     // even without what is there without connections
 }
 
 TEST_CASE("limits of nothing are refused in one line")

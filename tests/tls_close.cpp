@@ -3,14 +3,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
+#include "support/tls.hpp"
 
 #include <holdfast/connection_guard.hpp>
-
-#if defined(HOLDFAST_USE_BOOST_ASIO)
-#include <boost/asio/ssl.hpp>
-#else
-#include <asio/ssl.hpp>
-#endif
 
 #include <optional>
 #include <string>
@@ -19,21 +14,13 @@ using namespace std::chrono_literals;
 using holdfast::close_reason;
 using holdfast::errc;
 using holdfast::error_code;
+using tests::anonymous_context;
 using tests::tcp;
+using tests::tls_stream;
 namespace net = holdfast::net;
 namespace ssl = net::ssl;
 
 namespace {
-
-using tls_stream = ssl::stream<tcp::socket>;
-
-/// Anonymous key exchange: encryption without a certificate, enough to test how a stream ends.
-struct anonymous_context : ssl::context {
-    anonymous_context() : ssl::context(ssl::context::tlsv12)
-    {
-        REQUIRE(::SSL_CTX_set_cipher_list(native_handle(), "AECDH-AES256-SHA:@SECLEVEL=0") == 1);
-    }
-};
 
 struct count_end {
     int* times;

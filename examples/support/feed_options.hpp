@@ -11,8 +11,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 
 // The protocol of both feeds. A client that connects is sent a snapshot: one quote a line, as JSON, or the
 // JSON document and a newline. Then come, again as lines, the quotes that change. Whatever the client sends
@@ -87,6 +89,14 @@ inline json_document load_document(const std::string& path)
     if (error != simdjson::SUCCESS)
         throw usage_error("the document '" + path + "' cannot be used: " + simdjson::error_message(error));
     return document;
+}
+
+/// What `load_document` takes in memory at most: the text, and simdjson's tape, strings and index of it.
+inline std::uint64_t document_bytes(const std::string& path)
+{
+    std::error_code error;
+    const auto text = path.empty() ? 0 : std::filesystem::file_size(path, error);
+    return error ? 0 : 16 * text; // it is the loading that tells of an error
 }
 
 } // namespace examples

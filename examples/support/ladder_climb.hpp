@@ -6,6 +6,7 @@
 #include "ladder_load.hpp"
 #include "ladder_plan.hpp"
 #include "ladder_server.hpp"
+#include "ladder_sockets.hpp"
 #include "ladder_verdict.hpp"
 
 #include <algorithm>
@@ -214,6 +215,7 @@ private:
     bool measured(measured_point& point)
     {
         point.rss_anon_peak = std::max(point.rss_anon_peak, point.rss_anon);
+        point.server_kernel_bytes = read_port_buffers(wanted_.port).value_or(0);
         point.closed_by_server = seen_.closed_by_server;
         point.seconds = seconds();
         points_.push_back(point);

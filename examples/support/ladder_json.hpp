@@ -85,6 +85,7 @@ inline constexpr std::pair<const char*, std::uint64_t measured_point::*> point_n
     {"descriptors", &measured_point::descriptors},
     {"anonymous_mappings", &measured_point::mappings},
     {"kernel_tcp_bytes", &measured_point::kernel_bytes},
+    {"server_kernel_bytes", &measured_point::server_kernel_bytes},
 };
 
 /// One line for the run, one for each point, one for each finding, one for the verdict.

@@ -200,6 +200,33 @@ inline std::vector<std::uint32_t> parse_rungs(std::string_view text)
     return rungs;
 }
 
+/// The line that a server says its memory stays below: so much without connections, and for each of them in
+/// the process and in the kernel.
+struct stated_line {
+    std::uint64_t base = 0, each = 0, kernel_each = 0; ///< bytes; all 0: nothing is stated
+
+    /// Reads "16777216+20492+211968", as the examples print it; empty text: nothing. Throws `usage_error`.
+    static stated_line parse(std::string_view text)
+    {
+        if (text.empty()) return {};
+        std::array<std::uint64_t, 3> numbers{};
+        for (std::size_t i = 0; i != numbers.size(); ++i) {
+            const std::size_t plus = i + 1 == numbers.size() ? text.npos : text.find('+');
+            const std::string_view part = text.substr(0, plus);
+            const auto [rest, error] = std::from_chars(part.data(), part.data() + part.size(), numbers[i]);
+            if (error != std::errc{} || rest != part.data() + part.size() || numbers[i] > most)
+                examples::command_line::fail(
+                    "plan", "takes BASE+EACH+KERNEL in bytes, such as 16777216+20492+211968");
+            text.remove_prefix(plus == text.npos ? text.size() : plus + 1);
+        }
+        return {numbers[0], numbers[1], numbers[2]};
+    }
+
+    explicit operator bool() const { return base + each + kernel_each != 0; }
+
+    static constexpr std::uint64_t most = std::uint64_t{1} << 40; ///< so that no sum passes 64 bits
+};
+
 /// What the machine allows.
 struct machine_limits {
     std::uint64_t descriptors_per_process = 0;     ///< of the ladder
@@ -279,7 +306,8 @@ struct settings {
     std::chrono::milliseconds rung_deadline{20'000};
     std::string hello; ///< sent by every client but the silent ones once connected
     answer_rule answer;
-    std::uint64_t budget_bytes = 0;    ///< per connection; 0: not judged
+    std::uint64_t budget_bytes = 0; ///< per connection; 0: not judged
+    stated_line line{};
     double may_keep_percent = 50;      ///< of the climb's growth, after the descent: allocators keep some
     std::uint32_t connect_rate = 5000; ///< a second
     std::uint32_t aborts = 3;          ///< how often an aborting client resets before it stays

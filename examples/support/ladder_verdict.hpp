@@ -3,6 +3,8 @@
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LADDER_VERDICT_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_VERDICT_HPP
 
+#include "ladder_plan.hpp"
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -77,12 +79,13 @@ struct measured_point {
     std::uint64_t vm_rss = 0;
     std::uint64_t threads = 0;
     std::uint64_t descriptors = 0;
-    std::uint64_t mappings = 0;     ///< anonymous ones
-    std::uint64_t kernel_bytes = 0; ///< TCP buffers of the whole machine, both ends
-    double seconds = 0;             ///< since the ladder began
-    bool settled = true;            ///< false: the deadline came first
-    bool server_ended = false;      ///< then the figures are the last that were seen
-    std::string shortage;           ///< why fewer were connected than asked for; empty: all were
+    std::uint64_t mappings = 0;            ///< anonymous ones
+    std::uint64_t kernel_bytes = 0;        ///< TCP buffers of the whole machine, both ends
+    std::uint64_t server_kernel_bytes = 0; ///< of the server's end alone; 0 where they cannot be read
+    double seconds = 0;                    ///< since the ladder began
+    bool settled = true;                   ///< false: the deadline came first
+    bool server_ended = false;             ///< then the figures are the last that were seen
+    std::string shortage;                  ///< why fewer were connected than asked for; empty: all were
 
     bool is_climb(int number) const { return phase == "climb " + std::to_string(number); }
 };
@@ -141,6 +144,7 @@ inline std::string format_count(std::uint64_t number)
 /// What the verdict is measured by.
 struct verdict_limits {
     std::uint64_t budget_bytes = 0; ///< per connection; 0: not judged
+    stated_line line{};             ///< stays above the figures of every rung, if it is stated
     /// Of the first climb's growth, after the descent: an allocator keeps some of what it once had.
     double may_keep_percent = 50;
     /// But so much may always be kept.
@@ -202,6 +206,44 @@ inline void judge_growth(verdict& result, const verdict_limits& limits)
         text += std::string{good ? ", within" : ", above"} + " the budget of " +
                 format_bytes(limits.budget_bytes);
     result.findings.push_back({good, std::move(text)});
+}
+
+/// Whether a figure stays below its line at every rung, and how near it comes.
+inline void judge_line(verdict& result, const std::vector<measured_point>& points, const std::string& name,
+                       std::uint64_t measured_point::* figure, std::uint64_t base, std::uint64_t each)
+{
+    const measured_point* nearest = nullptr;
+    double share = 0;
+    for (const measured_point& point : points) {
+        if (point.phase.starts_with("descent")) continue; // what it keeps then is judged by itself
+        const std::uint64_t line = base + each * std::max(point.rung, point.connected);
+        const double here = line == 0 ? 0.0 : static_cast<double>(point.*figure) / static_cast<double>(line);
+        if (nearest != nullptr && here <= share) continue;
+        nearest = &point;
+        share = here;
+    }
+    if (nearest == nullptr) return;
+    char percent[32];
+    std::snprintf(percent, sizeof percent, "%.1f %%", 100 * share);
+    result.findings.push_back(
+        {share <= 1,
+         name + (share <= 1 ? " stays below the stated line: at most " : " is above the stated line: ") +
+             percent + " of it, " + format_bytes(nearest->*figure) + " at " + format_count(nearest->rung) +
+             " connections"});
+}
+
+inline void judge_lines(verdict& result, const std::vector<measured_point>& points, const stated_line& line)
+{
+    if (!line) return;
+    judge_line(result, points, "RssAnon", &measured_point::rss_anon_peak, line.base, line.each);
+    if (const auto slope = result.bytes_per_connection; slope && *slope > static_cast<double>(line.each))
+        result.findings.push_back({false, "grows by " + format_bytes(*slope) + " per connection, where " +
+                                              format_bytes(line.each) + " are stated"});
+    const bool asked = std::any_of(points.begin(), points.end(),
+                                   [](const measured_point& each) { return each.server_kernel_bytes != 0; });
+    if (asked)
+        judge_line(result, points, "the kernel's part", &measured_point::server_kernel_bytes, 0,
+                   line.kernel_each);
 }
 
 inline void judge_descent(verdict& result, const measured_point& baseline, const measured_point& top,
@@ -269,6 +311,7 @@ inline verdict judge(const std::vector<measured_point>& points, const verdict_li
         if (each.is_climb(1) && !each.server_ended) first_top = &each;
     }
     detail::judge_growth(result, limits);
+    detail::judge_lines(result, points, limits.line);
     if (first_top == nullptr) return result;
 
     for (const measured_point& each : points) {

@@ -61,6 +61,15 @@ inline std::string listen_error(const std::error_code& error,
     return text.str();
 }
 
+/// How many descriptors this process may open at most: the hard limit.
+inline std::size_t descriptor_limit()
+{
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        throw std::system_error(errno, std::system_category(), "getrlimit(RLIMIT_NOFILE)");
+    return static_cast<std::size_t>(limit.rlim_max);
+}
+
 /// Raises the process's soft limit of open descriptors to `needed`, if it is lower. Throws a `usage_error`
 /// when the hard limit does not allow it.
 inline void require_descriptors(std::size_t needed)

@@ -84,6 +84,12 @@ public:
     market(const market&) = delete;
     market& operator=(const market&) = delete;
 
+    /// What a market takes in memory.
+    static constexpr std::size_t bytes(std::size_t instruments, std::size_t history = 16'384) noexcept
+    {
+        return instruments * sizeof(instrument) + std::bit_ceil(history) * sizeof(change_record);
+    }
+
     /// The number of instruments; it never changes.
     [[nodiscard]] std::size_t size() const noexcept { return instruments_.size(); }
 

@@ -41,7 +41,8 @@ enum class admission_limit : std::uint8_t {
 
 /// What becomes of newcomers at a limit.
 enum class at_limit : std::uint8_t {
-    /// They wait in the listener's backlog, connected as far as they can see, until there is room.
+    /// They wait in the listener's backlog, connected as far as they can see, until there is room or their
+    /// `patience` ends.
     wait,
     /// They are accepted, sent the farewell, and closed in good order; where too many farewells are under
     /// way,
@@ -132,6 +133,11 @@ struct acceptor_options {
     at_limit when_too_fast = at_limit::wait;
     at_limit when_memory_high = at_limit::wait;
     at_limit when_out_of_descriptors = at_limit::wait;
+    /// How long newcomers wait in the backlog at a limit before they are turned away all the same, those
+    /// first who came first; zero: for as long as the limit lasts. Late by a quarter at most. While newcomers
+    /// are kept waiting the backlog is looked at eight times in that time. TCP only; not where another
+    /// process accepts from the same listener.
+    std::chrono::milliseconds patience{0};
     /// What is sent to those who are turned away; as much of it as the socket takes at once.
     std::string farewell{};
     /// How long and how many of them may take to close; beyond, they are reset.
@@ -148,7 +154,8 @@ struct acceptor_options {
     /// which the kernel spreads the newcomers.
     bool reuse_port = false;
     /// SO_SNDBUF of each connection in bytes, which the kernel doubles; 0 leaves it to the kernel, whose
-    /// buffers then grow to megabytes per slow reader.
+    /// buffers then grow to megabytes per slow reader. A listener of its own has it too, so that it holds
+    /// for newcomers from their first byte; one that is adopted should have been given it.
     int send_buffer_bytes = 0;
     /// SO_RCVBUF of each connection in bytes, likewise.
     int receive_buffer_bytes = 0;

@@ -12,11 +12,13 @@
 #include <holdfast/streaming_serializer.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <memory>
-#include <optional>
+#include <new>
 #include <span>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -60,6 +62,9 @@ private:
 struct write_streamed_options {
     /// The whole memory of the message: how many bytes to serialize at a time, and the cursor. 0 counts as 1.
     std::size_t chunk_bytes = 16 * 1024;
+    /// Makes the next chunk while one is being sent, in a second chunk of memory: for sources that take their
+    /// time, and streams that take theirs (TLS). Without a second chunk to be had it goes on with one.
+    bool ahead = false;
     /// Told whenever the socket took some bytes: a slow reader that takes a little at a time is alive.
     write_progress progress{};
 };
@@ -68,32 +73,97 @@ static_assert(
 
 namespace detail {
 
-/// All that a message takes while it is sent. It lives at the beginning of its own chunk.
-template <class Format, class Stream, class Source>
+/// The stream to write to: that of a guard, else the object itself.
+template <class To>
+auto& stream_of(To& to) noexcept
+{
+    if constexpr (requires { to.stream(); })
+        return to.stream();
+    else
+        return to;
+}
+
+/// All that a message takes while it is sent, apart from a second chunk. It lives at the beginning of its own
+/// chunk.
+template <class Format, class Stream, class Source, class Handler>
 struct write_streamed_state {
-    write_streamed_state(std::span<char> rest, std::size_t chunk_bytes, Stream& to, Source&& source,
-                         const Format& format, const write_progress& told)
+    using stream_executor = typename Stream::executor_type;
+    using handler_executor = net::associated_executor_t<Handler, stream_executor>;
+
+    write_streamed_state(std::span<char> rest, Stream& to, Handler&& h, Source&& source, const Format& format,
+                         const write_streamed_options& options)
         : stream(to),
-          progress(told),
+          handler(std::move(h)),
+          stream_work(to.get_executor()),
+          handler_work(net::get_associated_executor(handler, to.get_executor())),
+          cancellation(net::get_associated_cancellation_slot(handler), net::enable_terminal_cancellation()),
+          progress(options.progress),
           serializer(std::move(source), format),
-          chunk(rest.first(std::min(rest.size(), chunk_bytes)))
+          chunk(rest.first(std::min(rest.size(), std::max<std::size_t>(options.chunk_bytes, 1)))),
+          other(chunk),
+          ahead(options.ahead)
     {
     }
 
-    /// Fills the chunk. An error leaves nothing to be sent.
-    error_code serialize() noexcept
+    bool exhausted() const noexcept { return failure || serializer.done(); }
+
+    /// Makes the next chunk, if there is one, in `other`. An error leaves nothing of it to be sent.
+    void make() noexcept
     {
+        if (exhausted()) return;
         std::error_code ec;
         try {
-            pending = serializer.next(chunk, ec);
+            made = serializer.next(other, ec);
         } catch (...) {
             ec = errc::source_failed;
         }
-        if (ec) {
-            pending = {};
-            reset_at_close();
+        if (ec) made = {};
+        failure = ec;
+    }
+
+    /// Whether a chunk is to be made while this one is sent.
+    bool makes_ahead(const std::shared_ptr<chunk_slabs>& slabs) noexcept
+    {
+        if (!ahead || !made.empty() || exhausted()) return false;
+        if (!second) {
+            try {
+                second = chunk_ptr<char>(slabs->take(), {slabs});
+                other = {second.get(), chunk.size()};
+            } catch (const std::bad_alloc&) {
+                ahead = false;
+            }
         }
-        return ec;
+        return ahead;
+    }
+
+    /// Takes the result of a write.
+    void sent(const error_code& ec, std::size_t n) noexcept
+    {
+        result = ec;
+        written += n;
+        if (n != 0) progress(n);
+        pending = pending.subspan(n);
+    }
+
+    /// Whether there is something to be sent; else `result` says how it ended.
+    bool more() noexcept
+    {
+        const bool cancelled = cancellation.cancelled() != net::cancellation_type::none;
+        const bool broken = bool(result); // then the stream may be gone already, with its socket
+        if (!broken) {
+            const bool whole = pending.empty() && made.empty() && exhausted();
+            if (cancelled && !whole) {
+                result = net::error::operation_aborted;
+            } else if (pending.empty()) {
+                if (made.empty()) make();
+                std::swap(chunk, other);
+                pending = std::exchange(made, {});
+                if (pending.empty()) result = failure;
+            }
+        }
+        if (!result) return !pending.empty();
+        if ((failure && !broken) || (cancelled && written != 0)) reset_at_close();
+        return false;
     }
 
     /// What was sent must not look like a whole message: the close that follows resets the connection. Asio's
@@ -110,100 +180,161 @@ struct write_streamed_state {
     }
 
     Stream& stream;
+    Handler handler;
+    net::executor_work_guard<stream_executor> stream_work;
+    net::executor_work_guard<handler_executor> handler_work;
+    net::cancellation_state cancellation;
     write_progress progress;
     streaming_serializer<Format, Source> serializer;
-    op_storage storage; // of the pending write
-    std::span<char> chunk;
-    std::span<char> pending;
+    op_storage storage;        // of the pending write
+    std::span<char> chunk;     // the one that is sent
+    std::span<char> other;     // the one to be made; the same where there is no second
+    std::span<char> pending{}; // of `chunk`: what is still to be sent
+    std::span<char> made{};    // of `other`: what has been made
+    error_code failure{};      // of the serializer; reported when all that was made before it is sent
+    error_code result{};
     std::size_t written = 0;
-    error_code result;
-    bool started = false;
+    bool ahead;
     bool finished = false;
+    // A write and the making of the next chunk run side by side, perhaps on two threads: the second to end
+    // goes on.
+    std::atomic<bool> one_ended{true};
+    chunk_ptr<char> second;
+    chunk_ptr<write_streamed_state> parked; // this object itself, when the write was the first to end
 };
 
-/// The steps of async_write_streamed, for net::async_compose.
+/// The handler of each of async_write_streamed's steps, and the owner of its state.
 template <class State>
 class write_streamed_op {
 public:
-    explicit write_streamed_op(chunk_ptr<State> state) noexcept : state_(std::move(state)) {}
+    using executor_type = typename State::handler_executor;
+    using allocator_type = op_allocator<void>;
+    using cancellation_slot_type = net::cancellation_slot;
 
-    template <class Self>
-    void operator()(Self& self, error_code ec = {}, std::size_t n = 0)
+    explicit write_streamed_op(chunk_ptr<State> state) noexcept
+        : storage_(&state->storage), state_(std::move(state))
+    {
+    }
+
+    executor_type get_executor() const noexcept { return state_->handler_work.get_executor(); }
+    allocator_type get_allocator() const noexcept { return allocator_type(*storage_); }
+    cancellation_slot_type get_cancellation_slot() const noexcept { return state_->cancellation.slot(); }
+
+    /// The first step, inside the initiating function.
+    void start()
+    {
+        if (state_->more())
+            send();
+        else
+            finish_later();
+    }
+
+    /// Behind a write.
+    void operator()(const error_code& ec, std::size_t n)
     {
         State& s = *state_;
-        const bool initiating = !std::exchange(s.started, true);
-        if (!s.finished) {
-            s.written += n;
-            if (n != 0) s.progress(n);
-            s.pending = s.pending.subspan(n);
-            if (!ec && self.get_cancellation_state().cancelled() != net::cancellation_type::none)
-                ec = net::error::operation_aborted;
-            if (!ec && s.pending.empty() && !s.serializer.done()) ec = s.serialize();
-            if (!ec && !s.pending.empty()) {
-                const auto pending = net::buffer(s.pending.data(), s.pending.size());
-                s.stream.async_write_some(pending, stored_handler<Self>(std::move(self), s.storage));
-                return;
-            }
-            s.result = ec;
-            s.finished = true;
-            if (initiating) { // completing here would be inside the initiating function
-                auto executor = s.stream.get_executor();
-                net::post(executor, std::move(self));
-                return;
-            }
-        }
+        s.sent(ec, n);
+        s.parked = std::move(state_);
+        if (!s.one_ended.exchange(true)) return; // the next chunk is still being made
+        state_ = std::move(s.parked);
+        (*this)();
+    }
+
+    /// Goes on.
+    void operator()()
+    {
+        State& s = *state_;
+        if (!s.finished && s.more()) return send();
+        auto handler = std::move(s.handler);
         const error_code result = s.result;
         const std::size_t written = s.written;
-        state_.reset();
-        self.complete(result, written);
+        state_.reset(); // before the handler is called, which may begin the next message
+        std::move(handler)(result, written);
     }
 
 private:
+    void send()
+    {
+        State& s = *state_;
+        const bool ahead = s.makes_ahead(state_.get_deleter().slabs);
+        s.one_ended = !ahead;
+        const auto pending = net::buffer(s.pending.data(), s.pending.size());
+        s.stream.async_write_some(pending, std::move(*this));
+        if (!ahead) return; // all may be over by now
+        s.make();
+        if (!s.one_ended.exchange(true)) return; // the write is still pending
+        write_streamed_op(std::move(s.parked)).post();
+    }
+
+    void finish_later() // completing there would be inside the initiating function
+    {
+        state_->finished = true;
+        post();
+    }
+
+    void post()
+    {
+        auto executor = state_->stream_work.get_executor();
+        net::post(executor, std::move(*this));
+    }
+
+    op_storage* storage_; // apart, since Asio asks a handler for its allocator when it has moved it, too
     chunk_ptr<State> state_;
 };
 
 } // namespace detail
 
-/// Serializes `source` into `stream`, one chunk at a time: the next is made when the socket has taken the one
-/// before. The message never exists as a whole; rows of a lazy range are made while they are sent.
+/// Serializes `source` into `to`, a stream or a `connection_guard`, one chunk at a time: the next is made
+/// when the socket has taken the one before, or with `.ahead` meanwhile. The message never exists as a whole;
+/// rows of a lazy range are made while they are sent.
 ///
 /// `source` is anything that `Format` can serialize; it is moved into the operation, `std::ref(x)` refers to
 /// x instead, which must then outlive it. (g++ 12 destroys an aggregate or closure with owning members twice
 /// when it is made inside a co_await expression: name it first, and pass it with std::move or std::ref.)
 ///
+/// A stream is what has `get_executor()` and `async_write_some(buffers, token)`: sockets, `ssl::stream`, a
+/// user's own; `posix::stream_descriptor` for pipes and terminals, and for regular files, where a write
+/// blocks for as long as the kernel's; `stream_file` where Asio has it.
+///
 /// Completion: void(error_code, std::size_t), on the handler's executor, never inside this call: the bytes
 /// that the socket took. The stream's errors; `errc::not_finite`, `errc::invalid_utf8` and the format's other
-/// errors; `errc::source_failed` when the source throws. After an error of the source, the close that follows
-/// (the guard's `async_close()` and the socket's own destructor too) resets the connection, so that half a
-/// message never looks complete. (Local sockets know no reset: there it shows in the text only, as JSON's
+/// errors; `errc::source_failed` when the source throws. An error of the source is reported when what was
+/// made before it has been sent.
+///
+/// Half a message never looks complete: after an error of the source, and after a cancellation in the middle,
+/// the close that follows (the guard's `async_close()` and the socket's own destructor too) resets the
+/// connection. (Local sockets, pipes and files know no reset: there it shows in the text only, as JSON's
 /// missing bracket.)
-/// Cancellation: terminal, between and within chunks: `operation_aborted`, and the stream
-/// is left in the middle of the message: close it.
-/// Concurrency: no other write may be pending on `stream`,
-/// which must outlive the operation.
-/// Cost: one chunk from a pool that belongs to the stream's execution
-/// context; source, cursor and the pending write live in it too (in front of it, where they take more than a
-/// quarter). Nothing from the heap, and nothing more per chunk. Free chunks beyond 64 give their memory back
-/// to the system at once.
+/// Cancellation: terminal, between and within chunks: `operation_aborted`, and the stream is left in the
+/// middle of the message: close it. When all had been sent already, the operation succeeds. No write is
+/// pending and no memory of the operation is in use any more when it completes, however it does.
+/// Concurrency: no other write may be pending on the stream, which must outlive the operation. The source is
+/// read by one thread at a time, in the initiating function first and then on the handler's executor; with
+/// `.ahead`, where several threads run the context and there is no strand, `progress` may be told meanwhile.
+/// Cost: one chunk from a pool that belongs to the stream's execution context; source, cursor, handler and
+/// the pending write live in it too (in front of it, where they take more than a quarter). With `.ahead` a
+/// second one, for messages of more than one chunk. Nothing from the heap, and nothing more per chunk. Free
+/// chunks beyond 64 give their memory back to the system at once.
 ///
 ///     auto rows = std::views::iota(0, 10'000'000) | std::views::transform(make_row);
-///     co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), rows, {.progress = beat});
-template <class Format = json, class Stream, class Source,
-          class CompletionToken = default_token_t<typename Stream::executor_type>>
-auto async_write_streamed(Stream& stream, Source source, write_streamed_options options = {},
+///     co_await holdfast::async_write_streamed<holdfast::ndjson>(peer, rows, {.progress = beat});
+template <class Format = json, class To, class Source,
+          class CompletionToken = default_token_t<typename To::executor_type>>
+auto async_write_streamed(To& to, Source source, write_streamed_options options = {},
                           CompletionToken&& token = CompletionToken(), Format format = {})
 {
-    using state = detail::write_streamed_state<Format, Stream, Source>;
+    auto& stream = detail::stream_of(to);
     return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(
         [&stream](auto handler, Source&& from, const Format& how, const write_streamed_options& opts) {
+            using stream_type = std::remove_reference_t<decltype(stream)>;
+            using state = detail::write_streamed_state<Format, stream_type, Source, decltype(handler)>;
             const std::size_t chunk =
                 std::max<std::size_t>(opts.chunk_bytes, 1); // or there would be no message at all
             const std::size_t block = sizeof(state) <= chunk / 4 ? chunk : sizeof(state) + chunk;
-            auto executor = stream.get_executor();
-            detail::write_streamed_op<state> op(detail::make_in_chunk<state>(
-                detail::chunk_slabs_of(executor, block), chunk, stream, std::move(from), how, opts.progress));
-            net::async_compose<decltype(handler), void(error_code, std::size_t)>(std::move(op), handler,
-                                                                                 executor);
+            detail::write_streamed_op<state>(
+                detail::make_in_chunk<state>(detail::chunk_slabs_of(stream.get_executor(), block), stream,
+                                             std::move(handler), std::move(from), how, opts))
+                .start();
         },
         token, std::move(source), format, options);
 }

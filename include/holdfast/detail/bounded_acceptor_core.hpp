@@ -7,7 +7,9 @@
 #include <holdfast/detail/address_table.hpp>
 #include <holdfast/detail/memory_gate.hpp>
 #include <holdfast/detail/memory_meter.hpp>
+#include <holdfast/detail/patience.hpp>
 #include <holdfast/detail/registry.hpp>
+#include <holdfast/detail/tcp_state.hpp>
 #include <holdfast/detail/token_bucket.hpp>
 
 #include <algorithm>
@@ -48,13 +50,15 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
           room(options.room != nullptr ? *options.room : own_room.emplace(ex, options.max_connections)),
           rate(interval_of(options), options.accept_burst),
           gate(make_gate(options.memory)),
+          patience(options.patience),
           turns(strand, 1),
           timer(strand),
           departure(*members, strand),
+          impatience(strand),
           listener(strand),
           origin(where)
     {
-        if (options.when_out_of_descriptors != at_limit::wait) reserve_one();
+        regain_reserve();
     }
 
     void listen(const endpoint_type& where)
@@ -64,6 +68,12 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         if (const int on = 1; options.reuse_port && ::setsockopt(listener.native_handle(), SOL_SOCKET,
                                                                  SO_REUSEPORT, &on, sizeof on) != 0)
             throw system_error(error_code(errno, net::error::get_system_category()), "SO_REUSEPORT");
+        // Who is accepted inherits them: set only then, they would come too late for the window that was
+        // promised to the peer, and for what it has sent while it was in the backlog.
+        if (options.send_buffer_bytes > 0)
+            listener.set_option(net::socket_base::send_buffer_size(options.send_buffer_bytes));
+        if (options.receive_buffer_bytes > 0)
+            listener.set_option(net::socket_base::receive_buffer_size(options.receive_buffer_bytes));
         listener.bind(where);
         listener.listen(options.backlog);
         begin();
@@ -84,6 +94,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     void begin()
     {
         endpoint = listener.local_endpoint();
+        listener.non_blocking(true); // for start_at_once() and lose_patience()
         // Else Asio keeps such a loss to itself and waits for the next newcomer, although others may be there
         // already.
         listener.set_option(net::socket_base::enable_connection_aborted(true));
@@ -126,6 +137,9 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         require(o.accept_burst != 0, "acceptor_options.accept_burst must be at least 1");
         require(o.when_address_full != at_limit::wait,
                 "acceptor_options.when_address_full cannot be wait: the address is known only once accepted");
+        require(o.patience >= o.patience.zero(), "acceptor_options.patience must not be negative");
+        require(o.patience == o.patience.zero() || std::is_same_v<Protocol, net::ip::tcp>,
+                "acceptor_options.patience needs TCP: other backlogs do not tell how long they are");
         require(!o.next_executor || std::is_same_v<Executor, net::any_io_executor>,
                 "acceptor_options.next_executor needs an acceptor of any_io_executor");
         return o;
@@ -237,10 +251,11 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         if (ec) co_return accepted{ec};
         permit admitted = self->room.try_acquire();
         if (!admitted && options.when_full == at_limit::wait && !self->closed) {
-            self->tell({acceptor_event::kind::paused, {}, {}, admission_limit::connections});
+            self->pause_at(admission_limit::connections);
             self->waits_for_room = stop.get(); // a shared semaphore cannot be closed with this acceptor
             admitted = co_await self->room.async_acquire(1, net::redirect_error(net::use_awaitable, ec));
             self->waits_for_room = nullptr;
+            self->paused_at.reset();
         }
         std::optional<typename connection_type::stream_type> socket;
         endpoint_type remote;
@@ -253,7 +268,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             const auto seen = self->members->departures();
             const auto closed_gate = self->look();
             if (closed_gate && self->policy(closed_gate->why) == at_limit::wait && !self->closed) {
-                self->tell({acceptor_event::kind::paused, {}, {}, closed_gate->why});
+                self->pause_at(closed_gate->why);
                 error_code woken;
                 if (closed_gate->why == admission_limit::memory) {
                     co_await self->departure.async_wait(seen, closed_gate->until,
@@ -262,20 +277,24 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                     self->timer.expires_at(closed_gate->until);
                     co_await self->timer.async_wait(net::redirect_error(net::use_awaitable, woken));
                 }
+                self->paused_at.reset();
                 continue;
             }
             if (!socket) {
                 const Executor next = self->next_executor();
                 socket = co_await self->listener.async_accept(next, remote,
                                                               net::redirect_error(net::use_awaitable, ec));
-                if (!ec) continue; // what was open before it came may not be any more
+                if (!ec) {
+                    self->patience.left();
+                    continue; // what was open before it came may not be any more
+                }
             }
             if (!ec) {
-                if (auto peer = self->judge(*std::exchange(socket, {}), remote, closed_gate, admitted, ec))
-                    co_return accepted{{}, std::move(peer)};
-                if (!ec) continue; // turned away
+                if (auto taken = self->judge(*socket, remote, closed_gate, admitted, ec))
+                    co_return accepted{{}, self->admit(*socket, admitted, std::move(*taken))};
             }
             socket.reset();
+            if (!ec) continue; // turned away
             if (self->closed) break;
             const error_code failure = std::exchange(ec, {});
             if (is_shortage(failure)) {
@@ -286,6 +305,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                 error_code woken;
                 co_await self->departure.async_wait(seen, self->end_of_rest(),
                                                     net::redirect_error(net::use_awaitable, woken));
+                self->regain_reserve();
                 // Where others take each descriptor that comes back, departures alone must not hurry it.
                 if (std::exchange(tried_again, true) &&
                     !self->attempts.take(std::chrono::steady_clock::now()) && !self->closed) {
@@ -293,6 +313,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                     co_await self->timer.async_wait(net::redirect_error(net::use_awaitable, woken));
                 }
             } else if (is_loss(failure)) {
+                self->patience.left();
                 self->tell({acceptor_event::kind::lost, failure});
             } else {
                 co_return accepted{failure};
@@ -312,10 +333,16 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         return executor;
     }
 
-    /// Admits a newcomer, or turns it away; `ec` where memory ran out.
-    std::optional<connection_type> judge(typename connection_type::stream_type socket,
-                                         const endpoint_type& remote, const std::optional<shut>& closed_gate,
-                                         permit& admitted, error_code& ec)
+    /// What a newcomer takes up until it has ended.
+    struct seat {
+        detail::registry::index member;
+        detail::address_place address;
+        Finalizer finalizer;
+    };
+
+    /// Makes room for a newcomer, or turns it away; `ec` where memory ran out.
+    std::optional<seat> judge(typename connection_type::stream_type& socket, const endpoint_type& remote,
+                              const std::optional<shut>& closed_gate, permit& admitted, error_code& ec)
     {
         std::optional<admission_limit> refused;
         detail::address_place address;
@@ -331,17 +358,29 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             turn_away(std::move(socket), *refused);
             return {};
         }
-        auto peer = admit(std::move(socket), admitted, std::move(address));
-        if (!peer) {
+        try {
+            Finalizer its_own = finalizer; // before it has a place: it may fail
+            return seat{members->enter(socket.native_handle()), std::move(address), std::move(its_own)};
+        } catch (const std::bad_alloc&) {
             ec = net::error::no_memory;
             return {};
         }
+    }
+
+    connection_type admit(typename connection_type::stream_type& socket, permit& admitted,
+                          seat taken) noexcept
+    {
+        if (draining) members->tell(taken.member, 1); // it came in as the drain began
+        configure(socket);
         if (options.accepts_per_second != 0 || gate.enabled()) {
             const auto now = std::chrono::steady_clock::now();
             if (options.accepts_per_second != 0) rate.take(now);
             gate.admitted(now);
         }
-        return peer;
+        return connection_type(std::move(socket),
+                               detail::admission<Finalizer>(std::move(taken.finalizer), members, taken.member,
+                                                            std::move(admitted), std::move(taken.address)),
+                               origin);
     }
 
     /// False where the address has as many connections as it may.
@@ -393,11 +432,42 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         std::weak_ptr<core> core_;
     };
 
+    /// Accepting rests at the limit; newcomers wait.
+    void pause_at(admission_limit limit)
+    {
+        tell({acceptor_event::kind::paused, {}, {}, limit});
+        paused_at = limit;
+        if (patience.ends() && !std::exchange(watches_backlog, true)) lose_patience();
+    }
+
+    /// While accepting rests: turns those away who have waited for too long, and looks again.
+    void lose_patience() noexcept
+    try {
+        const std::size_t overdue =
+            patience.overdue(detail::backlog_of(listener.native_handle()), std::chrono::steady_clock::now());
+        error_code ec; // closed meanwhile, or no descriptor: they wait on
+        for (std::size_t i = 0; i != std::min(overdue, batch_size); ++i) {
+            typename connection_type::stream_type socket = listener.accept(next_executor(), ec);
+            if (ec) break;
+            patience.left();
+            turn_away(std::move(socket), *paused_at);
+        }
+        impatience.expires_after(overdue > batch_size && !ec ? std::chrono::steady_clock::duration::zero()
+                                                             : patience.period());
+        impatience.async_wait([weak = self](error_code ended) {
+            const auto alive = weak.lock();
+            if (!alive) return;
+            alive->watches_backlog = !ended && alive->paused_at && !alive->closed;
+            if (alive->watches_backlog) alive->lose_patience();
+        });
+    } catch (const std::bad_alloc&) {
+        watches_backlog = false; // until the next pause
+    }
+
     /// Accepts one by means of the descriptor in reserve, and resets it.
     void turn_one_away_without_descriptors() noexcept
     {
         if (options.when_out_of_descriptors == at_limit::wait) return;
-        if (reserve < 0) reserve_one(); // another thread took it; perhaps it is to be had again
         if (reserve < 0) return;
         ::close(std::exchange(reserve, -1));
         const int newcomer =
@@ -406,10 +476,17 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             const ::linger reset{1, 0};
             ::setsockopt(newcomer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
             ::close(newcomer);
+            patience.left();
             ++turned_away;
         }
         reserve_one();
         if (newcomer >= 0) tell({acceptor_event::kind::turned_away, {}, {}, admission_limit::descriptors});
+    }
+
+    /// Another thread may have taken it while it was closed.
+    void regain_reserve() noexcept
+    {
+        if (reserve < 0 && options.when_out_of_descriptors != at_limit::wait) reserve_one();
     }
 
     void reserve_one() noexcept { reserve = ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
@@ -426,14 +503,42 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         return rested_until = now + whole - whole / 4 * static_cast<long>(random() % 256) / 256;
     }
 
+    /// Starts the session of a newcomer that waits already, and for which there is room: without a turn of
+    /// the loop. False where there is none, or anything stands in its way.
+    template <class Session>
+    static bool start_at_once(const std::shared_ptr<core>& self, Session& session)
+    {
+        if (self->closed || self->draining) return false;
+        const auto turn = self->turns.try_acquire();
+        if (!turn) return false;
+        permit admitted = self->room.try_acquire();
+        if (!admitted || self->look()) return false;
+        error_code ec;
+        endpoint_type remote;
+        typename connection_type::stream_type socket(self->next_executor());
+        self->listener.accept(socket, remote, ec);
+        if (!ec) {
+            self->patience.left();
+            if (auto taken = self->judge(socket, remote, {}, admitted, ec))
+                start(self, session, self->admit(socket, admitted, std::move(*taken)));
+            return !ec;
+        }
+        if (!is_loss(ec)) return false; // what else is wrong shows again
+        self->patience.left();
+        self->tell({acceptor_event::kind::lost, ec});
+        return true;
+    }
+
     template <class Session>
     static net::awaitable<error_code> serve(std::shared_ptr<core> self, Session session, cancellation stop)
     {
         co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
         co_await net::this_coro::throw_if_cancelled(false);
-        for (;;) {
+        for (std::size_t at_once = 0;; ++at_once) {
             const auto state = co_await net::this_coro::cancellation_state;
             if (state.cancelled() != net::cancellation_type::none) co_return net::error::operation_aborted;
+            if (at_once != most_at_once && start_at_once(self, session)) continue;
+            at_once = 0;
             accepted next = co_await accept(self, stop);
             if (next.error) co_return next.error == errc::acceptor_closed ? error_code() : next.error;
             start(self, session, std::move(*next.peer));
@@ -480,25 +585,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         turns.close(errc::acceptor_closed);
         if (waits_for_room != nullptr) waits_for_room->emit(net::cancellation_type::terminal);
         timer.cancel();
+        impatience.cancel();
         members->wake();
-    }
-
-    /// Makes a connection of an accepted socket; empty, and the socket closed, where memory ran out.
-    std::optional<connection_type> admit(typename connection_type::stream_type socket, permit& admitted,
-                                         detail::address_place address)
-    {
-        try {
-            Finalizer its_own = finalizer; // what may fail comes before it has a place
-            const auto place = members->enter(socket.native_handle());
-            if (draining) members->tell(place, 1); // it came in as the drain began
-            configure(socket);
-            return connection_type(std::move(socket),
-                                   detail::admission<Finalizer>(std::move(its_own), members, place,
-                                                                std::move(admitted), std::move(address)),
-                                   origin);
-        } catch (const std::bad_alloc&) {
-            return {};
-        }
     }
 
     void configure(typename connection_type::stream_type& socket) noexcept
@@ -614,7 +702,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
     static constexpr std::chrono::milliseconds shortest_rest{10};
     static constexpr std::chrono::milliseconds longest_rest{1000};
-    static constexpr std::size_t batch_size = 64; // sessions told in one turn of the strand
+    static constexpr std::size_t batch_size = 64;   // sessions told in one turn of the strand
+    static constexpr std::size_t most_at_once = 16; // newcomers, likewise
 
     const Executor executor;
     net::strand<Executor> strand;
@@ -632,9 +721,13 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     detail::token_bucket rate;
     std::optional<detail::memory_meter> meter;
     detail::memory_gate gate;
-    unsynchronized_semaphore turns;                                  // one: who has it, accepts
-    net::steady_timer timer;                                         // of that one
-    detail::registry::departure_wait departure;                      // of that one too
+    detail::patience patience;
+    std::optional<admission_limit> paused_at;   // where newcomers are kept waiting
+    bool watches_backlog = false;               // lose_patience() comes again
+    unsynchronized_semaphore turns;             // one: who has it, accepts
+    net::steady_timer timer;                    // of that one
+    detail::registry::departure_wait departure; // of that one too
+    net::steady_timer impatience;
     detail::token_bucket attempts{std::chrono::milliseconds(80), 6}; // at accepting, while starved
     std::chrono::milliseconds rest = shortest_rest;                  // the next one
     std::chrono::steady_clock::time_point rested_until{};

@@ -3,11 +3,8 @@
 #ifndef HOLDFAST_DETAIL_OP_STORAGE_HPP
 #define HOLDFAST_DETAIL_OP_STORAGE_HPP
 
-#include <holdfast/asio.hpp>
-
 #include <cstddef>
 #include <new>
-#include <utility>
 
 namespace holdfast::detail {
 
@@ -62,34 +59,6 @@ public:
     }
 
 private:
-    op_storage* storage_;
-};
-
-/// The handler `h` with its executor and its cancellation slot, but an op_storage for its operation.
-template <class Handler>
-class stored_handler {
-public:
-    using executor_type = net::associated_executor_t<Handler>;
-    using allocator_type = op_allocator<void>;
-    using cancellation_slot_type = net::associated_cancellation_slot_t<Handler>;
-
-    stored_handler(Handler&& h, op_storage& storage) : handler_(std::move(h)), storage_(&storage) {}
-
-    executor_type get_executor() const noexcept { return net::get_associated_executor(handler_); }
-    allocator_type get_allocator() const noexcept { return allocator_type(*storage_); }
-    cancellation_slot_type get_cancellation_slot() const noexcept
-    {
-        return net::get_associated_cancellation_slot(handler_);
-    }
-
-    template <class... Args>
-    void operator()(Args&&... args)
-    {
-        handler_(std::forward<Args>(args)...);
-    }
-
-private:
-    Handler handler_;
     op_storage* storage_;
 };
 

@@ -27,6 +27,14 @@ inline bool peer_has_ended(int descriptor) noexcept
            info.tcpi_state != TCP_FIN_WAIT2;
 }
 
+/// How many newcomers wait in a TCP listener's backlog; 0 where that can't be asked.
+inline std::size_t backlog_of(int listener) noexcept
+{
+    ::tcp_info info{};
+    ::socklen_t size = sizeof info;
+    return ::getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 ? info.tcpi_unacked : 0;
+}
+
 /// How many bytes were written that the peer's kernel has not acknowledged yet; 0 where that can't be asked.
 inline int unacknowledged(int descriptor) noexcept
 {
