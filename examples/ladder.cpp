@@ -79,6 +79,7 @@ int climb_server(ladder::settings wanted, const outputs& files)
 
     const ladder::socket_address server = ladder::resolve(wanted.host, wanted.port);
     ladder::probe(wanted, server);
+    if (wanted.pid == 0 && !wanted.pid_file.empty()) wanted.pid = ladder::read_pid_file(wanted.pid_file);
     if (wanted.pid == 0) wanted.pid = ladder::find_listener(wanted.port);
     if (wanted.pid == 0)
         throw examples::usage_error("cannot tell which process listens there: name it with --pid");
@@ -104,10 +105,12 @@ int climb_server(ladder::settings wanted, const outputs& files)
     run.server = wanted.host + ":" + std::to_string(wanted.port) + ", process " + std::to_string(wanted.pid);
     run.mix = wanted.mix_text;
     run.budget_bytes = wanted.budget_bytes;
-    run.points = ladder::climb{wanted, plan, server}.run();
+    ladder::climb climb{wanted, plan, server};
+    run.points = climb.run();
     run.judgement = ladder::judge(run.points, {.budget_bytes = wanted.budget_bytes,
                                                .line = wanted.line,
                                                .may_keep_percent = wanted.may_keep_percent});
+    if (const auto restarts = climb.restarts()) run.judgement.findings.push_back(*restarts);
 
     ladder::print_run(std::cout, run);
     write_file(files.json, [&](std::ostream& out) { ladder::write_json(out, run); });
@@ -159,6 +162,8 @@ int run(int argc, char** argv)
     cli.add("port", wanted.port, "N", "where the server listens");
     cli.add("host", wanted.host, "HOST", "the server's address; it must run on this machine");
     cli.add("pid", wanted.pid, "PID", "the server's process; 0: the one that listens on the port");
+    cli.add("pid-file", wanted.pid_file, "FILE",
+            "names it, and may name another: the server may be restarted, and who is closed comes back");
     cli.add("title", wanted.title, "NAME", "what to call the server");
     cli.add("rungs", rungs, "N,N,...", "connections at each rung");
     cli.add("mix", wanted.mix_text, "KIND=SHARE,...",

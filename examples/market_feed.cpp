@@ -173,6 +173,7 @@ struct door_options {
     examples::byte_count memory_low;  ///< 0: fifteen sixteenths of the high mark
     examples::byte_count receive_buffer{4096};
     std::uint16_t backlog = 4096;
+    std::chrono::milliseconds patience{0};
     bool turn_away = false;
 };
 
@@ -189,6 +190,8 @@ void add_options(examples::command_line& cli, door_options& doors)
     cli.add("receive-buffer", doors.receive_buffer, "BYTES",
             "the kernel's receive buffer of each socket (SO_RCVBUF)");
     cli.add("backlog", doors.backlog, "N", "newcomers that the kernel keeps waiting");
+    cli.add("patience", doors.patience, "TIME",
+            "newcomers that wait for so long at a limit are told to come again; 0: they wait on");
     cli.add("turn-away", doors.turn_away,
             "tell newcomers at a limit to come again, instead of letting them wait");
 }
@@ -202,6 +205,7 @@ void check(const door_options& doors)
     if (doors.receive_buffer.value < 1024 || doors.receive_buffer.value > (1u << 30))
         command_line::fail("receive-buffer", "must be 1k to 1G");
     if (doors.backlog == 0) command_line::fail("backlog", "must be at least 1");
+    if (doors.patience > 12h) command_line::fail("patience", "must be at most 720m");
 }
 
 /// Every limit of the server, in one place.
@@ -221,6 +225,7 @@ holdfast::acceptor_options limits(const examples::feed_options& feed, const door
             .when_address_full = holdfast::at_limit::turn_away,
             .when_too_fast = at_limit,
             .when_memory_high = at_limit,
+            .patience = doors.patience,
             .farewell = "{\"sorry\":\"too many are here: come again later\"}\n",
             .backlog = doors.backlog,
             .send_buffer_bytes = static_cast<int>(feed.send_buffer.value),

@@ -298,6 +298,33 @@ TEST_CASE("one address has so many connections and no more, the others theirs, a
     tests::run(io);
 }
 
+TEST_CASE("those who are gone before they are accepted, or in a handshake, give permit and address back")
+{
+    net::io_context io;
+    holdfast::async_semaphore room(io.get_executor(), 20);
+    acceptor doors{io.get_executor(), any_port, {.room = &room, .max_per_address = 20}};
+    auto gone = connect(io, doors.local_endpoint(), 10);
+    for (auto& client : gone)
+        tests::reset(client); // in the backlog
+    auto clients = connect(io, doors.local_endpoint(), 10);
+    doors.async_serve(
+        [](connection peer) -> net::awaitable<void> {
+            std::array<char, 16> hello;
+            co_await net::async_read(peer.stream(), net::buffer(hello), net::use_awaitable);
+        },
+        net::detached);
+    for (auto& client : clients) {
+        net::write(client, net::buffer("hell", 4));
+        tests::run_until(io, [&] { return doors.census().ended() + doors.census().live() == 20; });
+        tests::reset(client);
+    }
+    tests::run_until(io, [&] { return doors.census().ended() == 20; });
+    CHECK(doors.addresses() == 0);
+    doors.close();
+    tests::run(io);
+    CHECK(room.in_use() == 0);
+}
+
 TEST_CASE("who is turned away gets the farewell and an end of stream, and cannot hold a descriptor for long")
 {
     net::io_context io;

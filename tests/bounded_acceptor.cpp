@@ -14,6 +14,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -222,6 +223,50 @@ TEST_CASE("an accept is cancelled by its slot, at the limit and before, and nobo
         tests::run(io);
         CHECK(result == net::error::operation_aborted);
     }
+}
+
+TEST_CASE("an accept that another thread cancels while newcomers come loses none of them")
+{
+    constexpr std::size_t count = 300;
+    const std::uint32_t seed = std::random_device{}();
+    INFO("seed " << seed);
+    std::minstd_rand random(seed);
+    net::io_context io, own;
+    acceptor doors{io.get_executor(), any_port, {.max_connections = count}};
+    auto keep = net::make_work_guard(io);
+    std::vector<std::thread> threads;
+    for (int i = 0; i != 2; ++i)
+        threads.emplace_back([&] { io.run(); });
+    net::io_context of_clients;
+    std::vector<tcp::socket> clients;
+    std::thread load([&] { clients = connect(of_clients, doors.local_endpoint(), count); });
+    std::vector<connection> kept;
+    std::size_t wrong = 0;
+    while (kept.size() != count) {
+        net::cancellation_signal stop;
+        bool done = false;
+        doors.async_accept(net::bind_cancellation_slot(
+            stop.slot(), net::bind_executor(own, [&](error_code ec, connection peer) {
+                done = true;
+                wrong += peer.is_open() == !ec && (!ec || ec == net::error::operation_aborted) ? 0 : 1;
+                if (!ec) kept.push_back(std::move(peer));
+            })));
+        for (auto delay = random() % 1000; delay != 0 && !done; --delay) {
+            own.restart();
+            own.poll_one();
+        }
+        stop.emit(net::cancellation_type::terminal);
+        tests::run_until(own, [&] { return done; });
+    }
+    load.join();
+    keep.reset();
+    doors.close();
+    for (auto& thread : threads)
+        thread.join();
+    CHECK(wrong == 0);
+    CHECK(doors.census().live() == count);
+    kept.clear();
+    CHECK(doors.census().live() == 0);
 }
 
 TEST_CASE("an exception in a handler or in its coroutine ends that connection alone and reaches the hook")
@@ -595,18 +640,23 @@ TEST_CASE("descriptors can be reserved, all of them or what the system has, and 
     }
 }
 
-TEST_CASE("local sockets are admitted as TCP ones are")
+TEST_CASE("local sockets are admitted as TCP ones are, and have no address to be limited by")
 {
     using local = net::local::stream_protocol;
     net::io_context io;
     const std::string path = "/tmp/holdfast-test-" + std::to_string(::getpid());
-    holdfast::bounded_acceptor<local> doors{io.get_executor(), local::endpoint(path), {.max_connections = 1}};
-    local::socket client(io);
+    holdfast::bounded_acceptor<local> doors{
+        io.get_executor(), local::endpoint(path), {.max_connections = 2, .max_per_address = 1}};
+    std::vector<holdfast::bounded_acceptor<local>::connection_type> kept;
+    doors.async_serve([&](auto peer) { kept.push_back(std::move(peer)); }, net::detached);
+    local::socket client(io), another(io);
     client.connect(local::endpoint(path));
-    auto accepted = doors.async_accept(net::use_future);
-    tests::run(io);
-    CHECK(accepted.get().is_open());
+    another.connect(local::endpoint(path));
+    tests::run_until(io, [&] { return kept.size() == 2; });
+    CHECK(doors.addresses() == 0);
     ::unlink(path.c_str());
+    doors.close();
+    tests::run(io);
 }
 
 TEST_CASE("a socket that listens already is adopted, with the newcomers that wait in its backlog")

@@ -289,6 +289,30 @@ TEST_CASE("the context is destroyed while the session waits, stopped or not")
     CHECK(one.only_end().reason == close_reason::context_destroyed);
 }
 
+TEST_CASE("the context is destroyed while async_close waits: one end, for the close, and the permit is back")
+{
+    net::io_context elsewhere;
+    holdfast::async_semaphore room(elsewhere.get_executor(), 2); // the next newcomer's permit is taken too
+    std::vector<connection_end> ends;
+    std::optional<net::io_context> io(std::in_place);
+    tcp::socket client(elsewhere);
+    {
+        acceptor doors(io->get_executor(), {net::ip::address_v4::loopback(), 0}, {.room = &room},
+                       note_end{&ends});
+        doors.async_serve([](connection& peer) { return peer.async_close({}, net::use_awaitable); },
+                          net::detached);
+        client.connect(doors.local_endpoint());
+        tests::run_until(*io, [&] { return doors.census().peak() == 1; });
+        io->poll();
+    }
+    CHECK(room.available() == 0);
+    CHECK(ends.empty());
+    io.reset();
+    REQUIRE(ends.size() == 1);
+    CHECK(ends[0].reason == close_reason::local);
+    CHECK(room.available() == 2);
+}
+
 TEST_CASE("the stream is handed back to the session, open")
 {
     std::optional<tcp::socket> kept;

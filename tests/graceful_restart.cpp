@@ -5,10 +5,14 @@
 #include "support/process.hpp"
 #include "support/sockets.hpp"
 
+#include <holdfast/process_memory.hpp>
+
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -26,11 +30,11 @@ namespace {
 const std::string program = EXAMPLES_DIRECTORY "/graceful_server";
 
 /// The server as a service manager starts it: the listener is descriptor 3, and LISTEN_PID its own number.
-std::vector<std::string> activated(const std::string& descriptors = "1")
+std::vector<std::string> activated(const std::string& descriptors = "1", const std::string& drain = "20s")
 {
     return {"/bin/sh", "-c",      "LISTEN_PID=$$ LISTEN_FDS=" + descriptors + " exec \"$@\"",
             "sh",      program,   "--port",
-            "0",       "--drain", "20s"};
+            "0",       "--drain", drain};
 }
 
 /// What the clients have seen, all together.
@@ -139,6 +143,46 @@ TEST_CASE("a restart under load refuses nobody and loses no line, and the old se
     std::cout << seen.connections << " connections over 3 restarts: " << seen.refused << " refused, "
               << seen.broken << " broken, " << seen.goodbyes << " told to go on elsewhere, " << seen.delivered
               << " lines\n";
+}
+
+TEST_CASE("the ladder climbs across two restarts: nobody is refused, no connection broken, all come back")
+{
+    net::io_context io;
+    tcp::acceptor listener(io, {net::ip::address_v4::loopback(), 0}); // the service manager's
+    ::fcntl(listener.native_handle(), F_SETFD, FD_CLOEXEC);
+    const std::string pid_file = "graceful_restart." + std::to_string(::getpid()) + ".pid";
+    std::unique_ptr<process> server;
+    const auto start = [&] {
+        server = std::make_unique<process>(activated("1", "4s"), listener.native_handle());
+        REQUIRE(server->line().find("graceful_server: listening on ") == 0);
+        std::ofstream(pid_file) << server->pid() << std::endl;
+    };
+    start();
+    process ladder({EXAMPLES_DIRECTORY "/ladder", "--port", std::to_string(listener.local_endpoint().port()),
+                    "--pid-file", pid_file, "--rungs", "50,100", "--hello", "line\\n", "--hold", "0s",
+                    "--settle", "500ms", "--second-climb", "none", "--mix",
+                    "idle=70,slow=10,silent=10,aborting=10"});
+    const auto serves = [&](std::uint64_t connections) {
+        std::error_code ec;
+        return holdfast::read_open_descriptors(server->pid(), ec) > connections;
+    };
+    for (const std::uint64_t rung : {50, 100}) {
+        tests::run_until(io, [&] { return serves(rung); });
+        server->signal(SIGTERM);
+        std::string output;
+        CHECK(server->wait(&output) == 0);
+        CHECK(output.find("drained, 0 aborted") != std::string::npos);
+        start();
+    }
+    std::string report;
+    CHECK(ladder.wait(&report, std::chrono::seconds(100)) == 0);
+    INFO(report);
+    const std::string found = "over 2 restarts 0 connections were refused, 0 broken, and ";
+    REQUIRE(report.find(found) != std::string::npos);
+    CHECK(std::stoul(report.substr(report.find(found) + found.size())) >= 130); // nearly all of each rung
+    std::remove(pid_file.c_str());
+    server->signal(SIGTERM);
+    CHECK(server->wait() == 0);
 }
 
 TEST_CASE("a client that does not go is aborted at the deadline, and the server exits 0 all the same")

@@ -173,5 +173,5 @@ TEST_CASE("a tree is written without allocation, and a serializer destroyed half
 TEST_CASE("a tree's cursor has the size that its depth gives it")
 {
     using tree = streaming_serializer<json, std::reference_wrapper<const disk::folder>>;
-    if constexpr (sizeof(void*) == 8) CHECK(sizeof(tree) <= 560 + 8 * 80);
+    if constexpr (sizeof(void*) == 8) CHECK(sizeof(tree) <= 560 + 8 * 56);
 }

@@ -176,7 +176,7 @@ TEST_CASE("a stream that fails at any byte ends it once, with that error and the
 {
     constexpr int count = 60;
     for (const bool ahead : {false, true})
-        for (std::size_t fault = 0; fault != count * 10; ++fault) {
+        for (std::size_t fault = 0; fault < count * 10; fault += tests::sanitized ? 7 : 1) {
             INFO("byte " << fault << (ahead ? ", ahead" : ""));
             net::io_context io;
             held_stream stream(io);

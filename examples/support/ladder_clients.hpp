@@ -85,6 +85,9 @@ struct load_statistics {
     std::uint32_t up = 0;      ///< connected
     std::uint32_t gave_up = 0; ///< could not connect in as many tries as are made
     std::uint32_t closed_by_server = 0;
+    std::uint64_t returned = 0; ///< total, closed by a server that is restarted, and came back to the next
+    std::uint64_t refused = 0;  ///< total, connections that were
+    std::uint64_t broken = 0;   ///< total, connections that the server's side reset
     std::uint32_t with_first_byte = 0; ///< clients that have received something
     std::uint64_t connects = 0;        ///< total
     std::uint64_t resets = 0;          ///< total, by the clients of kind `aborting`
@@ -100,6 +103,9 @@ struct load_statistics {
         up += other.up;
         gave_up += other.gave_up;
         closed_by_server += other.closed_by_server;
+        returned += other.returned;
+        refused += other.refused;
+        broken += other.broken;
         with_first_byte += other.with_first_byte;
         connects += other.connects;
         resets += other.resets;
@@ -370,6 +376,7 @@ private:
     void failed(client& each, int error)
     {
         statistics_.last_error = error;
+        if (error == ECONNREFUSED || error == ECONNRESET) ++statistics_.refused;
         const bool again = ++each.tries < most_tries;
         end(each, again ? client_state::waiting : client_state::ended);
         if (!again) ++statistics_.gave_up;
@@ -385,7 +392,8 @@ private:
             connected(each);
         } else if (each.state == client_state::up) {
             if (each.kind == client_kind::silent) {
-                if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) closed_by_server(each);
+                if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
+                    closed_by_server(each, (events & EPOLLERR) != 0);
             } else {
                 read(each, buffer_.size());
             }
@@ -429,7 +437,7 @@ private:
         const int flags = MSG_DONTWAIT | (matcher_.empty() ? MSG_TRUNC : 0);
         const ssize_t got = ::recv(each.fd, buffer_.data(), most, flags);
         if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-        if (got <= 0) return closed_by_server(each);
+        if (got <= 0) return closed_by_server(each, got < 0);
         const auto bytes = static_cast<std::size_t>(got);
         if (each.kind == client_kind::slow) {
             statistics_.slow_bytes += bytes;
@@ -451,8 +459,13 @@ private:
         if (each.aborts_left > 0) rewatch(each, 0);
     }
 
-    void closed_by_server(client& each)
+    void closed_by_server(client& each, bool broken)
     {
+        statistics_.broken += broken ? 1 : 0;
+        if (!wanted_.pid_file.empty() && !each.shut) { // it may be the end of one server, before the next
+            ++statistics_.returned;
+            return end(each, client_state::unborn);
+        }
         ++statistics_.closed_by_server;
         end(each, client_state::ended);
     }

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -58,7 +59,8 @@ public:
           plan_{plan},
           load_{wanted, plan, server},
           settle_{wanted.settle},
-          settle_slow_{wanted.settle, 30}
+          settle_slow_{wanted.settle, 30},
+          pid_{wanted.pid}
     {
     }
 
@@ -69,6 +71,16 @@ public:
             up_and_down(2, full ? plan_.rungs : std::vector{plan_.rungs.back()});
         }
         return std::move(points_);
+    }
+
+    /// Where the server may be restarted: how often it was, and whether anybody was hurt by that.
+    std::optional<finding> restarts() const
+    {
+        if (wanted_.pid_file.empty()) return std::nullopt;
+        return finding{seen_.refused == 0 && seen_.broken == 0,
+                       "over " + format_count(restarts_) + " restarts " + format_count(seen_.refused) +
+                           " connections were refused, " + format_count(seen_.broken) + " broken, and " +
+                           format_count(seen_.returned) + " came back"};
     }
 
 private:
@@ -86,10 +98,10 @@ private:
         while (steady::now() < deadline && steady::now() - since < std::chrono::milliseconds{500}) {
             if (!sample(point)) return server_ended(point);
             std::error_code error;
-            const auto now_open = holdfast::read_open_descriptors(wanted_.pid, error);
+            const auto now_open = holdfast::read_open_descriptors(pid_, error);
             if (std::exchange(descriptors, now_open) != now_open) since = steady::now();
         }
-        return read_figures(wanted_.pid, point) ? measured(point) : server_ended(point);
+        return figures(point) ? measured(point) : server_ended(point);
     }
 
     /// False where there is no point in climbing again.
@@ -118,10 +130,12 @@ private:
         const std::chrono::milliseconds connect_time{std::uint64_t{1000} * (rung - before) /
                                                      wanted_.connect_rate};
         const auto deadline = steady::now() + wanted_.rung_deadline + connect_time;
+        std::uint64_t restarts = restarts_;
         for (;;) {
             if (!sample(point)) return server_ended(point);
+            if (std::exchange(restarts, restarts_) != restarts_) settle_.begin_rung(); // all came anew
             const std::uint64_t events = seen_.connects + seen_.with_first_byte + seen_.closed_by_server;
-            const bool pending = !load_.up_to_date() || seen_.pending > 0;
+            const bool pending = !load_.up_to_date() || seen_.pending > 0 || away_;
             const auto now = steady::now();
             const bool settled = settle_.settled(now, seen_.bytes, events, pending);
             // At the top the slow readers may finish too, so that both climbs are measured in the same state.
@@ -133,13 +147,13 @@ private:
                 break;
             }
         }
-        if (!read_figures(wanted_.pid, point)) return server_ended(point);
+        if (!figures(point)) return server_ended(point);
         point.rss_anon_settled = point.rss_anon_held = point.rss_anon;
         const auto hold_until = steady::now() + wanted_.hold;
         while (steady::now() < hold_until)
             if (!sample(point)) return server_ended(point);
         if (wanted_.hold.count() > 0) {
-            if (!read_figures(wanted_.pid, point)) return server_ended(point);
+            if (!figures(point)) return server_ended(point);
             point.rss_anon_held = point.rss_anon;
             point.rss_anon = std::max(point.rss_anon_settled, point.rss_anon_held);
         }
@@ -161,15 +175,15 @@ private:
         while (steady::now() - quiet_since < wanted_.settle) {
             if (!sample(point)) return server_ended(point);
             std::error_code error;
-            const bool back = load_.up_to_date() && holdfast::read_open_descriptors(wanted_.pid, error) <=
-                                                        points_.front().descriptors;
+            const bool back = load_.up_to_date() && !away_ &&
+                              holdfast::read_open_descriptors(pid_, error) <= points_.front().descriptors;
             if (!back) quiet_since = steady::now();
             if (steady::now() >= deadline) {
                 point.settled = false;
                 break;
             }
         }
-        return read_figures(wanted_.pid, point) ? measured(point) : server_ended(point);
+        return figures(point) ? measured(point) : server_ended(point);
     }
 
     void move_to(std::uint32_t target)
@@ -182,7 +196,7 @@ private:
     {
         most_up_ = 0;
         std::error_code error;
-        point.rss_anon_peak = holdfast::read_process_memory(wanted_.pid, error).rss_anon;
+        point.rss_anon_peak = holdfast::read_process_memory(pid_, error).rss_anon;
     }
 
     /// Waits for a moment, with an eye on the server; false where it has ended.
@@ -191,13 +205,35 @@ private:
         seen_ = load_.wait(sample_period);
         most_up_ = std::max(most_up_, seen_.up);
         std::error_code error;
-        const auto memory = holdfast::read_process_memory(wanted_.pid, error);
-        if (error) return false;
+        const auto memory = holdfast::read_process_memory(pid_, error);
+        away_ = bool(error);
+        if (away_) return follow();
+        gone_since_.reset();
         point.rss_anon_peak = std::max(point.rss_anon_peak, memory.rss_anon);
         const std::string way = target_ == 0 ? "" : " of " + format_count(target_);
         progress_.show(wanted_.title + ": " + point.phase + ", " + format_count(seen_.up) + way + " up, " +
                        format_bytes(seen_.bytes) + " received, RssAnon " + format_bytes(memory.rss_anon) +
                        ", " + std::to_string(static_cast<int>(seconds())) + " s");
+        return true;
+    }
+
+    /// Looks for the process that takes the server's place; false where there can't be one any more.
+    bool follow()
+    {
+        if (wanted_.pid_file.empty()) return false;
+        if (const auto next = read_pid_file(wanted_.pid_file); next != 0 && next != pid_) {
+            pid_ = next;
+            ++restarts_;
+        }
+        if (!gone_since_) gone_since_ = steady::now();
+        return steady::now() - *gone_since_ < wanted_.rung_deadline;
+    }
+
+    /// Reads the server's figures, those of the next process where this one has just gone.
+    bool figures(measured_point& point)
+    {
+        while (!read_figures(pid_, point))
+            if (!sample(point)) return false;
         return true;
     }
 
@@ -252,6 +288,10 @@ private:
     std::vector<measured_point> points_;
     load_statistics seen_;
     std::uint32_t target_ = 0, most_up_ = 0;
+    std::int32_t pid_;
+    std::uint64_t restarts_ = 0;
+    bool away_ = false; // between two processes of the server
+    std::optional<steady::time_point> gone_since_;
 };
 
 } // namespace ladder

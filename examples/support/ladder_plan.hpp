@@ -295,6 +295,7 @@ struct settings {
     std::string host = "127.0.0.1";
     std::uint16_t port = 0;
     std::int32_t pid = 0;
+    std::string pid_file; ///< names the process, the next one too where the server is restarted
     std::string title;
     std::vector<std::uint32_t> rungs{500, 1000, 2000, 5000, 10'000};
     client_mix mix = client_mix::parse("idle=70,slow=10,silent=10,half-closed=5,aborting=5");

@@ -95,6 +95,14 @@ inline std::int32_t find_listener(std::uint16_t port)
     return 0;
 }
 
+/// The process that a file names; 0: none.
+inline std::int32_t read_pid_file(const std::string& path)
+{
+    std::int32_t pid = 0;
+    std::ifstream{path} >> pid;
+    return pid;
+}
+
 /// The soft limit of open files in the text of /proc/PID/limits; nothing where it is unlimited or missing.
 inline std::optional<std::uint64_t> parse_open_files_limit(std::string_view text)
 {

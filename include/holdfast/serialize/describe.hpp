@@ -17,8 +17,8 @@ namespace holdfast {
 template <class T>
 struct type {};
 
-/// An option of `field`: the member is left out where it is an optional without a value, or an empty string
-/// or range.
+/// An option of `field`: the member is left out where it is an optional or smart pointer without a value, or
+/// an empty string or range.
 struct omit_empty_t {};
 inline constexpr omit_empty_t omit_empty{};
 
@@ -106,8 +106,8 @@ struct recursive_fields : fields<Fields...> {
 
 /// The members of a described struct that contains itself, in whatever way: a tree. At most `Depth` of them
 /// may lie within one another, beyond it writing fails with `errc::depth_exceeded`: a serializer has room for
-/// so many, since it neither allocates nor recurses. Of structs that contain one another only one is
-/// described in this way.
+/// so many, since it neither allocates nor recurses. A level takes what the struct's cursor takes, 56 bytes
+/// for this one on a 64-bit machine. Of structs that contain one another only one is described in this way.
 ///
 ///     struct folder { std::string name; std::vector<folder> folders; };
 ///     constexpr auto describe(holdfast::type<folder>)
