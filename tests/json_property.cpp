@@ -177,7 +177,7 @@ TEST_CASE("random values, in chunks of random sizes from 1 to 64 Ki, are the who
           "nlohmann read them back")
 {
     const auto seed = std::random_device{}();
-    for (std::uint64_t round = 0; round != (tests::sanitized ? 40 : 400); ++round) {
+    for (std::uint64_t round = 0; round != (tests::sanitized ? 100 : 2000); ++round) {
         INFO("seed " << seed << ", round " << round);
         random_choices choices(seed + (round << 32));
         check(tests::any_row(choices), choices);
@@ -225,6 +225,6 @@ TEST_CASE(
         REQUIRE(in_chunks<json>(source(rows), [n] { return n; }).text == whole.text);
         REQUIRE(made == count);
     }
-    // The row that is sent is a part of it.
-    CHECK(sizeof(json::cursor<source>) <= 320);
+    // The row that is sent, 104 bytes, is a part of it.
+    if constexpr (sizeof(void*) == 8) CHECK(sizeof(json::cursor<source>) <= 288);
 }
