@@ -4,6 +4,7 @@
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
+#include "support/write_outcome.hpp"
 
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/heartbeat_timer.hpp>
@@ -29,21 +30,6 @@ using tests::tcp;
 namespace net = holdfast::net;
 
 namespace {
-
-struct outcome {
-    int completed = 0;
-    error_code error;
-    std::size_t written = 0;
-
-    auto handler()
-    {
-        return [this](error_code ec, std::size_t n) {
-            ++completed;
-            error = ec;
-            written = n;
-        };
-    }
-};
 
 /// A document with escapes, numbers, empty things and nesting.
 std::map<std::string, std::vector<std::string>> document()
@@ -102,7 +88,7 @@ TEST_CASE("the whole message arrives, whatever the size of the chunks")
     for (const std::size_t chunk : {1U, 2U, 3U, 7U, 64U, 1000U, 16384U}) {
         net::io_context io;
         auto [server, client] = tests::socket_pair(io);
-        outcome o;
+        tests::write_outcome o;
         async_write_streamed(server, std::ref(source), {.chunk_bytes = chunk, .ahead = chunk % 3 == 1},
                              o.handler());
         CHECK(o.completed == 0);
@@ -120,7 +106,7 @@ TEST_CASE("a chunk size of 0 counts as 1: no message is left out silently")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
-    outcome o;
+    tests::write_outcome o;
     async_write_streamed(server, 12345, {.chunk_bytes = 0}, o.handler());
     tests::run(io);
     server.close();
@@ -171,7 +157,7 @@ TEST_CASE("a source that is moved in lives until the operation completes, and is
     };
     SECTION("completed")
     {
-        outcome o;
+        tests::write_outcome o;
         counting_reader reader(client);
         async_write_streamed(server, source(), {},
                              [&, h = o.handler()](error_code ec, std::size_t n) mutable {
@@ -226,7 +212,7 @@ TEST_CASE("a slow reader costs one chunk: a message of 10 MB takes no more memor
         net::basic_stream_socket<tcp, net::io_context::executor_type> server(io, tcp::v4(), any.release());
         counting_reader reader(client);
         tests::tracked memory;
-        outcome o;
+        tests::write_outcome o;
         const auto allocations = tests::allocations.load();
         const auto bytes = tests::bytes_in_use.load();
         tests::peak_bytes = bytes;
@@ -256,7 +242,7 @@ TEST_CASE("progress is told of every byte that the socket took, as a callable or
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     counting_reader reader(client);
-    outcome o;
+    tests::write_outcome o;
     SECTION("a callable")
     {
         std::size_t told = 0;
@@ -288,7 +274,7 @@ TEST_CASE("progress is not told of bytes that the socket did not take")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
-    outcome o;
+    tests::write_outcome o;
     std::size_t told = 0;
     auto progress = [&](std::size_t n) noexcept { told += n; };
     async_write_streamed(server, rows(10'000'000), {.progress = progress}, o.handler());
@@ -309,7 +295,7 @@ TEST_CASE("a peer that resets in the middle ends the operation with an error")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
-    outcome o;
+    tests::write_outcome o;
     async_write_streamed(server, rows(10'000'000), {}, o.handler());
     for (int i = 0; i != 100; ++i)
         io.poll();
@@ -327,7 +313,7 @@ TEST_CASE("terminal cancellation ends it in the middle of a stuck chunk, with op
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     net::cancellation_signal stop;
-    outcome o;
+    tests::write_outcome o;
     async_write_streamed(server, rows(10'000'000), {}, net::bind_cancellation_slot(stop.slot(), o.handler()));
     for (int i = 0; i != 100; ++i)
         io.poll();
@@ -347,7 +333,7 @@ TEST_CASE("a cancellation that arrives between two chunks is not forgotten")
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     net::cancellation_signal stop;
-    outcome o;
+    tests::write_outcome o;
     async_write_streamed(server, rows(1000), {.chunk_bytes = 100},
                          net::bind_cancellation_slot(stop.slot(), net::bind_executor(later, o.handler())));
     io.poll(); // the first chunk was taken, and its completion is queued
@@ -377,7 +363,7 @@ TEST_CASE("a source that throws ends it with source_failed, and the close that f
             auto [server, client] = tests::socket_pair(io);
             holdfast::connection_guard<> guard(std::move(server));
             counting_reader reader(client);
-            outcome o;
+            tests::write_outcome o;
             async_write_streamed<ndjson>(guard.stream(), fails_at(k), {.chunk_bytes = 512}, o.handler());
             CHECK(o.completed == 0);
             tests::run_until(io,
@@ -405,7 +391,7 @@ TEST_CASE("what JSON cannot express ends it with that error, unless the format s
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     const std::vector<double> numbers{1.5, std::numeric_limits<double>::quiet_NaN()};
-    outcome o;
+    tests::write_outcome o;
     SECTION("not a number")
     {
         async_write_streamed(server, std::ref(numbers), {.chunk_bytes = 2}, o.handler());
@@ -435,7 +421,7 @@ TEST_CASE("an empty range is a message too, and what has no bytes at all complet
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     const std::vector<int> none;
-    outcome as_json, as_ndjson;
+    tests::write_outcome as_json, as_ndjson;
     async_write_streamed(server, std::ref(none), {}, as_json.handler());
     tests::run(io);
     CHECK(as_json.written == 2);
@@ -455,7 +441,7 @@ TEST_CASE("it never completes inside the initiating call, not even for a source 
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
-    outcome o;
+    tests::write_outcome o;
     net::post(io, [&] {
         async_write_streamed(server, fails_at(0), {.chunk_bytes = 1}, o.handler());
         CHECK(o.completed == 0);
@@ -470,7 +456,7 @@ TEST_CASE("the handler runs on its own executor, and nothing of its memory was n
     net::io_context handlers, io;
     auto [server, client] = tests::socket_pair(io);
     tests::tracked memory;
-    outcome written, nothing, bound;
+    tests::write_outcome written, nothing, bound;
     async_write_streamed(server, document(), {.chunk_bytes = 100},
                          tests::allocating_from(memory, written.handler()));
     tests::run(io);
@@ -512,7 +498,7 @@ TEST_CASE("it writes through a user's layered stream, and a failure resets its s
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
-    outcome o;
+    tests::write_outcome o;
     tests::layered_stream stream(std::move(server));
     SECTION("whole")
     {
@@ -536,7 +522,7 @@ TEST_CASE("it writes through local sockets")
 {
     net::io_context io;
     auto [server, client] = tests::local_pair(io);
-    outcome o;
+    tests::write_outcome o;
     async_write_streamed(server, document(), {}, o.handler());
     tests::run(io);
     server.close();

@@ -4,6 +4,7 @@
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 #include "support/tls.hpp"
+#include "support/write_outcome.hpp"
 
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/write_streamed.hpp>
@@ -45,21 +46,6 @@ const std::string& expected()
     static const std::string text = holdfast::serialize_to_string<ndjson>(rows(30'000));
     return text;
 }
-
-struct outcome {
-    int completed = 0;
-    error_code error;
-    std::size_t written = 0;
-
-    auto handler()
-    {
-        return [this](error_code ec, std::size_t n) {
-            ++completed;
-            error = ec;
-            written = n;
-        };
-    }
-};
 
 /// A server's end in a guard and a client, their handshake done.
 struct tls_pair {
@@ -116,7 +102,7 @@ TEST_CASE("TLS carries the whole message and a proper end, in chunks of any size
     for (const std::size_t chunk : {1000U, 16384U, 100'000U})
         for (const bool ahead : {false, true}) {
             tls_pair tls;
-            outcome o;
+            tests::write_outcome o;
             tls.read();
             async_write_streamed<ndjson>(*tls.server, rows(30'000), {.chunk_bytes = chunk, .ahead = ahead},
                                          [&](error_code ec, std::size_t n) {
@@ -138,7 +124,7 @@ TEST_CASE("over TLS half a message ends without close_notify, although it was cl
 {
     for (const bool ahead : {false, true}) {
         tls_pair tls;
-        outcome o;
+        tests::write_outcome o;
         tls.read();
         async_write_streamed<ndjson>(*tls.server, rows(30'000, 20'000), {.chunk_bytes = 1000, .ahead = ahead},
                                      [&](error_code ec, std::size_t n) {
@@ -158,7 +144,7 @@ TEST_CASE("over TLS half a message ends without close_notify, although it was cl
 TEST_CASE("a cancelled message over TLS ends without close_notify, too")
 {
     tls_pair tls;
-    outcome o;
+    tests::write_outcome o;
     net::cancellation_signal stop;
     async_write_streamed<ndjson>(*tls.server, rows(10'000'000), {.ahead = true},
                                  net::bind_cancellation_slot(stop.slot(), o.handler()));
@@ -188,7 +174,7 @@ TEST_CASE("a peer that resets after any number of bytes ends it once, through a 
             holdfast::connection_guard peer(std::move(server));
             const auto life = std::make_shared<int>(0);
             auto made = rows(1'000'000) | std::views::transform([alive = life](int i) { return i + *alive; });
-            outcome o;
+            tests::write_outcome o;
             async_write_streamed<ndjson>(peer, std::move(made), {.chunk_bytes = 1000, .ahead = ahead},
                                          o.handler());
             std::string got(bytes, '\0');
@@ -208,7 +194,7 @@ TEST_CASE("a reader that takes a little at a time gets the whole message")
     auto [server, client] = tests::socket_pair(io);
     server.set_option(net::socket_base::send_buffer_size(4096));
     client.set_option(net::socket_base::receive_buffer_size(4096));
-    outcome o;
+    tests::write_outcome o;
     async_write_streamed<ndjson>(server, rows(2000), {.chunk_bytes = 300, .ahead = true},
                                  [&](error_code ec, std::size_t n) {
                                      o.handler()(ec, n);
@@ -235,7 +221,7 @@ TEST_CASE("it writes through a pipe, whose reader may be slow, and tells when th
     REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
     net::io_context io;
     net::posix::stream_descriptor in(io, ends[1]), out(io, ends[0]);
-    outcome o;
+    tests::write_outcome o;
     std::string got;
     SECTION("read to the end")
     {
@@ -267,7 +253,7 @@ TEST_CASE("it writes a regular file, as a stream_descriptor, and as a stream_fil
     net::io_context io;
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::tmpfile(), &std::fclose);
     REQUIRE(file);
-    outcome o;
+    tests::write_outcome o;
     const int descriptor = ::dup(::fileno(file.get()));
     SECTION("stream_descriptor")
     {

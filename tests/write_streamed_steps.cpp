@@ -4,6 +4,7 @@
 #include "support/held_stream.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
+#include "support/write_outcome.hpp"
 
 #include <holdfast/write_streamed.hpp>
 
@@ -54,21 +55,6 @@ std::string text(int count)
     return all;
 }
 
-struct outcome {
-    int completed = 0;
-    error_code error;
-    std::size_t written = 0;
-
-    auto handler()
-    {
-        return [this](error_code ec, std::size_t n) {
-            ++completed;
-            error = ec;
-            written = n;
-        };
-    }
-};
-
 /// Lets all that is ready run.
 void settle(net::io_context& io)
 {
@@ -117,7 +103,7 @@ TEST_CASE("while a chunk is sent the next one is made, where that is asked for, 
         net::io_context io;
         held_stream stream(io);
         watched source;
-        outcome o;
+        tests::write_outcome o;
         async_write_streamed<ndjson>(stream, source.rows(100), {.chunk_bytes = 100, .ahead = ahead},
                                      o.handler());
         made_at_first[ahead ? 1 : 0] = source.made;
@@ -155,7 +141,7 @@ TEST_CASE("an error of the source waits for the write in flight, and for all tha
             held_stream stream(io);
             watched source;
             source.throws_at = k;
-            outcome o;
+            tests::write_outcome o;
             async_write_streamed<ndjson>(stream, source.rows(1000), {.chunk_bytes = 50, .ahead = ahead},
                                          o.handler());
             for (settle(io); stream.in_flight(); settle(io)) {
@@ -181,7 +167,7 @@ TEST_CASE("a stream that fails at any byte ends it once, with that error and the
             net::io_context io;
             held_stream stream(io);
             watched source;
-            outcome o;
+            tests::write_outcome o;
             async_write_streamed<ndjson>(stream, source.rows(count), {.chunk_bytes = 64, .ahead = ahead},
                                          o.handler());
             while (stream.taken.size() != fault) {
@@ -206,7 +192,7 @@ TEST_CASE(
     auto stream = std::make_unique<held_stream>(io);
     watched source;
     source.throws_at = 12;
-    outcome o;
+    tests::write_outcome o;
     async_write_streamed<ndjson>(*stream, source.rows(100), {.chunk_bytes = 100, .ahead = true}, o.handler());
     stream->fail(net::error::broken_pipe);
     settle(io);
@@ -225,7 +211,7 @@ TEST_CASE("a cancellation at each chunk leaves nothing in flight, and its memory
             net::io_context io;
             held_stream stream(io);
             watched source;
-            outcome o;
+            tests::write_outcome o;
             net::cancellation_signal stop;
             async_write_streamed<ndjson>(stream, source.rows(count), {.chunk_bytes = 64, .ahead = ahead},
                                          net::bind_cancellation_slot(stop.slot(), o.handler()));
@@ -258,7 +244,7 @@ TEST_CASE("the same on a socket, where the cancellation finds a chunk already ta
             net::io_context io, steps; // `steps` runs the operation's, one by one
             auto [server, client] = tests::socket_pair(io);
             watched source;
-            outcome o;
+            tests::write_outcome o;
             net::cancellation_signal stop;
             async_write_streamed<ndjson>(
                 server, source.rows(count), {.chunk_bytes = 64, .ahead = ahead},
@@ -290,7 +276,7 @@ TEST_CASE("a cancellation before the first byte spares the connection, one after
 {
     net::io_context io;
     net::cancellation_signal stop;
-    outcome o;
+    tests::write_outcome o;
     SECTION("before the first")
     {
         auto [server, client] = tests::socket_pair(io);
@@ -331,7 +317,7 @@ TEST_CASE("a source is destroyed once when the context dies with a write in flig
 {
     for (const bool ahead : {false, true}) {
         watched source;
-        outcome o;
+        tests::write_outcome o;
         {
             net::io_context io;
             held_stream stream(io);
@@ -358,7 +344,7 @@ TEST_CASE("on a context with several threads and no strand, the write and the ma
             threads.emplace_back([&] { io.run(); });
         auto [server, client] = tests::socket_pair(io);
         watched source;
-        outcome o;
+        tests::write_outcome o;
         // Begun on a third thread, which makes the second chunk while one of the two may have sent the first.
         async_write_streamed<ndjson>(server, source.rows(500), {.chunk_bytes = 64, .ahead = true},
                                      [&](error_code ec, std::size_t n) {
