@@ -15,37 +15,57 @@
 #include <algorithm>
 #include <array>
 #include <iostream>
+#include <iterator>
+#include <list>
 #include <optional>
 #include <sstream>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <poll.h>
 #include <sys/mman.h>
 
 namespace faults = tests::faults;
+using holdfast::error_code;
 
 namespace {
+
+struct stage;
+
+/// What clients do, one after the other. Whatever befell one of them, a witness comes in at the end and must
+/// be served; then comes SIGTERM.
+struct scene {
+    std::string name;
+    void (*play)(stage&);
+    std::string arguments{}; ///< of the program, beside the usual ones
+    bool narrow = false;     ///< writes come short
+};
 
 /// What a run of the program leaves for the process that started it.
 struct record {
     faults::outcome outcome;
+    int status = -1;
     std::uint64_t born = 0;
     std::uint64_t ended = 0;
     std::array<char, 2048> leaks{};
 };
 
-record& shared_record()
+/// One for each way in which an operation can fail.
+using records = std::array<record, 16>;
+
+records& shared_records()
 {
     static void* const memory =
-        ::mmap(nullptr, sizeof(record), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    return *static_cast<record*>(memory);
+        ::mmap(nullptr, sizeof(records), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return *static_cast<records*>(memory);
 }
 
-/// The program, in a process of its own, with its fault.
-int run_example(const faults::plan& plan)
+/// Runs the program with its fault.
+void run_example(const scene& scene, const faults::plan& plan, record& result)
 {
-    std::istringstream words(FAULTS_NAME " --port 0 " FAULTS_ARGUMENTS);
+    std::istringstream words(FAULTS_NAME " --port 0 --max-connections 3 " FAULTS_ARGUMENTS " " +
+                             scene.arguments);
     std::vector<std::string> arguments;
     for (std::string word; words >> word;)
         arguments.push_back(word);
@@ -53,59 +73,80 @@ int run_example(const faults::plan& plan)
     for (std::string& argument : arguments)
         argv.push_back(argument.data());
     argv.push_back(nullptr);
-
-    record& result = shared_record();
-    int status = 0;
     {
         const holdfast::leak_check nothing_left([&](std::string_view left) {
             std::copy_n(left.begin(), std::min(left.size(), result.leaks.size() - 1), result.leaks.begin());
         });
         faults::planned = plan;
-        faults::clock_speed = 50;
+        faults::clock_speed = 100;
+        faults::send_buffer = 4096;
+        faults::narrow = scene.narrow;
         faults::observed = &result.outcome;
-        status = example_main(static_cast<int>(arguments.size()), argv.data());
+        result.status = example_main(static_cast<int>(arguments.size()), argv.data());
         faults::observed = nullptr;
     }
     result.born = holdfast::detail::guard_birth::born();
     result.ended = holdfast::detail::guard_birth::ended();
-    return status;
+}
+
+const std::string end_of_run = "-- the end of a run";
+
+/// Runs the program in each of the ways in which its n-th operation can fail, a process being dear.
+int run_all_ways(const scene& scene, std::uint64_t nth)
+{
+    records& results = shared_records();
+    std::size_t ways = 1;
+    for (std::size_t way = 0; way < ways; ++way) {
+        run_example(scene, {nth, way}, results.at(way));
+        ways = results[way].outcome.ways;
+        std::cout << end_of_run << std::endl;
+    }
+    return 0;
 }
 
 /// A client that bears with everything but silence.
 class client {
 public:
-    explicit client(const tcp::endpoint& server) : socket_(io_) { socket_.connect(server, ec_); }
+    explicit client(const tcp::endpoint& server) : client(server, {}) {}
+
+    /// One whose kernel takes little that it has not read yet.
+    client(const tcp::endpoint& server, std::optional<int> receive_buffer) : socket_(io_, tcp::v4())
+    {
+        if (receive_buffer) socket_.set_option(net::socket_base::receive_buffer_size(*receive_buffer));
+        socket_.connect(server, ec_);
+    }
 
     void send(std::string_view text)
     {
         if (!ec_) net::write(socket_, net::buffer(text), ec_);
     }
 
-    /// Reads so many lines; false when the stream ends before.
-    bool lines(std::ptrdiff_t count)
+    /// Reads so many lines, some bytes at a time; false when the stream ends before.
+    bool lines(std::ptrdiff_t count, std::size_t at_once = 4096)
     {
         std::string got;
+        std::string bytes(at_once, '\0');
         while (!ec_ && std::count(got.begin(), got.end(), '\n') < count) {
             tests::await_readable(socket_);
-            std::array<char, 4096> bytes;
-            got.append(bytes.data(), socket_.read_some(net::buffer(bytes), ec_));
+            got.append(bytes, 0, socket_.read_some(net::buffer(bytes), ec_));
         }
         return !ec_;
     }
 
     void half_close() { socket_.shutdown(tcp::socket::shutdown_send, ec_); }
-    void reset() { socket_.set_option(net::socket_base::linger(true, 0), ec_), socket_.close(ec_); }
+    void reset() { socket_.set_option(net::socket_base::linger(true, 0), ec_), close(); }
+    void close() { socket_.close(ec_); }
 
     void read_to_end()
     {
         if (socket_.is_open() && !ec_) tests::read_to_end(socket_);
-        socket_.close(ec_);
+        close();
     }
 
 private:
     net::io_context io_;
     tcp::socket socket_;
-    holdfast::error_code ec_;
+    error_code ec_;
 };
 
 tcp::endpoint endpoint_of(tests::process& server)
@@ -117,78 +158,210 @@ tcp::endpoint endpoint_of(tests::process& server)
             static_cast<unsigned short>(std::stoul(first.substr(first.rfind(':', end) + 1)))};
 }
 
-/// One session of the program: a client that ends its stream, one that resets, one that stays in the middle
-/// of a line, one that must be served whatever befell the others, and the end by SIGTERM.
-int session(tests::process& server, bool& served, std::string& output)
+/// Where a scene plays, and who is still there when it is over.
+struct stage {
+    tcp::endpoint where;
+    std::list<client> staying{}; ///< they read on as the server drains
+    std::list<client> mute{};    ///< they never read again
+};
+
+/// One session of the program; returns what it printed. `served` is told whether the witness was.
+std::string session(const scene& scene, tests::process& server, bool& served)
 {
-    const tcp::endpoint where = endpoint_of(server);
-    {
-        client polite(where);
-        polite.send("one\ntwo\n");
-        polite.lines(2);
-        polite.half_close();
-        polite.read_to_end();
-    }
-    {
-        client rude(where);
-        rude.send("three\n");
-        rude.lines(1);
-        rude.reset();
-    }
-    client slow(where);
-    slow.send("four");
-    std::optional<client> witness;
-    for (int attempt = 0; attempt != 2 && !served && server.running(); ++attempt) {
-        witness.emplace(where); // the one fault may have hit the first attempt
-        witness->send("five\n");
-        served = witness->lines(1);
+    stage s{endpoint_of(server)};
+    scene.play(s);
+    for (int attempt = 0; attempt != 3 && !served && server.running(); ++attempt) {
+        client& witness = s.staying.emplace_back(s.where); // the one fault may have hit the first attempt
+        witness.send("five\n");
+        served = witness.lines(1);
     }
     server.signal(SIGUSR1);
     server.signal(SIGTERM);
-    slow.read_to_end();
-    witness->read_to_end();
-    return server.wait(&output, std::chrono::seconds(30));
+    for (client& each : s.staying)
+        each.read_to_end();
+    std::string output;
+    for (std::string line = server.line(); line != end_of_run; line = server.line()) {
+        if (line.empty() && !server.running()) throw std::runtime_error("the program died: " + output);
+        output += line + '\n';
+    }
+    return output;
 }
 
-/// Runs the program with the fault and checks what is left; false when the n-th operation was never reached.
-bool survives(const faults::plan& plan, std::uint64_t& points)
+/// How many connections the program says have ended, or nothing where it does not say.
+std::optional<std::size_t> ended_connections(const std::string& output)
 {
-    record& result = shared_record();
-    result = {};
-    bool served = false;
-    std::string output;
-    int status = 0;
-    INFO(FAULTS_NAME ", operation " << plan.nth << ", way " << plan.way);
-    try {
-        tests::process server([&] { return run_example(plan); });
-        status = session(server, served, output);
-    } catch (const std::exception& hang) {
-        FAIL(result.outcome.name << ": " << hang.what());
-    }
+    const std::string words = "ended ";
+    const auto at = output.rfind(words);
+    if (at == std::string::npos) return {};
+    return std::stoul(output.substr(at + words.size()));
+}
+
+std::size_t count(const std::string& text, const std::string& words)
+{
+    std::size_t times = 0;
+    for (auto at = text.find(words); at != std::string::npos; at = text.find(words, at + words.size()))
+        ++times;
+    return times;
+}
+
+/// Whether the program prints each end in its connections' finalizer.
+constexpr bool prints_ends = !std::is_same_v<acceptor, holdfast::bounded_acceptor<tcp>>;
+
+/// Checks what a run of the program has left.
+void check(const record& result, const std::string& output, bool served)
+{
     INFO(result.outcome.name << '\n' << output);
-    if (result.outcome.failed) ++points;
     CHECK(result.leaks.data() == std::string());
-    CHECK(status == 0);
+    CHECK(result.status == 0);
     CHECK(served);
     CHECK(result.born == result.ended);
+    if (prints_ends) CHECK(count(output, " after ") == ended_connections(output));
     if (output.find("drained, 0 aborted") != std::string::npos) // else their ends are the last to come
         CHECK(output.find("live 0, ") != std::string::npos);
-    return result.outcome.ways != 0;
+}
+
+/// Plays the scene once for each way in which the n-th operation can fail; returns how many failed, or
+/// nothing where it was never reached.
+std::optional<std::uint64_t> survives(const scene& scene, std::uint64_t nth)
+{
+    records& results = shared_records();
+    results = {};
+    std::uint64_t failed = 0;
+    std::size_t way = 0;
+    INFO(FAULTS_NAME ", " << scene.name << ", operation " << nth);
+    try {
+        tests::process server([&] { return run_all_ways(scene, nth); });
+        for (std::size_t ways = 1; way < ways; ++way) {
+            INFO("way " << way);
+            bool served = false;
+            const std::string output = session(scene, server, served);
+            check(results.at(way), output, served);
+            if (results[way].outcome.failed) ++failed;
+            if (scene.narrow) CHECK(results[way].outcome.writes > 2);
+            ways = results[way].outcome.ways;
+        }
+        CHECK(server.wait() == 0);
+    } catch (const std::exception& hang) {
+        FAIL("way " << way << ' ' << results.at(way).outcome.name << ": " << hang.what());
+    }
+    return results[0].outcome.ways != 0 ? std::optional(failed) : std::nullopt;
+}
+
+/// Plays the scene with each fault.
+void any_operation_may_fail(const scene& scene)
+{
+    static std::uint64_t in_all = 0;
+    std::uint64_t faults = 0;
+    // A session does not take the very same steps each time: its end is where several in a row were not
+    // reached.
+    for (std::uint64_t nth = 1, missed = 0; missed != 3; ++nth) {
+        const auto failed = survives(scene, nth);
+        missed = failed ? 0 : missed + 1;
+        faults += failed.value_or(0);
+    }
+    in_all += faults;
+    std::cout << FAULTS_NAME << ", " << scene.name << ": " << faults << " faults, " << in_all << " so far"
+              << std::endl;
+    CHECK(faults > 100);
 }
 
 } // namespace
 
-TEST_CASE("any system call on a socket may fail: nothing is left open, and the others are served")
+// In all of them: nothing is left open, each connection was finalized, and others are served.
+
+TEST_CASE("any system call on a socket may fail, while clients come, speak, and go in good order or not")
 {
-    std::uint64_t points = 0;
-    // A session does not take the very same steps each time: its end is where several in a row were not
-    // reached.
-    for (std::uint64_t nth = 1, missed = 0; missed != 3; ++nth) {
-        std::size_t way = 0;
-        do
-            missed = survives({nth, way}, points) ? 0 : missed + 1;
-        while (++way < shared_record().outcome.ways);
-    }
-    std::cout << FAULTS_NAME << ": " << points << " faults" << std::endl;
-    CHECK(points > 100);
+    any_operation_may_fail({"three ways to go", [](stage& s) {
+                                client polite(s.where);
+                                polite.send("one\ntwo\n");
+                                polite.lines(2);
+                                polite.half_close();
+                                polite.read_to_end();
+                                client rude(s.where);
+                                rude.send("three\n");
+                                rude.lines(1);
+                                rude.reset();
+                                s.staying.emplace_back(s.where).send("four"); // and no end of the line
+                            }});
+}
+
+TEST_CASE("any system call on a socket may fail, while clients say all at once, or nothing")
+{
+    any_operation_may_fail({"all at once, or nothing", [](stage& s) {
+                                client hurried(s.where);
+                                hurried.send("1\n2\n3\n4\n5\n6\n");
+                                hurried.half_close();
+                                hurried.read_to_end();
+                                client(s.where).reset();
+                                client(s.where).close();
+                                s.staying.emplace_back(s.where);
+                            }});
+}
+
+TEST_CASE("any system call on a socket may fail, while a client sends a line without an end")
+{
+    any_operation_may_fail({"an endless line", [](stage& s) {
+                                client endless(s.where);
+                                endless.send("one\n");
+                                endless.lines(1);
+                                endless.send(std::string(6000, 'x')); // more than a frame may have
+                                endless.half_close();
+                                endless.read_to_end();
+                            }});
+}
+
+TEST_CASE("any system call on a socket may fail, while a client waits until there is room")
+{
+    any_operation_may_fail({"a full house", [](stage& s) {
+                                std::list<client> three;
+                                for (int i = 0; i != 3; ++i)
+                                    three.emplace_back(s.where).send("line\n");
+                                for (client& each : three)
+                                    each.lines(1);
+                                client& fourth = s.staying.emplace_back(s.where);
+                                fourth.send("line\n");
+                                three.front().half_close();
+                                three.front().read_to_end();
+                                fourth.lines(1);
+                                three.back().reset();
+                                s.staying.splice(s.staying.end(), three, std::next(three.begin()));
+                            }});
+}
+
+TEST_CASE("any system call on a socket may fail, while a client is silent for too long")
+{
+    any_operation_may_fail({"silence",
+                            [](stage& s) {
+                                client silent(s.where);
+                                silent.read_to_end();
+                            },
+                            FAULTS_IMPATIENT});
+}
+
+TEST_CASE("any system call on a socket may fail, while clients read slowly, or not before the server drains")
+{
+    any_operation_may_fail({"slow readers",
+                            [](stage& s) {
+                                const std::string line = std::string(2000, 'x') + '\n';
+                                client slow(s.where);
+                                slow.send(line + line);
+                                slow.lines(2, 500);
+                                slow.half_close();
+                                slow.read_to_end();
+                                client& late = s.staying.emplace_back(s.where);
+                                late.send(line + line);
+                            },
+                            {},
+                            true});
+}
+
+TEST_CASE("any system call on a socket may fail, while a client never reads and is aborted at the deadline")
+{
+    any_operation_may_fail({"no reader",
+                            [](stage& s) {
+                                const std::string line = std::string(2000, 'x') + '\n';
+                                client& deaf = s.mute.emplace_back(s.where, 2048);
+                                deaf.send(line + line + line + line + line);
+                            },
+                            "--drain 500ms"});
 }
