@@ -771,6 +771,36 @@ TEST_CASE("async_close never completes inside the initiating call, whatever it f
     CHECK(e.times == 1);
 }
 
+TEST_CASE(
+    "async_close to a peer that has reset says that there is no connection; a reason named before stays")
+{
+    net::io_context io;
+    auto [server, client] = tests::socket_pair(io);
+    ends e;
+    guard peer = watch(std::move(server), e);
+    tests::reset(client);
+    tests::await_readable(peer.stream());
+    error_code result;
+    SECTION("at once: shutdown finds it")
+    {
+        peer.async_close({}, [&](error_code ec) { result = ec; });
+        tests::run(io);
+        CHECK(result == net::error::not_connected);
+        CHECK(e.last.error == net::error::not_connected);
+        CHECK(ended_once(e, close_reason::local));
+    }
+    SECTION("after the session has named the reset that a read had met")
+    {
+        char byte = 0;
+        peer.stream().read_some(net::buffer(&byte, 1), result);
+        peer.close(holdfast::reason_of(result), result);
+        peer.async_close({}, [&](error_code ec) { result = ec; });
+        tests::run(io);
+        CHECK_FALSE(result); // it had ended before
+        CHECK(ended_once(e, close_reason::peer_reset));
+    }
+}
+
 TEST_CASE("after async_close was initiated the guard may be destroyed, moved or assigned to at once")
 {
     net::io_context io;
@@ -889,6 +919,68 @@ TEST_CASE("async_close has returned the handler's memory before it calls the han
     client.close();
     tests::run(io);
     CHECK(held == 0);
+    CHECK(memory.outstanding == 0);
+}
+
+TEST_CASE("async_close that finds no memory to begin throws, and its connection is kept or ended, never lost")
+{
+    bool failed = true;
+    long n = 0;
+    for (; failed; ++n) {
+        INFO("allocation " << n);
+        net::io_context io;
+        auto [server, client] = tests::socket_pair(io);
+        ends e;
+        guard peer = watch(std::move(server), e);
+        tests::tracked memory;
+        int completed = 0;
+        bool threw = false;
+        tests::until_failure = n;
+        try {
+            peer.async_close({}, tests::allocating_from(memory, [&](error_code) { ++completed; }));
+        } catch (const std::bad_alloc&) {
+            threw = true;
+        }
+        failed = tests::until_failure < 0;
+        tests::until_failure = -1;
+        CHECK(threw == failed);
+        if (peer.is_open()) {
+            CHECK(e.times == 0);
+            peer.abort(close_reason::out_of_memory);
+        }
+        if (threw) CHECK(ended_once(e, close_reason::out_of_memory));
+        client.close();
+        tests::run(io);
+        CHECK(completed == (threw ? 0 : 1));
+        CHECK(e.times == 1);
+        CHECK(memory.outstanding == 0);
+    }
+    CHECK((n > 2 || !tests::counts_bytes)); // the connection's block, and the handler's
+}
+
+TEST_CASE("where memory runs out in the middle of async_close, the connection ends at once all the same")
+{
+    if (!tests::counts_bytes) return; // no allocation can be made to fail here
+    net::io_context io;
+    auto [server, client] = tests::socket_pair(io);
+    ends e;
+    guard peer = watch(std::move(server), e);
+    tests::tracked memory;
+    int completed = 0;
+    bool threw = false;
+    peer.async_close({}, tests::allocating_from(memory, [&](error_code) { ++completed; }));
+    net::write(client, net::buffer("x", 1)); // it is discarded, and the next wait begun: with what?
+    tests::until_failure = 0;
+    try {
+        io.run();
+    } catch (const std::bad_alloc&) {
+        threw = true;
+    }
+    tests::until_failure = -1;
+    CHECK(threw);
+    CHECK(ended_once(e, close_reason::out_of_memory));
+    tests::run(io);
+    CHECK(completed == 0);
     CHECK(memory.outstanding == 0);
 }
 

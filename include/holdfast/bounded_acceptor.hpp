@@ -262,6 +262,12 @@ private:
 ///
 /// `Finalizer` is copied into each connection and called once at its end.
 ///
+/// Without memory for a newcomer (its place, its finalizer) it is closed, and accepting rests as without
+/// descriptors; without memory for its session's coroutine, that connection alone ends. Limit: it waits in
+/// coroutines itself. Where Asio's own part of a wait finds no memory, Asio 1.22 ends the program, and where
+/// it cannot register an accepted socket, `bad_alloc` leaves the context's `run()` and accepting ends.
+/// (`reserve_descriptors` makes what Asio registers beforehand.)
+///
 /// Lifetime: connections may outlive it. Destroying it closes the listener and ends pending operations.
 /// Concurrency: all members may be called from any thread; its own state runs on a strand of `Executor`.
 /// Accepted sockets get the plain executor.

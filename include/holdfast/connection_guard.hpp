@@ -243,6 +243,12 @@ public:
     /// A layer's goodbye, such as TLS's close_notify, is said first, under the same deadline; where it fails,
     /// the socket is closed as gracefully all the same.
     ///
+    /// Throws `std::bad_alloc` where there is no memory to begin: the guard then still has its connection, or
+    /// the connection has ended for `close_reason::out_of_memory`; the handler is not called. (A coroutine
+    /// that awaits it ends the program then, in Asio 1.22: its awaitables do not bear an initiation that
+    /// throws.) Where memory runs out later, the connection ends alike, and the exception leaves the
+    /// context's `run()`, as with Asio's own composed operations.
+    ///
     /// Cancellation: terminal, partial and total alike close at once and complete with `operation_aborted`.
     /// Concurrency: no other operation may be pending on the stream. Where several threads run the context,
     /// the handler's executor must be a strand. Cost: one block for the connection and a timer, apart from
@@ -332,6 +338,16 @@ public:
     {
     }
 
+    close_op(close_op&&) noexcept = default;
+
+    /// Where an exception destroys the operation, memory has run out: the watchdog alone still holds the
+    /// connection.
+    ~close_op()
+    {
+        if (state_ && !detail::context_is_ending(state_->guard.get_executor()))
+            state_->end_for_want_of_memory();
+    }
+
     template <class Self>
     void operator()(Self& self, error_code ec = {})
     {
@@ -379,6 +395,12 @@ private:
 
         /// The first cause of the end is this close, even when the execution context dies before it is done.
         ~closing() { guard.close(reason); }
+
+        void end_for_want_of_memory() noexcept
+        {
+            watchdog.cancel();
+            guard.close(close_reason::out_of_memory, net::error::no_memory);
+        }
 
         int descriptor() noexcept { return detail::lowest_layer(guard.stream_).native_handle(); }
 
