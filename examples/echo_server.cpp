@@ -99,8 +99,8 @@ int run(int argc, char** argv)
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
+    net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached); // before the first client
     doors->async_serve([&](connection& peer) { return serve(peer, heart); }, net::detached);
-    net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached);
     std::cout << "echo_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("echo_server");
     io.run(); // returns when the drain is over and the last session has ended

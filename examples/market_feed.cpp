@@ -278,9 +278,10 @@ int run(int argc, char** argv)
     }
     std::optional<examples::admin_socket> admin;
     if (!admin_path.empty()) admin.emplace(io, admin_path, doors->census(), f.heart);
+    // Before the first client, who may be served in the loop's first turn.
+    net::co_spawn(io, handle_signals(io, f, *doors, drain_deadline), net::detached);
     doors->async_serve([&](connection peer) { return serve(std::move(peer), f); }, net::detached);
     net::co_spawn(io, run_clock(f, doors->census()), net::detached);
-    net::co_spawn(io, handle_signals(io, f, *doors, drain_deadline), net::detached);
     std::cout << "market_feed: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("market_feed");
     io.run();

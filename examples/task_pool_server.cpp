@@ -266,9 +266,9 @@ int run(int argc, char** argv)
     }
     std::optional<examples::admin_socket> admin;
     if (!admin_path.empty()) admin.emplace(io, admin_path, doors->census(), pool.heart);
+    net::co_spawn(io, drain_at_signal(*doors, pool, deadline), net::detached); // before the first client
     doors->async_serve([&](connection& peer) { return serve(peer, pool, max_parts, part_size); },
                        net::detached);
-    net::co_spawn(io, drain_at_signal(*doors, pool, deadline), net::detached);
     std::cout << "task_pool_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
               << '\n';
     capacity.print("task_pool_server");

@@ -181,7 +181,8 @@ std::string session(const scene& scene, tests::process& server, bool& served)
         each.read_to_end();
     std::string output;
     for (std::string line = server.line(); line != end_of_run; line = server.line()) {
-        if (line.empty() && !server.running()) throw std::runtime_error("the program died: " + output);
+        if (line.empty() && !server.running())
+            throw std::runtime_error("it died, status " + std::to_string(server.wait()) + ": " + output);
         output += line + '\n';
     }
     return output;
