@@ -185,7 +185,7 @@ TEST_CASE("those who wait in the backlog when the acceptor closes are reset by t
     tests::run_until(io, [&] { return doors.census().live() == 1; });
     doors.close();
     io.poll();
-    for (const std::size_t waiting : {1, 2})
+    for (const std::size_t waiting : {std::size_t{1}, std::size_t{2}})
         CHECK(tests::read_to_end(clients[waiting]).end == net::error::connection_reset);
     CHECK(doors.census().live() == 1);
     clients.clear();
