@@ -330,70 +330,74 @@ private:
     error_code closed_;
 };
 
-/// The steps of async_acquire, for net::async_compose. It refers to the core, so the semaphore may go
-/// meanwhile.
-template <class Sharing>
-class semaphore_acquire_op {
-    using core_ptr = counted_ptr<semaphore_core<Sharing>>;
-
+/// The end of an acquire. No net::async_compose: its operations allocate once more when they complete.
+template <class Sharing, class Handler>
+class semaphore_completion {
 public:
-    semaphore_acquire_op(core_ptr core, net::any_io_executor executor, std::size_t n)
-        : core_(std::move(core)), executor_(std::move(executor)), units_(n)
+    using executor_type = net::associated_executor_t<Handler, net::any_io_executor>;
+    using allocator_type = net::associated_allocator_t<Handler>;
+    using cancellation_slot_type = net::associated_cancellation_slot_t<Handler>;
+
+    /// Of an acquire that is settled.
+    semaphore_completion(Handler handler, const net::any_io_executor& otherwise, const error_code& result,
+                         basic_permit<Sharing> granted)
+        : handler_(std::move(handler)), otherwise_(otherwise), granted_(std::move(granted)), result_(result)
     {
     }
 
-    template <class Self>
-    void operator()(Self& self, error_code = {})
+    /// Of one that waits.
+    semaphore_completion(Handler handler, const net::any_io_executor& otherwise,
+                         counted_ptr<semaphore_waiter<Sharing>> waiter)
+        : handler_(std::move(handler)), otherwise_(otherwise), waiter_(std::move(waiter))
     {
-        switch (step_) {
-        case step::start:
-            start(self);
-            return;
-        case step::waiting:
-            core_->leave(*waiter_);
-            taken_ = std::move(waiter_->granted);
-            if (!taken_)
+    }
+
+    executor_type get_executor() const noexcept { return net::get_associated_executor(handler_, otherwise_); }
+    allocator_type get_allocator() const noexcept { return net::get_associated_allocator(handler_); }
+    cancellation_slot_type get_cancellation_slot() const noexcept
+    {
+        return net::get_associated_cancellation_slot(handler_);
+    }
+
+    void operator()(const error_code& = {})
+    {
+        if (waiter_) {
+            waiter_->core->leave(*waiter_);
+            granted_ = std::move(waiter_->granted);
+            if (!granted_)
                 result_ = waiter_->refused ? waiter_->refused : error_code(net::error::operation_aborted);
-            waiter_ = {};
-            break;
-        case step::settled:
-            break;
+            waiter_ = {}; // its memory is the handler's
         }
-        self.complete(result_, std::move(taken_));
+        std::move(handler_)(result_, std::move(granted_));
     }
 
 private:
-    enum class step : unsigned char { start, waiting, settled };
-
-    template <class Self>
-    void start(Self& self)
-    {
-        self.reset_cancellation_state(net::enable_total_cancellation());
-        result_ = core_->refusal(units_);
-        if (!result_) taken_ = core_->try_take(units_);
-        if (result_ || taken_ || units_ == 0) {
-            step_ = step::settled;
-            auto executor = executor_;
-            net::post(executor, std::move(self)); // completing here would be inside the initiating function
-            return;
-        }
-        auto allocator = self.get_allocator();
-        waiter_ = allocated_waiter<Sharing, decltype(allocator)>::make(allocator, executor_, core_, units_);
-        step_ = step::waiting;
-        // The wait begins before the waiter is queued: whoever grants finds an operation to wake.
-        const auto waiter = waiter_;
-        waiter->wake.async_wait(std::move(self));
-        waiter->core->enqueue(*waiter);
-    }
-
-    core_ptr core_;
-    net::any_io_executor executor_;
-    std::size_t units_;
-    step step_ = step::start;
-    basic_permit<Sharing> taken_;
-    error_code result_;
+    Handler handler_;
+    net::any_io_executor otherwise_;
     counted_ptr<semaphore_waiter<Sharing>> waiter_;
+    basic_permit<Sharing> granted_;
+    error_code result_;
 };
+
+/// Takes n units for a handler, or has it wait. The semaphore may go meanwhile.
+template <class Sharing, class Handler>
+void start_acquire(const counted_ptr<semaphore_core<Sharing>>& core, const net::any_io_executor& executor,
+                   std::size_t n, Handler handler)
+{
+    using completion = semaphore_completion<Sharing, Handler>;
+    const error_code refused = core->refusal(n);
+    basic_permit<Sharing> taken;
+    if (!refused) taken = core->try_take(n);
+    if (refused || taken || n == 0) {
+        net::post(executor, completion(std::move(handler), executor, refused, std::move(taken)));
+        return;
+    }
+    auto allocator = net::get_associated_allocator(handler);
+    const auto waiter = allocated_waiter<Sharing, decltype(allocator)>::make(allocator, executor, core, n);
+    // The wait begins before the waiter is queued: whoever grants finds an operation to wake.
+    waiter->wake.async_wait(completion(std::move(handler), executor, waiter));
+    waiter->core->enqueue(*waiter);
+}
 
 } // namespace detail
 
@@ -446,8 +450,11 @@ public:
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_acquire(std::size_t n = 1, CompletionToken&& token = CompletionToken())
     {
-        return net::async_compose<CompletionToken, void(error_code, permit_type)>(
-            detail::semaphore_acquire_op<Sharing>(core_, executor_, n), token, executor_);
+        return net::async_initiate<CompletionToken, void(error_code, permit_type)>(
+            [core = core_, executor = executor_](auto handler, std::size_t units) {
+                detail::start_acquire(core, executor, units, std::move(handler));
+            },
+            token, n);
     }
 
     /// Takes `n` units if they are free and nobody waits, else returns an empty permit.

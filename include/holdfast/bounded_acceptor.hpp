@@ -8,7 +8,9 @@
 #include <holdfast/census.hpp>
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/detail/address_table.hpp>
+#include <holdfast/detail/drain_operation.hpp>
 #include <holdfast/detail/registry.hpp>
+#include <holdfast/detail/strand_operation.hpp>
 #include <holdfast/error.hpp>
 
 #include <chrono>
@@ -123,7 +125,7 @@ struct acceptor_options {
     double accepts_per_second = 0;
     /// How many of them may come at once after a quiet time. At least 1.
     std::size_t accept_burst = 100;
-    /// Marks of memory. One newcomer that the acceptor had begun to wait for may come in above them.
+    /// Marks of memory.
     memory_limits memory{};
     /// What becomes of newcomers at each limit. Who has too many connections already cannot wait: it is not
     /// known before it is accepted. Without descriptors, one at a time is reset by means of a descriptor kept
@@ -262,15 +264,14 @@ private:
 ///
 /// `Finalizer` is copied into each connection and called once at its end.
 ///
-/// Without memory for a newcomer (its place, its finalizer) it is closed, and accepting rests as without
-/// descriptors; without memory for its session's coroutine, that connection alone ends. Limit: it waits in
-/// coroutines itself. Where Asio's own part of a wait finds no memory, Asio 1.22 ends the program, and where
-/// it cannot register an accepted socket, `bad_alloc` leaves the context's `run()` and accepting ends.
-/// (`reserve_descriptors` makes what Asio registers beforehand.)
+/// Without memory for a newcomer (its place, its finalizer, what Asio keeps for its descriptor) it is closed,
+/// and accepting rests as without descriptors; without memory for its session's coroutine, that connection
+/// alone ends. What accepting waits with lies inside the acceptor, so that it goes on when memory is back.
 ///
 /// Lifetime: connections may outlive it. Destroying it closes the listener and ends pending operations.
-/// Concurrency: all members may be called from any thread; its own state runs on a strand of `Executor`.
-/// Accepted sockets get the plain executor.
+/// Concurrency: all members may be called from any thread. Its own work is done on a strand of its own, one
+/// thing at a time in one of the executor's threads, which needs no memory; accepted sockets get the plain
+/// executor.
 ///
 ///     holdfast::bounded_acceptor<tcp> doors{io.get_executor(), {tcp::v4(), 7777}, {.max_connections = 100}};
 ///     doors.async_serve([](auto peer) { return session(std::move(peer)); }, net::detached);
@@ -343,19 +344,15 @@ public:
     /// reported as events.
     /// Cancellation: terminal, partial and total; nothing is lost, a newcomer stays in
     /// the backlog.
-    /// Cost: the coroutine frames of one short operation, which Asio recycles.
+    /// Cost: one small block, and one from the handler's allocator. Throws std::bad_alloc where there is no
+    /// memory to begin; later there is always enough to complete.
     template <class CompletionToken = default_token_t<Executor>>
     auto async_accept(CompletionToken&& token = CompletionToken())
     {
         return net::async_initiate<CompletionToken, void(error_code, connection_type)>(
             [self = core_](auto handler) {
-                auto finish = [self](auto& h, std::exception_ptr failure, accepted result) {
-                    if (failure) result.error = net::error::no_memory;
-                    h(result.error, result.peer ? std::move(*result.peer)
-                                                : connection_type(self->executor, self->finalizer));
-                };
-                self->run_on_strand([&](cancellation& stop) { return core::accept(self, stop); },
-                                    std::move(handler), std::move(finish));
+                detail::start_operation(std::make_shared<typename core::accept_wish>(self),
+                                        std::move(handler));
             },
             token);
     }
@@ -380,27 +377,16 @@ public:
     {
         return net::async_initiate<CompletionToken, void(error_code)>(
             [self = core_](auto completion, Handler session) {
-                auto finish = [](auto& h, std::exception_ptr failure, error_code result) {
-                    h(failure ? error_code(net::error::no_memory) : result);
-                };
-                self->run_on_strand(
-                    [&](cancellation& stop) { return core::serve(self, std::move(session), stop); },
-                    std::move(completion), std::move(finish));
+                using wish = typename core::template serve_wish<Handler>;
+                detail::start_operation(std::make_shared<wish>(self, std::move(session)),
+                                        std::move(completion));
             },
             token, std::move(handler));
     }
 
     /// Stops accepting for good: frees the port, ends pending accepts, also those that wait for room.
     /// Connections stay.
-    void close() noexcept
-    {
-        try {
-            net::dispatch(core_->strand, [self = core_] { self->close(); });
-        } catch (const std::bad_alloc&) {
-            core_->closed =
-                true; // the next newcomer finds it closed; the listener goes with the last operation
-        }
-    }
+    void close() noexcept { core_->strand.run(core_->close_task, core_); }
 
     /// Stops accepting, tells every session to end, waits for the last, and aborts those left at the
     /// deadline.
@@ -418,28 +404,14 @@ public:
     {
         return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(
             [self = core_, options](auto handler) {
-                auto finish = [](auto& h, std::exception_ptr failure, drained result) {
-                    h(failure ? error_code(net::error::no_memory) : result.error, result.aborted);
-                };
-                self->run_on_strand([&](cancellation&) { return core::drain(self, options); },
-                                    std::move(handler), std::move(finish));
+                using drain = detail::drain_operation<core>;
+                detail::start_operation(std::make_shared<drain>(self, options.deadline, options.spread),
+                                        std::move(handler));
             },
             token);
     }
 
 private:
-    using cancellation = std::shared_ptr<net::cancellation_signal>;
-
-    struct accepted {
-        error_code error{};
-        std::optional<connection_type> peer{};
-    };
-
-    struct drained {
-        error_code error{};
-        std::size_t aborted = 0;
-    };
-
     std::shared_ptr<core> core_;
 };
 

@@ -4,11 +4,16 @@
 #define HOLDFAST_DETAIL_BOUNDED_ACCEPTOR_CORE_HPP
 
 #include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/detail/accept_failure.hpp>
 #include <holdfast/detail/address_table.hpp>
+#include <holdfast/detail/drain_operation.hpp>
+#include <holdfast/detail/inline_strand.hpp>
 #include <holdfast/detail/memory_gate.hpp>
 #include <holdfast/detail/memory_meter.hpp>
+#include <holdfast/detail/op_storage.hpp>
 #include <holdfast/detail/patience.hpp>
 #include <holdfast/detail/registry.hpp>
+#include <holdfast/detail/strand_operation.hpp>
 #include <holdfast/detail/tcp_state.hpp>
 #include <holdfast/detail/token_bucket.hpp>
 
@@ -42,7 +47,6 @@ template <class Protocol, connection_finalizer Finalizer, class Executor>
 struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     core(const Executor& ex, acceptor_options opts, Finalizer f, std::source_location where)
         : executor(ex),
-          strand(ex),
           options(std::move(opts)),
           finalizer(std::move(f)),
           house(std::make_shared<admissions>(checked(options))),
@@ -51,11 +55,13 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
           rate(interval_of(options), options.accept_burst),
           gate(make_gate(options.memory)),
           patience(options.patience),
-          turns(strand, 1),
-          timer(strand),
-          departure(*members, strand),
-          impatience(strand),
-          listener(strand),
+          timer(ex),
+          departure(*members, ex),
+          impatience(ex),
+          listener(ex),
+          resume_task(*this),
+          impatience_task(*this),
+          close_task(*this),
           origin(where)
     {
         regain_reserve();
@@ -174,28 +180,6 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         return {meter ? high : 0, low, limits.trickle};
     }
 
-    /// Starts a coroutine on the strand on behalf of an operation. What the user's slot emits is carried over
-    /// to the strand, since signals are not thread-safe.
-    template <class Work, class Handler, class Finish>
-    void run_on_strand(Work make_work, Handler handler, Finish finish)
-    {
-        auto signal = std::make_shared<net::cancellation_signal>();
-        auto work = make_work(signal);
-        using Result = typename decltype(work)::value_type;
-        if (auto slot = net::get_associated_cancellation_slot(handler); slot.is_connected())
-            slot.assign([signal, s = strand](net::cancellation_type type) {
-                net::dispatch(s, [signal, type] { signal->emit(type); });
-            });
-        auto handler_executor = net::get_associated_executor(handler, executor);
-        auto completion = [signal, handler = std::move(handler),
-                           finish = std::move(finish)](std::exception_ptr failure, Result result) mutable {
-            finish(handler, failure, std::move(result));
-        };
-        net::co_spawn(strand, std::move(work),
-                      net::bind_cancellation_slot(
-                          signal->slot(), net::bind_executor(handler_executor, std::move(completion))));
-    }
-
     /// Whether it is the time to let somebody in; else which limit forbids it, and when to look again.
     struct shut {
         admission_limit why;
@@ -235,96 +219,253 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         return options.when_out_of_descriptors;
     }
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmismatched-new-delete" // g++ 12 loses sight of Asio's operator new
-#endif
-    /// Accepts one. Operations take turns, so that one alone waits at each limit.
-    static net::awaitable<accepted> accept(std::shared_ptr<core> self, cancellation stop)
+    /// One who wants newcomers: an async_accept, or an async_serve.
+    class wish : public detail::strand_operation<core> {
+    public:
+        using detail::strand_operation<core>::strand_operation;
+
+        ~wish() override
+        {
+            if (!this->finished()) this->owner().wishes.remove(*this); // the execution context has ended
+        }
+
+        void begin() noexcept override
+        {
+            core& c = this->owner();
+            c.wishes.push(*this);
+            if (c.wait == waits_for::nothing) c.proceed();
+        }
+
+        void cancel() noexcept override
+        {
+            core& c = this->owner();
+            c.wishes.remove(*this);
+            this->finish(net::error::operation_aborted);
+            if (c.wishes.first() == nullptr) c.interrupt();
+        }
+
+        /// Takes a newcomer; true where it wants no more.
+        virtual bool take(connection_type newcomer) noexcept = 0;
+
+        wish* next = nullptr; // in the queue
+    };
+
+    class wish_queue {
+    public:
+        [[nodiscard]] wish* first() const noexcept { return first_; }
+
+        void push(wish& w) noexcept
+        {
+            w.next = nullptr;
+            (last_ != nullptr ? last_->next : first_) = &w;
+            last_ = &w;
+        }
+
+        void remove(wish& w) noexcept
+        {
+            wish* before = nullptr;
+            for (wish* each = first_; each != nullptr; before = std::exchange(each, each->next)) {
+                if (each != &w) continue;
+                (before != nullptr ? before->next : first_) = w.next;
+                if (last_ == &w) last_ = before;
+                return;
+            }
+        }
+
+    private:
+        wish* first_ = nullptr;
+        wish* last_ = nullptr;
+    };
+
+    /// What accepting waits for: one thing at a time.
+    enum class waits_for : unsigned char { nothing, room, gate, newcomer, rest, attempt };
+
+    /// The handler of that wait. Its memory is the core's own, so that a wait needs none when there is none.
+    struct resumption {
+        using allocator_type = detail::op_allocator<std::byte>;
+        using cancellation_slot_type = net::cancellation_slot;
+
+        explicit resumption(std::shared_ptr<core> c) noexcept : self(std::move(c)), storage(&self->storage) {}
+
+        allocator_type get_allocator() const noexcept { return allocator_type(*storage); }
+        cancellation_slot_type get_cancellation_slot() const noexcept { return stop; }
+
+        void operator()(const error_code& ec, permit granted = {})
+        {
+            core& c = *self;
+            c.wait_ended_by = ec;
+            if (granted) c.admitted = std::move(granted);
+            c.strand.run(c.resume_task, std::move(self));
+        }
+
+        std::shared_ptr<core> self;
+        detail::op_storage* storage; // apart, since Asio asks for the allocator when it has moved it, too
+        net::cancellation_slot stop{};
+    };
+
+    /// Begins a wait; where there is no memory for it, nothing has begun.
+    template <class Begin>
+    void await(waits_for what, Begin begin)
     {
-        co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
-        co_await net::this_coro::throw_if_cancelled(false);
-        const acceptor_options& options = self->options;
-        error_code ec;
-        auto turn = self->turns.try_acquire();
-        if (!turn) turn = co_await self->turns.async_acquire(1, net::redirect_error(net::use_awaitable, ec));
-        if (ec) co_return accepted{ec};
-        permit admitted = self->room.try_acquire();
-        if (!admitted && options.when_full == at_limit::wait && !self->closed) {
-            self->pause_at(admission_limit::connections);
-            self->waits_for_room = stop.get(); // a shared semaphore cannot be closed with this acceptor
-            admitted = co_await self->room.async_acquire(1, net::redirect_error(net::use_awaitable, ec));
-            self->waits_for_room = nullptr;
-            self->paused_at.reset();
+        wait = what;
+        try {
+            begin(resumption{self.lock()});
+        } catch (...) {
+            wait = waits_for::nothing;
+            throw;
         }
-        std::optional<typename connection_type::stream_type> socket;
-        endpoint_type remote;
-        bool tried_again = false;         // for want of descriptors
-        while (!self->closed || socket) { // who has been accepted is not dropped because of a close meanwhile
-            if (ec) co_return accepted{ec};
-            const auto state = co_await net::this_coro::cancellation_state;
-            if (!socket && state.cancelled() != net::cancellation_type::none)
-                co_return accepted{net::error::operation_aborted};
-            const auto seen = self->members->departures();
-            const auto closed_gate = self->look();
-            if (closed_gate && self->policy(closed_gate->why) == at_limit::wait && !self->closed) {
-                self->pause_at(closed_gate->why);
-                error_code woken;
-                if (closed_gate->why == admission_limit::memory) {
-                    co_await self->departure.async_wait(seen, closed_gate->until,
-                                                        net::redirect_error(net::use_awaitable, woken));
-                } else {
-                    self->timer.expires_at(closed_gate->until);
-                    co_await self->timer.async_wait(net::redirect_error(net::use_awaitable, woken));
-                }
-                self->paused_at.reset();
-                continue;
-            }
-            if (!socket) {
-                const Executor next = self->next_executor();
-                socket = co_await self->listener.async_accept(next, remote,
-                                                              net::redirect_error(net::use_awaitable, ec));
-                if (!ec) {
-                    self->patience.left();
-                    continue; // what was open before it came may not be any more
-                }
-            }
-            if (!ec) {
-                if (auto taken = self->judge(*socket, remote, closed_gate, admitted, ec))
-                    co_return accepted{{}, self->admit(*socket, admitted, std::move(*taken))};
-            }
-            socket.reset();
-            if (!ec) continue; // turned away
-            if (self->closed) break;
-            const error_code failure = std::exchange(ec, {});
-            if (is_shortage(failure)) {
-                self->tell({acceptor_event::kind::starved, failure, {}, admission_limit::descriptors});
-                if (failure == error_code(EMFILE, net::error::get_system_category()) ||
-                    failure == error_code(ENFILE, net::error::get_system_category()))
-                    self->turn_one_away_without_descriptors();
-                error_code woken;
-                co_await self->departure.async_wait(seen, self->end_of_rest(),
-                                                    net::redirect_error(net::use_awaitable, woken));
-                self->regain_reserve();
-                // Where others take each descriptor that comes back, departures alone must not hurry it.
-                if (std::exchange(tried_again, true) &&
-                    !self->attempts.take(std::chrono::steady_clock::now()) && !self->closed) {
-                    self->timer.expires_at(self->attempts.ready_at(std::chrono::steady_clock::now()));
-                    co_await self->timer.async_wait(net::redirect_error(net::use_awaitable, woken));
-                }
-            } else if (is_loss(failure)) {
-                self->patience.left();
-                self->tell({acceptor_event::kind::lost, failure});
-            } else {
-                co_return accepted{failure};
-            }
-        }
-        co_return accepted{errc::acceptor_closed};
     }
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+    void await_newcomer()
+    {
+        await(waits_for::newcomer,
+              [&](resumption r) { listener.async_wait(net::socket_base::wait_read, std::move(r)); });
+    }
+
+    /// Ends the wait under way: there is another reason to look.
+    void interrupt() noexcept
+    {
+        if (wait == waits_for::nothing) return;
+        error_code ignored; // a closed listener has no waits left
+        if (wait == waits_for::room) stop_wait.emit(net::cancellation_type::terminal);
+        listener.cancel(ignored);
+        timer.cancel();
+        departure.cancel();
+    }
+
+    void resume() noexcept
+    {
+        const waits_for ended = std::exchange(wait, waits_for::nothing);
+        paused_at.reset();
+        if (ended == waits_for::rest) {
+            regain_reserve();
+            // Where others take each descriptor that comes back, departures alone must not hurry it.
+            const auto now = std::chrono::steady_clock::now();
+            if (std::exchange(tried_again, true) && !attempts.take(now) && !closed) {
+                rest_until(attempts.ready_at(now), waits_for::attempt);
+                return;
+            }
+        }
+        const bool failed = wait_ended_by && wait_ended_by != error_code(net::error::operation_aborted);
+        if (failed && (ended == waits_for::room || ended == waits_for::newcomer)) end_first(wait_ended_by);
+        proceed();
+    }
+
+    /// Admits newcomers for as long as there are any, they are wanted, and nothing stands in the way; then
+    /// waits for what is missing. A few in one turn: others are waiting for this thread.
+    void proceed() noexcept
+    {
+        for (std::size_t at_once = 0; wait == waits_for::nothing && wishes.first() != nullptr; ++at_once) {
+            if (closed) {
+                end_first(errc::acceptor_closed);
+                continue;
+            }
+            const auto seen = members->departures();
+            try {
+                if (at_once == most_at_once)
+                    await_newcomer();
+                else
+                    admit_one(seen);
+            } catch (const std::bad_alloc&) {
+                starve(net::error::no_memory, seen);
+            }
+        }
+        if (wishes.first() == nullptr) admitted.release();
+    }
+
+    void end_first(const error_code& why) noexcept
+    {
+        if (wish* const first = wishes.first()) {
+            wishes.remove(*first);
+            first->finish(why);
+        }
+    }
+
+    /// Lets the next one in, or begins to wait for what keeps it out.
+    void admit_one(std::uint64_t seen)
+    {
+        if (!admitted) admitted = room.try_acquire();
+        if (!admitted && options.when_full == at_limit::wait) {
+            pause_at(admission_limit::connections);
+            await(waits_for::room, [&](resumption r) {
+                r.stop = stop_wait.slot();
+                room.async_acquire(1, std::move(r));
+            });
+            return;
+        }
+        const auto closed_gate = look();
+        if (closed_gate && policy(closed_gate->why) == at_limit::wait) {
+            pause_at(closed_gate->why);
+            if (closed_gate->why == admission_limit::memory)
+                await(waits_for::gate,
+                      [&](resumption r) { departure.async_wait(seen, closed_gate->until, std::move(r)); });
+            else
+                rest_until(closed_gate->until, waits_for::gate);
+            return;
+        }
+        error_code ec;
+        endpoint_type remote;
+        typename connection_type::stream_type socket(next_executor());
+        listener.accept(socket, remote, ec);
+        if (!ec) {
+            patience.left();
+            if (auto taken = judge(socket, remote, closed_gate, ec)) {
+                tried_again = false;
+                hand_over(admit(socket, std::move(*taken)));
+            }
+        }
+        switch (detail::classify_accept(ec)) {
+        case detail::accept_failure::none:
+            break; // or turned away
+        case detail::accept_failure::nobody:
+            await_newcomer();
+            break;
+        case detail::accept_failure::shortage:
+            starve(ec, seen);
+            break;
+        case detail::accept_failure::loss:
+            patience.left();
+            tell({acceptor_event::kind::lost, ec});
+            break;
+        case detail::accept_failure::final:
+            end_first(closed ? error_code(errc::acceptor_closed) : ec);
+            break;
+        }
+    }
+
+    /// To who has waited for the longest time.
+    void hand_over(connection_type newcomer) noexcept
+    {
+        wish& first = *wishes.first();
+        wishes.remove(first);
+        if (first.take(std::move(newcomer)))
+            first.finish({});
+        else
+            wishes.push(first);
+    }
+
+    /// Rests until a connection ends or for a while.
+    void starve(const error_code& shortage, std::uint64_t seen) noexcept
+    {
+        tell({acceptor_event::kind::starved, shortage, {}, admission_limit::descriptors});
+        if (shortage == error_code(EMFILE, net::error::get_system_category()) ||
+            shortage == error_code(ENFILE, net::error::get_system_category()))
+            turn_one_away_without_descriptors();
+        try {
+            await(waits_for::rest,
+                  [&](resumption r) { departure.async_wait(seen, end_of_rest(), std::move(r)); });
+        } catch (const std::bad_alloc&) {
+            await_newcomer(); // no memory is needed for that
+        }
+    }
+
+    void rest_until(std::chrono::steady_clock::time_point when, waits_for what)
+    {
+        await(what, [&](resumption r) {
+            timer.expires_at(when);
+            timer.async_wait(std::move(r));
+        });
+    }
 
     Executor next_executor() const
     {
@@ -342,7 +483,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
     /// Makes room for a newcomer, or turns it away; `ec` where memory ran out.
     std::optional<seat> judge(typename connection_type::stream_type& socket, const endpoint_type& remote,
-                              const std::optional<shut>& closed_gate, permit& admitted, error_code& ec)
+                              const std::optional<shut>& closed_gate, error_code& ec)
     {
         std::optional<admission_limit> refused;
         detail::address_place address;
@@ -367,8 +508,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         }
     }
 
-    connection_type admit(typename connection_type::stream_type& socket, permit& admitted,
-                          seat taken) noexcept
+    connection_type admit(typename connection_type::stream_type& socket, seat taken) noexcept
     {
         if (draining) members->tell(taken.member, 1); // it came in as the drain began
         configure(socket);
@@ -415,7 +555,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                          MSG_DONTWAIT | MSG_NOSIGNAL);
         ++farewells;
         guard.async_close({.deadline = options.farewell_deadline, .drain_bytes = 64 * 1024},
-                          net::bind_executor(strand, [count = farewell_count(*this)](error_code) {}));
+                          [count = farewell_count(*this)](error_code) {});
     }
 
     /// One of the farewells under way, for as long as its close takes.
@@ -446,22 +586,26 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         const std::size_t overdue =
             patience.overdue(detail::backlog_of(listener.native_handle()), std::chrono::steady_clock::now());
         error_code ec; // closed meanwhile, or no descriptor: they wait on
-        for (std::size_t i = 0; i != std::min(overdue, batch_size); ++i) {
+        for (std::size_t i = 0; i != std::min(overdue, most_turned_away); ++i) {
             typename connection_type::stream_type socket = listener.accept(next_executor(), ec);
             if (ec) break;
             patience.left();
             turn_away(std::move(socket), *paused_at);
         }
-        impatience.expires_after(overdue > batch_size && !ec ? std::chrono::steady_clock::duration::zero()
-                                                             : patience.period());
-        impatience.async_wait([weak = self](error_code ended) {
-            const auto alive = weak.lock();
-            if (!alive) return;
-            alive->watches_backlog = !ended && alive->paused_at && !alive->closed;
-            if (alive->watches_backlog) alive->lose_patience();
+        impatience.expires_after(overdue > most_turned_away && !ec
+                                     ? std::chrono::steady_clock::duration::zero()
+                                     : patience.period());
+        impatience.async_wait([weak = self](error_code) {
+            if (const auto alive = weak.lock()) alive->strand.run(alive->impatience_task, alive);
         });
     } catch (const std::bad_alloc&) {
         watches_backlog = false; // until the next pause
+    }
+
+    void look_at_backlog() noexcept
+    {
+        watches_backlog = paused_at && !closed;
+        if (watches_backlog) lose_patience();
     }
 
     /// Accepts one by means of the descriptor in reserve, and resets it.
@@ -503,90 +647,87 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         return rested_until = now + whole - whole / 4 * static_cast<long>(random() % 256) / 256;
     }
 
-    /// Starts the session of a newcomer that waits already, and for which there is room: without a turn of
-    /// the loop. False where there is none, or anything stands in its way.
-    template <class Session>
-    static bool start_at_once(const std::shared_ptr<core>& self, Session& session)
-    {
-        if (self->closed || self->draining) return false;
-        const auto turn = self->turns.try_acquire();
-        if (!turn) return false;
-        permit admitted = self->room.try_acquire();
-        if (!admitted || self->look()) return false;
-        error_code ec;
-        endpoint_type remote;
-        typename connection_type::stream_type socket(self->next_executor());
-        self->listener.accept(socket, remote, ec);
-        if (!ec) {
-            self->patience.left();
-            if (auto taken = self->judge(socket, remote, {}, admitted, ec))
-                start(self, session, self->admit(socket, admitted, std::move(*taken)));
-            return !ec;
+    class accept_wish final : public wish {
+    public:
+        using wish::wish;
+
+        bool take(connection_type newcomer) noexcept override
+        {
+            newcomer_.emplace(std::move(newcomer));
+            return true;
         }
-        if (!is_loss(ec)) return false; // what else is wrong shows again
-        self->patience.left();
-        self->tell({acceptor_event::kind::lost, ec});
-        return true;
-    }
+
+        template <class Handler>
+        void deliver(Handler& handler)
+        {
+            const core& c = this->owner();
+            handler(this->error(),
+                    newcomer_ ? std::move(*newcomer_) : connection_type(c.executor, c.finalizer));
+        }
+
+    private:
+        std::optional<connection_type> newcomer_;
+    };
 
     template <class Session>
-    static net::awaitable<error_code> serve(std::shared_ptr<core> self, Session session, cancellation stop)
-    {
-        co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
-        co_await net::this_coro::throw_if_cancelled(false);
-        for (std::size_t at_once = 0;; ++at_once) {
-            const auto state = co_await net::this_coro::cancellation_state;
-            if (state.cancelled() != net::cancellation_type::none) co_return net::error::operation_aborted;
-            if (at_once != most_at_once && start_at_once(self, session)) continue;
-            at_once = 0;
-            accepted next = co_await accept(self, stop);
-            if (next.error) co_return next.error == errc::acceptor_closed ? error_code() : next.error;
-            start(self, session, std::move(*next.peer));
+    class serve_wish final : public wish {
+    public:
+        serve_wish(std::shared_ptr<core> c, Session session)
+            : wish(std::move(c)), session_(std::move(session))
+        {
         }
-    }
 
-    static net::awaitable<drained> drain(std::shared_ptr<core> self, drain_options options)
-    {
-        co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
-        self->draining = true;
-        self->close();
-        const auto start = std::chrono::steady_clock::now();
-        const std::size_t batches =
-            std::max<std::size_t>(1, (self->members->live() + batch_size - 1) / batch_size);
-        net::steady_timer pause(self->strand);
-        detail::registry::departure_wait departure(*self->members, self->strand);
-        std::optional<std::size_t> cursor = 0;
-        for (std::size_t batch = 1; (cursor = self->members->tell(*cursor, batch_size)); ++batch) {
-            error_code ec;
-            pause.expires_at(start + options.spread * static_cast<long>(std::min(batch, batches)) /
-                                         static_cast<long>(batches));
-            co_await pause.async_wait(net::redirect_error(net::use_awaitable, ec));
-            if (ec) co_return drained{ec};
+        bool take(connection_type newcomer) noexcept override
+        {
+            try {
+                const auto ended = [self = this->shared_owner()](const std::exception_ptr& failure,
+                                                                 auto&&...) {
+                    if (failure) self->tell({acceptor_event::kind::session_failed, {}, failure});
+                };
+                const Executor where = newcomer.get_executor();
+                if constexpr (!std::is_invocable_v<Session&, connection_type>)
+                    net::co_spawn(where, own(std::move(newcomer), session_), ended);
+                else if constexpr (std::is_void_v<std::invoke_result_t<Session&, connection_type>>)
+                    session_(std::move(newcomer));
+                else
+                    net::co_spawn(where, session_(std::move(newcomer)), ended);
+            } catch (...) {
+                this->owner().tell({acceptor_event::kind::session_failed, {}, std::current_exception()});
+            }
+            return false;
         }
-        for (;;) {
-            const auto seen = self->members->departures();
-            if (self->members->live() == 0) co_return drained{};
-            if (std::chrono::steady_clock::now() >= start + options.deadline)
-                co_return drained{{}, self->members->abort_all()};
-            error_code ec;
-            co_await departure.async_wait(seen, start + options.deadline,
-                                          net::redirect_error(net::use_awaitable, ec));
-            const auto cancellation = co_await net::this_coro::cancellation_state;
-            if (cancellation.cancelled() != net::cancellation_type::none)
-                co_return drained{net::error::operation_aborted};
+
+        template <class Handler>
+        void deliver(Handler& handler)
+        {
+            handler(this->error() == errc::acceptor_closed ? error_code() : this->error());
         }
-    }
+
+    private:
+        /// Owns the connection of a session that has it by reference, and sees why it failed.
+        template <class S>
+        static std::invoke_result_t<S&, connection_type&> own(connection_type peer, S session)
+        {
+            try {
+                co_await session(peer);
+                peer.close();
+            } catch (...) {
+                const connection_end end = end_by(std::current_exception());
+                peer.close(end.reason, end.error);
+                throw;
+            }
+        }
+
+        Session session_;
+    };
 
     void close() noexcept
     {
         closed = true;
         error_code ignored;
         listener.close(ignored);
-        turns.close(errc::acceptor_closed);
-        if (waits_for_room != nullptr) waits_for_room->emit(net::cancellation_type::terminal);
-        timer.cancel();
         impatience.cancel();
-        members->wake();
+        interrupt();
     }
 
     void configure(typename connection_type::stream_type& socket) noexcept
@@ -598,39 +739,6 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             socket.set_option(net::socket_base::receive_buffer_size(options.receive_buffer_bytes), ignored);
         if constexpr (std::is_same_v<Protocol, net::ip::tcp>)
             socket.set_option(net::ip::tcp::no_delay(options.no_delay), ignored);
-    }
-
-    template <class Session>
-    static void start(const std::shared_ptr<core>& self, Session& session, connection_type peer)
-    {
-        try {
-            const auto ended = [self](const std::exception_ptr& failure, auto&&...) {
-                if (failure) self->tell({acceptor_event::kind::session_failed, {}, failure});
-            };
-            const Executor where = peer.get_executor();
-            if constexpr (!std::is_invocable_v<Session&, connection_type>)
-                net::co_spawn(where, own(std::move(peer), session), ended);
-            else if constexpr (std::is_void_v<std::invoke_result_t<Session&, connection_type>>)
-                session(std::move(peer));
-            else
-                net::co_spawn(where, session(std::move(peer)), ended);
-        } catch (...) {
-            self->tell({acceptor_event::kind::session_failed, {}, std::current_exception()});
-        }
-    }
-
-    /// Owns the connection of a session that has it by reference, and sees why it failed.
-    template <class Session>
-    static std::invoke_result_t<Session&, connection_type&> own(connection_type peer, Session session)
-    {
-        try {
-            co_await session(peer);
-            peer.close();
-        } catch (...) {
-            const connection_end end = end_by(std::current_exception());
-            peer.close(end.reason, end.error);
-            throw;
-        }
     }
 
     /// Hands an event to the user's hook, or only counts it: an event may come with each newcomer of an
@@ -663,50 +771,13 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         detail::address_table addresses;
     };
 
-    // By number: Asio's category of system errors does not map them to std::errc in every version.
-    static bool is_shortage(const error_code& ec) noexcept
-    {
-        switch (ec.value()) {
-        case EMFILE:
-        case ENFILE:
-        case ENOBUFS:
-        case ENOMEM:
-        case ENOSPC: // of epoll(7): as many descriptors are watched as the user may have
-            return ec.category() == net::error::get_system_category();
-        default:
-            return false;
-        }
-    }
-
-    /// What accept(2) on Linux passes on from a newcomer's own connection.
-    static bool is_loss(const error_code& ec) noexcept
-    {
-        switch (ec.value()) {
-        case ECONNABORTED:
-        case EPROTO:
-        case EINTR:
-        case ENETDOWN:
-        case ENETUNREACH:
-        case EHOSTDOWN:
-        case EHOSTUNREACH:
-        case ENONET:
-        case ENOPROTOOPT:
-        case EOPNOTSUPP:
-        case ETIMEDOUT:
-        case EPERM:
-            return ec.category() == net::error::get_system_category();
-        default:
-            return false;
-        }
-    }
-
     static constexpr std::chrono::milliseconds shortest_rest{10};
     static constexpr std::chrono::milliseconds longest_rest{1000};
-    static constexpr std::size_t batch_size = 64;   // sessions told in one turn of the strand
-    static constexpr std::size_t most_at_once = 16; // newcomers, likewise
+    static constexpr std::size_t most_at_once = 16;     // newcomers let in in one turn of the strand
+    static constexpr std::size_t most_turned_away = 64; // and those whose patience has ended
 
     const Executor executor;
-    net::strand<Executor> strand;
+    detail::inline_strand strand;
     const acceptor_options options;
     const Finalizer finalizer;
     const std::shared_ptr<admissions> house;
@@ -717,22 +788,27 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
     std::optional<async_semaphore> own_room;
     async_semaphore& room;
-    net::cancellation_signal* waits_for_room = nullptr; // of the operation that does
+    permit admitted; // for the next newcomer
     detail::token_bucket rate;
     std::optional<detail::memory_meter> meter;
     detail::memory_gate gate;
     detail::patience patience;
-    std::optional<admission_limit> paused_at;   // where newcomers are kept waiting
-    bool watches_backlog = false;               // lose_patience() comes again
-    unsynchronized_semaphore turns;             // one: who has it, accepts
-    net::steady_timer timer;                    // of that one
-    detail::registry::departure_wait departure; // of that one too
+    std::optional<admission_limit> paused_at; // where newcomers are kept waiting
+    bool watches_backlog = false;             // lose_patience() comes again
+    wish_queue wishes;
+    waits_for wait = waits_for::nothing;
+    detail::op_storage storage;         // of the wait
+    net::cancellation_signal stop_wait; // for room
+    error_code wait_ended_by;
+    net::steady_timer timer;
+    detail::registry::departure_wait departure;
+    bool tried_again = false; // for want of descriptors
     net::steady_timer impatience;
     detail::token_bucket attempts{std::chrono::milliseconds(80), 6}; // at accepting, while starved
     std::chrono::milliseconds rest = shortest_rest;                  // the next one
     std::chrono::steady_clock::time_point rested_until{};
     std::minstd_rand random{std::random_device{}()};
-    std::size_t farewells = 0;
+    std::atomic<std::size_t> farewells = 0;
     int reserve = -1; // a descriptor for the turning away without any
     std::weak_ptr<core> self;
 
@@ -740,7 +816,10 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
     std::mutex told_mutex;
     std::array<told_kind, 5> told;
-    net::basic_socket_acceptor<Protocol, net::strand<Executor>> listener;
+    net::basic_socket_acceptor<Protocol, Executor> listener;
+    detail::inline_strand::member_task<core, &core::resume> resume_task;
+    detail::inline_strand::member_task<core, &core::look_at_backlog> impatience_task;
+    detail::inline_strand::member_task<core, &core::close> close_task;
     const std::source_location origin; // what leak_check names for the connections
 };
 

@@ -199,13 +199,6 @@ public:
         return departures_;
     }
 
-    /// Ends all waits for a departure.
-    void wake() noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        wake_waits();
-    }
-
     /// Waits for departures, on behalf of one who owns it: several may wait at once, each until its own time.
     /// It belongs to one thread or strand, but for what a departure does to it.
     class departure_wait {
@@ -241,6 +234,13 @@ public:
                     timer_.async_wait(std::move(handler));
                 },
                 token);
+        }
+
+        /// Ends the wait.
+        void cancel() noexcept
+        {
+            const std::lock_guard lock(members_.mutex_);
+            timer_.cancel();
         }
 
     private:

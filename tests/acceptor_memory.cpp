@@ -1,0 +1,169 @@
+// holdfast: what becomes of an acceptor when memory runs out, at any allocation?
+// SPDX-License-Identifier: BSL-1.0
+#include "support/allocations.hpp"
+#include "support/catch.hpp"
+#include "support/sockets.hpp"
+
+#include <holdfast/bounded_acceptor.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <new>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <sys/socket.h>
+
+namespace net = holdfast::net;
+using holdfast::error_code;
+using net::ip::tcp;
+using acceptor = holdfast::bounded_acceptor<tcp>;
+using connection = acceptor::connection_type;
+
+namespace {
+
+/// How a server takes its connections, and greets them.
+using way = std::function<void(acceptor&, int& served)>;
+
+// No coroutines: where the awaitable of Asio 1.22 finds no memory it ends the program.
+void greet(connection peer, int& served)
+{
+    const auto kept = std::make_shared<connection>(std::move(peer));
+    net::async_write(kept->stream(), net::buffer("!", 1), [kept, &served](error_code, std::size_t) {
+        kept->close();
+        ++served;
+    });
+}
+
+void in_a_loop(acceptor& doors, int& served)
+{
+    doors.async_serve([&served](connection peer) { greet(std::move(peer), served); }, net::detached);
+}
+
+void one_by_one(acceptor& doors, int& served)
+{
+    doors.async_accept([&](error_code ec, connection peer) {
+        if (ec == holdfast::errc::acceptor_closed) return;
+        try {
+            if (!ec) greet(std::move(peer), served);
+        } catch (const std::bad_alloc&) { // its connection is closed
+        }
+        try {
+            one_by_one(doors, served);
+        } catch (const std::bad_alloc&) { // to begin: as the documentation says
+            one_by_one(doors, served);
+        }
+    });
+}
+
+struct outcome {
+    bool failed = false; // an allocation did
+    bool left_run = false;
+    bool served_next = false;
+    std::size_t live = 0;
+};
+
+/// Serves one client, then one during which the n-th allocation fails, then one more.
+outcome fail_allocation(const way& serve, std::size_t limit, long n)
+{
+    outcome seen;
+    int served = 0;
+    net::io_context io;
+    acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = limit}};
+    serve(doors, served);
+    tcp::socket first(io);
+    first.connect(doors.local_endpoint());
+    tests::run_until(io, [&] { return served == 1 && doors.census().live() == 0; });
+
+    tcp::socket second(io, tcp::v4());
+    const auto where = doors.local_endpoint();
+    tests::until_failure = n;
+    (void)::connect(second.native_handle(), where.data(), static_cast<::socklen_t>(where.size()));
+    try {
+        while (io.poll() != 0) {
+        }
+    } catch (const std::bad_alloc&) {
+        seen.left_run = true;
+    }
+    seen.failed = tests::until_failure < 0;
+    tests::until_failure = -1;
+
+    const int before = served;
+    tcp::socket third(io);
+    third.connect(doors.local_endpoint());
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (served == before && std::chrono::steady_clock::now() < patience)
+        io.run_one_for(std::chrono::milliseconds(100));
+    seen.served_next = served != before;
+    doors.close();
+    while (io.run_one_for(std::chrono::milliseconds(100)) != 0) {
+    }
+    seen.live = doors.census().live();
+    return seen;
+}
+
+} // namespace
+
+TEST_CASE("whichever allocation fails while a newcomer comes in, the next one is served")
+{
+    if (!tests::counts_bytes) return; // no allocation can be made to fail here
+    for (const std::size_t limit : {2, 1})
+        for (const auto& [name, serve] :
+             {std::pair<const char*, way>{"in a loop", in_a_loop}, {"one by one", one_by_one}}) {
+            INFO(name << ", limit " << limit);
+            outcome seen;
+            long n = 0;
+            do {
+                INFO("allocation " << n);
+                // In a thread of its own, which has no memory in Asio's caches yet.
+                std::thread([&seen, &serve = serve, limit, n] {
+                    seen = fail_allocation(serve, limit, n);
+                }).join();
+                CHECK_FALSE(seen.left_run);
+                CHECK(seen.served_next);
+                CHECK(seen.live == 0);
+                ++n;
+            } while (seen.failed);
+            CHECK(n > 3);
+        }
+}
+
+TEST_CASE("whichever allocation fails, a drain that has begun completes, and the sessions are told or not")
+{
+    if (!tests::counts_bytes) return; // no allocation can be made to fail here
+    bool failed = true;
+    for (long n = 0; failed; ++n) {
+        INFO("allocation " << n);
+        net::io_context io;
+        acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+        std::vector<connection> kept;
+        doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+        tcp::socket client(io);
+        client.connect(doors.local_endpoint());
+        tests::run_until(io, [&] { return kept.size() == 1; });
+        int completed = 0;
+        bool threw = false;
+        error_code ended;
+        tests::until_failure = n;
+        try {
+            doors.async_drain({.deadline = std::chrono::milliseconds(5)}, [&](error_code ec, std::size_t) {
+                ended = ec;
+                ++completed;
+            });
+        } catch (const std::bad_alloc&) {
+            threw = true;
+        }
+        if (!threw) tests::run_until(io, [&] { return completed != 0; });
+        failed = tests::until_failure < 0;
+        tests::until_failure = -1;
+        CHECK(completed == (threw ? 0 : 1));
+        CHECK((!ended || ended == net::error::no_memory));
+        doors.close();
+        kept.clear();
+        tests::run(io);
+        CHECK(doors.census().live() == 0);
+    }
+}
