@@ -366,7 +366,9 @@ public:
             granted_ = std::move(waiter_->granted);
             if (!granted_)
                 result_ = waiter_->refused ? waiter_->refused : error_code(net::error::operation_aborted);
-            waiter_ = {}; // its memory is the handler's
+            if (auto slot = get_cancellation_slot(); slot.is_connected())
+                slot.clear(); // what would be cancelled ends here
+            waiter_ = {};     // its memory is the handler's
         }
         std::move(handler_)(result_, std::move(granted_));
     }

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <utility>
 
@@ -41,8 +42,12 @@ public:
     {
         error_ = ec;
         finished_ = true;
+        const std::lock_guard lock(finishing_);
         done_.cancel();
     }
+
+    /// Waits for the end of `finish()`: another thread may have come here before the timer's last word.
+    void join() noexcept { const std::lock_guard lock(finishing_); }
 
     [[nodiscard]] bool finished() const noexcept { return finished_; }
 
@@ -80,6 +85,7 @@ private:
     }
 
     const std::shared_ptr<Owner> owner_;
+    std::mutex finishing_;
     net::steady_timer done_;
     error_code error_;
     bool finished_ = false;
@@ -110,7 +116,11 @@ public:
     }
     allocator_type get_allocator() const noexcept { return net::get_associated_allocator(handler_); }
 
-    void operator()(const error_code&) { operation_->deliver(handler_); }
+    void operator()(const error_code&)
+    {
+        operation_->join();
+        operation_->deliver(handler_);
+    }
 
 private:
     Handler handler_;
