@@ -14,6 +14,7 @@
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/frame_reader.hpp>
+#include <holdfast/framing.hpp>
 #include <holdfast/heartbeat_profile.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 #include <holdfast/keepalive.hpp>
