@@ -8,6 +8,7 @@
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/bounded_spawner.hpp>
+#include <holdfast/buffer_pool.hpp>
 #include <holdfast/capacity_plan.hpp>
 #include <holdfast/census.hpp>
 #include <holdfast/coarse_timestamp.hpp>
