@@ -45,6 +45,8 @@ enum class errc : int {
     malformed_frame,
     /// A frame that had begun was not complete in time.
     frame_timeout,
+    /// All bytes of a buffer pool are lent, and the operation may not wait for more of them.
+    pool_exhausted,
 };
 
 /// The category of `errc`: its name is "holdfast".
@@ -89,6 +91,9 @@ inline const std::error_category& category() noexcept
                 return "a frame does not begin or end as its framing demands: close the connection";
             case errc::frame_timeout:
                 return "a frame that had begun was not complete in time: close the connection";
+            case errc::pool_exhausted:
+                return "all bytes of the buffer pool are lent: raise max_bytes or lower what connections may "
+                       "hold";
             }
             return "unknown holdfast error";
         }

@@ -34,6 +34,9 @@ struct bounds {
     std::error_code error{};
 };
 
+/// The most that a head or a tail may take, each.
+inline constexpr std::size_t max_overhead = 256;
+
 /// A framing that a `frame_reader` can read. `look(bytes, seen)` is asked what it knows of the frame that
 /// `bytes` begin with (at least one byte); it must depend on the bytes alone. `seen` are those of them that
 /// it has looked at already, without coming to know: 0 at first, so that a terminator is searched for once.

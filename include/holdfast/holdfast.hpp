@@ -14,6 +14,7 @@
 #include <holdfast/coarse_timestamp.hpp>
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/error.hpp>
+#include <holdfast/frame_deadline.hpp>
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/framing.hpp>
 #include <holdfast/heartbeat_profile.hpp>
