@@ -67,31 +67,23 @@ void settle(net::io_context& io)
 class returned_chunks {
 public:
     explicit returned_chunks(net::io_context& io)
-        : slabs_(holdfast::detail::chunk_slabs_of(io.get_executor(), 4096))
     {
-        for (char*& chunk : chunks_) {
-            chunk = slabs_->take();
-            std::fill_n(chunk, slabs_->chunk_bytes(), '#');
+        for (auto& chunk : chunks_) {
+            chunk = holdfast::shared_buffer_pool::of(io.get_executor()).try_borrow(4096);
+            std::fill_n(chunk.data(), chunk.size(), '#');
         }
-    }
-    returned_chunks(const returned_chunks&) = delete;
-    ~returned_chunks()
-    {
-        for (char* chunk : chunks_)
-            slabs_->give_back(chunk);
     }
 
     [[nodiscard]] bool untouched() const
     {
-        return std::ranges::all_of(chunks_, [this](const char* chunk) {
-            return std::count(chunk, chunk + slabs_->chunk_bytes(), '#') ==
-                   static_cast<std::ptrdiff_t>(slabs_->chunk_bytes());
+        return std::ranges::all_of(chunks_, [](const auto& chunk) {
+            return std::count(chunk.data(), chunk.data() + chunk.size(), '#') ==
+                   static_cast<std::ptrdiff_t>(chunk.size());
         });
     }
 
 private:
-    std::shared_ptr<holdfast::detail::chunk_slabs> slabs_;
-    std::array<char*, 2> chunks_{};
+    std::array<holdfast::shared_buffer_loan, 2> chunks_{};
 };
 
 } // namespace

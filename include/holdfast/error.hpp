@@ -41,6 +41,12 @@ enum class errc : int {
     spawner_closed,
     /// A `checked_json` is not the text of one JSON value.
     invalid_json,
+    /// A frame's head or tail is not what its framing demands.
+    malformed_frame,
+    /// A frame that had begun was not complete in time.
+    frame_timeout,
+    /// All bytes of a buffer pool are lent, and the operation may not wait for more of them.
+    pool_exhausted,
 };
 
 /// The category of `errc`: its name is "holdfast".
@@ -81,6 +87,13 @@ inline const std::error_category& category() noexcept
                 return "the spawner was cancelled or a child failed: it starts no more children";
             case errc::invalid_json:
                 return "a fragment that is written as it stands is not valid JSON: mend the source";
+            case errc::malformed_frame:
+                return "a frame does not begin or end as its framing demands: close the connection";
+            case errc::frame_timeout:
+                return "a frame that had begun was not complete in time: close the connection";
+            case errc::pool_exhausted:
+                return "all bytes of the buffer pool are lent: raise max_bytes or lower what connections may "
+                       "hold";
             }
             return "unknown holdfast error";
         }
@@ -111,7 +124,7 @@ enum class close_reason : std::uint8_t {
     max_lifetime,
     /// The peer did not read, and the queue of what it was to be sent reached its mark.
     send_queue_overflow,
-    /// The peer sent a frame beyond the limit, or took too long over one.
+    /// The peer sent a frame beyond the limit, took too long over one, or sent what cannot be one.
     frame_limit,
     /// It was turned away by a limit of admission.
     refused,

@@ -1,128 +1,81 @@
-// holdfast: frame_reader, lines from a stream, with a hard limit and no buffer while the peer is quiet.
+// holdfast: frame_reader, frames from a stream, with a hard limit and no buffer while the peer is quiet.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_FRAME_READER_HPP
 #define HOLDFAST_FRAME_READER_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/buffer_pool.hpp>
+#include <holdfast/detail/frame_buffer.hpp>
+#include <holdfast/detail/lowest_layer.hpp>
+#include <holdfast/detail/next_frame.hpp>
 #include <holdfast/error.hpp>
+#include <holdfast/frame_deadline.hpp>
+#include <holdfast/framing.hpp>
 
-#include <algorithm>
-#include <cerrno>
-#include <concepts>
 #include <cstddef>
-#include <cstring>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string_view>
+#include <type_traits>
 #include <utility>
-
-#include <sys/socket.h>
-#include <sys/types.h>
 
 namespace holdfast {
 
 /// Limits of a `frame_reader`.
 struct frame_options {
-    /// The longest frame, in bytes, its terminator not counted. At least 1.
+    /// The longest payload in bytes, without what the framing puts around it. At least 1, at most 2^32 - 1.
     std::size_t max_frame_bytes = 64 * 1024;
+    /// The size of the buffer that is borrowed when bytes come; it is doubled when it is full of one frame.
+    std::size_t buffer_bytes = 1024;
+    /// How long a frame may take once it has begun; null: as long as it likes. The stream must have a socket
+    /// at its bottom.
+    frame_deadline* deadline = nullptr;
 };
+static_assert(std::is_trivially_destructible_v<frame_options>);
 
-namespace detail {
-
-/// Bytes received and not yet handed out, and where the lines in them end. No I/O.
-class line_buffer {
-public:
-    explicit line_buffer(std::size_t max_line) noexcept : max_line_(max_line) {}
-
-    /// The next whole line without its LF or CRLF; what was handed out before is gone then. Nothing when
-    /// there is none yet.
-    std::optional<std::string_view> take_line() noexcept
-    {
-        const char* const from = data_.get() + searched_;
-        const void* const found = end_ != searched_ ? std::memchr(from, '\n', end_ - searched_) : nullptr;
-        if (found == nullptr) {
-            searched_ = end_;
-            return std::nullopt;
-        }
-        const auto terminator = static_cast<std::size_t>(static_cast<const char*>(found) - data_.get());
-        std::string_view line(data_.get() + begin_, terminator - begin_);
-        if (line.ends_with('\r')) line.remove_suffix(1);
-        if (line.size() > max_line_) return std::nullopt; // and overlong() says why, from now on
-        begin_ = searched_ = terminator + 1;
-        return line;
-    }
-
-    /// Whether the line under way is too long already. A CR may yet turn out to be a part of its end.
-    [[nodiscard]] bool overlong() const noexcept
-    {
-        const std::size_t n = end_ - begin_;
-        return n > max_line_ + 1 || (n == max_line_ + 1 && data_[end_ - 1] != '\r');
-    }
-
-    [[nodiscard]] bool empty() const noexcept { return begin_ == end_; }
-
-    /// Gives the memory back where nothing is held.
-    void shrink() noexcept
-    {
-        if (empty()) {
-            data_.reset();
-            capacity_ = begin_ = end_ = searched_ = 0;
-        }
-    }
-
-    /// Room for more bytes, at least one: grows with what was received, up to one line and its terminator.
-    std::pair<char*, std::size_t> room()
-    {
-        if (begin_ != 0 && begin_ != end_) std::memmove(data_.get(), data_.get() + begin_, end_ - begin_);
-        searched_ -= begin_;
-        end_ -= begin_;
-        begin_ = 0;
-        if (end_ == capacity_) {
-            const std::size_t wanted = std::min(std::max(smallest, 2 * capacity_), max_line_ + 2);
-            auto larger = std::make_unique_for_overwrite<char[]>(wanted);
-            if (end_ != 0) std::memcpy(larger.get(), data_.get(), end_);
-            data_ = std::move(larger);
-            capacity_ = wanted;
-        }
-        return {data_.get() + end_, capacity_ - end_};
-    }
-
-    void received(std::size_t n) noexcept { end_ += n; }
-
-private:
-    static constexpr std::size_t smallest = 512;
-
-    std::size_t max_line_;
-    std::unique_ptr<char[]> data_;
-    std::size_t capacity_ = 0;
-    std::size_t begin_ = 0;    // of the line under way
-    std::size_t searched_ = 0; // no LF before this
-    std::size_t end_ = 0;
-};
-
-} // namespace detail
-
-/// Reads frames from a stream: lines that end with LF or CRLF. A frame has a hard limit; memory grows with
-/// the bytes received, never beyond one frame, and an idle connection holds none: the reader waits for
-/// readiness and makes its buffer then.
+/// Reads frames from a stream: lines, or whatever `Framing` finds in the bytes. A frame has a hard limit;
+/// memory grows with the bytes received, never with a length announced, and an idle connection holds none:
+/// the reader waits for readiness, borrows a buffer from a pool when bytes come, and gives it back when all
+/// of them were consumed.
 ///
-/// `Stream` is an Asio socket, or another asynchronous read stream, on which the buffer is held while it
-/// waits (a TLS stream may hold decrypted bytes that no readiness announces).
+/// `Stream` is one of these:
+///  - an Asio socket;
+///  - a layered stream above one that can tell how many bytes its layers hold back, which no readiness
+///    announces: by a member `pending()`, or because its `native_handle()` is OpenSSL's, as `ssl::stream`'s;
+///    it borrows when the socket has bytes, and keeps the buffer in the middle of a TLS record;
+///  - any other asynchronous read stream, on which the buffer is held while it waits.
 ///
-/// Lifetime: refers to the stream, and must stay in place while an operation is pending.
+/// `Pool` is the pool to borrow from: one that is given, or `shared_buffer_pool::of()` the stream's executor.
+/// When all its bytes are lent, readers without a buffer wait in its queue. Who has one never waits for a
+/// larger one, so that no two wait for each other: where it can't be had at once, the read fails.
+///
+/// Size: 48 bytes where the framing is empty.
+/// Lifetime: refers to stream, pool and deadline, and must stay in place while an operation is pending.
 /// Concurrency: one operation at a time; distinct readers are independent.
 ///
 ///     holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
 ///     while (auto line = co_await lines.async_next())
 ///         handle(*line);
-template <class Stream>
+///
+///     holdfast::frame_reader messages{peer.stream(), buffers, {}, holdfast::framing::u32_length<>{}};
+template <class Stream, framing::readable Framing = framing::line, class Pool = shared_buffer_pool>
 class frame_reader {
 public:
     using executor_type = typename Stream::executor_type;
 
-    /// Allocates nothing.
-    explicit frame_reader(Stream& stream, frame_options options = {}) noexcept
-        : stream_(stream), buffer_(options.max_frame_bytes)
+    /// Borrows from the pool of the stream's execution context. Allocates nothing, once there is one.
+    explicit frame_reader(Stream& stream, const frame_options& options = {}, Framing framing = {})
+        requires std::is_same_v<Pool, shared_buffer_pool>
+        : frame_reader(stream, shared_buffer_pool::of(stream.get_executor()), options, std::move(framing))
+    {
+    }
+
+    /// Borrows from `pool`. Allocates nothing.
+    frame_reader(Stream& stream, Pool& pool, const frame_options& options = {}, Framing framing = {}) noexcept
+        : stream_(stream),
+          buffer_(pool, options.max_frame_bytes, options.buffer_bytes, std::move(framing)),
+          deadline_(options.deadline)
     {
     }
 
@@ -134,116 +87,50 @@ public:
     /// Reads the next frame.
     ///
     /// Completion: void(error_code, std::optional<std::string_view>), on the handler's executor, never inside
-    /// this call. The view, without the line's end, is valid until the next call. Nothing, without an error,
-    /// at the end of the stream (of a drain too). `errc::frame_too_long` once more than the limit came
-    /// without an end of line: the stream is then of no more use; `errc::truncated_frame` when the stream
-    /// ends within a line; the stream's own errors.
-    /// Cancellation: terminal, partial and total;
-    /// `operation_aborted`, and no byte is lost.
-    /// Cost: allocates when bytes arrive and none were held, at
-    /// most log2(limit/512) times a frame.
+    /// this call. The view is the payload; it is valid until the next call, and at least 64 bytes behind it
+    /// may be read, so that a parser such as simdjson's works in place. Nothing, without an error, at the end
+    /// of the stream (of a drain too).
+    /// Errors: `errc::frame_too_long` as soon as a frame is known to be above the limit,
+    /// `errc::malformed_frame` (or what the framing says), `errc::frame_timeout` past the deadline: the
+    /// stream is then of no more use, and each call says so again. `errc::truncated_frame` when the stream
+    /// ends within a frame; `errc::pool_exhausted` where a larger buffer can't be had,
+    /// `net::error::no_memory` where the system has none; the stream's own errors. Cancellation: terminal,
+    /// partial and total; `operation_aborted`, and no byte is lost. Cost: on a socket a wait and a `recv` for
+    /// all the frames that have come; one operation of Asio's for the wait, 100 bytes or so, from the
+    /// handler's allocator, or where it has none the heap: nothing else is kept for a callback that waits.
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_next(CompletionToken&& token = CompletionToken())
     {
-        return net::async_compose<CompletionToken, void(error_code, std::optional<std::string_view>)>(
-            next_op{*this}, token, stream_.get_executor());
+        return net::async_initiate<CompletionToken, void(error_code, std::optional<std::string_view>)>(
+            [this](auto handler) {
+                detail::next_frame<frame_reader, decltype(handler)>(*this, std::move(handler)).start();
+            },
+            token);
     }
 
 private:
-    static constexpr bool waits_for_readiness = requires(Stream& s) {
-        { s.native_handle() } -> std::convertible_to<int>;
-        s.async_wait(net::socket_base::wait_read, net::detached);
-    };
+    template <class, class>
+    friend class detail::next_frame;
 
-    class next_op {
-    public:
-        explicit next_op(frame_reader& reader) noexcept : reader_(&reader) {}
-
-        template <class Self>
-        void operator()(Self& self, error_code ec = {}, std::size_t n = 0)
-        {
-            detail::line_buffer& buffer = reader_->buffer_;
-            const bool initiating = step_ == step::start;
-            switch (step_) {
-            case step::start:
-                self.reset_cancellation_state(net::enable_total_cancellation());
-                break;
-            case step::waiting:
-                if constexpr (waits_for_readiness) {
-                    if (!ec) ec = receive(n);
-                    if (ec == net::error::would_block || ec == net::error::try_again)
-                        ec = {};
-                    else if (!ec)
-                        buffer.received(n);
-                }
-                break;
-            case step::reading:
-                buffer.received(n);
-                break;
-            case step::finished:
-                break;
-            }
-            if (step_ != step::finished) {
-                if (!ec) {
-                    frame_ = buffer.take_line();
-                    if (!frame_ && buffer.overlong())
-                        ec = errc::frame_too_long;
-                    else if (!frame_ &&
-                             self.get_cancellation_state().cancelled() != net::cancellation_type::none)
-                        ec = net::error::operation_aborted; // it came while this step was queued
-                    else if (!frame_) {
-                        read_more(self);
-                        return;
-                    }
-                } else if (ec == net::error::eof) {
-                    ec = buffer.empty() ? error_code() : error_code(errc::truncated_frame);
-                }
-                result_ = ec;
-                if (initiating) { // completing here would be inside the initiating function
-                    step_ = step::finished;
-                    auto executor = reader_->get_executor();
-                    net::post(executor, std::move(self));
-                    return;
-                }
-            }
-            self.complete(result_, frame_);
-        }
-
-    private:
-        enum class step : unsigned char { start, waiting, reading, finished };
-
-        template <class Self>
-        void read_more(Self& self)
-        {
-            Stream& stream = reader_->stream_;
-            if constexpr (waits_for_readiness) {
-                reader_->buffer_.shrink();
-                step_ = step::waiting;
-                stream.async_wait(net::socket_base::wait_read, std::move(self));
-            } else {
-                const auto [data, size] = reader_->buffer_.room();
-                step_ = step::reading;
-                stream.async_read_some(net::buffer(data, size), std::move(self));
+    /// Notes that the frame under way must be waited for.
+    error_code note_wait() noexcept
+    {
+        if (deadline_ == nullptr || buffer_.empty()) return {};
+        if constexpr (requires {
+                          { detail::lowest_layer(stream_).native_handle() } -> std::convertible_to<int>;
+                      }) {
+            try {
+                deadline_->begin(buffer_, detail::lowest_layer(stream_).native_handle());
+            } catch (const std::bad_alloc&) {
+                return net::error::no_memory;
             }
         }
-
-        error_code receive(std::size_t& n)
-        {
-            const auto [data, size] = reader_->buffer_.room();
-            const ::ssize_t got = ::recv(reader_->stream_.native_handle(), data, size, MSG_DONTWAIT);
-            if (got < 0) return {errno, net::error::get_system_category()};
-            n = static_cast<std::size_t>(got);
-            return got == 0 ? error_code(net::error::eof) : error_code();
-        }
-
-        frame_reader* reader_;
-        step step_ = step::start;
-        error_code result_;
-        std::optional<std::string_view> frame_;
-    };
+        return {};
+    }
 
     Stream& stream_;
-    detail::line_buffer buffer_;
+    detail::frame_buffer<Framing, Pool> buffer_;
+    frame_deadline* deadline_;
 };
 
 } // namespace holdfast

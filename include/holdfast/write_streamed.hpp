@@ -4,9 +4,10 @@
 #define HOLDFAST_WRITE_STREAMED_HPP
 
 #include <holdfast/asio.hpp>
-#include <holdfast/detail/chunk_pool.hpp>
+#include <holdfast/buffer_pool.hpp>
 #include <holdfast/detail/lowest_layer.hpp>
 #include <holdfast/detail/op_storage.hpp>
+#include <holdfast/detail/placed.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/streaming_serializer.hpp>
@@ -122,16 +123,15 @@ struct write_streamed_state {
     }
 
     /// Whether a chunk is to be made while this one is sent.
-    bool makes_ahead(const std::shared_ptr<chunk_slabs>& slabs) noexcept
+    bool makes_ahead() noexcept
     {
         if (!ahead || !made.empty() || exhausted()) return false;
         if (!second) {
-            try {
-                second = chunk_ptr<char>(slabs->take(), {slabs});
-                other = {second.get(), chunk.size()};
-            } catch (const std::bad_alloc&) {
+            second = shared_buffer_pool::of(stream.get_executor()).try_borrow(chunk.size());
+            if (second)
+                other = {second.data(), chunk.size()};
+            else
                 ahead = false;
-            }
         }
         return ahead;
     }
@@ -199,8 +199,8 @@ struct write_streamed_state {
     // A write and the making of the next chunk run side by side, perhaps on two threads: the second to end
     // goes on.
     std::atomic<bool> one_ended{true};
-    chunk_ptr<char> second;
-    chunk_ptr<write_streamed_state> parked; // this object itself, when the write was the first to end
+    shared_buffer_loan second;
+    placed<write_streamed_state> parked; // this object itself, when the write was the first to end
 };
 
 /// The handler of each of async_write_streamed's steps, and the owner of its state.
@@ -211,7 +211,7 @@ public:
     using allocator_type = op_allocator<void>;
     using cancellation_slot_type = net::cancellation_slot;
 
-    explicit write_streamed_op(chunk_ptr<State> state) noexcept
+    explicit write_streamed_op(placed<State> state) noexcept
         : storage_(&state->storage), state_(std::move(state))
     {
     }
@@ -256,7 +256,7 @@ private:
     void send()
     {
         State& s = *state_;
-        const bool ahead = s.makes_ahead(state_.get_deleter().slabs);
+        const bool ahead = s.makes_ahead();
         s.one_ended = !ahead;
         const auto pending = net::buffer(s.pending.data(), s.pending.size());
         s.stream.async_write_some(pending, std::move(*this));
@@ -279,7 +279,7 @@ private:
     }
 
     op_storage* storage_; // apart, since Asio asks a handler for its allocator when it has moved it, too
-    chunk_ptr<State> state_;
+    placed<State> state_;
 };
 
 } // namespace detail
@@ -311,10 +311,9 @@ private:
 /// Concurrency: no other write may be pending on the stream, which must outlive the operation. The source is
 /// read by one thread at a time, in the initiating function first and then on the handler's executor; with
 /// `.ahead`, where several threads run the context and there is no strand, `progress` may be told meanwhile.
-/// Cost: one chunk from a pool that belongs to the stream's execution context; source, cursor, handler and
+/// Cost: one chunk from `shared_buffer_pool::of()` the stream's executor; source, cursor, handler and
 /// the pending write live in it too (in front of it, where they take more than a quarter). With `.ahead` a
-/// second one, for messages of more than one chunk. Nothing from the heap, and nothing more per chunk. Free
-/// chunks beyond 64 give their memory back to the system at once.
+/// second one, for messages of more than one chunk. Nothing from the heap, and nothing more per chunk.
 ///
 ///     auto rows = std::views::iota(0, 10'000'000) | std::views::transform(make_row);
 ///     co_await holdfast::async_write_streamed<holdfast::ndjson>(peer, rows, {.progress = beat});
@@ -332,8 +331,8 @@ auto async_write_streamed(To& to, Source source, write_streamed_options options 
                 std::max<std::size_t>(opts.chunk_bytes, 1); // or there would be no message at all
             const std::size_t block = sizeof(state) <= chunk / 4 ? chunk : sizeof(state) + chunk;
             detail::write_streamed_op<state>(
-                detail::make_in_chunk<state>(detail::chunk_slabs_of(stream.get_executor(), block), stream,
-                                             std::move(handler), std::move(from), how, opts))
+                detail::placed<state>::make(shared_buffer_pool::of(stream.get_executor()), block, stream,
+                                            std::move(handler), std::move(from), how, opts))
                 .start();
         },
         token, std::move(source), format, options);

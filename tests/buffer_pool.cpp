@@ -1,0 +1,223 @@
+// holdfast: tests of buffer pools: bounded in bytes, first come first served, and free memory goes back.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/allocations.hpp"
+#include "support/catch.hpp"
+
+#include <holdfast/buffer_pool.hpp>
+
+#include <cstring>
+#include <optional>
+#include <set>
+#include <vector>
+
+namespace net = holdfast::net;
+using holdfast::buffer_loan;
+using holdfast::buffer_pool;
+using holdfast::errc;
+using holdfast::error_code;
+using holdfast::shared_buffer_pool;
+
+namespace {
+
+/// What one async_borrow came to.
+struct outcome {
+    int completed = 0;
+    error_code error;
+    buffer_loan loan;
+
+    auto handler()
+    {
+        return [this](error_code ec, buffer_loan got) {
+            ++completed;
+            error = ec;
+            loan = std::move(got);
+        };
+    }
+};
+
+void run(net::io_context& io)
+{
+    io.restart();
+    io.poll();
+}
+
+} // namespace
+
+TEST_CASE("a buffer has at least the size asked for, and nobody else writes into it")
+{
+    net::io_context io;
+    buffer_pool pool{io.get_executor()};
+    std::vector<buffer_loan> out;
+    std::set<char*> places;
+    for (const std::size_t size : {0U, 1U, 512U, 513U, 1024U, 4096U, 16'384U, 16'385U, 2'000'000U})
+        for (int i = 0; i != 70; ++i) {
+            out.push_back(pool.try_borrow(size));
+            REQUIRE(out.back());
+            REQUIRE(out.back().size() >= size);
+            CHECK(out.back().size() <= std::max<std::size_t>(512, 2 * size));
+            std::memset(out.back().data(), static_cast<int>(out.size() % 251),
+                        std::min<std::size_t>(out.back().size(), 4096));
+            places.insert(out.back().data());
+        }
+    CHECK(places.size() == out.size());
+    for (std::size_t i = 0; i != out.size(); ++i)
+        CHECK(*out[i].data() == static_cast<char>((i + 1) % 251));
+    char* const last = out.back().data();
+    out.pop_back();
+    CHECK(pool.try_borrow(2'000'000).data() == last); // the warm one first
+    out.clear();
+    CHECK(pool.counters().lent_bytes == 0);
+    CHECK(pool.counters().lent == 9 * 70 + 1);
+}
+
+TEST_CASE("no more bytes are lent than allowed, and those who wait are served in order")
+{
+    net::io_context io;
+    buffer_pool pool{io.get_executor(), {.max_bytes = 4096}};
+    auto first = pool.try_borrow(2048);
+    auto second = pool.try_borrow(1024);
+    REQUIRE(first);
+    REQUIRE(second);
+    CHECK_FALSE(pool.try_borrow(2048)); // 1,024 are left
+    outcome large, small;
+    pool.async_borrow(4096, large.handler());
+    pool.async_borrow(512, small.handler());
+    CHECK_FALSE(pool.try_borrow(512)); // which would pass them by
+    run(io);
+    CHECK(large.completed + small.completed == 0);
+    CHECK(pool.waiting() == 2);
+    first.release();
+    run(io);
+    CHECK(large.completed + small.completed == 0); // the small one does not pass the large one
+    second.release();
+    run(io);
+    CHECK(large.completed == 1);
+    CHECK(large.loan.size() == 4096);
+    CHECK(small.completed == 0);
+    large.loan.release();
+    run(io);
+    CHECK(small.loan.size() == 512);
+    const auto counters = pool.counters();
+    CHECK(counters.lent == 4);
+    CHECK(counters.refused == 2);
+    CHECK(counters.lent_bytes == 512);
+    CHECK(counters.peak_bytes == 4096);
+}
+
+TEST_CASE("more than can ever be lent is refused, and a wait can be cancelled, of each type")
+{
+    net::io_context io;
+    buffer_pool pool{io.get_executor(), {.max_bytes = 1024}};
+    outcome never, stopped, next;
+    pool.async_borrow(1025, never.handler());
+    CHECK(never.completed == 0); // never inside the call
+    run(io);
+    CHECK(never.error == errc::exceeds_limit);
+    auto all = pool.try_borrow(1024);
+    for (const auto type :
+         {net::cancellation_type::terminal, net::cancellation_type::partial, net::cancellation_type::total}) {
+        net::cancellation_signal stop;
+        stopped = {};
+        pool.async_borrow(512, net::bind_cancellation_slot(stop.slot(), stopped.handler()));
+        run(io);
+        stop.emit(type);
+        run(io);
+        CHECK(stopped.error == net::error::operation_aborted);
+    }
+    pool.async_borrow(512, next.handler());
+    all.release();
+    run(io);
+    CHECK(next.loan);
+}
+
+TEST_CASE("a loan may outlive its pool and its context, and the end of the pool fails those who wait")
+{
+    buffer_loan kept;
+    holdfast::shared_buffer_loan shared;
+    {
+        net::io_context io;
+        outcome waits;
+        {
+            buffer_pool pool{io.get_executor(), {.max_bytes = 512}};
+            kept = pool.try_borrow(512);
+            pool.async_borrow(512, waits.handler());
+        }
+        run(io);
+        CHECK(waits.error == errc::semaphore_closed);
+        shared = shared_buffer_pool::of(io.get_executor()).try_borrow(5000);
+    }
+    std::memset(kept.data(), 1, kept.size());
+    std::memset(shared.data(), 1, shared.size());
+    CHECK(shared.data()[4999] == 1);
+}
+
+TEST_CASE("a wait that is destroyed uncalled, with its context, takes nothing along")
+{
+    std::optional<net::io_context> io(std::in_place);
+    buffer_pool pool{io->get_executor(), {.max_bytes = 512}};
+    auto all = pool.try_borrow(512);
+    outcome waits;
+    pool.async_borrow(512, waits.handler());
+    all.release(); // granted, but never called
+    io.reset();
+    CHECK(waits.completed == 0);
+    CHECK(pool.counters().lent_bytes == 0);
+    CHECK(pool.try_borrow(512));
+}
+
+TEST_CASE(
+    "borrowing and giving back allocates nothing once there is a slab, and free memory beyond keep_bytes "
+    "goes back")
+{
+    net::io_context io;
+    buffer_pool pool{io.get_executor(), {.max_bytes = 1 << 20, .keep_bytes = 64 * 1024}};
+    std::vector<buffer_loan> out(256);
+    const auto burst = [&] {
+        for (auto& each : out)
+            each = pool.try_borrow(4096);
+        for (auto& each : out)
+            each.release();
+    };
+    burst();
+    CHECK(pool.counters().kept_bytes <= 64 * 1024);
+    CHECK(tests::allocations_in(burst) == 0);
+    CHECK(pool.counters().kept_bytes <= 64 * 1024);
+    CHECK(pool.counters().peak_bytes == 1 << 20);
+}
+
+TEST_CASE("what was unused from one trim to the next goes back, also where blocks share a page")
+{
+    net::io_context io;
+    buffer_pool pool{io.get_executor()};
+    for (const std::size_t size : {512U, 4096U, 65'536U}) {
+        std::vector<buffer_loan> out;
+        for (int i = 0; i != 16; ++i) {
+            out.push_back(pool.try_borrow(size));
+            std::memset(out.back().data(), 1, size);
+        }
+        out.resize(8);
+        pool.trim(); // the 8 were free, but not since the trim before
+        CHECK(pool.counters().kept_bytes == 8 * size);
+        auto used = pool.try_borrow(size);
+        used.release();
+        pool.trim();                                                       // one of them was used meanwhile
+        CHECK(pool.counters().kept_bytes == (size == 512 ? 8 : 1) * size); // no whole page of 7 to give back
+        out.clear();
+        pool.trim();
+        pool.trim();
+        CHECK(pool.counters().kept_bytes == 0);
+        CHECK(*pool.try_borrow(size).data() == 0); // the system's memory, anew
+        pool.trim();
+        pool.trim();
+    }
+}
+
+TEST_CASE("a context has one pool of its own, for all its executors")
+{
+    net::io_context io;
+    net::io_context other;
+    auto& pool = shared_buffer_pool::of(io.get_executor());
+    CHECK(&shared_buffer_pool::of(net::any_io_executor(net::make_strand(io))) == &pool);
+    CHECK(&shared_buffer_pool::of(other.get_executor()) != &pool);
+    CHECK_FALSE(pool.limited());
+}

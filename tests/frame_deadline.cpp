@@ -1,0 +1,172 @@
+// holdfast: tests of frame_deadline: who takes too long over a frame is found out, who is idle between two is
+// not. SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/sockets.hpp"
+
+#include <holdfast/frame_reader.hpp>
+#include <holdfast/manual_clock.hpp>
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+using namespace std::chrono_literals;
+using holdfast::errc;
+using holdfast::error_code;
+using holdfast::manual_clock;
+using tests::tcp;
+namespace net = holdfast::net;
+
+namespace {
+
+struct scene {
+    /// Sends, and lets the reader see it.
+    void send(std::string_view bytes)
+    {
+        net::write(both.second, net::buffer(bytes.data(), bytes.size()));
+        tests::await_readable(both.first);
+        settle();
+    }
+
+    void settle()
+    {
+        io.restart();
+        io.poll();
+    }
+
+    void next()
+    {
+        completed = 0;
+        lines.async_next([this](error_code ec, std::optional<std::string_view> f) {
+            ++completed;
+            error = ec;
+            frame = f ? std::optional<std::string>(*f) : std::nullopt;
+        });
+        settle();
+    }
+
+    void ticks(int n)
+    {
+        for (; n != 0; --n) {
+            manual_clock::advance(1s);
+            for (int turn = 0; turn != 8; ++turn)
+                settle();
+        }
+    }
+
+    net::io_context io;
+    holdfast::heartbeat_timer<net::any_io_executor, manual_clock> heart{io.get_executor(), {.tick = 1s}};
+    holdfast::frame_deadline in_time{heart, 5s};
+    std::pair<tcp::socket, tcp::socket> both = tests::socket_pair(io);
+    holdfast::frame_reader<tcp::socket> lines{both.first, {.max_frame_bytes = 3000, .deadline = &in_time}};
+    int completed = 0;
+    error_code error;
+    std::optional<std::string> frame;
+};
+
+} // namespace
+
+TEST_CASE("a byte now and then does not help: the frame is late, once the deadline has passed and not before")
+{
+    scene s;
+    s.next();
+    for (int i = 0; i != 5; ++i) {
+        s.send("x");
+        s.ticks(1);
+        CHECK(s.completed == 0);
+    }
+    s.send("x");
+    s.ticks(1);
+    REQUIRE(s.completed == 1);
+    CHECK(s.error == errc::frame_timeout);
+    s.next();
+    CHECK(s.error == errc::frame_timeout);                  // and stays so
+    net::write(s.both.first, net::buffer("too slow\n", 9)); // writing works
+    std::string farewell(9, ' ');
+    net::read(s.both.second, net::buffer(farewell));
+    CHECK(farewell == "too slow\n");
+}
+
+TEST_CASE("a quiet peer between two frames is not late, and holds no slot of the timer")
+{
+    scene s;
+    s.next();
+    s.ticks(100);
+    CHECK(s.completed == 0);
+    CHECK(s.heart.counters().sweeps == 0); // nothing was watched
+    s.send("whole\n");
+    CHECK(s.frame == "whole");
+    s.next();
+    s.ticks(100);
+    CHECK(s.completed == 0);
+    CHECK(s.heart.counters().sweeps == 0);
+}
+
+TEST_CASE("each frame has a deadline of its own")
+{
+    scene s;
+    for (int i = 0; i != 10; ++i) {
+        s.next();
+        s.send("half");
+        s.ticks(4);
+        CHECK(s.completed == 0);
+        s.send(" a line\n");
+        CHECK(s.frame == (i == 0 ? "half a line" : "next half a line"));
+        s.next();
+        s.ticks(100);
+        s.send("next "); // begins here, not where the reader began to wait
+        s.ticks(1);
+        CHECK(s.completed == 0);
+        s.send("\n");
+        CHECK(s.frame == "next ");
+        s.next();
+        s.send("next ");
+        s.ticks(1);
+        s.send("\nnext "); // of the next frame, with the end of the one before
+    }
+}
+
+TEST_CASE(
+    "a frame that grows out of its buffer keeps its deadline, and one that is begun while the user is busy "
+    "has none yet")
+{
+    scene s;
+    s.next();
+    s.send(std::string(500, 'x'));
+    s.ticks(3);
+    s.send(std::string(1500, 'x'));
+    s.ticks(2);
+    CHECK(s.completed == 0);
+    s.ticks(1);
+    CHECK(s.error == errc::frame_timeout);
+
+    scene busy;
+    busy.next();
+    busy.send("one\ntw");
+    CHECK(busy.frame == "one");
+    busy.ticks(100);
+    busy.next();
+    busy.send("o\n");
+    CHECK(busy.frame == "two");
+}
+
+TEST_CASE("a reader may go while a frame of its own is under way")
+{
+    net::io_context io;
+    holdfast::heartbeat_timer<net::any_io_executor, manual_clock> heart{io.get_executor(), {.tick = 1s}};
+    holdfast::frame_deadline in_time{heart, 2s};
+    auto [server, client] = tests::socket_pair(io);
+    {
+        holdfast::frame_reader lines{server, {.deadline = &in_time}};
+        net::write(client, net::buffer("part", 4));
+        tests::await_readable(server);
+        bool failed = false;
+        lines.async_next([&](error_code ec, auto) { failed = bool(ec); });
+        io.poll();
+        CHECK(heart.watched() == 1);
+        server.cancel();
+        io.poll();
+        CHECK(failed);
+    }
+    CHECK(heart.watched() == 0);
+}
