@@ -41,6 +41,12 @@ enum class errc : int {
     spawner_closed,
     /// A `checked_json` is not the text of one JSON value.
     invalid_json,
+    /// The outbox was closed: it takes no messages any more.
+    outbox_closed,
+    /// A message would have passed the outbox's high mark: the peer reads too slowly.
+    outbox_full,
+    /// A message alone is more than the outbox's high mark, or its reserve.
+    message_too_large,
 };
 
 /// The category of `errc`: its name is "holdfast".
@@ -81,6 +87,12 @@ inline const std::error_category& category() noexcept
                 return "the spawner was cancelled or a child failed: it starts no more children";
             case errc::invalid_json:
                 return "a fragment that is written as it stands is not valid JSON: mend the source";
+            case errc::outbox_closed:
+                return "the outbox was closed: it takes no messages any more";
+            case errc::outbox_full:
+                return "the peer reads too slowly: a message would have passed the outbox's high mark";
+            case errc::message_too_large:
+                return "a message alone is more than the outbox holds: raise its mark, or stream the message";
             }
             return "unknown holdfast error";
         }
