@@ -68,6 +68,7 @@ TEST_CASE("a message to a thousand receivers costs no allocation and no copy for
     CHECK(message.use_count() == 1001);
     CHECK(group.push(message, conflate{1}) == 0); // full
     settle(io);
+    CHECK(group.size() == 0);
     for (auto& each : receivers)
         CHECK(each.box.queued_bytes() == 0); // disconnected
 }
@@ -149,6 +150,29 @@ TEST_CASE(
     settle(io);
 }
 
+TEST_CASE("who refuses a message has missed it, and is in the group no more, until it is let in again")
+{
+    net::io_context io;
+    outbox_group group;
+    held_stream stream(io);
+    outbox box{stream, {.high_bytes = 100, .when_full = holdfast::slow_reader::wait}};
+    outbox_group::member here(group, box);
+    receiver other(io, group);
+    const payload large(std::string(84, 'x'));
+    CHECK(group.push(large) == 2);
+    settle(io);
+    other.stream.take();
+    settle(io);
+    CHECK(group.push(payload("missed")) == 1);
+    CHECK_FALSE(here);
+    CHECK(box.is_open());
+    stream.take();
+    settle(io);
+    here = outbox_group::member(group, box);
+    CHECK(group.push(payload("seen")) == 2);
+    settle(io);
+}
+
 TEST_CASE("for_each reaches every member")
 {
     net::io_context io;
@@ -161,4 +185,5 @@ TEST_CASE("for_each reaches every member")
     });
     CHECK(count == 2);
     CHECK(group.push(payload("x")) == 0);
+    CHECK(group.size() == 0);
 }

@@ -13,6 +13,9 @@ namespace holdfast {
 /// A list of outboxes, of whatever streams, that get the same messages: a topic, a room, everybody. It
 /// allocates nothing: each receiver holds a `member`, and as many as it likes of different groups.
 ///
+/// A receiver that refuses a message has missed one, or has ended: it leaves the group. Where it lives on
+/// (`slow_reader::wait`) its session sees that (`if (!here)`), brings it up to date and lets it in again.
+///
 /// Receivers may come and go while a message goes round, by the end of their connection for one, and so may
 /// the group. Who comes meanwhile does not get that message; who goes before its turn does not either.
 ///
@@ -85,17 +88,13 @@ public:
     /// in each queue.
     std::size_t push(const payload& message) noexcept
     {
-        std::size_t taken = 0;
-        for_each([&](outbox_base& box) noexcept { taken += !box.push(message); });
-        return taken;
+        return push_to_all([&](outbox_base& box) noexcept { return box.push(message); });
     }
 
     /// The same for the newest value of a key.
     std::size_t push(const payload& message, conflate key) noexcept
     {
-        std::size_t taken = 0;
-        for_each([&](outbox_base& box) noexcept { taken += !box.push(message, key); });
-        return taken;
+        return push_to_all([&](outbox_base& box) noexcept { return box.push(message, key); });
     }
 
     /// Calls `f(outbox_base&)` for each, whatever it does to the group and its members.
@@ -103,10 +102,9 @@ public:
     void for_each(F f)
     {
         round here(*this);
-        while (here.next != nullptr) {
-            outbox_base& box = *here.next->box_;
-            here.next = here.next->next_;
-            f(box);
+        while (member* const each = here.next) {
+            here.advance(each);
+            f(*each->box_);
         }
     }
 
@@ -115,6 +113,7 @@ private:
     struct round {
         outbox_group* group;
         member* next;
+        member* current = nullptr; // null once it has gone
         round* outer;
 
         // Not inlined, or g++ 12 takes a round on the stack for one that is forgotten there.
@@ -124,11 +123,31 @@ private:
             of.rounds_ = this;
         }
         round(const round&) = delete;
+        void advance(member* to) noexcept
+        {
+            current = to;
+            next = to->next_;
+        }
         ~round()
         {
             if (group != nullptr) group->rounds_ = outer;
         }
     };
+
+    template <class Push>
+    std::size_t push_to_all(Push push) noexcept
+    {
+        std::size_t taken = 0;
+        round here(*this);
+        while (member* const each = here.next) {
+            here.advance(each);
+            if (!push(*each->box_))
+                ++taken;
+            else if (here.current != nullptr)
+                here.current->leave();
+        }
+        return taken;
+    }
 
     /// In front: a round on its way does not come there any more.
     void link(member& m) noexcept
@@ -143,8 +162,10 @@ private:
 
     void unlink(member& m) noexcept
     {
-        for (round* each = rounds_; each != nullptr; each = each->outer)
+        for (round* each = rounds_; each != nullptr; each = each->outer) {
             if (each->next == &m) each->next = m.next_;
+            if (each->current == &m) each->current = nullptr;
+        }
         (m.previous_ != nullptr ? m.previous_->next_ : first_) = m.next_;
         if (m.next_ != nullptr) m.next_->previous_ = m.previous_;
         m.group_ = nullptr;
@@ -153,8 +174,10 @@ private:
 
     void replace(member& old, member& by) noexcept
     {
-        for (round* each = rounds_; each != nullptr; each = each->outer)
+        for (round* each = rounds_; each != nullptr; each = each->outer) {
             if (each->next == &old) each->next = &by;
+            if (each->current == &old) each->current = &by;
+        }
         by.group_ = std::exchange(old.group_, nullptr);
         by.next_ = old.next_;
         by.previous_ = old.previous_;
