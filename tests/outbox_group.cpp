@@ -3,6 +3,7 @@
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/held_stream.hpp"
+#include "support/scale.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/connection_guard.hpp>
@@ -171,6 +172,66 @@ TEST_CASE("who refuses a message has missed it, and is in the group no more, unt
     here = outbox_group::member(group, box);
     CHECK(group.push(payload("seen")) == 2);
     settle(io);
+}
+
+TEST_CASE("of a thousand subscribers ten never read: the others get every message, and memory stays below "
+          "ten marks")
+{
+    constexpr std::size_t subscribers = tests::sanitized ? 200 : 1000;
+    constexpr std::size_t mute = subscribers / 100;
+    constexpr std::size_t high = 8192;
+    net::io_context io;
+    outbox_group group;
+    struct subscriber {
+        subscriber(net::io_context& context, outbox_group& to)
+            : sockets(tests::socket_pair(context)),
+              box(sockets.first, {.high_bytes = high, .when_full = holdfast::slow_reader::drop_oldest}),
+              here(to, box)
+        {
+            sockets.first.set_option(net::socket_base::send_buffer_size(4096));
+            sockets.second.set_option(net::socket_base::receive_buffer_size(2048));
+            sockets.second.non_blocking(true);
+        }
+        std::pair<tests::tcp::socket, tests::tcp::socket> sockets;
+        outbox<tests::tcp::socket> box;
+        outbox_group::member here;
+        std::size_t got = 0;
+    };
+    std::deque<subscriber> all;
+    for (std::size_t i = 0; i != subscribers; ++i)
+        all.emplace_back(io, group);
+    std::string waste(65536, '\0');
+    const auto read = [&] {
+        for (std::size_t i = mute; i != subscribers; ++i) {
+            holdfast::error_code ec;
+            for (std::size_t n = 1; n != 0; all[i].got += n)
+                n = all[i].sockets.second.read_some(net::buffer(waste), ec);
+        }
+    };
+    const std::size_t before = tests::bytes_in_use;
+    tests::peak_bytes = before;
+    constexpr std::size_t bursts = 60;
+    for (std::size_t burst = 0; burst != bursts; ++burst) {
+        for (int i = 0; i != 10; ++i)
+            CHECK(group.push(payload(std::string(100, 'm'))) == subscribers);
+        settle(io);
+        read();
+    }
+    tests::run_until(io, [&] {
+        read();
+        for (std::size_t i = mute; i != subscribers; ++i)
+            if (all[i].got != bursts * 10 * 100) return false;
+        return true;
+    });
+    settle(io);
+    for (std::size_t i = 0; i != subscribers; ++i) {
+        CHECK((all[i].box.dropped() != 0) == (i < mute));
+        CHECK((all[i].box.queue_memory() != 0) == (i < mute));
+        CHECK(all[i].box.queued_bytes() <= (i < mute ? high : 0));
+    }
+    const std::size_t busy = 1024; // what an outbox holds while it writes, and its first places
+    CHECK(tests::peak_bytes - before <= mute * (high + busy) + subscribers * busy + 4096);
+    CHECK(tests::bytes_in_use - before <= mute * (high + busy));
 }
 
 TEST_CASE("for_each reaches every member")

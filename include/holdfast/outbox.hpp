@@ -409,7 +409,7 @@ private:
 /// `slow_reader` says, in the options; `conflate` keeps only the newest value of a key. A small reserve
 /// beside the mark takes control messages through a full queue.
 ///
-/// While nothing is queued it holds no memory but itself (`sizeof`, 232 bytes); while something is, a block
+/// While nothing is queued it holds no memory but itself (`sizeof`, 248 bytes); while something is, a block
 /// of some 550 bytes, the places of the queue, and a chunk while it sends a streamed message. Where these
 /// exist a push allocates nothing.
 ///
