@@ -13,6 +13,7 @@
 #include <array>
 #include <functional>
 #include <future>
+#include <latch>
 #include <memory>
 #include <optional>
 #include <ranges>
@@ -845,6 +846,7 @@ TEST_CASE(
     const payload message(std::string(100, 'x'));
     std::size_t most = 0; // the strand's
     auto work = net::make_work_guard(io);
+    std::latch posted(8);
     std::vector<std::thread> threads;
     for (int i = 0; i != 8; ++i)
         threads.emplace_back([&] {
@@ -853,6 +855,7 @@ TEST_CASE(
                     box.push(message);
                     most = std::max(most, box.queued_bytes());
                 });
+            posted.count_down();
             io.run();
         });
     std::string waste(65536, '\0');
@@ -869,6 +872,7 @@ TEST_CASE(
             if (std::chrono::steady_clock::now() > deadline) std::abort();
         }
     }
+    posted.wait();
     work.reset();
     for (auto& each : threads)
         each.join();
