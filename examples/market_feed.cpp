@@ -268,7 +268,7 @@ examples::capacity plan(const examples::feed_options& feed, const door_options& 
         feed.max_connections,
         {.session_bytes = 4096,
          .chunk_bytes = static_cast<std::size_t>(feed.chunk.value),
-         .queue_bytes = queue_bytes,
+         .queue_bytes = holdfast::worst_case_bytes({.high_bytes = queue_bytes, .chunk_bytes = 0}, 64),
          .send_buffer_bytes = static_cast<std::size_t>(feed.send_buffer.value),
          .receive_buffer_bytes = static_cast<std::size_t>(doors.receive_buffer.value)},
         program + reserved * feed.max_connections + examples::market::bytes(feed.instruments) +

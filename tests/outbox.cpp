@@ -761,6 +761,31 @@ TEST_CASE(
     settle(io);
 }
 
+TEST_CASE("worst_case_bytes is a bound, whatever the messages' size, and not a wild one")
+{
+    const std::size_t size = GENERATE(1, 20, 1000);
+    const outbox_options options{.high_bytes = 50'000, .when_full = slow_reader::wait, .chunk_bytes = 4096};
+    constexpr outbox_options constant{.high_bytes = 1000};
+    STATIC_REQUIRE(holdfast::worst_case_bytes(constant) > 1000);
+    net::io_context io;
+    held_stream stream(io);
+    outbox box{stream, options};
+    const std::string text(size, 'x');
+    settle(io);
+    const std::size_t before = tests::bytes_in_use;
+    tests::peak_bytes = before;
+    for (std::size_t i = 0; !box.push(payload(text)); ++i)
+        if (i == 100) settle(io); // a write is pending while the places grow
+    const std::size_t taken = tests::peak_bytes - before;
+    CHECK(taken <= holdfast::worst_case_bytes(options, size));
+    if (tests::counts_bytes)
+        CHECK(holdfast::worst_case_bytes(options, size) <= 2 * taken + options.chunk_bytes);
+    while (stream.in_flight() || box.queued() != 0) {
+        if (stream.in_flight()) stream.take();
+        settle(io);
+    }
+}
+
 TEST_CASE("a waiter's memory comes from its handler's allocator")
 {
     net::io_context io;

@@ -17,6 +17,7 @@
 #include <holdfast/write_streamed.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -70,8 +71,23 @@ struct outbox_options {
 };
 static_assert(std::is_trivially_destructible_v<outbox_options>);
 
+/// The most that an outbox of these options may take in the process while messages have at least so many
+/// bytes, if no other queue shares them: what the marks count, the blocks of the messages, the places (whose
+/// number doubles), what it holds while it writes, and a chunk. For `connection_cost::queue_bytes`.
+constexpr std::size_t worst_case_bytes(const outbox_options& options,
+                                       std::size_t smallest_message = 1) noexcept
+{
+    constexpr std::size_t place = sizeof(detail::outbox_item);
+    constexpr std::size_t block = sizeof(detail::payload_block) + 16; // malloc's own part
+    constexpr std::size_t flight = 640;
+    const std::size_t counted = options.high_bytes + options.reserve_bytes;
+    const std::size_t messages = counted / (std::max<std::size_t>(smallest_message, 1) + place) + 8;
+    const std::size_t places = std::bit_ceil(messages) * place;
+    return counted + messages * block + places + places / 2 + flight + options.chunk_bytes;
+}
+
 /// Says that a message is the newest value of this key: it takes the place of an older one that is not being
-/// sent yet.
+/// sent yet. (Where it is larger and does not fit, the older one stays.)
 struct conflate {
     std::uint64_t key;
 };
