@@ -8,8 +8,10 @@
 //     second and the process's memory have limits too, and the sockets' buffers in the kernel;
 //   - capacity_plan: what all of that may take is worked out before the start, and the ladder checks it;
 //   - connection: closed on every path, and counted;
-//   - async_write_streamed: a snapshot is made while it is sent, one chunk at a time;
-//   - one number a session, the version it knows, instead of a queue: a slow client skips what is outdated;
+//   - outbox: a snapshot is made while it is sent, one chunk at a time; what changes is serialized once for
+//   all,
+//     and the queue has a mark;
+//   - one number a session, the version it knows: a client too slow for its queue skips what is outdated;
 //   - heartbeat_timer: one timer for all; who is silent is dropped.
 #include "support/acceptor_events.hpp"
 #include "support/admin_socket.hpp"
@@ -32,7 +34,7 @@ using net::ip::tcp;
 using namespace std::chrono_literals;
 using acceptor = holdfast::bounded_acceptor<tcp>;
 using connection = acceptor::connection_type;
-using holdfast::async_write_streamed, holdfast::ndjson;
+using holdfast::ndjson;
 
 namespace {
 
@@ -43,6 +45,9 @@ constexpr auto describe(holdfast::type<ping>)
 {
     return holdfast::fields(holdfast::field("ping", &ping::number));
 }
+
+/// What a client's queue may hold, beside a chunk of its snapshot.
+constexpr std::size_t queue_bytes = 8192;
 
 /// What all sessions share. Everything runs on one thread.
 struct feed {
@@ -58,11 +63,15 @@ struct feed {
 
     static constexpr std::chrono::milliseconds heart_tick{250};
 
+    /// Whether those of a tick fit into a queue; else each session streams them.
+    [[nodiscard]] bool few_changes() const noexcept { return options.rate <= queue_bytes / 256; }
+
     const examples::feed_options options;
     examples::market market;
     std::optional<examples::json_document> document;
     holdfast::heartbeat_timer<> heart;
-    net::steady_timer pulse; // never expires: cancelling it wakes all sessions at once
+    holdfast::outbox_group up_to_date; // the topic, if you like: those who get each change as it comes
+    net::steady_timer pulse;           // never expires: cancelling it wakes all sessions at once
     net::steady_timer clock;
     std::uint64_t snapshots = 0; // sent in full
     bool draining = false;
@@ -84,34 +93,47 @@ bool still_there(tcp::socket& socket, holdfast::heartbeat& beat)
     }
 }
 
-/// One client: its only reader and writer, so nothing is queued and nothing interleaves.
+/// One client.
 net::awaitable<void> serve(connection peer, feed& f)
 {
     peer.stream().non_blocking(true);
     auto beat = f.heart.watch(peer);
-    const auto chunk = static_cast<std::size_t>(f.options.chunk.value);
+    const auto chunk = static_cast<std::uint32_t>(f.options.chunk.value);
+    // A slow download is alive as long as the socket takes bytes. Later only what the client says counts.
+    bool whole = false; // the snapshot is sent
+    auto progress = [&](std::size_t) noexcept {
+        if (!whole) beat.touch();
+    };
+    holdfast::outbox box{peer,
+                         {.high_bytes = queue_bytes,
+                          .when_full = holdfast::slow_reader::wait,
+                          .chunk_bytes = chunk,
+                          .progress = progress}};
+    holdfast::outbox_group::member here;
     std::uint64_t version = f.market.version();
-
-    // A slow download is alive as long as the socket takes bytes: progress touches the heartbeat.
     if (f.document)
-        co_await async_write_streamed<ndjson>(peer.stream(), f.document->root,
-                                              {.chunk_bytes = chunk, .progress = beat});
+        box.push_streamed<ndjson>(f.document->root);
     else
-        co_await async_write_streamed<ndjson>(peer.stream(), f.market.snapshot(),
-                                              {.chunk_bytes = chunk, .progress = beat});
+        box.push_streamed<ndjson>(f.market.snapshot());
 
-    ++f.snapshots;
     const auto ping_after = static_cast<std::uint16_t>(f.options.ping_after / feed::heart_tick);
     for (std::uint64_t pings = 0; still_there(peer.stream(), beat);) {
-        if (const auto changes = f.market.changed_since(version); !changes.empty()) {
+        if (here) {
+            version = f.market.version();
+        } else if (box.queued() == 0) { // new, or it was too slow, and skips what is outdated
+            if (!std::exchange(whole, true)) ++f.snapshots;
+            const auto changes = f.market.changed_since(version);
             version = changes.version();
-            co_await async_write_streamed<ndjson>(peer.stream(), changes, {.chunk_bytes = chunk});
+            if (!changes.empty()) box.push_streamed<ndjson>(changes);
+            if (f.few_changes()) here = {f.up_to_date, box};
         }
-        if (beat.age() >= ping_after)
-            co_await async_write_streamed<ndjson>(peer.stream(), ping{++pings}, {.chunk_bytes = 64});
+        if (beat.age() >= ping_after && box.control_bytes() == 0)
+            box.push_control(holdfast::serialize_to_payload<ndjson>(ping{++pings}));
         holdfast::error_code woken;
         co_await f.pulse.async_wait(net::redirect_error(net::use_awaitable, woken));
     }
+    holdfast::error_code unsent; // then the outbox has ended the connection
+    co_await box.async_close(net::redirect_error(net::use_awaitable, unsent));
     co_await peer.async_close();
 }
 
@@ -123,7 +145,10 @@ net::awaitable<void> run_clock(feed& f, holdfast::census members)
         f.clock.expires_after(f.draining ? 50ms : std::chrono::milliseconds(examples::tick_period));
         holdfast::error_code hurried;
         co_await f.clock.async_wait(net::redirect_error(net::use_awaitable, hurried));
+        const std::uint64_t before = f.market.version();
         f.market.tick(f.options.rate);
+        if (f.up_to_date.size() != 0)
+            f.up_to_date.push(holdfast::serialize_to_payload<ndjson>(f.market.changed_since(before)));
         f.pulse.cancel();
         if (const std::uint64_t freed = f.snapshots + members.ended(); freed != trimmed_at) {
             ::malloc_trim(0);
@@ -243,6 +268,7 @@ examples::capacity plan(const examples::feed_options& feed, const door_options& 
         feed.max_connections,
         {.session_bytes = 4096,
          .chunk_bytes = static_cast<std::size_t>(feed.chunk.value),
+         .queue_bytes = holdfast::worst_case_bytes({.high_bytes = queue_bytes, .chunk_bytes = 0}, 64),
          .send_buffer_bytes = static_cast<std::size_t>(feed.send_buffer.value),
          .receive_buffer_bytes = static_cast<std::size_t>(doors.receive_buffer.value)},
         program + reserved * feed.max_connections + examples::market::bytes(feed.instruments) +

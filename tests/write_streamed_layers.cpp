@@ -1,5 +1,5 @@
-// holdfast: tests of async_write_streamed into what is no plain socket: guards, TLS, pipes, files; and of how
-// half a message looks to the peer there.
+// holdfast: tests of async_write_streamed, and of outbox, into what is no plain socket: guards, TLS, pipes,
+// files; and of how half a message looks to the peer there.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
@@ -7,6 +7,7 @@
 #include "support/write_outcome.hpp"
 
 #include <holdfast/connection_guard.hpp>
+#include <holdfast/outbox.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <array>
@@ -95,6 +96,27 @@ TEST_CASE("a guard is written to as its stream is, in a coroutine by default")
     CHECK(written == 200);
     const auto ten = holdfast::serialize_to_string<ndjson>(rows(10));
     CHECK(tests::read_to_end(client).bytes == ten + ten);
+}
+
+TEST_CASE("an outbox writes through TLS: many messages as one record, streamed ones, and a proper end")
+{
+    tls_pair tls;
+    tls.read();
+    holdfast::outbox box{*tls.server, {.chunk_bytes = 1000}};
+    std::string all;
+    for (int i = 0; i != 300; ++i) {
+        const std::string text = std::to_string(i) + std::string(static_cast<std::size_t>(i), '.');
+        CHECK_FALSE(box.push(holdfast::payload(text)));
+        all += text;
+    }
+    CHECK_FALSE(box.push_streamed<ndjson>(rows(30'000)));
+    box.async_close([&](error_code ec) {
+        CHECK_FALSE(ec);
+        tls.server->async_close({}, net::detached);
+    });
+    tests::run(tls.io);
+    CHECK(tls.end == net::error::eof);
+    CHECK(tls.got == all + expected());
 }
 
 TEST_CASE("TLS carries the whole message and a proper end, in chunks of any size, made ahead or not")

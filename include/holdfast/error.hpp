@@ -47,6 +47,12 @@ enum class errc : int {
     frame_timeout,
     /// All bytes of a buffer pool are lent, and the operation may not wait for more of them.
     pool_exhausted,
+    /// The outbox was closed: it takes no messages any more.
+    outbox_closed,
+    /// A message would have passed the outbox's high mark: the peer reads too slowly.
+    outbox_full,
+    /// A message alone is more than the outbox's high mark, or its reserve.
+    message_too_large,
 };
 
 /// The category of `errc`: its name is "holdfast".
@@ -94,6 +100,12 @@ inline const std::error_category& category() noexcept
             case errc::pool_exhausted:
                 return "all bytes of the buffer pool are lent: raise max_bytes or lower what connections may "
                        "hold";
+            case errc::outbox_closed:
+                return "the outbox was closed: it takes no messages any more";
+            case errc::outbox_full:
+                return "the peer reads too slowly: a message would have passed the outbox's high mark";
+            case errc::message_too_large:
+                return "a message alone is more than the outbox holds: raise its mark, or stream the message";
             }
             return "unknown holdfast error";
         }

@@ -22,6 +22,9 @@
 #include <holdfast/keepalive.hpp>
 #include <holdfast/leak_check.hpp>
 #include <holdfast/manual_clock.hpp>
+#include <holdfast/outbox.hpp>
+#include <holdfast/outbox_group.hpp>
+#include <holdfast/payload.hpp>
 #include <holdfast/process_memory.hpp>
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/json.hpp>

@@ -8,13 +8,13 @@
 #include <holdfast/detail/lowest_layer.hpp>
 #include <holdfast/detail/op_storage.hpp>
 #include <holdfast/detail/placed.hpp>
+#include <holdfast/detail/reset_at_close.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/streaming_serializer.hpp>
 
 #include <algorithm>
 #include <atomic>
-#include <concepts>
 #include <cstddef>
 #include <memory>
 #include <new>
@@ -22,8 +22,6 @@
 #include <system_error>
 #include <type_traits>
 #include <utility>
-
-#include <sys/socket.h>
 
 namespace holdfast {
 
@@ -162,21 +160,8 @@ struct write_streamed_state {
             }
         }
         if (!result) return !pending.empty();
-        if ((failure && !broken) || (cancelled && written != 0)) reset_at_close();
+        if ((failure && !broken) || (cancelled && written != 0)) detail::reset_at_close(stream);
         return false;
-    }
-
-    /// What was sent must not look like a whole message: the close that follows resets the connection. Asio's
-    /// own set_option() would remember the option, and undo it when the socket is destroyed without a close.
-    void reset_at_close() noexcept
-    {
-        if constexpr (requires {
-                          { detail::lowest_layer(stream).native_handle() } -> std::convertible_to<int>;
-                      }) {
-            const ::linger reset{1, 0};
-            ::setsockopt(detail::lowest_layer(stream).native_handle(), SOL_SOCKET, SO_LINGER, &reset,
-                         sizeof reset);
-        }
     }
 
     Stream& stream;

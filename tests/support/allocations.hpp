@@ -158,7 +158,7 @@ void* operator new(std::size_t size)
 
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept
 {
-    void* const memory = std::malloc(size != 0 ? size : 1);
+    void* const memory = tests::fails() ? nullptr : std::malloc(size != 0 ? size : 1);
     return memory != nullptr ? tests::counted(memory) : nullptr;
 }
 
@@ -175,6 +175,7 @@ void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { tes
 
 // Sanitizers bring array forms of their own, which would not come here.
 void* operator new[](std::size_t size) { return operator new(size); }
+void* operator new[](std::size_t size, const std::nothrow_t& no) noexcept { return operator new(size, no); }
 void operator delete[](void* memory) noexcept { operator delete(memory); }
 void operator delete[](void* memory, std::size_t) noexcept { operator delete(memory); }
 #endif

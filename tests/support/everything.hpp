@@ -14,8 +14,9 @@ inline int use_everything()
     holdfast::bounded_acceptor<net::ip::tcp> doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
     holdfast::connection_guard<> guard{net::ip::tcp::socket(io)};
     holdfast::frame_reader<net::ip::tcp::socket> reader{guard.stream()};
-    const bool sound =
-        semaphore.try_acquire() && doors.census().live() == 0 && heart.watched() == 0 && guard.is_open();
+    holdfast::outbox<net::ip::tcp::socket> box{guard};
+    const bool sound = box.is_open() && semaphore.try_acquire() && doors.census().live() == 0 &&
+                       heart.watched() == 0 && guard.is_open();
     return sound && holdfast::serialize_to_string<holdfast::json>(42) == "42" ? 0 : 1;
 }
 

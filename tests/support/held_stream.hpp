@@ -11,7 +11,6 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <utility>
 
 namespace tests {
@@ -27,11 +26,17 @@ public:
 
     executor_type get_executor() { return gate_.get_executor(); }
 
-    template <class Token>
-    auto async_write_some(const net::const_buffer& data, Token&& token)
+    template <class Buffers, class Token>
+    auto async_write_some(const Buffers& buffers, Token&& token)
     {
         if (in_flight()) throw std::logic_error("two writes at once");
-        data_ = {static_cast<const char*>(data.data()), data.size()};
+        data_.clear();
+        ++writes;
+        for (auto each = net::buffer_sequence_begin(buffers); each != net::buffer_sequence_end(buffers);
+             ++each) {
+            const net::const_buffer part(*each);
+            data_.append(static_cast<const char*>(part.data()), part.size());
+        }
         error_ = net::error::operation_aborted;
         count_ = 0;
         return net::async_compose<Token, void(holdfast::error_code, std::size_t)>(
@@ -40,7 +45,7 @@ public:
                     gate_.async_wait(std::move(self));
                     return;
                 }
-                data_ = {};
+                data_.clear();
                 self.complete(error_, count_);
             },
             token, gate_);
@@ -59,7 +64,11 @@ public:
     /// Ends the write in flight with an error.
     void fail(const holdfast::error_code& why) { end(why); }
 
+    /// What the write in flight was given.
+    [[nodiscard]] const std::string& offered() const noexcept { return data_; }
+
     std::string taken;
+    std::size_t writes = 0; // begun
 
 private:
     void end(const holdfast::error_code& result)
@@ -70,7 +79,7 @@ private:
     }
 
     net::steady_timer gate_;
-    std::string_view data_;
+    std::string data_;
     holdfast::error_code error_;
     std::size_t count_ = 0;
 };

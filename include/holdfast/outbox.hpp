@@ -1,0 +1,787 @@
+// holdfast: outbox, a bounded queue of what a connection is to be sent, and what happens when its peer is
+// slow.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_OUTBOX_HPP
+#define HOLDFAST_OUTBOX_HPP
+
+#include <holdfast/asio.hpp>
+#include <holdfast/connection_guard.hpp>
+#include <holdfast/detail/chunk_pool.hpp>
+#include <holdfast/detail/lowest_layer.hpp>
+#include <holdfast/detail/op_storage.hpp>
+#include <holdfast/detail/outbox_queue.hpp>
+#include <holdfast/detail/outbox_waiters.hpp>
+#include <holdfast/detail/reset_at_close.hpp>
+#include <holdfast/error.hpp>
+#include <holdfast/payload.hpp>
+#include <holdfast/write_streamed.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <iterator>
+#include <memory>
+#include <new>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+namespace holdfast {
+
+/// What an outbox does with a message that would pass its high mark.
+enum class slow_reader : std::uint8_t {
+    /// Refuses it, `errc::outbox_full`; `async_push` waits until there is room.
+    wait,
+    /// Lets the oldest messages go that are not being sent. Where that is not enough it refuses the new one,
+    /// and keeps the others.
+    drop_oldest,
+    /// Ends the connection, once, by a reset, for `close_reason::send_queue_overflow`.
+    disconnect,
+};
+
+/// Options of an `outbox`.
+struct outbox_options {
+    /// Never more than this is queued: the bytes of the messages that are not wholly sent, and 16 for each.
+    std::size_t high_bytes = 64 * 1024;
+    /// Down here those who wait for room are let in again, and storage of the queue that is not needed is
+    /// given back. No more than the high mark counts.
+    std::size_t low_bytes = 16 * 1024;
+    /// Beside the mark, for `push_control`: pongs, closes and farewells pass a full queue.
+    std::uint32_t reserve_bytes = 256;
+    slow_reader when_full = slow_reader::disconnect;
+    /// More than `soft_bytes` queued at so many calls of `tick()` in a row, and not less in between, ends the
+    /// connection, as `disconnect` does. 0: never.
+    std::uint16_t soft_ticks = 0;
+    std::size_t soft_bytes = 0;
+    /// A streamed message is made so many bytes at a time, in a chunk of memory that the queue has while it
+    /// sends one, whatever their number.
+    std::uint32_t chunk_bytes = 16 * 1024;
+    /// TCP_NOTSENT_LOWAT of the socket: the kernel takes no more while it has so many bytes that it has not
+    /// sent. What waits here can still be replaced or dropped, what waits there cannot. 0 leaves it alone.
+    int notsent_lowat_bytes = 0;
+    /// Told whenever the socket took some bytes: a slow reader that takes a little at a time is alive.
+    write_progress progress{};
+};
+static_assert(std::is_trivially_destructible_v<outbox_options>);
+
+/// The most that an outbox of these options may take in the process while messages have at least so many
+/// bytes, if no other queue shares them: what the marks count, the blocks of the messages, the places (whose
+/// number doubles), what it holds while it writes, and a chunk. For `connection_cost::queue_bytes`.
+constexpr std::size_t worst_case_bytes(const outbox_options& options,
+                                       std::size_t smallest_message = 1) noexcept
+{
+    constexpr std::size_t place = sizeof(detail::outbox_item);
+    constexpr std::size_t block = sizeof(detail::payload_block) + 16; // malloc's own part
+    constexpr std::size_t flight = 640;
+    const std::size_t counted = options.high_bytes + options.reserve_bytes;
+    const std::size_t messages = counted / (std::max<std::size_t>(smallest_message, 1) + place) + 8;
+    const std::size_t places = std::bit_ceil(messages) * place;
+    return counted + messages * block + places + places / 2 + flight + options.chunk_bytes;
+}
+
+/// Says that a message is the newest value of this key: it takes the place of an older one that is not being
+/// sent yet. (Where it is larger and does not fit, the older one stays.)
+struct conflate {
+    std::uint64_t key;
+};
+
+/// Where in the queue a control message goes.
+enum class control_place : std::uint8_t {
+    /// Behind all that is queued: farewells.
+    last,
+    /// Ahead of all but what is being sent: pongs. Where a long streamed message is being sent, it passes
+    /// that one only where it interleaves.
+    next,
+};
+
+/// Options of `push_streamed`.
+struct stream_options {
+    /// After each chunk the messages queued behind it get their turn. The peer must be able to tell them
+    /// apart: each chunk has to be a frame of its own.
+    bool interleave = false;
+};
+
+/// What the outboxes of all streams have in common: pushing. See `outbox`.
+class outbox_base {
+public:
+    outbox_base(const outbox_base&) = delete;
+    outbox_base& operator=(const outbox_base&) = delete;
+
+    /// Queues a reference to the message, or says why not:
+    /// - `errc::outbox_full`: it would pass the high mark. `slow_reader` says what else happens.
+    /// - `errc::message_too_large`: alone it would; nothing else happens.
+    /// - what the outbox was closed with, or failed with: `errc::outbox_closed`, `errc::outbox_full` after a
+    ///   disconnection, the stream's error.
+    /// - `net::error::no_memory`: there is none for the queue.
+    ///
+    /// An empty message is nothing. It is written once this turn of the loop is over, with all that is pushed
+    /// until then. O(1); with `drop_oldest` and a full queue O(queued). Where `disconnect` ends the
+    /// connection, that is the last thing it does: the finalizer may destroy the outbox.
+    error_code push(const payload& message) noexcept { return push_one(message, nullptr); }
+
+    /// The same for the newest value of a key. O(queued).
+    error_code push(const payload& message, conflate key) noexcept { return push_one(message, &key); }
+
+    /// Queues a message that must get through even where the queue is full, against the reserve only:
+    /// `errc::outbox_full` where other control messages have used that up; nothing else happens then.
+    error_code push_control(const payload& message, control_place place = control_place::last) noexcept
+    {
+        if (const error_code why = closed_for()) return why;
+        if (message.empty()) return {};
+        const detail::outbox_item item(message);
+        return queued(item, queue_.push_control(item, place == control_place::next));
+    }
+
+    /// A time has passed, whose length is the user's: see `outbox_options::soft_ticks`. Where it ends the
+    /// connection, that is the last thing it does.
+    void tick() noexcept
+    {
+        if (soft_ticks_ == 0 || closed_) return;
+        if (queue_.bytes() <= soft_bytes_)
+            ticks_above_ = 0;
+        else if (++ticks_above_ >= soft_ticks_)
+            fail(close_reason::send_queue_overflow, errc::outbox_full);
+    }
+
+    /// Takes no messages any more, and drops those that are not being sent; who waits gets `reason`. Of
+    /// several calls, or failures, the first one's counts. The connection stays as it is, but where a message
+    /// was sent in part it will end by a reset.
+    void close(error_code reason = errc::outbox_closed) noexcept
+    {
+        if (closed_) return;
+        closed_ = reason ? reason : error_code(errc::outbox_closed);
+        if (queue_.half_sent()) reset_at_close();
+        queue_.clear();
+        waiting_.wake_all(closed_);
+    }
+
+    /// Whether it takes messages.
+    [[nodiscard]] bool is_open() const noexcept { return !closed_for(); }
+    /// Why it does not any more.
+    [[nodiscard]] error_code error() const noexcept { return closed_for(); }
+
+    /// What counts against the high mark: at most that.
+    [[nodiscard]] std::size_t queued_bytes() const noexcept { return queue_.bytes(); }
+    /// What counts against the reserve.
+    [[nodiscard]] std::size_t control_bytes() const noexcept { return queue_.control_bytes(); }
+    /// How many messages are queued, control messages and those being sent included.
+    [[nodiscard]] std::size_t queued() const noexcept { return queue_.size(); }
+    /// The memory of the queue itself: 16 bytes for each place; none while nothing is queued.
+    [[nodiscard]] std::size_t queue_memory() const noexcept
+    {
+        return queue_.capacity() * sizeof(detail::outbox_item);
+    }
+    /// How many messages were dropped by `slow_reader::drop_oldest`.
+    [[nodiscard]] std::uint64_t dropped() const noexcept { return queue_.dropped(); }
+    /// How many were replaced by newer ones.
+    [[nodiscard]] std::uint64_t conflated() const noexcept { return queue_.conflated(); }
+
+protected:
+    explicit outbox_base(const outbox_options& options) noexcept
+        : queue_(
+              {options.high_bytes, std::min(options.low_bytes, options.high_bytes), options.reserve_bytes}),
+          progress_(options.progress),
+          soft_bytes_(options.soft_bytes),
+          chunk_bytes_(std::max<std::uint32_t>(options.chunk_bytes, 1)),
+          soft_ticks_(options.soft_ticks),
+          when_full_(options.when_full)
+    {
+    }
+    ~outbox_base() = default;
+
+    /// Begins to write, once this turn of the loop is over; false where there is no memory for that.
+    virtual bool begin() noexcept = 0;
+    /// The connection must end by a reset.
+    virtual void reset_at_close() noexcept = 0;
+    /// Ends the connection. The last step: it may destroy the outbox.
+    virtual void end(close_reason reason, const error_code& error) noexcept = 0;
+
+    error_code closed_for() const noexcept
+    {
+        return closed_ ? closed_ : stopped_ ? error_code(errc::outbox_closed) : error_code();
+    }
+
+    error_code push_one(const payload& message, const conflate* key) noexcept
+    {
+        if (const error_code why = closed_for()) return why;
+        if (message.empty()) return {};
+        return push_item(key != nullptr ? detail::outbox_item(message, key->key)
+                                        : detail::outbox_item(message));
+    }
+
+    error_code push_item(const detail::outbox_item& item) noexcept
+    {
+        auto result = detail::outbox_queue::outcome::full;
+        if (waiting_.first() == nullptr || item.cost() > queue_.limits().high) // else it would pass them
+            result = queue_.push(item, when_full_ == slow_reader::drop_oldest);
+        const bool overflow =
+            result == detail::outbox_queue::outcome::full && when_full_ == slow_reader::disconnect;
+        const error_code ec = queued(item, result);
+        if (overflow) fail(close_reason::send_queue_overflow, ec);
+        return ec;
+    }
+
+    /// What has become of a message that was to be queued.
+    error_code queued(detail::outbox_item item, detail::outbox_queue::outcome result) noexcept
+    {
+        using outcome = detail::outbox_queue::outcome;
+        if (result == outcome::queued) {
+            if (busy_) return {};
+            busy_ = begin();
+            if (busy_) return {};
+            queue_.clear(); // it is alone there
+            return net::error::no_memory;
+        }
+        item.release();
+        if (result == outcome::full) return errc::outbox_full;
+        if (result == outcome::too_large) return errc::message_too_large;
+        return net::error::no_memory;
+    }
+
+    /// So many bytes are sent.
+    void note_sent(std::size_t n) noexcept
+    {
+        if (n != 0) progress_(n);
+        queue_.sent(n);
+        if (queue_.bytes() <= soft_bytes_) ticks_above_ = 0;
+    }
+
+    /// Lets those who wait push, in the order in which they came, once the queue is down at the low mark.
+    void let_in() noexcept
+    {
+        if (queue_.bytes() > queue_.limits().low) return;
+        while (detail::outbox_waiter* const first = waiting_.first()) {
+            if (!queue_.fits(first->item.cost())) return;
+            first->has_item = false;
+            waiting_.wake_first(queued(first->item, queue_.push(first->item, false)));
+        }
+    }
+
+    /// Ends queue and connection, while a write is pending or not.
+    void fail(close_reason reason, const error_code& error) noexcept
+    {
+        close(error);
+        end(reason, error);
+    }
+
+    detail::outbox_queue queue_;
+    detail::outbox_waiters waiting_;  // for room
+    detail::outbox_waiters flushing_; // until no write is pending
+    error_code closed_;
+    write_progress progress_;
+    std::size_t soft_bytes_;
+    std::uint32_t chunk_bytes_;
+    std::uint16_t soft_ticks_;
+    std::uint16_t ticks_above_ = 0;
+    slow_reader when_full_;
+    bool stopped_ = false; // async_close was called
+    bool busy_ = false;    // a write is pending, or about to begin
+};
+
+namespace detail {
+
+/// The buffers of one write: queued payloads, or a chunk.
+class outbox_buffers {
+public:
+    using value_type = net::const_buffer;
+
+    explicit outbox_buffers(const outbox_queue::gathered& from) noexcept
+        : payloads_(from.payloads), offset_(from.offset)
+    {
+    }
+    explicit outbox_buffers(std::span<const char> chunk) noexcept : chunk_(chunk) { payloads_.count = 1; }
+
+    class const_iterator {
+    public:
+        using value_type = net::const_buffer;
+        using difference_type = std::ptrdiff_t;
+        using reference = net::const_buffer;
+        using pointer = const net::const_buffer*;
+        using iterator_category = std::bidirectional_iterator_tag;
+
+        const_iterator() noexcept = default;
+        const_iterator(const outbox_buffers& of, std::size_t i) noexcept : of_(&of), i_(i) {}
+
+        net::const_buffer operator*() const noexcept { return of_->at(i_); }
+        const_iterator& operator++() noexcept { return ++i_, *this; }
+        const_iterator operator++(int) noexcept { return {*of_, i_++}; }
+        const_iterator& operator--() noexcept { return --i_, *this; }
+        const_iterator operator--(int) noexcept { return {*of_, i_--}; }
+        bool operator==(const const_iterator& other) const noexcept { return i_ == other.i_; }
+
+    private:
+        const outbox_buffers* of_ = nullptr;
+        std::size_t i_ = 0;
+    };
+
+    [[nodiscard]] const_iterator begin() const noexcept { return {*this, 0}; }
+    [[nodiscard]] const_iterator end() const noexcept { return {*this, payloads_.count}; }
+
+private:
+    [[nodiscard]] net::const_buffer at(std::size_t i) const noexcept
+    {
+        if (payloads_.places == nullptr) return {chunk_.data(), chunk_.size()};
+        const std::string_view text = payloads_[i].text();
+        const net::const_buffer whole(text.data(), text.size());
+        return i == 0 ? whole + offset_ : whole;
+    }
+
+    outbox_ring::pins payloads_{};
+    std::size_t offset_ = 0;
+    std::span<const char> chunk_;
+};
+
+/// What an outbox holds while it is busy. It belongs to the pending operation, which may outlive the outbox.
+template <class Outbox>
+struct outbox_flight {
+    explicit outbox_flight(Outbox& of) noexcept : owner(&of) {}
+
+    Outbox* owner; // null once it is gone
+    bool pending = false;
+    op_storage storage;
+    chunk_ptr<char> chunk;
+    std::optional<outbox_ring> kept; // of an outbox that is gone: what the write refers to
+};
+
+/// The handler of an outbox's operations, and the owner of its flight while one is pending.
+template <class Outbox>
+class outbox_op {
+public:
+    using allocator_type = op_allocator<void>;
+
+    explicit outbox_op(outbox_flight<Outbox>& flight) noexcept : storage_(&flight.storage), flight_(&flight)
+    {
+        flight.pending = true;
+    }
+    outbox_op(outbox_op&& other) noexcept
+        : storage_(other.storage_), flight_(std::exchange(other.flight_, nullptr))
+    {
+    }
+    ~outbox_op()
+    {
+        if (flight_ != nullptr) (void)land(); // destroyed uncalled, with its execution context
+    }
+
+    allocator_type get_allocator() const noexcept { return allocator_type(*storage_); }
+
+    void operator()() // this turn of the loop is over
+    {
+        if (Outbox* const owner = land()) owner->write_next();
+    }
+    void operator()(const error_code& ec, std::size_t n)
+    {
+        if (Outbox* const owner = land()) owner->written(ec, n);
+    }
+
+private:
+    Outbox* land() noexcept
+    {
+        outbox_flight<Outbox>* const flight = std::exchange(flight_, nullptr);
+        flight->pending = false;
+        Outbox* const owner = flight->owner;
+        if (owner == nullptr) delete flight;
+        return owner;
+    }
+
+    op_storage* storage_; // apart, since Asio asks a handler for its allocator when it has moved it, too
+    outbox_flight<Outbox>* flight_;
+};
+
+/// A serializer in a queue.
+template <class Serializer>
+class queued_stream final : public streamed_source {
+public:
+    template <class... Args>
+    explicit queued_stream(bool interleaves, Args&&... args)
+        : streamed_source(sizeof(queued_stream), interleaves), serializer_(std::forward<Args>(args)...)
+    {
+    }
+
+    std::span<char> next(std::span<char> chunk, std::error_code& ec) override
+    {
+        return serializer_.next(chunk, ec);
+    }
+    [[nodiscard]] bool done() const noexcept override { return serializer_.done(); }
+
+private:
+    Serializer serializer_;
+};
+
+} // namespace detail
+
+/// A bounded queue of what a connection is to be sent. Messages are `payload`s, made once and queued to any
+/// number of outboxes as a reference of 16 bytes, or sources that are serialized when their turn comes. One
+/// write is pending at any time, of all that is queued (up to 64 messages, and half the mark) in one system
+/// call.
+///
+/// What is queued never passes the high mark: a message that would is refused before. What else happens then
+/// `slow_reader` says, in the options; `conflate` keeps only the newest value of a key. A small reserve
+/// beside the mark takes control messages through a full queue.
+///
+/// While nothing is queued it holds no memory but itself (`sizeof`, 248 bytes); while something is, a block
+/// of some 550 bytes, the places of the queue, and a chunk while it sends a streamed message. Where these
+/// exist a push allocates nothing.
+///
+/// A failed write, or a source that fails, closes it and ends the connection, for the reason that the error
+/// stands for: by the guard's `abort()`, or by closing the socket of a bare stream. It ends by a reset, since
+/// a message was sent in part.
+///
+/// `Stream` is any that `async_write_streamed` takes, whose `async_write_some` takes buffer sequences. It is
+/// deduced from the stream or the guard, which must stay at its address and outlive the outbox; no one else
+/// writes to it while the outbox is busy. A write that is pending when the outbox is destroyed goes on with
+/// its own memory; a layered stream (TLS) that is to be destroyed then must be waited for by `async_flush` or
+/// `async_close` first.
+///
+/// Thread safety: it belongs to the thread or strand of the stream's executor, on which it writes. Others
+/// post there; where there are several threads, one message for each that it concerns, to be pushed to all
+/// outboxes there.
+///
+///     holdfast::outbox box{peer, {.when_full = holdfast::slow_reader::drop_oldest, .progress = beat}};
+///     box.push(news);
+///     box.push(quote, holdfast::conflate{instrument});
+///     box.push_control(pong, holdfast::control_place::next);
+///     box.push_streamed<holdfast::ndjson>(snapshot);
+///     co_await box.async_close(); // all is sent
+///     co_await peer.async_close();
+template <class Stream>
+class outbox final : public outbox_base {
+public:
+    using stream_type = Stream;
+    using executor_type = typename Stream::executor_type;
+
+    /// Refers to a stream, or to a guard or an acceptor's connection. Sets the socket's option if one was
+    /// asked for (where it has none such, nothing happens). Allocates nothing.
+    template <class To>
+        requires(!std::derived_from<To, outbox_base>)
+    explicit outbox(To& to, const outbox_options& options = {}) noexcept
+        : outbox_base(options),
+          stream_(&detail::stream_of(to)),
+          connection_(std::addressof(to)),
+          end_([](void* object, close_reason reason, const error_code& error) noexcept {
+              end_of(*static_cast<To*>(object), reason, error);
+          })
+    {
+        if (options.notsent_lowat_bytes > 0) set_notsent_lowat(options.notsent_lowat_bytes);
+    }
+
+    /// Drops what is queued; who waits gets `errc::outbox_closed`. Where a message was sent in part, the
+    /// connection will end by a reset.
+    ~outbox()
+    {
+        close();
+        if (flight_ == nullptr) return;
+        flight_->owner = nullptr;
+        if (flight_->pending)
+            flight_->kept.emplace(queue_.take_ring());
+        else
+            delete flight_;
+    }
+
+    executor_type get_executor() const noexcept { return stream_->get_executor(); }
+
+    /// Queues the message, and where the policy is `slow_reader::wait` and there is no room, waits for it,
+    /// first come, first served, until the queue is down at the low mark.
+    ///
+    /// Completion: void(error_code), on the handler's executor, never inside this call: what `push` returns,
+    /// and what the outbox is closed with meanwhile. That must be on the outbox's thread or strand.
+    /// Cancellation: terminal, partial and total; `operation_aborted`, and the message is not queued.
+    /// Cost: where it waits, one block from the handler's allocator, beside that of Asio's wait.
+    template <class CompletionToken = default_token_t<executor_type>>
+    auto async_push(payload message, CompletionToken&& token = CompletionToken())
+    {
+        return net::async_compose<CompletionToken, void(error_code)>(
+            push_op{this, std::move(message), std::nullopt}, token, *stream_);
+    }
+
+    /// The same for the newest value of a key.
+    template <class CompletionToken = default_token_t<executor_type>>
+    auto async_push(payload message, conflate key, CompletionToken&& token = CompletionToken())
+    {
+        return net::async_compose<CompletionToken, void(error_code)>(push_op{this, std::move(message), key},
+                                                                     token, *stream_);
+    }
+
+    /// Queues a message that is serialized when its turn comes, one chunk at a time; it counts as the size of
+    /// its serializer, and 16. `source` is what `streaming_serializer` takes; an lvalue is copied, `std::ref`
+    /// refers. Returns what `push` returns; exceptions: what moving the source throws.
+    ///
+    /// Where it fails, the connection ends (see above).
+    template <class Format = json, class Source>
+    error_code push_streamed(Source source, const stream_options& options = {}, Format format = {})
+    {
+        return push_made<streaming_serializer<Format, Source>>(options, std::move(source), format);
+    }
+
+    /// The same for a `Serializer` of the user's own, made in its place: it has `next(chunk, ec)` and
+    /// `done()` as `streaming_serializer` has. Each chunk that it returns is written as it is.
+    template <class Serializer, class... Args>
+    error_code push_made(const stream_options& options, Args&&... args)
+    {
+        if (const error_code why = closed_for()) return why;
+        std::unique_ptr<detail::streamed_source> made(new (std::nothrow) detail::queued_stream<Serializer>(
+            options.interleave, std::forward<Args>(args)...));
+        if (!made) return net::error::no_memory;
+        return push_item(detail::outbox_item(std::move(made)));
+    }
+
+    /// Waits until all that is queued is sent (taken by the kernel, that is).
+    ///
+    /// Completion: void(error_code), on the handler's executor, never inside this call: success, or what the
+    /// outbox is closed with, or fails with.
+    /// Cancellation: terminal, partial and total; `operation_aborted`. Cost: as `async_push`.
+    template <class CompletionToken = default_token_t<executor_type>>
+    auto async_flush(CompletionToken&& token = CompletionToken())
+    {
+        return net::async_compose<CompletionToken, void(error_code)>(flush_op{this, false}, token, *stream_);
+    }
+
+    /// Takes no messages any more, and waits until those that are queued are sent; who waits for room gets
+    /// `errc::outbox_closed`. No write is pending on the stream when it completes; else as `async_flush`.
+    template <class CompletionToken = default_token_t<executor_type>>
+    auto async_close(CompletionToken&& token = CompletionToken())
+    {
+        return net::async_compose<CompletionToken, void(error_code)>(flush_op{this, true}, token, *stream_);
+    }
+
+private:
+    using flight = detail::outbox_flight<outbox>;
+    using op = detail::outbox_op<outbox>;
+    friend op;
+
+    class push_op;
+    class flush_op;
+
+    template <class To>
+    static void end_of(To& to, close_reason reason, const error_code& error) noexcept
+    {
+        if constexpr (requires { to.abort(reason, error); }) {
+            to.abort(reason, error);
+        } else if constexpr (requires(error_code ec) { detail::lowest_layer(to).close(ec); }) {
+            error_code ignored;
+            detail::reset_at_close(to);
+            detail::lowest_layer(to).close(ignored);
+        }
+    }
+
+    void set_notsent_lowat(int bytes) noexcept
+    {
+        if constexpr (requires {
+                          { detail::lowest_layer(*stream_).native_handle() } -> std::convertible_to<int>;
+                      })
+            ::setsockopt(detail::lowest_layer(*stream_).native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT,
+                         &bytes, sizeof bytes);
+    }
+
+    bool begin() noexcept override
+    {
+        flight_ = new (std::nothrow) flight(*this);
+        if (flight_ == nullptr) return false;
+        try {
+            net::post(stream_->get_executor(), op(*flight_));
+            return true;
+        } catch (const std::exception&) {
+            delete std::exchange(flight_, nullptr);
+            return false;
+        }
+    }
+
+    void reset_at_close() noexcept override { detail::reset_at_close(*stream_); }
+
+    void end(close_reason reason, const error_code& error) noexcept override
+    {
+        end_(connection_, reason, error);
+    }
+
+    void write_next() noexcept
+    {
+        using turn = detail::outbox_queue::turn;
+        for (;;) {
+            switch (closed_ ? turn::idle : queue_.next_turn()) {
+            case turn::idle:
+                return rest();
+            case turn::payloads:
+                flight_->chunk.reset();
+                return write(detail::outbox_buffers(queue_.begin_payloads()));
+            case turn::chunk:
+                return write(detail::outbox_buffers(queue_.begin_chunk()));
+            case turn::next_chunk:
+                if (const error_code ec = make_chunk()) return give_up(ec);
+                break;
+            }
+        }
+    }
+
+    error_code make_chunk() noexcept
+    {
+        try {
+            if (!flight_->chunk) {
+                auto slabs = detail::chunk_slabs_of(stream_->get_executor(), chunk_bytes_);
+                char* const memory = slabs->take();
+                flight_->chunk = detail::chunk_ptr<char>(memory, {std::move(slabs)});
+            }
+            std::error_code ec;
+            queue_.make_chunk({flight_->chunk.get(), chunk_bytes_}, ec);
+            return ec;
+        } catch (const std::bad_alloc&) {
+            return net::error::no_memory;
+        } catch (...) {
+            return errc::source_failed;
+        }
+    }
+
+    void write(const detail::outbox_buffers& buffers) noexcept
+    {
+        try {
+            stream_->async_write_some(buffers, op(*flight_));
+        } catch (const std::exception&) {
+            note_sent(0);
+            give_up(net::error::no_memory);
+        }
+    }
+
+    void written(const error_code& ec, std::size_t n) noexcept
+    {
+        note_sent(n);
+        if (closed_) {
+            if (queue_.half_sent()) reset_at_close();
+            return rest();
+        }
+        if (ec) return give_up(ec);
+        let_in();
+        write_next();
+    }
+
+    /// Ends queue and connection; no write is pending.
+    void give_up(const error_code& ec) noexcept
+    {
+        close(ec);
+        rest();
+        end(reason_of(ec), ec);
+    }
+
+    /// No write is pending, and none will be for now.
+    void rest() noexcept
+    {
+        if (closed_) queue_.clear();
+        delete std::exchange(flight_, nullptr);
+        busy_ = false;
+        flushing_.wake_all(closed_);
+    }
+
+    Stream* stream_;
+    void* connection_;
+    void (*end_)(void*, close_reason, const error_code&) noexcept;
+    flight* flight_ = nullptr; // while busy
+};
+
+template <class To>
+outbox(To&) -> outbox<std::remove_reference_t<decltype(detail::stream_of(std::declval<To&>()))>>;
+template <class To>
+outbox(To&, const outbox_options&)
+    -> outbox<std::remove_reference_t<decltype(detail::stream_of(std::declval<To&>()))>>;
+
+/// The steps of async_push, for net::async_compose.
+template <class Stream>
+class outbox<Stream>::push_op {
+public:
+    push_op(outbox* box, payload message, std::optional<conflate> key) noexcept
+        : box_(box), message_(std::move(message)), key_(key)
+    {
+    }
+
+    template <class Self>
+    void operator()(Self& self, error_code = {})
+    {
+        if (!std::exchange(started_, true)) return start(self, *box_);
+        if (waiter_ && waiter_->leave()) {
+            box_->let_in(); // those behind it go on
+            result_ = net::error::operation_aborted;
+        } else if (waiter_) {
+            result_ = waiter_->result; // the outbox may be gone
+        }
+        waiter_.reset();
+        self.complete(result_);
+    }
+
+private:
+    template <class Self>
+    void start(Self& self, outbox& box)
+    {
+        self.reset_cancellation_state(net::enable_total_cancellation());
+        auto executor = box.get_executor();
+        const bool waits = box.when_full_ == slow_reader::wait && box.is_open();
+        result_ =
+            box.push_one(message_, key_ ? &*key_ : nullptr); // where it does not wait, the outbox may go
+        if (!waits || result_ != errc::outbox_full) {
+            net::post(executor, std::move(self)); // completing here would be inside the initiating function
+            return;
+        }
+        const auto waiter = std::allocate_shared<detail::outbox_waiter>(self.get_allocator(), executor);
+        waiter->item = key_ ? detail::outbox_item(message_, key_->key) : detail::outbox_item(message_);
+        waiter->has_item = true;
+        waiter_ = waiter;
+        // The wait begins before the waiter is queued: whoever lets it in finds an operation to wake.
+        waiter->wake.async_wait(std::move(self));
+        box.waiting_.enlist(*waiter);
+    }
+
+    outbox* box_;
+    payload message_;
+    std::optional<conflate> key_;
+    std::shared_ptr<detail::outbox_waiter> waiter_;
+    error_code result_;
+    bool started_ = false;
+};
+
+/// The steps of async_flush and async_close, for net::async_compose.
+template <class Stream>
+class outbox<Stream>::flush_op {
+public:
+    flush_op(outbox* box, bool closes) noexcept : box_(box), closes_(closes) {}
+
+    template <class Self>
+    void operator()(Self& self, error_code = {})
+    {
+        if (outbox* const box = std::exchange(box_, nullptr)) return start(self, *box);
+        if (waiter_) result_ = waiter_->leave() ? error_code(net::error::operation_aborted) : waiter_->result;
+        waiter_.reset();
+        self.complete(result_);
+    }
+
+private:
+    template <class Self>
+    void start(Self& self, outbox& box)
+    {
+        self.reset_cancellation_state(net::enable_total_cancellation());
+        auto executor = box.get_executor();
+        if (closes_) {
+            box.stopped_ = true;
+            box.waiting_.wake_all(errc::outbox_closed);
+        }
+        result_ = box.closed_;
+        if (!box.busy_) {
+            net::post(executor, std::move(self));
+            return;
+        }
+        const auto waiter = std::allocate_shared<detail::outbox_waiter>(self.get_allocator(), executor);
+        waiter_ = waiter;
+        waiter->wake.async_wait(std::move(self));
+        box.flushing_.enlist(*waiter);
+    }
+
+    outbox* box_;
+    bool closes_;
+    std::shared_ptr<detail::outbox_waiter> waiter_;
+    error_code result_;
+};
+
+} // namespace holdfast
+
+#endif
