@@ -41,6 +41,10 @@ enum class errc : int {
     spawner_closed,
     /// A `checked_json` is not the text of one JSON value.
     invalid_json,
+    /// A Protobuf message is longer than 2 GiB, or a string that it holds.
+    message_too_large,
+    /// The source changed between the pass that told its length and the one that wrote it.
+    source_changed,
 };
 
 /// The category of `errc`: its name is "holdfast".
@@ -81,6 +85,11 @@ inline const std::error_category& category() noexcept
                 return "the spawner was cancelled or a child failed: it starts no more children";
             case errc::invalid_json:
                 return "a fragment that is written as it stands is not valid JSON: mend the source";
+            case errc::message_too_large:
+                return "a Protobuf message would be longer than 2 GiB, which no reader takes: send it in "
+                       "parts";
+            case errc::source_changed:
+                return "the source changed while it was written: its length had been sent already";
             }
             return "unknown holdfast error";
         }
