@@ -153,7 +153,7 @@ struct protobuf_message_cursor {
         requires bounded
     {
         const std::size_t body = Body::room(value);
-        return tag::size + varint_size(body) + body;
+        return tag::size + width(body) + body;
     }
 
     // The length takes as many bytes as the room for the rest would; where that was too many, what is written
@@ -162,8 +162,7 @@ struct protobuf_message_cursor {
         requires bounded
     {
         p = tag::write(p);
-        const std::size_t width = varint_size(Body::room(value));
-        char* const begin = p + width;
+        char* const begin = p + width(Body::room(value));
         char* const end = Body::write(begin, value, context, error);
         const auto size = static_cast<std::size_t>(end - begin);
         p = patch_varint(p, size);
@@ -206,6 +205,12 @@ struct protobuf_message_cursor {
     }
 
 private:
+    // The size of a length, which is mostly one byte.
+    static constexpr std::size_t width(std::size_t body) noexcept
+    {
+        return body < 0x80 ? 1 : varint_size(body);
+    }
+
     bool begin(chunk_writer& out, T& value, protobuf_context& context)
     {
         if (out.full()) return false; // before the pass

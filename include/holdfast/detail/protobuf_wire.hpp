@@ -49,37 +49,49 @@ constexpr std::uint64_t spread_56(std::uint64_t bits) noexcept
     return (bits & 0x007f007f007f007f) | (bits & 0x3f803f803f803f80) << 1;
 }
 
+// A varint of more than 28 bits.
+inline char* write_long_varint(char* p, std::uint32_t value) noexcept
+{
+    store_little(p, spread_28(value) | static_cast<std::uint32_t>(varint_tops));
+    p[4] = static_cast<char>(value >> 28);
+    return p + 5;
+}
+
+inline char* write_long_varint(char* p, std::uint64_t value) noexcept
+{
+    if (value < std::uint64_t{1} << 56) {
+        const std::size_t size = varint_size(value);
+        store_little(p, spread_56(value) | varint_tops >> (72 - 8 * size));
+        return p + size;
+    }
+    store_little(p, spread_56(value) | varint_tops);
+    p[8] = static_cast<char>(value >> 56);
+    if (value >> 63 == 0) return p + 9;
+    p[9] = 1;
+    return p + 10;
+}
+
 // Writes up to ten bytes, by the width of the value: the numbers of a column are mostly of one width, so that
 // the branches are foreseen. It may scribble on the rest of the ten bytes, or of five for a word of 32 bits.
 template <class Word>
-char* write_varint(char* p, Word value) noexcept
+[[gnu::always_inline]] inline char* write_varint(char* p, Word value) noexcept
 {
     if (value < 1u << 7) {
         *p = static_cast<char>(value);
         return p + 1;
     }
+    if (value < 1u << 14) {
+        p[0] = static_cast<char>(value | 0x80);
+        p[1] = static_cast<char>(value >> 7);
+        return p + 2;
+    }
     if (value < 1u << 28) {
         const auto bits = static_cast<std::uint32_t>(value);
-        const unsigned more = (bits >> 14 != 0 ? 1u : 0u) + (bits >> 21 != 0 ? 1u : 0u);
-        store_little(p, spread_28(bits) | static_cast<std::uint32_t>(varint_tops) >> (24 - 8 * more));
-        return p + 2 + more;
+        const unsigned fourth = bits >> 21 != 0 ? 1 : 0;
+        store_little(p, spread_28(bits) | (fourth != 0 ? 0x808080u : 0x8080u));
+        return p + 3 + fourth;
     }
-    if constexpr (sizeof(Word) == 4) {
-        store_little(p, spread_28(value) | static_cast<std::uint32_t>(varint_tops));
-        p[4] = static_cast<char>(value >> 28);
-        return p + 5;
-    } else {
-        if (value < std::uint64_t{1} << 56) {
-            const std::size_t size = varint_size(value);
-            store_little(p, spread_56(value) | varint_tops >> (72 - 8 * size));
-            return p + size;
-        }
-        store_little(p, spread_56(value) | varint_tops);
-        p[8] = static_cast<char>(value >> 56);
-        if (value >> 63 == 0) return p + 9;
-        p[9] = 1;
-        return p + 10;
-    }
+    return write_long_varint(p, value);
 }
 
 // A varint that leaves the bytes behind it alone: they may be written already.
@@ -109,7 +121,10 @@ struct protobuf_tag {
 
     static char* write(char* p) noexcept
     {
-        if constexpr (size != 0) std::memcpy(p, bytes.data(), size);
+        if constexpr (size == 1)
+            *p = bytes[0];
+        else if constexpr (size != 0)
+            std::memcpy(p, bytes.data(), size);
         return p + size;
     }
 };
