@@ -361,3 +361,27 @@ TEST_CASE("rows of the root may be read from a single-pass range")
     CHECK(tests::in_chunks<protobuf_delimited>(std::move(rows), 2) ==
           from_hex("0408011001 0408021004 0408031009"));
 }
+
+TEST_CASE("packed numbers that lie in memory as they are sent are cut at any byte")
+{
+    std::vector<double> numbers(100);
+    std::string expected = "\x0a\xa0\x06";
+    for (double& each : numbers) {
+        each = static_cast<double>(&each - numbers.data()) / 3;
+        expected.append(reinterpret_cast<const char*>(&each), sizeof each);
+    }
+    for (std::size_t n = 1; n < 900; n += n < 30 ? 1 : 97)
+        CHECK(tests::in_chunks<protobuf>(std::cref(numbers), n) == expected);
+}
+
+TEST_CASE("a view that only a changing object can walk is a field as well")
+{
+    auto odd = std::views::iota(1, 400) | std::views::filter([](int i) { return i % 2 != 0; });
+    std::string expected = "\x0a\xd0\x02";
+    for (int i = 1; i < 400; i += 2) {
+        if (i >= 128) expected += static_cast<char>(i | 128);
+        expected += static_cast<char>(i >= 128 ? i >> 7 : i);
+    }
+    for (const std::size_t n : {1, 2, 100, 1000})
+        CHECK(tests::in_chunks<protobuf>(odd, n) == expected);
+}

@@ -196,6 +196,9 @@ TEST_CASE("the message at the root fails where it passes 2 GiB; a delimited stre
     const auto size = holdfast::serialized_size<protobuf>(rows(2100), ec);
     CHECK(ec == errc::message_too_large);
     CHECK(size <= holdfast::protobuf_max_bytes);
+    const auto end = failure_in_chunks(rows(2100), 100, protobuf{.measure_first = true});
+    CHECK((end.error == errc::message_too_large && end.before.empty()));
+    CHECK(failure_in_chunks(rows(1), 1 << 20, protobuf{.measure_first = true}).error == std::error_code());
     if (tests::sanitized) return;
     CHECK(
         holdfast::serialized_size<protobuf_delimited>(rows(4100), {.check_utf8 = false}) == // beyond 32 bits

@@ -14,6 +14,7 @@
 #include <iterator>
 #include <stdexcept>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include <unistd.h>
@@ -111,6 +112,23 @@ TEST_CASE("Python's classes read every message, and write the same bytes")
     CHECK((again == stream)); // not printed
 }
 #endif
+
+TEST_CASE("the entries of a map may have any order")
+{
+    std::unordered_map<std::string, std::int32_t> counts;
+    tests::proto::order meant;
+    for (int i = 0; i < 100; ++i)
+        (*meant.mutable_counts())[std::to_string(i)] = counts[std::to_string(i)] = i;
+    const std::string entries = holdfast::serialize_to_string<protobuf>(counts); // of the field 1
+    std::string bytes;
+    for (std::size_t at = 0; at < entries.size(); at += 2 + static_cast<std::size_t>(entries[at + 1])) {
+        bytes += '\x5a'; // of the field 11
+        bytes += entries.substr(at + 1, 1 + static_cast<std::size_t>(entries[at + 1]));
+    }
+    tests::proto::order read;
+    REQUIRE(read.ParseFromString(bytes));
+    CHECK(tests::proto::bytes_of(read) == tests::proto::bytes_of(meant));
+}
 
 TEST_CASE("protoc decodes what is written, and encodes it to the same bytes")
 {

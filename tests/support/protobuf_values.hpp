@@ -171,8 +171,8 @@ tree any_tree(Choices& choices, int depth)
     if (depth == 8) return made;
     for (std::size_t n = any_size(choices, 3); n != 0; --n)
         made.nodes.push_back(any_tree(choices, depth + 1));
-    if (choices.below(3) == 0) made.next = std::make_unique<tree>(any_tree(choices, depth + 1));
-    if (choices.below(4) == 0) made.named.emplace(choices.text(10), any_tree(choices, depth + 1));
+    if (choices.below(3) == 1) made.next = std::make_unique<tree>(any_tree(choices, depth + 1));
+    if (choices.below(4) == 1) made.named.emplace(choices.text(10), any_tree(choices, depth + 1));
     return made;
 }
 

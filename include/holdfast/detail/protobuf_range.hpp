@@ -14,9 +14,11 @@
 #include <holdfast/error.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <ranges>
 #include <string>
@@ -249,6 +251,12 @@ public:
     }
 
 private:
+    // Whether the elements lie in memory as they are sent.
+    using number = std::ranges::range_value_t<range>;
+    static constexpr bool is_on_the_wire =
+        std::ranges::contiguous_range<range> && std::is_arithmetic_v<number> && scalar::fixed_size &&
+        sizeof(number) == scalar::max_size && std::endian::native == std::endian::little;
+
     static constexpr std::size_t width(std::size_t n) noexcept { return varint_size(n * scalar::max_size); }
 
     static std::uint64_t size_of_all(range& r)
@@ -268,11 +276,19 @@ private:
     static bool write_elements(chunk_writer& out, Iterator& at, const Sentinel& end)
     {
         do {
-            char* p = out.at();
-            char* const limit = p + out.room();
-            for (; static_cast<std::size_t>(limit - p) >= scalar::max_size && !(at == end); ++at)
-                p = scalar::write(p, scalar::encode(*at));
-            out.advance_to(p);
+            if constexpr (is_on_the_wire) {
+                const std::size_t n =
+                    std::min(static_cast<std::size_t>(end - at), out.room() / scalar::max_size);
+                if (n != 0) std::memcpy(out.at(), std::to_address(at), n * scalar::max_size);
+                out.advance_to(out.at() + n * scalar::max_size);
+                at += static_cast<std::ptrdiff_t>(n);
+            } else {
+                char* p = out.at();
+                char* const limit = p + out.room();
+                for (; static_cast<std::size_t>(limit - p) >= scalar::max_size && !(at == end); ++at)
+                    p = scalar::write(p, scalar::encode(*at));
+                out.advance_to(p);
+            }
             if (at == end) return true;
             if (!out.piece<scalar::max_size>([&](char* q) { return scalar::write(q, scalar::encode(*at)); }))
                 return false;

@@ -51,6 +51,11 @@ template <class T, template <class, protobuf_kind> class Source>
 struct protobuf_referred : Source<typename T::type, protobuf_kind_of<typename T::type>()> {
     using referred = Source<typename T::type, protobuf_kind_of<typename T::type>()>;
 
+    static std::uint64_t size(const T& value, protobuf_sizer& sizer)
+    {
+        return referred::size(value.get(), sizer);
+    }
+
     bool step(chunk_writer& out, const T& value, protobuf_context& context)
     {
         return referred::step(out, value.get(), context);
@@ -72,6 +77,9 @@ struct protobuf_whole {
     bool step(chunk_writer& out, T& value, const Format& options)
     {
         protobuf_context context{.check_utf8 = options.check_utf8, .base = written_ - out.position()};
+        if constexpr (OneMessage && repeatable) {
+            if (options.measure_first && written_ == 0 && !measure(out, value)) return false;
+        }
         const bool ended = inner_.step(out, value, context);
         if (out.error() != errc{}) return ended;
         written_ = context.position(out);
@@ -83,6 +91,15 @@ struct protobuf_whole {
     void path(std::string& to, T& value) { append_path(inner_, to, value); }
 
 private:
+    static bool measure(chunk_writer& out, T& value)
+    {
+        protobuf_sizer sizer;
+        if (Source::size(value, sizer) > protobuf_max_bytes && sizer.error == errc{})
+            sizer.error = errc::message_too_large;
+        if (sizer.error != errc{}) out.fail(sizer.error);
+        return sizer.error == errc{};
+    }
+
     Source inner_{};
     std::uint64_t written_ = 0;
 };

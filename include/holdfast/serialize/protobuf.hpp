@@ -55,13 +55,17 @@ inline constexpr std::uint64_t protobuf_max_bytes = 0x7fffffff;
 /// in flight.
 ///
 /// `next()` fails with `errc::message_too_large` where a message within another, or a string, is longer than
-/// `protobuf_max_bytes`: before its first byte. The root's length is not known beforehand: it fails when it
-/// gets there; `serialized_size` says so in advance. It fails with `errc::source_changed` where a message
-/// does not get the length that was told; with `errc::invalid_utf8`; and with `errc::depth_exceeded`.
+/// `protobuf_max_bytes`: before its first byte. The root's length is not known beforehand: there it fails
+/// when that many bytes are written, unless `measure_first` is set. It fails with `errc::source_changed`
+/// where a message does not get the length that was told; with `errc::invalid_utf8`; and with
+/// `errc::depth_exceeded`.
 struct protobuf {
     /// Whether strings are held to be UTF-8, as Protobuf demands and most readers check. If not, their bytes
     /// go out as they are.
     bool check_utf8 = true;
+    /// Whether the root is gone through once more before its first byte, so that a message that is too large
+    /// or too deep fails there. A single-pass source is not.
+    bool measure_first = false;
 
     template <class Source>
     using cursor = detail::protobuf_root<Source>;
