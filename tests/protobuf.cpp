@@ -382,6 +382,6 @@ TEST_CASE("a view that only a changing object can walk is a field as well")
         if (i >= 128) expected += static_cast<char>(i | 128);
         expected += static_cast<char>(i >= 128 ? i >> 7 : i);
     }
-    for (const std::size_t n : {1, 2, 100, 1000})
+    for (const std::size_t n : {1u, 2u, 100u, 1000u})
         CHECK(tests::in_chunks<protobuf>(odd, n) == expected);
 }

@@ -22,6 +22,8 @@
 #include <variant>
 #include <vector>
 
+#include <sys/mman.h>
+
 namespace bad {
 
 using holdfast::field;
@@ -110,7 +112,7 @@ using tests::failure_in_chunks;
 template <class T>
 void check_failure(const T& source, errc error, std::string_view path)
 {
-    for (const std::size_t n : {1, 2, 3, 10, 509, 10'000}) {
+    for (const std::size_t n : {1u, 2u, 3u, 10u, 509u, 10'000u}) {
         INFO(n);
         const auto end = failure_in_chunks<protobuf>(std::cref(source), n);
         CHECK(end.error == error);
@@ -178,6 +180,16 @@ TEST_CASE("beyond 2 GiB a message or a string fails before its first byte")
     end = failure_in_chunks<protobuf>(std::vector<bad::text>{{}, {most}}, 1); // the message, with its tag
     CHECK((end.error == too_large && std::string_view("\x0a\0", 2).starts_with(end.before) &&
            end.path == "/1"));
+    const std::size_t vast = std::size_t{3} << 30; // a chunk that would have the room
+    void* const mapped =
+        ::mmap(nullptr, vast, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    REQUIRE(mapped != MAP_FAILED);
+    streaming_serializer roomy{std::vector<bad::text>{{"a"}, {more}}, protobuf{}};
+    std::error_code refused;
+    CHECK(roomy.next({static_cast<char*>(mapped), vast}, refused).empty());
+    CHECK(refused == too_large);
+    CHECK(roomy.error_path() == "/1");
+    ::munmap(mapped, vast);
     streaming_serializer fits{bad::envelope{{}, most}, protobuf{}};
     std::array<char, 10> chunk{};
     std::error_code ec;
@@ -212,7 +224,7 @@ TEST_CASE("a tree that is too deep fails before the first byte of what holds too
     deep.folders[1].last = std::make_unique<bad::folder>();
     CHECK(failure_in_chunks<protobuf>(std::cref(deep), 3).error == std::error_code());
     deep.folders[1].last->folders.resize(1);
-    for (const std::size_t n : {1, 2, 100}) {
+    for (const std::size_t n : {1u, 2u, 100u}) {
         const auto end = failure_in_chunks<protobuf>(std::cref(deep), n);
         CHECK(end.error == errc::depth_exceeded);
         CHECK(end.path == "/folders/1");
@@ -226,7 +238,7 @@ TEST_CASE("a source that changes after its length was sent is an error, never a 
 {
     bad::around source{{std::vector<int>(1000, 1), std::string(2000, 'a')}};
     using changing = bad::changing;
-    for (const std::size_t n : {1, 10, 600, 1500}) {
+    for (const std::size_t n : {1u, 10u, 600u, 1500u}) {
         INFO(n);
         const auto end = [&](auto change) { return after_change(source, n, change); };
         CHECK_FALSE(end([](changing&) {}));
@@ -255,7 +267,7 @@ TEST_CASE("what the source throws leaves through next(), and the serializer has 
                           if (i == 5) throw std::runtime_error("gone");
                           return bad::text{"some"};
                       });
-    for (const std::size_t n : {1, 7, 1000}) {
+    for (const std::size_t n : {1u, 7u, 1000u}) {
         const auto end = failure_in_chunks<protobuf>(rows, n);
         CHECK(end.error == errc::source_failed);
         CHECK(end.path == "/5");

@@ -130,7 +130,7 @@ TEST_CASE("an element is made once for its writing, and once for each length tha
     const std::size_t n = 1000;
     const passes::numbers flat{passes::numbers_view({0, 1000}, {})};
     const passes::outer deep{{flat}};
-    for (const std::size_t chunk : {1, 7, 509, 4096, 100'000}) {
+    for (const std::size_t chunk : {1u, 7u, 509u, 4096u, 100'000u}) {
         CHECK(made_for<protobuf>(flat, chunk) == 2 * n);                 // the packed field's length
         CHECK(made_for<protobuf>(passes::middle{flat}, chunk) == 3 * n); // and the message's around it
         CHECK(made_for<protobuf>(deep, chunk) == 4 * n);
@@ -142,7 +142,7 @@ TEST_CASE("rows of the root are made once, however they straddle chunks")
 {
     const passes::rows_view rows({0, 1000}, {});
     const passes::snapshot whole{1, rows};
-    for (const std::size_t chunk : {1, 2, 3, 16, 4096}) {
+    for (const std::size_t chunk : {1u, 2u, 3u, 16u, 4096u}) {
         CHECK(made_for<protobuf>(rows, chunk) == 1000);
         CHECK(made_for<protobuf>(whole, chunk) == 1000);
         CHECK(made_for<protobuf_delimited>(rows, chunk) == 1000);
@@ -173,7 +173,7 @@ TEST_CASE("the lengths of a tree cost as many passes as it is deep, and no alloc
     for (int depth = 1; depth < 16; ++depth)
         expected += 1000 + 3 + 3;
     CHECK(bytes.size() == expected + 6 - 1); // the innermost length takes one byte
-    for (const std::size_t n : {1, 64, 509, 20'000})
+    for (const std::size_t n : {1u, 64u, 509u, 20'000u})
         CHECK(tests::in_chunks<protobuf>(std::cref(chain), n) == bytes);
     CHECK(tests::allocations_in([&] { written<protobuf>(chain); }) == 0);
 }

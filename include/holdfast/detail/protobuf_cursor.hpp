@@ -157,6 +157,10 @@ struct protobuf_text_cursor {
     {
         const std::string_view text = protobuf_text(value);
         if (!Field.always && text.empty()) return p;
+        if (text.size() > protobuf_max_bytes) [[unlikely]] { // and the chunk has the room
+            error = errc::message_too_large;
+            return p;
+        }
         p = write_varint(tag::write(p), static_cast<std::uint32_t>(text.size()));
         if (!copy_ascii(p, text.data(), text.size()) && IsText && context.check_utf8 && !is_utf8(text))
             [[unlikely]]

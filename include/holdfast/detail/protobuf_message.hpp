@@ -165,6 +165,8 @@ struct protobuf_message_cursor {
         char* const begin = p + width(Body::room(value));
         char* const end = Body::write(begin, value, context, error);
         const auto size = static_cast<std::size_t>(end - begin);
+        if (size > protobuf_max_bytes) [[unlikely]]
+            error = errc::message_too_large;
         p = patch_varint(p, size);
         if (p != begin) [[unlikely]]
             std::memmove(p, begin, size);
@@ -190,7 +192,7 @@ struct protobuf_message_cursor {
         const std::uint64_t outer = std::exchange(context.end, end_);
         const bool ended = body_.step(out, value, context);
         context.end = outer;
-        if (out.error() != errc{}) return false;
+        if (out.error() != errc{}) return false; // it is being looked for, and nothing counts
         const std::uint64_t position = context.position(out);
         if (position > end_ || (ended && position != end_)) {
             out.fail(errc::source_changed);

@@ -242,6 +242,7 @@ public:
             at_.emplace(std::ranges::begin(r));
         }
         const bool ended = write_elements(out, *at_, std::ranges::end(r));
+        if (out.error() != errc{}) return ended; // it is being looked for, and nothing counts
         const std::uint64_t position = context.position(out);
         if (position > end_ || (ended && position != end_)) {
             out.fail(errc::source_changed);
@@ -262,7 +263,7 @@ private:
     static std::uint64_t size_of_all(range& r)
     {
         if constexpr (scalar::fixed_size && std::ranges::sized_range<range>) {
-            return std::uint64_t{std::ranges::size(r)} * scalar::max_size;
+            return static_cast<std::uint64_t>(std::ranges::size(r)) * scalar::max_size;
         } else {
             std::uint64_t size = 0;
             const auto end = std::ranges::end(r);

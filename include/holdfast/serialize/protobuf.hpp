@@ -37,9 +37,8 @@ inline constexpr std::uint64_t protobuf_max_bytes = 0x7fffffff;
 /// - other ranges: `repeated`, packed where they hold scalars. An element without a value is left out;
 /// - maps (ranges with `key_type` and `mapped_type`): `map`, in their order;
 /// - a `std::variant` with a description (`described_variant`) that numbers its alternatives: a `oneof` of
-/// the
-///   message that holds it, if its member has no number; else a message with that `oneof`. An alternative
-///   `std::monostate` is nothing and needs no number;
+///   the message that holds it, if its member has no number; else a message with that `oneof`. An
+///   alternative `std::monostate` is nothing and needs no number;
 /// - `std::reference_wrapper`: what it refers to.
 ///
 /// A type that is none of these, or a member without a number, is refused at compile time. A value that is
@@ -59,6 +58,17 @@ inline constexpr std::uint64_t protobuf_max_bytes = 0x7fffffff;
 /// when that many bytes are written, unless `measure_first` is set. It fails with `errc::source_changed`
 /// where a message does not get the length that was told; with `errc::invalid_utf8`; and with
 /// `errc::depth_exceeded`.
+///
+///     struct tick { std::uint64_t id; std::int32_t change; std::vector<double> prices; };
+///     constexpr auto describe(holdfast::type<tick>)
+///     {
+///         using holdfast::field;
+///         return holdfast::fields(field("id", &tick::id, 1), field("prices", &tick::prices, 3),
+///                                 field("change", &tick::change, 2, holdfast::sint));
+///     }
+///     // message tick { uint64 id = 1; sint32 change = 2; repeated double prices = 3; }
+///
+///     std::string message = holdfast::serialize_to_string<holdfast::protobuf>(tick{1, -2, {3.5}});
 struct protobuf {
     /// Whether strings are held to be UTF-8, as Protobuf demands and most readers check. If not, their bytes
     /// go out as they are.
