@@ -54,10 +54,11 @@ quotes built(const std::vector<quote>& rows)
     return all;
 }
 
-// Whole, into an array of the size that it asked for, which is kept for the next round.
+// Whole, into an array that is made for the first round and kept, as its size is: SerializeToArray adds up
+// the sizes once more.
 void write_whole(const quotes& all, std::vector<char>& whole, sink& to)
 {
-    whole.resize(all.ByteSizeLong());
+    if (whole.empty()) whole.resize(all.ByteSizeLong());
     if (!all.SerializeToArray(whole.data(), static_cast<int>(whole.size())))
         throw std::runtime_error("SerializeToArray failed");
     to.take({whole.data(), whole.size()});
