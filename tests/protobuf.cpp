@@ -180,6 +180,18 @@ constexpr auto describe(holdfast::type<holder>)
                                   field("elsewhere", &holder::elsewhere, 4));
 }
 
+struct sent {
+    using milliseconds = holdfast::in<std::chrono::milliseconds>;
+    std::optional<std::chrono::sys_seconds> at{};
+    std::chrono::seconds change{};
+};
+
+constexpr auto describe(holdfast::type<sent>)
+{
+    return fields(field("at", &sent::at, 1, holdfast::as<std::optional<sent::milliseconds>>),
+                  field("change", &sent::change, 2, sint, holdfast::as<sent::milliseconds>));
+}
+
 struct nothing {};
 
 constexpr auto describe(holdfast::type<nothing>) { return fields(); }
@@ -249,6 +261,14 @@ TEST_CASE("scalars take the encoding of their type, or the one that is asked for
     check_bytes(scalars{.small = -128}, "70 80ffffffffffffffff01");
     check_bytes(scalars{.age = std::chrono::seconds(2)}, "78 d00f");
     check_bytes(scalars{.i32 = 1, .u64 = 2, .d = 1, .b = true}, "0801 2002 51000000000000f03f 5801");
+}
+
+TEST_CASE("times are numbers in their unit")
+{
+    using namespace std::chrono_literals;
+    check_bytes(wire::sent{}, "");
+    check_bytes(wire::sent{std::chrono::sys_seconds(0s), -1s}, "0800 10cf0f");
+    check_bytes(wire::sent{std::chrono::sys_seconds(1s), 0s}, "08e807");
 }
 
 TEST_CASE("a varint of every width")

@@ -72,11 +72,13 @@ constexpr auto describe(holdfast::type<envelope>)
 struct folder {
     std::vector<folder> folders{};
     std::unique_ptr<folder> last{};
+    std::string name{};
 };
 
 constexpr auto describe(holdfast::type<folder>)
 {
-    return holdfast::recursive<3>(field("folders", &folder::folders, 1), field("last", &folder::last, 2));
+    return holdfast::recursive<3>(field("folders", &folder::folders, 1), field("last", &folder::last, 2),
+                                  field("name", &folder::name, 3));
 }
 
 struct changing {
@@ -259,6 +261,26 @@ TEST_CASE("a source that changes after its length was sent is an error, never a 
     text.next(chunk, ec);
     CHECK(ec == errc::source_changed);
     CHECK(text.error_path() == "/text");
+}
+
+TEST_CASE("so is a tree that changes")
+{
+    for (const std::size_t grown : {101u, 110u, 1000u, 99u, 0u}) {
+        bad::folder source;
+        source.folders.resize(2);
+        source.folders[0].name.assign(100, 'a');
+        source.folders[0].last = std::make_unique<bad::folder>();
+        const auto told = holdfast::serialized_size<protobuf>(source.folders[0]) + 2;
+        streaming_serializer text{std::cref(source), protobuf{}};
+        std::array<char, 3> chunk{};
+        std::error_code ec;
+        text.next(chunk, ec);
+        source.folders[0].name.assign(grown, 'b');
+        while (!ec && !text.done())
+            text.next(chunk, ec);
+        CHECK(ec == errc::source_changed);
+        CHECK(text.bytes_written() <= told);
+    }
 }
 
 TEST_CASE("what the source throws leaves through next(), and the serializer has failed")

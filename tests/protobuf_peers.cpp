@@ -81,6 +81,20 @@ TEST_CASE("protoc's classes in C++ read every message as it was meant, and write
     }
 }
 
+TEST_CASE("one message in chunks of every size")
+{
+    random_choices choices(Catch::rngSeed());
+    tests::wire::order value;
+    std::string whole;
+    while (whole.size() < 2000 || whole.size() > 4000) {
+        value = tests::wire::any_order(choices);
+        whole = in_chunks<protobuf>(std::cref(value), one_chunk).text;
+    }
+    const std::size_t step = tests::sanitized ? 7 : 1;
+    for (std::size_t n = 1; n <= whole.size() + 1; n += step)
+        REQUIRE(in_chunks<protobuf>(std::cref(value), [n] { return n; }).text == whole);
+}
+
 TEST_CASE("delimited messages are what ParseDelimitedFromZeroCopyStream reads")
 {
     const std::uint64_t seed = Catch::rngSeed();

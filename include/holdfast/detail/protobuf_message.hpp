@@ -52,7 +52,7 @@ struct protobuf_fields_cursor<T, Shape, std::index_sequence<E...>> {
         return (std::uint64_t{0} + ... + size_of<E>(value, sizer));
     }
 
-    bool step(chunk_writer& out, T& value, protobuf_context& context)
+    [[gnu::noinline]] bool step(chunk_writer& out, T& value, protobuf_context& context)
     {
         if constexpr (bounded && sizeof...(E) > 1) {
             if (passed_ == 0 && cursor_.index() == 0) {
@@ -213,7 +213,7 @@ private:
         return body < 0x80 ? 1 : varint_size(body);
     }
 
-    bool begin(chunk_writer& out, T& value, protobuf_context& context)
+    [[gnu::noinline]] bool begin(chunk_writer& out, T& value, protobuf_context& context)
     {
         if (out.full()) return false; // before the pass
         protobuf_sizer sizer{.depth = context.depth};

@@ -121,7 +121,12 @@ public:
             within.below = nullptr;
             within.end = top.end;
             within.depth = depth_;
-            if (top.cursor.step(out, top.of, within)) {
+            const bool ended = top.cursor.step(out, top.of, within);
+            if (out.error() == errc{} && within.position(out) > top.end) {
+                out.fail(errc::source_changed);
+                return false;
+            }
+            if (ended) {
                 pop();
                 if (depth_ == 0) return true;
             } else if (within.below == nullptr) {
