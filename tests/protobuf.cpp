@@ -368,6 +368,9 @@ TEST_CASE("a range at the root is the field 1 of a message, or messages each beh
     check_bytes(rows, "0a0408011002 0a00 0a0310ac02");
     check_bytes<protobuf_delimited>(rows, "0408011002 00 0310ac02");
     check_bytes<protobuf_delimited>(rows[0], "0408011002");
+    const std::vector<std::shared_ptr<const wire::point>> shared{std::make_shared<wire::point>(rows[0]),
+                                                                 nullptr};
+    check_bytes<protobuf_delimited>(shared, "0408011002");
     check_bytes<protobuf_delimited>(std::vector<wire::point>{}, "");
     const std::map<int, int> squares{{2, 4}};
     check_bytes(squares, "0a0408021004");

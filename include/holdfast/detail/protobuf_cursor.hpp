@@ -87,8 +87,7 @@ struct protobuf_cursor<T, Field, Within, protobuf_kind::unknown> {
                   "holdfast cannot write this type as Protobuf. A struct needs a describe() in its namespace "
                   "(holdfast/serialize/describe.hpp), and so does a variant; a duration or time point needs "
                   "holdfast::in<Unit>; a pair, a tuple or a range of ranges has to be a struct; a range of "
-                  "char needs a "
-                  "std::string_view; a const view may have to be not const.");
+                  "char needs a std::string_view; a const view may have to be not const.");
     static constexpr bool bounded = false;
 };
 
@@ -150,6 +149,9 @@ template <class T, protobuf_field Field, bool IsText>
 struct protobuf_text_cursor {
     using tag = protobuf_tag<Field.number, wire_type::delimited>;
     static constexpr bool bounded = true;
+
+    static_assert(Field.wire == integer_wire::varint,
+                  "holdfast: the options sint and fixed are for integers");
 
     static std::size_t room(const T& value) { return tag::size + 5 + protobuf_text(value).size(); }
 

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 namespace holdfast::detail {
 
@@ -48,6 +49,19 @@ consteval protobuf_kind protobuf_kind_of()
     default:
         return protobuf_kind::unknown;
     }
+}
+
+// Whether it is a message, or refers to one, or holds one or none.
+template <class T>
+consteval bool protobuf_is_message()
+{
+    constexpr protobuf_kind kind = protobuf_kind_of<T>();
+    if constexpr (kind == protobuf_kind::reference)
+        return protobuf_is_message<typename T::type>();
+    else if constexpr (kind == protobuf_kind::optional)
+        return protobuf_is_message<std::remove_reference_t<decltype(*std::declval<T&>())>>();
+    else
+        return kind == protobuf_kind::message;
 }
 
 // What a description says of a field.

@@ -234,7 +234,10 @@ private:
 
 template <class T, protobuf_field Field, class Within>
 struct protobuf_cursor<T, Field, Within, protobuf_kind::message>
-    : protobuf_message_cursor<T, Field.number, protobuf_body<T, Within>> {};
+    : protobuf_message_cursor<T, Field.number, protobuf_body<T, Within>> {
+    static_assert(Field.wire == integer_wire::varint,
+                  "holdfast: the options sint and fixed are for integers");
+};
 
 } // namespace holdfast::detail
 

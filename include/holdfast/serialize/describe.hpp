@@ -42,7 +42,8 @@ struct keys {
 };
 
 /// An option of `field`: Protobuf writes the member also where it is zero or empty, as it does an `optional`
-/// of proto3 that is set. (A `std::optional` is written whenever it holds a value.)
+/// of proto3 that is set. (A `std::optional` is written whenever it holds a value; an empty range is
+/// nothing.)
 struct always_t {};
 inline constexpr always_t always{};
 
