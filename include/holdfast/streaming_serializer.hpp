@@ -78,9 +78,9 @@ public:
     ///
     /// `ec` is cleared on success. On failure it says why, the returned part is empty, and every later call
     /// fails in the same way: a message that failed half-way never looks complete. The reasons are the
-    /// format's (`errc::not_finite`, `errc::invalid_utf8`, `errc::invalid_json`, `errc::depth_exceeded`), and
-    /// `errc::source_failed` after an exception. What was returned before is `bytes_written()` long; which
-    /// value it was, `error_path()` tells.
+    /// format's (`errc::not_finite`, `errc::invalid_utf8`, `errc::invalid_json`, `errc::depth_exceeded`,
+    /// `errc::message_too_large`, `errc::source_changed`), and `errc::source_failed` after an exception. What
+    /// was returned before is `bytes_written()` long; which value it was, `error_path()` tells.
     ///
     /// Exceptions: what the source throws while an element is made leaves through here; the serializer has
     /// then failed. It throws nothing itself.

@@ -33,6 +33,7 @@ enum class integer_wire : std::uint8_t {
     /// `fixed32`, `fixed64`, `sfixed32`, `sfixed64`.
     fixed,
 };
+/// Options of `field` and of `alternative`: `field("change", &tick::change, 2, sint)`.
 inline constexpr integer_wire sint = integer_wire::zigzag;
 inline constexpr integer_wire fixed = integer_wire::fixed;
 

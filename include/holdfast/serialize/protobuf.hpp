@@ -49,9 +49,11 @@ inline constexpr std::uint64_t protobuf_max_bytes = 0x7fffffff;
 /// they are sent and be as many as there are; so may those of a range that is a member of the root. Inside of
 /// a message within another one, its length comes first: there a range is gone through once more beforehand,
 /// so that a single-pass range is refused at compile time. The length of a message that fits into what is
-/// left of the chunk, or into half a KiB, is told without such a pass. The passes of all levels together read
-/// a byte as often as messages lie around it; nothing is remembered of them but one length for each message
-/// in flight.
+/// left of the chunk, or into half a KiB, is told without such a pass. Otherwise a byte
+/// is read once for each length that stands before it, and once to be written; nothing is remembered of these
+/// passes but one length for each message in flight. On a 64-bit machine the serializer of a described row of
+/// scalars and strings takes 576 bytes, and that of a `std::vector` of them 624, both by
+/// `std::reference_wrapper`.
 ///
 /// `next()` fails with `errc::message_too_large` where a message within another, or a string, is longer than
 /// `protobuf_max_bytes`: before its first byte. The root's length is not known beforehand: there it fails
