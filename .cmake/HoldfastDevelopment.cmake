@@ -31,3 +31,20 @@ function(holdfast_find package target url tag debian_package)
 endfunction()
 
 holdfast_find(simdjson simdjson::simdjson https://github.com/simdjson/simdjson.git v3.12.3 libsimdjson-dev)
+
+find_package(Protobuf QUIET MODULE) # the real peer of tests and benchmarks (Debian: protobuf-compiler libprotobuf-dev)
+
+# holdfast_protobuf(TARGET FILE): a library of the classes that protoc makes of FILE.proto. Only where Protobuf was found.
+function(holdfast_protobuf target file)
+  get_filename_component(name ${file} NAME_WE)
+  get_filename_component(from ${file} DIRECTORY)
+  set(made ${CMAKE_CURRENT_BINARY_DIR}/${target})
+  file(MAKE_DIRECTORY ${made})
+  add_custom_command(OUTPUT ${made}/${name}.pb.cc ${made}/${name}.pb.h
+    COMMAND protobuf::protoc --cpp_out=${made} --proto_path=${CMAKE_CURRENT_SOURCE_DIR}/${from}
+      ${CMAKE_CURRENT_SOURCE_DIR}/${file}
+    DEPENDS ${file} VERBATIM)
+  add_library(${target} STATIC ${made}/${name}.pb.cc)
+  target_include_directories(${target} SYSTEM PUBLIC ${made})
+  target_link_libraries(${target} PUBLIC protobuf::libprotobuf)
+endfunction()

@@ -4,6 +4,7 @@
 #include "support/json_rows.hpp"
 #include "support/json_sink.hpp"
 #include "support/results.hpp"
+#include "support/writers.hpp"
 
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/simdjson.hpp>
@@ -33,8 +34,9 @@
 
 namespace {
 
-using benchmarks::heap;
+using benchmarks::measure;
 using benchmarks::sink;
+using benchmarks::subject;
 
 // Cases of the program that is built for newer processors end in _v3.
 std::string shown(std::string_view name) { return std::string(name) + HOLDFAST_CASE_SUFFIX; }
@@ -47,25 +49,10 @@ struct settings {
     std::uint32_t rounds = 7;
 };
 
-// A writer of one case. `run` writes the whole case once.
-struct subject {
-    std::string name;
-    std::function<void(sink&)> run;
-    std::vector<double> seconds{};
-    std::size_t bytes = 0;
-    std::size_t peak_extra_bytes = 0;
-};
-
 template <class Source>
 void stream(const Source& source, std::size_t chunk_bytes, sink& to)
 {
-    holdfast::streaming_serializer<holdfast::json, std::reference_wrapper<const Source>> text{
-        std::cref(source)};
-    std::vector<char> chunk(chunk_bytes);
-    std::error_code ec;
-    for (auto part = text.next(chunk, ec); !part.empty(); part = text.next(chunk, ec))
-        to.take({part.data(), part.size()});
-    if (ec) throw std::system_error(ec);
+    benchmarks::stream<holdfast::json>(source, chunk_bytes, to);
 }
 
 // The writers that are given the same source as holdfast, or the same document as their own.
@@ -166,41 +153,6 @@ std::vector<subject> writers_of_one(const std::vector<benchmarks::quote>& quotes
     return all;
 }
 
-void run_once(subject& s, sink& to, int times)
-{
-    const std::size_t taken = to.taken();
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < times; ++i)
-        s.run(to);
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    s.bytes = to.taken() - taken;
-    s.seconds.push_back(took.count());
-}
-
-// The subjects take turns. A small case is written many times over, so that a turn is long enough to be
-// measured.
-void measure(benchmarks::results& results, const std::string& name, std::vector<subject> subjects,
-             std::uint32_t rounds)
-{
-    sink to;
-    for (auto& s : subjects) { // warms up, and measures the memory
-        const std::size_t before = heap::now();
-        heap::reset_peak();
-        run_once(s, to, 1);
-        s.peak_extra_bytes = heap::peak() - before;
-        s.seconds.clear();
-    }
-    const int times = static_cast<int>(1 + 16'000'000 / (subjects.front().bytes + 1));
-    for (std::uint32_t round = 0; round < rounds; ++round)
-        for (auto& s : subjects)
-            run_once(s, to, times);
-    for (const auto& s : subjects) {
-        const double speed = static_cast<double>(s.bytes) / benchmarks::median(s.seconds);
-        results.add(s.name, shown(name), "bytes_per_second", speed, "B/s");
-        results.add(s.name, shown(name), "peak_extra_bytes", static_cast<double>(s.peak_extra_bytes), "B");
-    }
-}
-
 // Python writes the same text, in a process of its own after the others.
 void measure_python(benchmarks::results& results, const std::string& name, const std::string& text,
                     std::uint32_t rounds)
@@ -256,7 +208,7 @@ void rows_case(benchmarks::results& results, const std::string& name, const std:
     {
         const std::string finished = holdfast::serialize_to_string<holdfast::json>(rows);
         const benchmarks::peer_documents documents(finished);
-        measure(results, name, writers(rows, rows, documents, finished), rounds);
+        measure(results, shown(name), writers(rows, rows, documents, finished), rounds);
     }
     measure_python(results, name, holdfast::serialize_to_string<holdfast::json>(sample), rounds);
 }
@@ -268,7 +220,7 @@ void one_quote_case(benchmarks::results& results, std::uint32_t rounds)
     for (const auto& q : quotes)
         finished.push_back(holdfast::serialize_to_string<holdfast::json>(q));
     const benchmarks::peer_documents documents(holdfast::serialize_to_string<holdfast::json>(quotes));
-    measure(results, "one_quote", writers_of_one(quotes, documents, finished), rounds);
+    measure(results, shown("one_quote"), writers_of_one(quotes, documents, finished), rounds);
 }
 
 void document_case(benchmarks::results& results, const std::string& name, const std::filesystem::path& path,
@@ -284,9 +236,11 @@ void document_case(benchmarks::results& results, const std::string& name, const 
     const std::string finished = holdfast::serialize_to_string<holdfast::json>(documents.simdjson);
     check(name, finished, text);
 #if HAVE_RAPIDJSON
-    measure(results, name, writers(documents.simdjson, documents.rapidjson, documents, finished), rounds);
+    measure(results, shown(name), writers(documents.simdjson, documents.rapidjson, documents, finished),
+            rounds);
 #else
-    measure(results, name, writers(documents.simdjson, documents.simdjson, documents, finished), rounds);
+    measure(results, shown(name), writers(documents.simdjson, documents.simdjson, documents, finished),
+            rounds);
 #endif
     measure_python(results, name, text, rounds);
 }

@@ -19,39 +19,10 @@ using holdfast::json;
 using holdfast::ndjson;
 using tests::any_size;
 using tests::in_chunks;
+using tests::random_choices;
 using document = nlohmann::json;
 
 namespace {
-
-/// Random choices; texts are UTF-8 of every length, with all that has to be escaped.
-class random_choices {
-public:
-    static constexpr bool finite = true;
-
-    explicit random_choices(std::uint64_t seed) : random_(seed) {}
-
-    std::uint64_t bits() { return random_(); }
-    std::size_t below(std::size_t n) { return bits() % n; }
-
-    std::string text(std::size_t most)
-    {
-        static constexpr std::array<std::string_view, 12> awkward = {
-            "\"",     "\\",     "\n",     "/",          "\x7f",       "\u00e9",
-            "\u20ac", "\u2028", "\uffff", "\U0001f30a", "\U0010ffff", std::string_view("\0", 1)};
-        std::string made;
-        for (std::size_t left = any_size(*this, most); left != 0; --left) {
-            const std::uint64_t r = bits();
-            if (r % 16 == 0)
-                made += awkward[(r >> 8) % awkward.size()];
-            else
-                made += static_cast<char>(r % 32 == 1 ? (r >> 8) % 32 : 32 + (r >> 8) % 95);
-        }
-        return made;
-    }
-
-private:
-    std::mt19937_64 random_;
-};
 
 // The values as nlohmann keeps them.
 

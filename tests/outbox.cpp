@@ -375,14 +375,14 @@ TEST_CASE("a message that is too large is refused at once, whoever waits")
     net::io_context io;
     held_stream stream(io);
     outbox box{stream, {.high_bytes = 100, .when_full = slow_reader::wait}};
-    CHECK(box.push(payload(std::string(85, 'x'))) == errc::message_too_large);
+    CHECK(box.push(payload(std::string(85, 'x'))) == errc::exceeds_mark);
     CHECK_FALSE(box.push(payload(std::string(84, 'x'))));
     ended waits, refused;
     box.async_push(payload("x"), waits.handler());
     box.async_push(payload(std::string(85, 'x')), refused.handler());
     settle(io);
     CHECK(refused.times == 1);
-    CHECK(refused.error == errc::message_too_large);
+    CHECK(refused.error == errc::exceeds_mark);
     CHECK(waits.times == 0);
     stream.take();
     settle(io);

@@ -27,10 +27,10 @@ struct quote {
 constexpr auto describe(holdfast::type<quote>)
 {
     using holdfast::field;
-    return holdfast::fields(field("id", &quote::id), field("symbol", &quote::symbol),
-                            field("bid", &quote::bid), field("ask", &quote::ask),
-                            field("bid_size", &quote::bid_size), field("ask_size", &quote::ask_size),
-                            field("time", &quote::time), field("open", &quote::open));
+    return holdfast::fields(field("id", &quote::id, 1), field("symbol", &quote::symbol, 2),
+                            field("bid", &quote::bid, 3), field("ask", &quote::ask, 4),
+                            field("bid_size", &quote::bid_size, 5), field("ask_size", &quote::ask_size, 6),
+                            field("time", &quote::time, 7), field("open", &quote::open, 8));
 }
 
 struct log_row {

@@ -28,6 +28,9 @@ public:
 
     std::size_t taken() const noexcept { return taken_; }
 
+    /// Whether both took the same bytes last.
+    bool same_as(const sink& other) const { return taken_ == other.taken_ && ring_ == other.ring_; }
+
 private:
     std::vector<char> ring_ = std::vector<char>(256 * 1024);
     std::size_t at_ = 0;

@@ -52,7 +52,11 @@ enum class errc : int {
     /// A message would have passed the outbox's high mark: the peer reads too slowly.
     outbox_full,
     /// A message alone is more than the outbox's high mark, or its reserve.
+    exceeds_mark,
+    /// A Protobuf message is longer than 2 GiB, or a string that it holds.
     message_too_large,
+    /// The source changed between the pass that told its length and the one that wrote it.
+    source_changed,
 };
 
 /// The category of `errc`: its name is "holdfast".
@@ -104,8 +108,13 @@ inline const std::error_category& category() noexcept
                 return "the outbox was closed: it takes no messages any more";
             case errc::outbox_full:
                 return "the peer reads too slowly: a message would have passed the outbox's high mark";
-            case errc::message_too_large:
+            case errc::exceeds_mark:
                 return "a message alone is more than the outbox holds: raise its mark, or stream the message";
+            case errc::message_too_large:
+                return "a Protobuf message would be longer than 2 GiB, which no reader takes: send it in "
+                       "parts";
+            case errc::source_changed:
+                return "the source changed while it was written: its length had been sent already";
             }
             return "unknown holdfast error";
         }

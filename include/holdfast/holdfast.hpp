@@ -28,6 +28,7 @@
 #include <holdfast/process_memory.hpp>
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/json.hpp>
+#include <holdfast/serialize/protobuf.hpp>
 #include <holdfast/serialize/values.hpp>
 #include <holdfast/streaming_serializer.hpp>
 #include <holdfast/version.hpp>

@@ -116,7 +116,7 @@ public:
 
     /// Queues a reference to the message, or says why not:
     /// - `errc::outbox_full`: it would pass the high mark. `slow_reader` says what else happens.
-    /// - `errc::message_too_large`: alone it would; nothing else happens.
+    /// - `errc::exceeds_mark`: alone it would; nothing else happens.
     /// - what the outbox was closed with, or failed with: `errc::outbox_closed`, `errc::outbox_full` after a
     ///   disconnection, the stream's error.
     /// - `net::error::no_memory`: there is none for the queue.
@@ -241,7 +241,7 @@ protected:
         }
         item.release();
         if (result == outcome::full) return errc::outbox_full;
-        if (result == outcome::too_large) return errc::message_too_large;
+        if (result == outcome::too_large) return errc::exceeds_mark;
         return net::error::no_memory;
     }
 

@@ -31,7 +31,8 @@ namespace holdfast {
 /// `std::reference_wrapper`), 736 for a simdjson document of any size; a view that makes its rows adds itself
 /// and one row. 508 bytes of it hold the row that a chunk's end cuts.
 ///
-/// `Format` is `json` or `ndjson` (serialize/json.hpp). `Source` is held by value;
+/// `Format` is `json` or `ndjson` (serialize/json.hpp), `protobuf` or `protobuf_delimited`
+/// (serialize/protobuf.hpp). `Source` is held by value;
 /// `std::reference_wrapper<T>` refers to the caller's `T`, which must then outlive the serializer. Which
 /// types are sources is the format's matter (see `json`). A view is a source too, so rows can be made while
 /// they are sent: each element is made once and each increment made once, whatever the size of the chunks.
@@ -77,9 +78,9 @@ public:
     ///
     /// `ec` is cleared on success. On failure it says why, the returned part is empty, and every later call
     /// fails in the same way: a message that failed half-way never looks complete. The reasons are the
-    /// format's (`errc::not_finite`, `errc::invalid_utf8`, `errc::invalid_json`, `errc::depth_exceeded`), and
-    /// `errc::source_failed` after an exception. What was returned before is `bytes_written()` long; which
-    /// value it was, `error_path()` tells.
+    /// format's (`errc::not_finite`, `errc::invalid_utf8`, `errc::invalid_json`, `errc::depth_exceeded`,
+    /// `errc::message_too_large`, `errc::source_changed`), and `errc::source_failed` after an exception. What
+    /// was returned before is `bytes_written()` long; which value it was, `error_path()` tells.
     ///
     /// Exceptions: what the source throws while an element is made leaves through here; the serializer has
     /// then failed. It throws nothing itself.

@@ -1,8 +1,9 @@
-// holdfast: values of several described types, made of choices (random numbers, or a fuzzer's bytes), and
-// their text in chunks of chosen sizes.
+// holdfast: values of several described types, made of choices (random numbers, or a fuzzer's bytes).
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_TESTS_SUPPORT_JSON_VALUES_HPP
 #define HOLDFAST_TESTS_SUPPORT_JSON_VALUES_HPP
+
+#include "chosen.hpp"
 
 #include <holdfast/serialize/json.hpp>
 
@@ -13,10 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <span>
-#include <stdexcept>
 #include <string>
-#include <system_error>
 #include <tuple>
 #include <utility>
 #include <variant>
@@ -63,16 +61,6 @@ constexpr auto describe(holdfast::type<nested_order>)
                             field("side", &order::side), field("event", &order::event),
                             field("note", &order::note), field("rows", &order::rows),
                             field("grid", &order::grid), field("by_number", &order::by_number));
-}
-
-// `Choices` has bits(), a number of 64; below(n), a number below n; text(n), a string of about n bytes at
-// most; and `finite`, whether no double may be NaN or infinite.
-
-/// A size of 0 to `most`, whose logarithm is uniform: many are small.
-template <class Choices>
-std::size_t any_size(Choices& choices, std::size_t most)
-{
-    return choices.below((most >> choices.below(static_cast<std::size_t>(std::bit_width(most)))) + 1);
 }
 
 template <class Choices>
@@ -147,38 +135,6 @@ nested_order any_order(Choices& choices)
         order.by_number[static_cast<std::int16_t>(choices.bits())] =
             choices.below(3) == 0 ? std::nullopt : std::optional(any_double(choices));
     return order;
-}
-
-/// What a serializer gave: up to its end, or up to an error.
-struct chunked_text {
-    std::string text;
-    std::error_code error;
-};
-
-/// Always the same memory, of n bytes of a MiB: its last, so that a sanitizer sees a byte too many.
-inline std::span<char> a_chunk(std::size_t n)
-{
-    static std::vector<char> memory(std::size_t{1} << 20);
-    return std::span(memory).last(n);
-}
-
-/// The text in chunks of `size()` bytes, up to a MiB. Throws where one is not full, not the last and no
-/// error.
-template <class Format, class Source, class Size>
-chunked_text in_chunks(Source source, Size size, Format format = {})
-{
-    holdfast::streaming_serializer<Format, Source> serializer(std::move(source), format);
-    chunked_text whole;
-    while (!serializer.done()) {
-        const auto chunk = a_chunk(size());
-        const auto part = serializer.next(chunk, whole.error);
-        if (whole.error) break;
-        if (part.size() != chunk.size() && !serializer.done())
-            throw std::logic_error("a chunk that is not the last is not full");
-        whole.text.append(part.data(), part.size());
-    }
-    if (serializer.bytes_written() != whole.text.size()) throw std::logic_error("miscounted");
-    return whole;
 }
 
 } // namespace tests

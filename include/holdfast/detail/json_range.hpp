@@ -9,6 +9,7 @@
 #include <holdfast/detail/json_members.hpp>
 #include <holdfast/detail/serialize_chunk.hpp>
 #include <holdfast/detail/serialize_cursor.hpp>
+#include <holdfast/detail/serialize_element.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/json.hpp>
 
@@ -16,8 +17,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <new>
 #include <optional>
 #include <ranges>
 #include <string>
@@ -131,70 +130,10 @@ struct json_lines_layout {
     using cursor = json_cursor<Element, Within>;
 };
 
-// Where the element lies that an iterator gives: elsewhere, to be pointed at...
-template <class Reference>
-class json_element {
-public:
-    using type = std::remove_reference_t<Reference>;
-
-    template <class Iterator>
-    type& make(Iterator& at)
-    {
-        auto&& element = *at;
-        pointer_ = std::addressof(element);
-        return *pointer_;
-    }
-
-    type& get() const noexcept { return *pointer_; }
-    void drop() noexcept {}
-
-private:
-    type* pointer_ = nullptr;
-};
-
-// ... or here, since the iterator makes a new one. It is constructed in place, so that it need not be
-// movable.
-template <class Reference>
-    requires(!std::is_reference_v<Reference>)
-class json_element<Reference> {
-public:
-    using type = std::remove_cv_t<Reference>;
-
-    json_element() noexcept {}
-    json_element(const json_element&) = delete;
-    json_element& operator=(const json_element&) = delete;
-    ~json_element() { drop(); }
-
-    template <class Iterator>
-    type& make(Iterator& at)
-    {
-        ::new (static_cast<void*>(std::addressof(value_))) type(static_cast<type>(*at));
-        made_ = true;
-        return value_;
-    }
-
-    type& get() noexcept { return value_; }
-
-    void drop() noexcept
-    {
-        if (made_) std::destroy_at(std::addressof(value_));
-        made_ = false;
-    }
-
-private:
-    union {
-        type value_;
-    };
-    bool made_ = false;
-};
-
 template <class R, class Layout, class Within = void>
 class json_range_cursor {
     using range = std::conditional_t<std::ranges::input_range<const R>, const R, R>;
-    using reference = std::ranges::range_reference_t<range>;
-    // The proxies of vector<bool> are read at once.
-    using element = json_element<
-        std::conditional_t<std::same_as<std::ranges::range_value_t<range>, bool>, bool, reference>>;
+    using element = element_of<range>;
     using element_cursor = typename Layout::template cursor<typename element::type, Within>;
 
     enum class phase : std::uint8_t { opening, element, made, inside, separator, closing, closing_empty };

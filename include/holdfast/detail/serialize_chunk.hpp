@@ -48,6 +48,9 @@ public:
     char* at() const noexcept { return at_; }
     std::size_t room() const noexcept { return static_cast<std::size_t>(end_ - at_); }
 
+    // How many bytes were taken since the chunk began, with those that are spilled.
+    std::size_t position() const noexcept { return static_cast<std::size_t>(at_ - begin_) + spill_.size; }
+
     // For writers that have made sure of the room beforehand.
     void advance_to(char* at) noexcept { at_ = at; }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -21,6 +22,35 @@ struct type {};
 /// an empty string or range.
 struct omit_empty_t {};
 inline constexpr omit_empty_t omit_empty{};
+
+/// How Protobuf writes integers: an option of `field` and of `alternative`, which holds for all integers of a
+/// member: its own, those of a range, the values of a map.
+enum class integer_wire : std::uint8_t {
+    /// `int32`, `int64`, `uint32`, `uint64`.
+    varint,
+    /// `sint32`, `sint64`: short also where they are negative.
+    zigzag,
+    /// `fixed32`, `fixed64`, `sfixed32`, `sfixed64`.
+    fixed,
+};
+/// Options of `field` and of `alternative`: `field("change", &tick::change, 2, sint)`.
+inline constexpr integer_wire sint = integer_wire::zigzag;
+inline constexpr integer_wire fixed = integer_wire::fixed;
+
+/// An option of `field`: how Protobuf writes the keys of a map: `keys{sint}`.
+struct keys {
+    integer_wire of;
+};
+
+/// An option of `field`: Protobuf writes the member also where it is zero or empty, as it does an `optional`
+/// of proto3 that is set. (A `std::optional` is written whenever it holds a value; an empty range is
+/// nothing.)
+struct always_t {};
+inline constexpr always_t always{};
+
+/// An option of `field`: Protobuf writes a range of scalars element by element, as `[packed = false]`.
+struct unpacked_t {};
+inline constexpr unpacked_t unpacked{};
 
 /// An option of `field`: the member is written as `W(member)`, for instance as one of the wrappers of
 /// serialize/values.hpp, as `std::string_view`, or an enumeration as `int`. It is made again for every chunk:
@@ -52,7 +82,8 @@ struct written_as<as_t<W>, Rest...> {
 
 /// One member of a described struct: the name it has outside, and the pointer to the data member (its own or
 /// a base's). The name must have static storage, as a string literal has. Behind them, in any order:
-/// a number (the field's in Protobuf), `omit_empty`, `as<W>`.
+/// a number (the field's in Protobuf), `omit_empty`, `as<W>`; and for Protobuf `sint`, `fixed`, `keys`,
+/// `always`, `unpacked`.
 ///
 ///     field("sent", &order::sent, 4, omit_empty, as<std::optional<in<std::chrono::milliseconds>>>)
 template <class Member, class As = detail::as_it_is>
@@ -74,10 +105,18 @@ struct field {
     /// The field's number in Protobuf; 0: it has none. JSON doesn't use it.
     int number = 0;
     bool omits_empty = false;
+    integer_wire wire = integer_wire::varint;
+    integer_wire key_wire = integer_wire::varint;
+    bool is_always = false;
+    bool is_packed = true;
 
 private:
     constexpr void take(int n) noexcept { number = n; }
     constexpr void take(omit_empty_t) noexcept { omits_empty = true; }
+    constexpr void take(integer_wire w) noexcept { wire = w; }
+    constexpr void take(keys k) noexcept { key_wire = k.of; }
+    constexpr void take(always_t) noexcept { is_always = true; }
+    constexpr void take(unpacked_t) noexcept { is_packed = false; }
     constexpr void take(as_t<As>) noexcept {}
 };
 
@@ -149,12 +188,16 @@ template <class Enum, class... Rest>
 enumerators(enumerator<Enum>, Rest...) -> enumerators<Enum, 1 + sizeof...(Rest)>;
 
 /// The name of one alternative of a variant, with static storage, and the number of its field in Protobuf (0:
-/// it has none).
+/// it has none), with `sint` or `fixed` behind it: `holdfast::alternative("change", 4, holdfast::sint)`.
 struct alternative {
-    constexpr alternative(const char* name_, int number_ = 0) noexcept : name(name_), number(number_) {}
+    constexpr alternative(const char* name_, int number_ = 0, integer_wire wire_ = {}) noexcept
+        : name(name_), number(number_), wire(wire_)
+    {
+    }
 
     std::string_view name;
     int number;
+    integer_wire wire;
 };
 
 /// The names of a variant's alternatives, one for each, in their order.

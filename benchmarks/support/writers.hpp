@@ -1,0 +1,79 @@
+// holdfast: writers that are given the same case: their speed, taking turns, and their memory.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_BENCHMARKS_SUPPORT_WRITERS_HPP
+#define HOLDFAST_BENCHMARKS_SUPPORT_WRITERS_HPP
+
+#include "heap.hpp"
+#include "json_sink.hpp"
+#include "results.hpp"
+
+#include <holdfast/streaming_serializer.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+namespace benchmarks {
+
+/// A writer of one case. `run` writes the whole case once.
+struct subject {
+    std::string name;
+    std::function<void(sink&)> run;
+    std::vector<double> seconds{};
+    std::size_t bytes = 0;
+    std::size_t peak_extra_bytes = 0;
+};
+
+/// Writes the source in chunks of that size.
+template <class Format, class Source>
+void stream(const Source& source, std::size_t chunk_bytes, sink& to)
+{
+    holdfast::streaming_serializer<Format, std::reference_wrapper<const Source>> text{std::cref(source)};
+    std::vector<char> chunk(chunk_bytes);
+    std::error_code ec;
+    for (auto part = text.next(chunk, ec); !part.empty(); part = text.next(chunk, ec))
+        to.take({part.data(), part.size()});
+    if (ec) throw std::system_error(ec);
+}
+
+inline void run_once(subject& s, sink& to, int times)
+{
+    const std::size_t taken = to.taken();
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < times; ++i)
+        s.run(to);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    s.bytes = to.taken() - taken;
+    s.seconds.push_back(took.count());
+}
+
+/// The subjects take turns. A small case is written many times over, so that a turn is long enough to be
+/// measured.
+inline void measure(results& to, const std::string& name, std::vector<subject> subjects, std::uint32_t rounds)
+{
+    sink ring;
+    for (auto& s : subjects) { // warms up, and measures the memory
+        const std::size_t before = heap::now();
+        heap::reset_peak();
+        run_once(s, ring, 1);
+        s.peak_extra_bytes = heap::peak() - before;
+        s.seconds.clear();
+    }
+    const int times = static_cast<int>(1 + 16'000'000 / (subjects.front().bytes + 1));
+    for (std::uint32_t round = 0; round < rounds; ++round)
+        for (auto& s : subjects)
+            run_once(s, ring, times);
+    for (const auto& s : subjects) {
+        const double speed = static_cast<double>(s.bytes) / median(s.seconds);
+        to.add(s.name, name, "bytes_per_second", speed, "B/s");
+        to.add(s.name, name, "peak_extra_bytes", static_cast<double>(s.peak_extra_bytes), "B");
+    }
+}
+
+} // namespace benchmarks
+
+#endif

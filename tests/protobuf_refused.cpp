@@ -1,0 +1,76 @@
+// holdfast: what must not compile as Protobuf; the build compiles it by REFUSED, and reads why.
+// SPDX-License-Identifier: BSL-1.0
+#include <holdfast/serialize/protobuf.hpp>
+
+#include <ranges>
+#include <sstream>
+#include <tuple>
+#include <utility>
+#include <variant>
+#include <vector>
+
+using holdfast::field;
+
+struct row {
+    int id = 0;
+    double price = 0;
+};
+
+constexpr auto describe(holdfast::type<row>)
+{
+#if REFUSED == 1
+    return holdfast::fields(field("id", &row::id, 1), field("price", &row::price));
+#elif REFUSED == 2
+    return holdfast::fields(field("id", &row::id, 1), field("price", &row::price, 1));
+#elif REFUSED == 3
+    return holdfast::fields(field("id", &row::id, 1), field("price", &row::price, 19'500));
+#elif REFUSED == 4
+    return holdfast::fields(field("id", &row::id, 1), field("price", &row::price, 2, holdfast::fixed));
+#else
+    return holdfast::fields(field("id", &row::id, 1), field("price", &row::price, 2));
+#endif
+}
+
+using choice = std::variant<row, int>;
+constexpr auto describe(holdfast::type<choice>) { return holdfast::alternatives("row", "number"); }
+
+struct make_row {
+    row operator()(int id) const { return {id, 0}; }
+};
+using once = std::ranges::transform_view<std::ranges::istream_view<int>, make_row>;
+
+struct snapshot {
+    once rows;
+};
+constexpr auto describe(holdfast::type<snapshot>)
+{
+    return holdfast::fields(field("rows", &snapshot::rows, 1));
+}
+
+struct envelope {
+    snapshot inside;
+};
+constexpr auto describe(holdfast::type<envelope>)
+{
+    return holdfast::fields(field("inside", &envelope::inside, 1));
+}
+
+#if REFUSED == 5
+using source = envelope;
+#elif REFUSED == 6
+using source = std::ranges::istream_view<int>;
+#elif REFUSED == 7
+using source = std::vector<std::vector<int>>;
+#elif REFUSED == 8
+using source = choice;
+#elif REFUSED == 9
+using source = std::vector<std::pair<int, int>>;
+#elif REFUSED == 10
+using source = int;
+#elif REFUSED == 0
+using source = snapshot; // at the root it may be
+#else
+using source = row;
+#endif
+
+template class holdfast::streaming_serializer<holdfast::protobuf, source>;
