@@ -41,6 +41,12 @@ enum class errc : int {
     spawner_closed,
     /// A `checked_json` is not the text of one JSON value.
     invalid_json,
+    /// A framing cannot express the frame: its length is beyond the length field, or there is a line end
+    /// where none may be.
+    unframable,
+    /// A message turned out longer or shorter than had been told in front of it: the source was changed while
+    /// it was sent.
+    size_changed,
 };
 
 /// The category of `errc`: its name is "holdfast".
@@ -81,6 +87,11 @@ inline const std::error_category& category() noexcept
                 return "the spawner was cancelled or a child failed: it starts no more children";
             case errc::invalid_json:
                 return "a fragment that is written as it stands is not valid JSON: mend the source";
+            case errc::unframable:
+                return "the framing cannot express this: a length beyond its field, or a line end in a line";
+            case errc::size_changed:
+                return "the source changed between the telling of its size and its end: the output is "
+                       "incomplete";
             }
             return "unknown holdfast error";
         }

@@ -14,6 +14,7 @@
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/frame_reader.hpp>
+#include <holdfast/framing.hpp>
 #include <holdfast/heartbeat_profile.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 #include <holdfast/keepalive.hpp>
@@ -21,6 +22,7 @@
 #include <holdfast/manual_clock.hpp>
 #include <holdfast/process_memory.hpp>
 #include <holdfast/serialize/describe.hpp>
+#include <holdfast/serialize/framing.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/values.hpp>
 #include <holdfast/streaming_serializer.hpp>
