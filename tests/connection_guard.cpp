@@ -293,7 +293,8 @@ TEST_CASE("an error stands for the reason that its cause has")
     CHECK(reason_of(net::error::broken_pipe) == close_reason::peer_reset);
     CHECK(reason_of(net::error::operation_aborted) == close_reason::cancelled);
     CHECK(reason_of(net::error::no_memory) == close_reason::out_of_memory);
-    CHECK(reason_of(errc::frame_too_long) == close_reason::frame_limit);
+    for (const auto e : {errc::frame_too_long, errc::malformed_frame, errc::frame_timeout})
+        CHECK(reason_of(e) == close_reason::frame_limit);
     CHECK(reason_of(net::error::host_unreachable) == close_reason::io_error);
 }
 

@@ -7,7 +7,7 @@
 
 #include <holdfast/process_memory.hpp>
 #include <holdfast/serialize/deflate.hpp>
-#include <holdfast/serialize/framing.hpp>
+#include <holdfast/serialize/framed.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <malloc.h>

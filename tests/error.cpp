@@ -19,7 +19,8 @@ constexpr std::array all_errors{errc::semaphore_closed, errc::exceeds_limit,    
                                 errc::frame_too_long,   errc::truncated_frame,  errc::close_incomplete,
                                 errc::not_finite,       errc::invalid_utf8,     errc::source_failed,
                                 errc::depth_exceeded,   errc::too_many_waiting, errc::spawner_closed,
-                                errc::invalid_json,     errc::unframable,       errc::size_changed};
+                                errc::invalid_json,     errc::malformed_frame,  errc::frame_timeout,
+                                errc::unframable,       errc::size_changed};
 
 static_assert(std::is_error_code_enum_v<errc>);
 static_assert(std::is_convertible_v<errc, std::error_code>);

@@ -7,7 +7,7 @@
 
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/serialize/deflate.hpp>
-#include <holdfast/serialize/framing.hpp>
+#include <holdfast/serialize/framed.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <array>

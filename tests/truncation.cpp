@@ -6,7 +6,7 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/connection_guard.hpp>
-#include <holdfast/serialize/framing.hpp>
+#include <holdfast/serialize/framed.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <ranges>

@@ -3,7 +3,7 @@
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_WEBSOCKET_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_WEBSOCKET_HPP
 
-#include <holdfast/serialize/framing.hpp>
+#include <holdfast/serialize/framed.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -21,7 +21,7 @@ struct websocket_frames {
     static constexpr std::size_t begin_room = 10; // the most that stands in front of a payload
     static constexpr std::size_t end_room = 0;
 
-    char* begin(char* p, const holdfast::frame_part& part) const noexcept
+    char* begin(char* p, const holdfast::framing::part& part) const noexcept
     {
         const auto opcode = part.first ? static_cast<unsigned>(of) : 0; // 0: goes on
         *p++ = static_cast<char>((part.last ? 0x80 : 0) | opcode);
@@ -32,7 +32,7 @@ struct websocket_frames {
         return p;
     }
 
-    char* end(char* p, const holdfast::frame_part&) const noexcept { return p; }
+    char* end(char* p, const holdfast::framing::part&) const noexcept { return p; }
 };
 
 } // namespace examples

@@ -57,7 +57,8 @@ inline close_reason reason_of(const error_code& error) noexcept
         return close_reason::peer_reset;
     if (error == net::error::operation_aborted) return close_reason::cancelled;
     if (error == net::error::no_memory) return close_reason::out_of_memory;
-    if (error == errc::frame_too_long) return close_reason::frame_limit;
+    if (error == errc::frame_too_long || error == errc::malformed_frame || error == errc::frame_timeout)
+        return close_reason::frame_limit;
     if (error == errc::truncated_frame) return close_reason::peer_closed;
     return close_reason::io_error;
 }

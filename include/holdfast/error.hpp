@@ -41,6 +41,10 @@ enum class errc : int {
     spawner_closed,
     /// A `checked_json` is not the text of one JSON value.
     invalid_json,
+    /// A frame's head or tail is not what its framing demands.
+    malformed_frame,
+    /// A frame that had begun was not complete in time.
+    frame_timeout,
     /// A framing cannot express the frame: its length is beyond the length field, or there is a line end
     /// where none may be.
     unframable,
@@ -87,6 +91,10 @@ inline const std::error_category& category() noexcept
                 return "the spawner was cancelled or a child failed: it starts no more children";
             case errc::invalid_json:
                 return "a fragment that is written as it stands is not valid JSON: mend the source";
+            case errc::malformed_frame:
+                return "a frame does not begin or end as its framing demands: close the connection";
+            case errc::frame_timeout:
+                return "a frame that had begun was not complete in time: close the connection";
             case errc::unframable:
                 return "the framing cannot express this: a length beyond its field, or a line end in a line";
             case errc::size_changed:
@@ -122,7 +130,7 @@ enum class close_reason : std::uint8_t {
     max_lifetime,
     /// The peer did not read, and the queue of what it was to be sent reached its mark.
     send_queue_overflow,
-    /// The peer sent a frame beyond the limit, or took too long over one.
+    /// The peer sent a frame beyond the limit, took too long over one, or sent what cannot be one.
     frame_limit,
     /// It was turned away by a limit of admission.
     refused,

@@ -22,7 +22,7 @@
 #include <holdfast/manual_clock.hpp>
 #include <holdfast/process_memory.hpp>
 #include <holdfast/serialize/describe.hpp>
-#include <holdfast/serialize/framing.hpp>
+#include <holdfast/serialize/framed.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/values.hpp>
 #include <holdfast/streaming_serializer.hpp>

@@ -7,7 +7,7 @@
 #include <holdfast/detail/serialize_cursor.hpp>
 #include <holdfast/detail/serialize_message.hpp>
 #include <holdfast/error.hpp>
-#include <holdfast/serialize/framing.hpp>
+#include <holdfast/serialize/framed.hpp>
 
 #include <algorithm>
 #include <array>
@@ -59,11 +59,11 @@ private:
 
 // One frame around the whole message.
 template <class Framing, class Format, class Source>
-    requires message_framing<Framing> || sized_framing<Framing>
+    requires framing::plain<Framing> || framing::sized<Framing>
 class framed_cursor<Framing, Format, Source> {
     using inner_cursor = typename Format::template cursor<Source>;
     using format_type = framed<Framing, Format>;
-    static constexpr bool sized = sized_framing<Framing>;
+    static constexpr bool sized = framing::sized<Framing>;
     static constexpr bool told = std::same_as<Framing, framing::told_size>;
     static_assert(!sized || is_repeatable<inner_cursor>,
                   "a length in front needs a source that can be read twice, and a format whose size does not "
@@ -141,7 +141,7 @@ private:
 
 // A frame around each part of the message: a chunk is one frame.
 template <class Framing, class Format, class Source>
-    requires part_framing<Framing>
+    requires framing::parted<Framing>
 class framed_cursor<Framing, Format, Source> {
     using format_type = framed<Framing, Format>;
 
@@ -175,11 +175,11 @@ private:
             return static_cast<std::size_t>(std::min<std::uint64_t>(room, max_frame_size<Framing>()));
         };
         char front[Framing::begin_room];
-        const auto begin = [&](const frame_part& part) {
+        const auto begin = [&](const framing::part& part) {
             return static_cast<std::size_t>(format.framing.begin(front, part) - front);
         };
         char* const payload = p + begin({room_behind(p), first_, false}); // it can't be longer
-        frame_part part{message_.fill({payload, room_behind(payload)}, source, format.format), first_, false};
+        framing::part part{message_.fill({payload, room_behind(payload)}, source, format.format), first_, false};
         if (message_.error() != errc{}) return p;
         part.last = ended_ = message_.done();
         first_ = false;

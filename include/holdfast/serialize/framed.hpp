@@ -1,7 +1,7 @@
 // holdfast: framed, a layer around any format: the same message with its length, in parts, or as an event.
 // SPDX-License-Identifier: BSL-1.0
-#ifndef HOLDFAST_SERIALIZE_FRAMING_HPP
-#define HOLDFAST_SERIALIZE_FRAMING_HPP
+#ifndef HOLDFAST_SERIALIZE_FRAMED_HPP
+#define HOLDFAST_SERIALIZE_FRAMED_HPP
 
 #include <holdfast/framing.hpp>
 #include <holdfast/serialize/json.hpp>
@@ -18,40 +18,6 @@
 #include <string_view>
 
 namespace holdfast {
-
-/// A part of a message that is sent as a frame of its own.
-struct frame_part {
-    std::uint64_t size; ///< in bytes; 0 only in the last one
-    bool first;
-    bool last;
-};
-
-/// What stands around a message, as a small value type. `begin(p, ...)` writes what comes in front of the
-/// payload to p and returns its end, `end(p, ...)` what comes behind; at most `begin_room` and `end_room`
-/// bytes. What `begin` asks for says when it can be written:
-///
-/// - `begin(p)`: nothing needs to be known;
-/// - `begin(p, std::uint64_t size)`: the size of the whole message, which a pass over the source counts
-///   beforehand (`serialized_size`). Longer than `max_size`, if there is one, fails as `errc::unframable`;
-/// - `begin(p, const frame_part&)` and `end(p, const frame_part&)`: the message goes out in parts, each of
-///   them as large as there is room in the chunk, or `max_size`. A smaller part's `begin` is no longer.
-///
-/// A WebSocket server's frames are a page of code: examples/support/websocket.hpp.
-template <class T>
-concept message_framing = requires(const T& framing, char* p) {
-    { framing.begin(p) } -> std::same_as<char*>;
-    { framing.end(p) } -> std::same_as<char*>;
-};
-template <class T>
-concept sized_framing = requires(const T& framing, char* p) {
-    { framing.begin(p, std::uint64_t{}) } -> std::same_as<char*>;
-    { framing.end(p) } -> std::same_as<char*>;
-};
-template <class T>
-concept part_framing = requires(const T& framing, char* p, const frame_part& part) {
-    { framing.begin(p, part) } -> std::same_as<char*>;
-    { framing.end(p, part) } -> std::same_as<char*>;
-};
 
 namespace framing {
 
@@ -79,17 +45,17 @@ struct http_chunked {
     static constexpr std::size_t begin_room = 18;
     static constexpr std::size_t end_room = 7;
 
-    char* begin(char* p, const frame_part& part) const noexcept
+    char* begin(char* p, const part& frame) const noexcept
     {
-        if (part.size == 0) return p;
-        p = std::to_chars(p, p + 16, part.size, 16).ptr;
+        if (frame.size == 0) return p;
+        p = std::to_chars(p, p + 16, frame.size, 16).ptr;
         return put(p, "\r\n");
     }
 
-    char* end(char* p, const frame_part& part) const noexcept
+    char* end(char* p, const part& frame) const noexcept
     {
-        if (part.size != 0) p = put(p, "\r\n");
-        return part.last && ends ? put(p, "0\r\n\r\n") : p;
+        if (frame.size != 0) p = put(p, "\r\n");
+        return frame.last && ends ? put(p, "0\r\n\r\n") : p;
     }
 
 private:
@@ -110,12 +76,12 @@ struct u32_parts {
     static constexpr std::size_t end_room = 0;
     static constexpr std::uint64_t max_size = more_follow - 1;
 
-    char* begin(char* p, const frame_part& part) const noexcept
+    char* begin(char* p, const part& frame) const noexcept
     {
-        const std::uint64_t marks = part.first && part.last ? 0 : part.last ? is_part : is_part | more_follow;
-        return u32_length<Order>{}.begin(p, part.size | marks);
+        const std::uint64_t marks = frame.first && frame.last ? 0 : frame.last ? is_part : is_part | more_follow;
+        return u32_length<Order>{}.begin(p, frame.size | marks);
     }
-    char* end(char* p, const frame_part&) const noexcept { return p; }
+    char* end(char* p, const part&) const noexcept { return p; }
 };
 
 /// A server-sent event (`Content-Type: text/event-stream`): its data is the message, each line of it after
@@ -145,7 +111,7 @@ class framed_cursor;
 /// nothing ever holds the whole.
 ///
 /// `Framing` is `framing::line`, `u32_length`, `varint_length`, `told_size`, `http_chunked`, `u32_parts`,
-/// `sse`, or a type of the user's: see `message_framing`. Layers may lie around layers.
+/// `sse`, or a type of the user's: see `framing::writable`. Layers may lie around layers.
 ///
 /// In parts (`http_chunked`, `u32_parts`) each chunk of at least `framed::whole_frames` bytes is exactly one
 /// frame, so between two of them other frames may be sent: they wait for one chunk at most. Such a chunk can
@@ -170,7 +136,7 @@ struct framed {
 
     /// The smallest chunk that is one whole frame.
     static constexpr std::size_t whole_frames = [] {
-        if constexpr (part_framing<Framing>) return Framing::begin_room + Framing::end_room + 1;
+        if constexpr (framing::parted<Framing>) return Framing::begin_room + Framing::end_room + 1;
         return std::size_t{1};
     }();
 };
