@@ -32,7 +32,7 @@ need() {
   rm -f "$log"
 }
 
-build_packages=(g++ cmake ninja-build libasio-dev libsimdjson-dev)
+build_packages=(g++ cmake ninja-build libasio-dev libsimdjson-dev zlib1g-dev)
 
 # build PRESET [TARGET...]: configures once, then builds; quiet unless it fails.
 build() {

@@ -1,17 +1,19 @@
 // holdfast: a test that half a message never looks whole to programs that know nothing of holdfast: curl, and
-// Python's urllib, which take a response without a length for whole when the connection ends.
-// SPDX-License-Identifier: BSL-1.0
+// Python's urllib, which take a response without a length for whole when the connection ends, and one in
+// chunks when the last chunk has come. SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/process.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/connection_guard.hpp>
+#include <holdfast/serialize/framed.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <ranges>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 using holdfast::async_write_streamed;
 using holdfast::error_code;
@@ -40,7 +42,8 @@ struct exchange {
 };
 
 /// Answers one request of a client by rows, and ends the connection.
-exchange serve(const std::string& program, bool ahead, int fails_at, int cancelled_at)
+template <class Format>
+exchange serve(const std::string& program, bool ahead, int fails_at, int cancelled_at, Format format)
 {
     net::io_context io;
     tcp::acceptor listener(io, {net::ip::address_v4::loopback(), 0});
@@ -58,7 +61,10 @@ exchange serve(const std::string& program, bool ahead, int fails_at, int cancell
         std::string request;
         co_await net::async_read_until(peer.stream(), net::dynamic_buffer(request), "\r\n\r\n",
                                        net::use_awaitable);
-        const std::string_view head = "HTTP/1.0 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n";
+        const std::string_view head =
+            std::is_same_v<Format, ndjson>
+                ? "HTTP/1.0 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n"
+                : "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
         co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
         net::cancellation_signal stop;
         std::size_t sent = 0;
@@ -69,9 +75,9 @@ exchange serve(const std::string& program, bool ahead, int fails_at, int cancell
         };
         holdfast::write_streamed_options options{.chunk_bytes = 500, .ahead = ahead, .progress = progress};
         error_code ec;
-        co_await async_write_streamed<ndjson>(
+        co_await async_write_streamed(
             peer, rows(fails_at), options,
-            net::bind_cancellation_slot(stop.slot(), net::redirect_error(net::use_awaitable, ec)));
+            net::bind_cancellation_slot(stop.slot(), net::redirect_error(net::use_awaitable, ec)), format);
         co_await peer.async_close({},
                                   net::redirect_error(net::use_awaitable, ec)); // graceful, where it may be
     });
@@ -85,21 +91,30 @@ exchange serve(const std::string& program, bool ahead, int fails_at, int cancell
 TEST_CASE("curl and Python take a whole message, and report one whose source failed or that was cancelled, "
           "wherever it was cut")
 {
-    const auto [program, ahead] =
-        GENERATE(table<std::string, bool>({{"curl", false}, {"curl", true}, {"python", true}}));
-    INFO(program << (ahead ? ", ahead" : ""));
-    constexpr int never = count + 1;
-    const auto whole = serve(program, ahead, never, never);
+    const auto [program, ahead, chunked] =
+        GENERATE(table<std::string, bool, bool>({{"curl", false, false},
+                                                 {"curl", true, false},
+                                                 {"python", true, false},
+                                                 {"curl", true, true},
+                                                 {"python", false, true}}));
+    INFO(program << (ahead ? ", ahead" : "") << (chunked ? ", chunked" : ""));
+    const auto get = [&](int fails_at, int cancelled_at) {
+        return chunked ? serve(program, ahead, fails_at, cancelled_at,
+                               holdfast::framed{holdfast::framing::http_chunked{}, ndjson{}})
+                       : serve(program, ahead, fails_at, cancelled_at, ndjson{});
+    };
+    constexpr int never = 2 * count; // also of bytes, with those of the chunks' sizes
+    const auto whole = get(never, never);
     CHECK(whole.status == 0);
     CHECK(whole.printed.size() == count * 10);
     const std::string complaint = program == "curl" ? "curl: (56)" : "ConnectionResetError";
     for (const int cut : {0, 50, 4900}) {
         INFO("cut at row " << cut);
-        const auto failed = serve(program, ahead, cut, never);
+        const auto failed = get(cut, never);
         CHECK(failed.status != 0);
         CHECK(failed.printed.find(complaint) != std::string::npos);
         if (cut == 0) continue; // cancelled before its first byte it is no message
-        const auto cancelled = serve(program, ahead, never, cut);
+        const auto cancelled = get(never, cut);
         CHECK(cancelled.status != 0);
         CHECK(cancelled.printed.find(complaint) != std::string::npos);
     }

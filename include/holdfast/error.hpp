@@ -57,6 +57,9 @@ enum class errc : int {
     message_too_large,
     /// The source changed between the pass that told its length and the one that wrote it.
     source_changed,
+    /// A framing cannot express the frame: its length is beyond the length field, or there is a line end
+    /// where none may be.
+    unframable,
 };
 
 /// The category of `errc`: its name is "holdfast".
@@ -115,6 +118,8 @@ inline const std::error_category& category() noexcept
                        "parts";
             case errc::source_changed:
                 return "the source changed while it was written: its length had been sent already";
+            case errc::unframable:
+                return "the framing cannot express this: a length beyond its field, or a line end in a line";
             }
             return "unknown holdfast error";
         }

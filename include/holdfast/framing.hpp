@@ -61,9 +61,56 @@ concept readable = std::copyable<F> && requires(const F& f, std::string_view byt
     { f.look(bytes, seen) } noexcept -> std::same_as<bounds>;
 };
 
+/// A part of a message that is written as a frame of its own.
+struct part {
+    std::uint64_t size; ///< in bytes; 0 only in the last one
+    bool first;
+    bool last;
+};
+
+/// What writes a frame around a message (see `framed`). `begin(p, ...)` writes what comes in front of the
+/// payload to p and returns its end, `end(p, ...)` what comes behind; at most `begin_room` and `end_room` bytes.
+/// What `begin` asks for says when it can be written: here nothing needs to be known.
+template <class F>
+concept plain = requires(const F& f, char* p) {
+    { f.begin(p) } -> std::same_as<char*>;
+    { f.end(p) } -> std::same_as<char*>;
+};
+
+/// The same, but it needs the size of the whole message, which a pass over the source counts beforehand. Longer
+/// than `max_size`, if there is one, is `errc::unframable`.
+template <class F>
+concept sized = requires(const F& f, char* p, std::uint64_t size) {
+    { f.begin(p, size) } -> std::same_as<char*>;
+    { f.end(p) } -> std::same_as<char*>;
+};
+
+/// The same, but the message goes out in parts, each as large as there is room in the chunk, or `max_size`. A
+/// smaller part's `begin` is no longer.
+///
+///     struct counted_parts { // 12+twelve bytes3-end
+///         static constexpr std::size_t begin_room = 21, end_room = 0;
+///         char* begin(char* p, const holdfast::framing::part& part) const noexcept
+///         {
+///             p = std::to_chars(p, p + 20, part.size).ptr;
+///             *p++ = part.last ? '-' : '+';
+///             return p;
+///         }
+///         char* end(char* p, const holdfast::framing::part&) const noexcept { return p; }
+///     };
+template <class F>
+concept parted = requires(const F& f, char* p, const part& frame) {
+    { f.begin(p, frame) } -> std::same_as<char*>;
+    { f.end(p, frame) } -> std::same_as<char*>;
+};
+
 /// Lines that end with LF or CRLF, neither of which belongs to the payload. A payload may be empty, and may
 /// hold any other byte, CRs too: a CR belongs to the end of the line only right before the LF.
+/// Written with an LF behind the message, which must not hold one: as JSON's text does not.
 struct line {
+    static constexpr std::size_t begin_room = 0;
+    static constexpr std::size_t end_room = 1;
+
     [[nodiscard]] static bounds look(std::string_view bytes, std::size_t seen) noexcept
     {
         const std::size_t end = bytes.find('\n', seen);
@@ -72,6 +119,14 @@ struct line {
             before != 0 && bytes[before - 1] == '\r' ? 1 : 0; // if no LF is there, it may come
         return {.payload = before - cr, .tail = cr + 1, .known = end != bytes.npos};
     }
+
+    static char* begin(char* p) noexcept { return p; }
+
+    static char* end(char* p) noexcept
+    {
+        *p++ = '\n';
+        return p;
+    }
 };
 
 /// The payload's length in four bytes in front of it, which do not count themselves. Every length is valid, 0
@@ -79,6 +134,10 @@ struct line {
 /// lower.
 template <std::endian Order = std::endian::big>
 struct u32_length {
+    static constexpr std::size_t begin_room = 4;
+    static constexpr std::size_t end_room = 0;
+    static constexpr std::uint64_t max_size = 0xffffffff;
+
     [[nodiscard]] static bounds look(std::string_view bytes, std::size_t) noexcept
     {
         if (bytes.size() < 4) return {.head = 4};
@@ -89,13 +148,25 @@ struct u32_length {
         }
         return {.head = 4, .payload = length, .known = true};
     }
+
+    static char* begin(char* p, std::uint64_t size) noexcept
+    {
+        for (unsigned i = 0; i != 4; ++i)
+            *p++ = static_cast<char>(size >> 8 * (Order == std::endian::big ? 3 - i : i));
+        return p;
+    }
+
+    static char* end(char* p) noexcept { return p; }
 };
 
 /// The payload's length as a base-128 varint in front of it, seven bits a byte, the lowest first, as Protobuf
 /// delimits its messages. Non-minimal lengths are valid, as they are there (a writer may leave room for a
-/// length it fills in later); ten bytes and 64 bits are the most, else `errc::malformed_frame`.
+/// length it fills in later); ten bytes and 64 bits are the most, else `errc::malformed_frame`. Written
+/// minimal.
 struct varint_length {
     static constexpr std::size_t max_head = 10;
+    static constexpr std::size_t begin_room = max_head;
+    static constexpr std::size_t end_room = 0;
 
     [[nodiscard]] static bounds look(std::string_view bytes, std::size_t) noexcept
     {
@@ -109,6 +180,16 @@ struct varint_length {
         }
         return {.error = errc::malformed_frame};
     }
+
+    static char* begin(char* p, std::uint64_t size) noexcept
+    {
+        for (; size > 0x7f; size >>= 7)
+            *p++ = static_cast<char>(size | 0x80);
+        *p++ = static_cast<char>(size);
+        return p;
+    }
+
+    static char* end(char* p) noexcept { return p; }
 
 private:
     static std::size_t saturated(std::uint64_t length) noexcept

@@ -27,6 +27,7 @@
 #include <holdfast/payload.hpp>
 #include <holdfast/process_memory.hpp>
 #include <holdfast/serialize/describe.hpp>
+#include <holdfast/serialize/framed.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/protobuf.hpp>
 #include <holdfast/serialize/values.hpp>

@@ -6,7 +6,7 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/connection_guard.hpp>
-#include <holdfast/detail/chunk_pool.hpp>
+#include <holdfast/buffer_pool.hpp>
 #include <holdfast/detail/lowest_layer.hpp>
 #include <holdfast/detail/op_storage.hpp>
 #include <holdfast/detail/outbox_queue.hpp>

@@ -3,8 +3,8 @@
 #ifndef HOLDFAST_STREAMING_SERIALIZER_HPP
 #define HOLDFAST_STREAMING_SERIALIZER_HPP
 
-#include <holdfast/detail/serialize_chunk.hpp>
 #include <holdfast/detail/serialize_cursor.hpp>
+#include <holdfast/detail/serialize_message.hpp>
 #include <holdfast/error.hpp>
 
 #include <cstddef>
@@ -89,30 +89,14 @@ public:
     std::span<char> next(std::span<char> chunk, std::error_code& ec)
     {
         ec.clear();
-        if (error_ != errc{}) {
-            ec = error_;
-            return {};
-        }
-        if (chunk.empty()) return {};
-        detail::chunk_writer out(chunk, spill_);
-        if (!finished_ && spill_.size == 0) {
-            error_ = errc::source_failed; // what stands if the next line throws
-            do
-                finished_ = cursor_.step(out, source_, format_);
-            while (!finished_ && out.searches());
-            error_ = out.error();
-            if (error_ != errc{}) {
-                ec = error_;
-                return {};
-            }
-        }
-        const std::size_t filled = chunk.size() - out.room();
+        const std::size_t filled = message_.fill(chunk, source_, format_);
+        if (message_.error() != errc{}) ec = message_.error();
         bytes_written_ += filled;
         return chunk.first(filled);
     }
 
     /// Whether the last byte of the message has been returned: never after a failure.
-    bool done() const noexcept { return finished_ && spill_.size == 0 && error_ == errc{}; }
+    bool done() const noexcept { return message_.done(); }
 
     /// How many bytes `next()` has returned up to now.
     std::uint64_t bytes_written() const noexcept { return bytes_written_; }
@@ -126,19 +110,16 @@ public:
     std::string error_path()
     {
         std::string path;
-        if (error_ != errc{}) detail::append_path(cursor_, path, source_);
+        if (message_.error() != errc{}) detail::append_path(message_.cursor(), path, source_);
         return path;
     }
 
 private:
     Source source_;
     // Begins at the source's beginning; destroyed before the source, into which it points.
-    typename Format::template cursor<Source> cursor_{};
-    detail::serialize_spill spill_;
+    detail::serialize_message<typename Format::template cursor<Source>> message_;
     std::uint64_t bytes_written_ = 0;
     [[no_unique_address]] Format format_;
-    errc error_{};
-    bool finished_ = false;
 };
 
 namespace detail {
@@ -168,12 +149,22 @@ template <class Format, class Source>
     requires multi_pass_source<Source, Format>
 std::uint64_t serialized_size(Source&& source, std::error_code& ec, Format format = {})
 {
-    detail::serializer_of<Format, Source> text(std::forward<Source>(source), format);
-    char chunk[4096]; // never read
-    do
-        text.next(chunk, ec);
-    while (!ec && !text.done());
-    return text.bytes_written();
+    ec.clear();
+    detail::serialize_message<typename Format::template cursor<std::remove_reference_t<Source>>> message;
+    const std::uint64_t size = detail::measure(message, source, format);
+    if (message.error() != errc{}) ec = message.error();
+    return size;
+}
+
+/// Whether `source` will be more than `bytes` bytes: for what is done to large messages only. A source
+/// that fails before is not. Exceptions: what the source throws. Cost: as `serialized_size`, but at most for
+/// `bytes` bytes.
+template <class Format, class Source>
+    requires multi_pass_source<Source, Format>
+bool serializes_beyond(std::uint64_t bytes, Source&& source, Format format = {})
+{
+    detail::serialize_message<typename Format::template cursor<std::remove_reference_t<Source>>> message;
+    return detail::measure(message, source, format, bytes) > bytes;
 }
 
 /// The same. Exceptions: `std::system_error` too, instead of an error code.

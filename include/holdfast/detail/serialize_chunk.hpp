@@ -111,6 +111,9 @@ public:
         return true;
     }
 
+    // How many bytes were taken up to now, those that are spilled among them.
+    std::size_t taken() const noexcept { return static_cast<std::size_t>(at_ - begin_) + spill_.size; }
+
     // Whether the next piece would be refused.
     bool full() const noexcept { return spill_.size != 0; }
 

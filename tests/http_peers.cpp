@@ -1,0 +1,177 @@
+// holdfast: a test that other programs read what framed and deflated messages are: curl, Python's
+// http.client, gzip and json, and Node's fetch. SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/process.hpp"
+#include "support/scale.hpp"
+#include "support/sockets.hpp"
+
+#include <holdfast/connection_guard.hpp>
+#include <holdfast/serialize/deflate.hpp>
+#include <holdfast/serialize/framed.hpp>
+#include <holdfast/write_streamed.hpp>
+
+#include <array>
+#include <functional>
+#include <future>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <unistd.h>
+
+using holdfast::async_write_streamed;
+using holdfast::framed;
+using holdfast::json;
+using holdfast::ndjson;
+using tests::tcp;
+namespace framing = holdfast::framing;
+namespace net = holdfast::net;
+
+namespace {
+
+using rows = std::vector<std::string>;
+
+constexpr std::size_t answers = tests::sanitized ? 20 : 60;
+
+/// Text with all that has to be escaped, and UTF-8 of every length.
+rows random_rows(std::mt19937& random)
+{
+    static constexpr std::array<std::string_view, 10> pieces = {
+        "plain ", "\"", "\\", "\r\n", "\t", "\x01", "\u00e9", "\u20ac", "\U0001f30a", "0\r\n\r\n"};
+    rows made(random() % 8 == 0 ? 0 : random() % 8 == 1 ? 2000 : random() % 50);
+    for (std::string& row : made)
+        for (auto n = random() % 30; n != 0; --n)
+            row += pieces[random() % pieces.size()];
+    return made;
+}
+
+/// Answers the request for "/i" by message i, in a way that is i's: chunked, chunked and compressed, or with
+/// its length.
+net::awaitable<void> answer(holdfast::connection_guard<tcp::socket>& peer, holdfast::deflate_pool& pool,
+                            const rows& message, std::size_t i, std::size_t chunk)
+{
+    const std::size_t way = i % 3;
+    std::string head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n";
+    const holdfast::compressor gzip = way == 1 ? pool.try_borrow() : holdfast::compressor();
+    if (gzip) head += "Content-Encoding: gzip\r\n";
+    const auto size = holdfast::serialized_size<ndjson>(message);
+    head += way == 2 ? "Content-Length: " + std::to_string(size) + "\r\n\r\n"
+                     : "Transfer-Encoding: chunked\r\n\r\n";
+    co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
+    const holdfast::write_streamed_options options{.chunk_bytes = size > 10'000 ? chunk + 200 : chunk,
+                                                   .ahead = i % 2 == 0};
+    if (way == 2) {
+        const std::size_t sent =
+            co_await async_write_streamed(peer, std::cref(message), options, net::use_awaitable,
+                                          framed{framing::told_size{size}, ndjson{}});
+        CHECK(sent == size);
+    } else {
+        co_await async_write_streamed(peer, std::cref(message), options, net::use_awaitable,
+                                      framed{framing::http_chunked{}, holdfast::deflated{gzip, ndjson{}}});
+    }
+}
+
+/// What a program prints that asks for each message, and what it should have printed.
+struct exchange {
+    int status = -1;
+    std::string printed, expected;
+};
+
+exchange serve(std::vector<std::string> command, std::uint32_t seed)
+{
+    std::mt19937 random(seed);
+    net::io_context io;
+    holdfast::deflate_pool pool(io.get_executor(), {.compressors = 1});
+    tcp::acceptor listener(io, {net::ip::address_v4::loopback(), 0});
+    const std::string url = "http://127.0.0.1:" + std::to_string(listener.local_endpoint().port()) + "/";
+    if (command.front() == "/usr/bin/curl")
+        command.push_back(url + "[0-" + std::to_string(answers - 1) + "]");
+    else
+        command.insert(command.end(), {url, std::to_string(answers)});
+    tests::process client(std::move(command));
+    exchange result;
+    auto reading = std::async(std::launch::async, [&] { result.status = client.wait(&result.printed); });
+    std::size_t answered = 0;
+    const auto session = [&](holdfast::connection_guard<tcp::socket> peer) -> net::awaitable<void> {
+        peer.stream().set_option(tcp::no_delay(true));
+        for (std::string request;;) {
+            holdfast::error_code ec;
+            const std::size_t n =
+                co_await net::async_read_until(peer.stream(), net::dynamic_buffer(request), "\r\n\r\n",
+                                               net::redirect_error(net::use_awaitable, ec));
+            if (ec) break;
+            const rows message = random_rows(random);
+            result.expected += holdfast::serialize_to_string<ndjson>(message);
+            CHECK(request.starts_with("GET /" + std::to_string(answered) + " "));
+            request.erase(0, n);
+            co_await answer(peer, pool, message, answered, 1 + random() % 20'000);
+            if (++answered == answers) listener.close();
+        }
+        co_await peer.async_close({}, net::use_awaitable);
+    };
+    tests::run(io, [&]() -> net::awaitable<void> {
+        for (;;) { // one request after another, but on as many connections as the program likes
+            holdfast::error_code ec;
+            tcp::socket peer = co_await listener.async_accept(net::redirect_error(net::use_awaitable, ec));
+            if (ec) break;
+            net::co_spawn(io, session(holdfast::connection_guard(std::move(peer))), net::detached);
+        }
+    });
+    reading.get();
+    return result;
+}
+
+constexpr const char* python = R"(
+import gzip, http.client, json, sys, urllib.parse
+there = http.client.HTTPConnection(urllib.parse.urlsplit(sys.argv[1]).netloc)
+printed = []
+for i in range(int(sys.argv[2])):
+    there.request('GET', f'/{i}', headers={'Accept-Encoding': 'gzip'})
+    answer = there.getresponse()
+    body = answer.read()
+    if answer.getheader('Content-Encoding') == 'gzip': body = gzip.decompress(body)
+    for line in body.decode().split('\n')[:-1]:
+        printed.append(json.dumps(json.loads(line), ensure_ascii=False) + '\n')
+there.close()
+sys.stdout.buffer.write(''.join(printed).encode())
+)";
+
+constexpr const char* node = R"(
+(async () => {
+    const [url, count] = process.argv.slice(-2);
+    let printed = '';
+    for (let i = 0; i != count; ++i) {
+        const body = await (await fetch(url + i)).text();
+        for (const line of body.split('\n').slice(0, -1)) printed += JSON.stringify(JSON.parse(line)) + '\n';
+    }
+    process.stdout.write(printed);
+})();
+)";
+
+} // namespace
+
+TEST_CASE("curl, Python and Node read random messages in chunks, compressed, and of a length that was told")
+{
+    const std::string program = GENERATE("/usr/bin/curl", "/usr/bin/python3", "/usr/bin/node");
+    if (::access(program.c_str(), X_OK) != 0) {
+        WARN("left out: there is no " << program);
+        return;
+    }
+    const auto seed = std::random_device{}();
+    INFO(program << ", seed " << seed);
+    std::vector<std::string> command{program};
+    if (program == "/usr/bin/curl")
+        command.insert(command.end(), {"--silent", "--show-error", "--noproxy", "*", "--compressed"});
+    else if (program == "/usr/bin/node")
+        command.insert(command.end(), {"--no-warnings", "-e", node}); // Node 18 warns that it has fetch
+    else
+        command.insert(command.end(), {"-c", python});
+    const exchange done = serve(std::move(command), seed);
+    CHECK(done.status == 0);
+    if (done.printed != done.expected) {
+        INFO(done.printed.substr(0, 300));
+        FAIL_CHECK("it read " << done.printed.size() << " bytes and not the " << done.expected.size()
+                              << " that were meant");
+    }
+}
