@@ -346,7 +346,7 @@ struct outbox_flight {
     Outbox* owner; // null once it is gone
     bool pending = false;
     op_storage storage;
-    chunk_ptr<char> chunk;
+    shared_buffer_loan chunk;
     std::optional<outbox_ring> kept; // of an outbox that is gone: what the write refers to
 };
 
@@ -607,7 +607,7 @@ private:
             case turn::idle:
                 return rest();
             case turn::payloads:
-                flight_->chunk.reset();
+                flight_->chunk = {};
                 return write(detail::outbox_buffers(queue_.begin_payloads()));
             case turn::chunk:
                 return write(detail::outbox_buffers(queue_.begin_chunk()));
@@ -622,12 +622,11 @@ private:
     {
         try {
             if (!flight_->chunk) {
-                auto slabs = detail::chunk_slabs_of(stream_->get_executor(), chunk_bytes_);
-                char* const memory = slabs->take();
-                flight_->chunk = detail::chunk_ptr<char>(memory, {std::move(slabs)});
+                flight_->chunk = shared_buffer_pool::of(stream_->get_executor()).try_borrow(chunk_bytes_);
+                if (!flight_->chunk) return net::error::no_memory;
             }
             std::error_code ec;
-            queue_.make_chunk({flight_->chunk.get(), chunk_bytes_}, ec);
+            queue_.make_chunk({flight_->chunk.data(), chunk_bytes_}, ec);
             return ec;
         } catch (const std::bad_alloc&) {
             return net::error::no_memory;
