@@ -263,7 +263,7 @@ void any_operation_may_fail(const scene& scene)
     in_all += faults;
     std::cout << FAULTS_NAME << ", " << scene.name << ": " << faults << " faults, " << in_all << " so far"
               << std::endl;
-    CHECK(faults > 100);
+    CHECK(faults > 50);
 }
 
 } // namespace
