@@ -1,5 +1,5 @@
-// holdfast: a test that other programs read what framed and deflated messages are: curl, Python's
-// http.client, gzip and json, and Node's fetch. SPDX-License-Identifier: BSL-1.0
+// holdfast: do curl, Python and Node read what framed and deflated messages are?
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/process.hpp"
 #include "support/scale.hpp"
