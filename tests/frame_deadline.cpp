@@ -1,5 +1,6 @@
 // holdfast: tests of frame_deadline: who takes too long over a frame is found out, who is idle between two is
-// not. SPDX-License-Identifier: BSL-1.0
+// not.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 

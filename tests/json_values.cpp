@@ -1,5 +1,6 @@
 // holdfast: tests of values.hpp: times in a unit, bytes in base64, JSON as it stands, and members written as
-// these. SPDX-License-Identifier: BSL-1.0
+// these.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/serialized.hpp"
 

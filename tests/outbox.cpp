@@ -1,5 +1,6 @@
 // holdfast: tests of outbox: gathered writes, what becomes of a slow reader, and nothing held while nothing
-// is queued. SPDX-License-Identifier: BSL-1.0
+// is queued.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/held_stream.hpp"

@@ -1,5 +1,6 @@
 // holdfast: tests of outbox_group: one message to all, at the cost of a reference each, while they come and
-// go. SPDX-License-Identifier: BSL-1.0
+// go.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/held_stream.hpp"

@@ -1,5 +1,6 @@
 // holdfast: tests of the outbox's decisions, without I/O: what fits, what goes, what is written next, in
-// every order of events. SPDX-License-Identifier: BSL-1.0
+// every order of events.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 

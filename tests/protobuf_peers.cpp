@@ -1,5 +1,6 @@
 // holdfast: tests of Protobuf against its own libraries: protoc's classes in C++ and Python, and protoc
-// itself. SPDX-License-Identifier: BSL-1.0
+// itself.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/protobuf_built.hpp"
 #include "support/protobuf_values.hpp"

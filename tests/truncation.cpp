@@ -1,6 +1,7 @@
 // holdfast: a test that half a message never looks whole to programs that know nothing of holdfast: curl, and
 // Python's urllib, which take a response without a length for whole when the connection ends, and one in
-// chunks when the last chunk has come. SPDX-License-Identifier: BSL-1.0
+// chunks when the last chunk has come.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/process.hpp"
 #include "support/sockets.hpp"

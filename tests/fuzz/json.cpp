@@ -1,6 +1,7 @@
 // holdfast: a fuzz target: bytes choose values, options and the sizes of chunks. The chunks are the whole
 // text, which is valid JSON where the options promise that, and simdjson's document of it is written as the
-// same text. SPDX-License-Identifier: BSL-1.0
+// same text.
+// SPDX-License-Identifier: BSL-1.0
 #include "choices.hpp"
 #include "support/json_values.hpp"
 

@@ -1,5 +1,6 @@
 // holdfast: a fuzz target: bytes choose messages, options and the sizes of chunks. Protobuf's own parser
-// reads what is written as it was meant, and writes the same bytes. SPDX-License-Identifier: BSL-1.0
+// reads what is written as it was meant, and writes the same bytes.
+// SPDX-License-Identifier: BSL-1.0
 #include "choices.hpp"
 #include "support/protobuf_built.hpp"
 #include "support/protobuf_values.hpp"

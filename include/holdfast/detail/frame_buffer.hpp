@@ -1,5 +1,6 @@
 // holdfast: bytes received and not yet handed out, in a borrowed buffer, and where the frames in them end. No
-// I/O. SPDX-License-Identifier: BSL-1.0
+// I/O.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_FRAME_BUFFER_HPP
 #define HOLDFAST_DETAIL_FRAME_BUFFER_HPP
 

@@ -1,5 +1,6 @@
 // holdfast: the names of members, enumerators and alternatives outside the program, given once for every
-// format. SPDX-License-Identifier: BSL-1.0
+// format.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_SERIALIZE_DESCRIBE_HPP
 #define HOLDFAST_SERIALIZE_DESCRIBE_HPP
 
