@@ -764,7 +764,7 @@ TEST_CASE(
 
 TEST_CASE("worst_case_bytes is a bound, whatever the messages' size, and not a wild one")
 {
-    const std::size_t size = GENERATE(1, 20, 1000);
+    const std::size_t size = GENERATE(1U, 20U, 1000U);
     const outbox_options options{.high_bytes = 50'000, .when_full = slow_reader::wait, .chunk_bytes = 4096};
     constexpr outbox_options constant{.high_bytes = 1000};
     STATIC_REQUIRE(holdfast::worst_case_bytes(constant) > 1000);
