@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -99,7 +100,8 @@ public:
 template <class... Args>
 void exec_server(int listener, const char* program, Args... args)
 {
-    checked(::dup2(listener, 3), "dup2"); // without close-on-exec
+    if (listener != 3) checked(::dup2(listener, 3), "dup2");
+    checked(::fcntl(3, F_SETFD, 0), "fcntl"); // dup2 onto itself would leave close-on-exec as it is
     ::execlp(program, program, args..., nullptr);
     fail(program);
 }
