@@ -3,12 +3,12 @@
 #ifndef HOLDFAST_BENCHMARKS_SUPPORT_LINE_SERVERS_HPP
 #define HOLDFAST_BENCHMARKS_SUPPORT_LINE_SERVERS_HPP
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>

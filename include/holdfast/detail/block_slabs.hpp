@@ -76,9 +76,9 @@ private:
     void warm()
     {
         if (released_.empty()) grow();
-        resident_.insert(resident_.end(), released_.end() - static_cast<std::ptrdiff_t>(group()),
-                         released_.end());
-        released_.resize(released_.size() - group());
+        const auto from = released_.end() - static_cast<std::ptrdiff_t>(group());
+        resident_.insert(resident_.end(), from, released_.end());
+        released_.erase(from, released_.end());
     }
 
     void grow()
