@@ -110,7 +110,7 @@ outcome fail_allocation(const way& serve, std::size_t limit, long n)
 TEST_CASE("whichever allocation fails while a newcomer comes in, the next one is served")
 {
     if (!tests::counts_bytes) return; // no allocation can be made to fail here
-    for (const std::size_t limit : {2, 1})
+    for (const std::size_t limit : {2U, 1U})
         for (const auto& [name, serve] :
              {std::pair<const char*, way>{"in a loop", in_a_loop}, {"one by one", one_by_one}}) {
             INFO(name << ", limit " << limit);
@@ -119,8 +119,8 @@ TEST_CASE("whichever allocation fails while a newcomer comes in, the next one is
             do {
                 INFO("allocation " << n);
                 // In a thread of its own, which has no memory in Asio's caches yet.
-                std::thread([&seen, &serve = serve, limit, n] {
-                    seen = fail_allocation(serve, limit, n);
+                std::thread([&seen, &take = serve, limit, n] {
+                    seen = fail_allocation(take, limit, n);
                 }).join();
                 CHECK_FALSE(seen.left_run);
                 CHECK(seen.served_next);
