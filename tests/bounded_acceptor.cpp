@@ -716,6 +716,22 @@ TEST_CASE("two drains at once wait side by side, each for its own deadline, with
     CHECK(turns < 200); // it takes some 20
 }
 
+TEST_CASE("an acceptor may go while nothing but its own interrupted wait is left of it")
+{
+    net::io_context io;
+    error_code ended;
+    {
+        acceptor doors{io.get_executor(), any_port};
+        net::cancellation_signal stop;
+        doors.async_accept(
+            net::bind_cancellation_slot(stop.slot(), [&](error_code ec, connection) { ended = ec; }));
+        io.poll();
+        stop.emit(net::cancellation_type::terminal);
+    }
+    tests::run(io);
+    CHECK(ended == net::error::operation_aborted);
+}
+
 namespace {
 
 /// A finalizer that can't be copied while `refuses`: memory has run out.

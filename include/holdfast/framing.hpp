@@ -69,16 +69,16 @@ struct part {
 };
 
 /// What writes a frame around a message (see `framed`). `begin(p, ...)` writes what comes in front of the
-/// payload to p and returns its end, `end(p, ...)` what comes behind; at most `begin_room` and `end_room` bytes.
-/// What `begin` asks for says when it can be written: here nothing needs to be known.
+/// payload to p and returns its end, `end(p, ...)` what comes behind; at most `begin_room` and `end_room`
+/// bytes. What `begin` asks for says when it can be written: here nothing needs to be known.
 template <class F>
 concept plain = requires(const F& f, char* p) {
     { f.begin(p) } -> std::same_as<char*>;
     { f.end(p) } -> std::same_as<char*>;
 };
 
-/// The same, but it needs the size of the whole message, which a pass over the source counts beforehand. Longer
-/// than `max_size`, if there is one, is `errc::unframable`.
+/// The same, but it needs the size of the whole message, which a pass over the source counts beforehand.
+/// Longer than `max_size`, if there is one, is `errc::unframable`.
 template <class F>
 concept sized = requires(const F& f, char* p, std::uint64_t size) {
     { f.begin(p, size) } -> std::same_as<char*>;

@@ -5,8 +5,8 @@
 #define HOLDFAST_OUTBOX_HPP
 
 #include <holdfast/asio.hpp>
-#include <holdfast/connection_guard.hpp>
 #include <holdfast/buffer_pool.hpp>
+#include <holdfast/connection_guard.hpp>
 #include <holdfast/detail/lowest_layer.hpp>
 #include <holdfast/detail/op_storage.hpp>
 #include <holdfast/detail/outbox_queue.hpp>

@@ -100,7 +100,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     void begin()
     {
         endpoint = listener.local_endpoint();
-        listener.non_blocking(true); // for start_at_once() and lose_patience()
+        listener.non_blocking(true); // newcomers are accepted when they are there, never waited for in accept
         // Else Asio keeps such a loss to itself and waits for the next newcomer, although others may be there
         // already.
         listener.set_option(net::socket_base::enable_connection_aborted(true));
@@ -226,7 +226,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
         ~wish() override
         {
-            if (!this->finished()) this->owner().wishes.remove(*this); // the execution context has ended
+            if (queued) this->owner().wishes.remove(*this); // the execution context has ended
         }
 
         void begin() noexcept override
@@ -248,6 +248,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         virtual bool take(connection_type newcomer) noexcept = 0;
 
         wish* next = nullptr; // in the queue
+        bool queued = false;
     };
 
     class wish_queue {
@@ -257,6 +258,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         void push(wish& w) noexcept
         {
             w.next = nullptr;
+            w.queued = true;
             (last_ != nullptr ? last_->next : first_) = &w;
             last_ = &w;
         }
@@ -268,6 +270,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
                 if (each != &w) continue;
                 (before != nullptr ? before->next : first_) = w.next;
                 if (last_ == &w) last_ = before;
+                w.queued = false;
                 return;
             }
         }
@@ -342,8 +345,11 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             // Where others take each descriptor that comes back, departures alone must not hurry it.
             const auto now = std::chrono::steady_clock::now();
             if (std::exchange(tried_again, true) && !attempts.take(now) && !closed) {
-                rest_until(attempts.ready_at(now), waits_for::attempt);
-                return;
+                try {
+                    rest_until(attempts.ready_at(now), waits_for::attempt);
+                    return;
+                } catch (const std::bad_alloc&) { // then it is tried now
+                }
             }
         }
         const bool failed = wait_ended_by && wait_ended_by != error_code(net::error::operation_aborted);

@@ -179,7 +179,8 @@ private:
             return static_cast<std::size_t>(format.framing.begin(front, part) - front);
         };
         char* const payload = p + begin({room_behind(p), first_, false}); // it can't be longer
-        framing::part part{message_.fill({payload, room_behind(payload)}, source, format.format), first_, false};
+        framing::part part{message_.fill({payload, room_behind(payload)}, source, format.format), first_,
+                           false};
         if (message_.error() != errc{}) return p;
         part.last = ended_ = message_.done();
         first_ = false;

@@ -47,13 +47,13 @@ public:
     inline_strand() noexcept = default;
     inline_strand(const inline_strand&) = delete;
 
-    /// Has it run, now or soon; a task that is queued already runs once. `keep` is held until it has run; the
-    /// caller keeps the strand itself alive.
+    /// Has it run, now or soon; a task that is queued already runs once. `keep`, which keeps the strand alive
+    /// as well, is held until it has run, and let go without the lock: it may be the last of its owners.
     void run(task& t, std::shared_ptr<void> keep) noexcept
     {
         std::unique_lock lock(mutex_);
         if (std::exchange(t.queued_, true)) return;
-        t.keep_ = std::move(keep);
+        t.keep_ = keep; // a copy: this call, too, needs the strand to its end
         (last_ != nullptr ? last_->next_ : first_) = &t;
         last_ = &t;
         if (std::exchange(running_, true)) return;
@@ -62,9 +62,10 @@ public:
             first_ = std::exchange(next.next_, nullptr);
             if (first_ == nullptr) last_ = nullptr;
             next.queued_ = false;
-            const auto kept = std::move(next.keep_);
+            auto kept = std::move(next.keep_);
             lock.unlock();
             next.run();
+            kept.reset();
             lock.lock();
         }
         running_ = false;

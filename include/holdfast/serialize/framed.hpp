@@ -78,7 +78,9 @@ struct u32_parts {
 
     char* begin(char* p, const part& frame) const noexcept
     {
-        const std::uint64_t marks = frame.first && frame.last ? 0 : frame.last ? is_part : is_part | more_follow;
+        const std::uint64_t marks = frame.first && frame.last ? 0
+                                    : frame.last              ? is_part
+                                                              : is_part | more_follow;
         return u32_length<Order>{}.begin(p, frame.size | marks);
     }
     char* end(char* p, const part&) const noexcept { return p; }
