@@ -1,6 +1,7 @@
 // holdfast: tests of frame_reader with every framing, pools that run out, and streams that hold bytes back.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/next_outcome.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/frame_reader.hpp>
@@ -16,28 +17,13 @@
 using holdfast::errc;
 using holdfast::error_code;
 using holdfast::frame_reader;
+using outcome = tests::next_outcome;
 using tests::tcp;
 using namespace std::string_literals;
 namespace framing = holdfast::framing;
 namespace net = holdfast::net;
 
 namespace {
-
-/// What one async_next came to.
-struct outcome {
-    int completed = 0;
-    error_code error;
-    std::optional<std::string> frame;
-
-    auto handler()
-    {
-        return [this](error_code ec, std::optional<std::string_view> f) {
-            ++completed;
-            error = ec;
-            frame = f ? std::optional<std::string>(*f) : std::nullopt;
-        };
-    }
-};
 
 /// A user's own: 5:hello, as in the documentation.
 struct netstring {

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
+#include "support/next_outcome.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/frame_reader.hpp>
@@ -18,26 +19,11 @@ using namespace std::chrono_literals;
 using holdfast::errc;
 using holdfast::error_code;
 using holdfast::frame_reader;
+using outcome = tests::next_outcome;
 using tests::tcp;
 namespace net = holdfast::net;
 
 namespace {
-
-/// What one async_next came to; the frame is copied at once, as the view lives only until the next call.
-struct outcome {
-    int completed = 0;
-    error_code error;
-    std::optional<std::string> frame;
-
-    auto handler()
-    {
-        return [this](error_code ec, std::optional<std::string_view> f) {
-            ++completed;
-            error = ec;
-            frame = f ? std::optional<std::string>(*f) : std::nullopt;
-        };
-    }
-};
 
 /// A reader with its peer.
 struct line {

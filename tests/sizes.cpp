@@ -31,3 +31,9 @@ TEST_CASE("a guard adds at most 16 bytes and its finalizer to the stream")
     STATIC_REQUIRE(guard_adds<net::local::stream_protocol::socket> <= 16);
     STATIC_REQUIRE(guard_adds<tcp::socket, to_one> <= 16 + sizeof(to_one));
 }
+
+TEST_CASE("a reader and an outbox are as small as they say")
+{
+    STATIC_REQUIRE(sizeof(holdfast::frame_reader<tcp::socket>) == 40);
+    STATIC_REQUIRE(sizeof(holdfast::outbox<tcp::socket>) == 248);
+}

@@ -50,7 +50,7 @@ static_assert(std::is_trivially_destructible_v<frame_options>);
 /// When all its bytes are lent, readers without a buffer wait in its queue. Who has one never waits for a
 /// larger one, so that no two wait for each other: where it can't be had at once, the read fails.
 ///
-/// Size: 48 bytes where the framing is empty.
+/// Size: 40 bytes where the framing is empty (64-bit).
 /// Lifetime: refers to stream, pool and deadline, and must stay in place while an operation is pending.
 /// Concurrency: one operation at a time; distinct readers are independent.
 ///

@@ -83,7 +83,8 @@ constexpr std::size_t worst_case_bytes(const outbox_options& options,
     const std::size_t counted = options.high_bytes + options.reserve_bytes;
     const std::size_t messages = counted / (std::max<std::size_t>(smallest_message, 1) + place) + 8;
     const std::size_t places = std::bit_ceil(messages) * place;
-    return counted + messages * block + places + places / 2 + flight + options.chunk_bytes;
+    const std::size_t chunk = std::bit_ceil(std::max<std::size_t>(options.chunk_bytes, 512)); // as pools lend
+    return counted + messages * block + places + places / 2 + flight + chunk;
 }
 
 /// Says that a message is the newest value of this key: it takes the place of an older one that is not being

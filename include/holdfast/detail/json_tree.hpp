@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_DETAIL_JSON_TREE_HPP
 #define HOLDFAST_DETAIL_JSON_TREE_HPP
 
+#include <holdfast/detail/bounded_stack.hpp>
 #include <holdfast/detail/json_cursor.hpp>
 #include <holdfast/detail/json_kind.hpp>
 #include <holdfast/detail/json_members.hpp>
@@ -11,7 +12,6 @@
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/json.hpp>
 
-#include <array>
 #include <concepts>
 #include <cstddef>
 #include <memory>
@@ -58,59 +58,40 @@ private:
         json_members_cursor<const node, json_record_shape<const node, node>> cursor;
     };
 
-    union slot {
-        slot() noexcept {}
-        ~slot() {}
-        level value;
-    };
-
 public:
     static constexpr bool bounded = false;
     static constexpr bool repeatable =
         is_repeatable<json_members_cursor<const node, json_record_shape<const node, node>>>;
 
-    json_cursor() noexcept {}
-    json_cursor(const json_cursor&) = delete;
-    json_cursor& operator=(const json_cursor&) = delete;
-    ~json_cursor()
-    {
-        while (depth_ != 0)
-            pop();
-    }
-
     bool step(chunk_writer& out, const T& value, const json& options)
     {
         const json_within<node> within{options};
-        if (depth_ == 0) push(value);
+        if (levels_.empty()) levels_.push(value);
         for (;;) {
-            level& top = levels_[depth_ - 1].value;
+            level& top = levels_.top();
             within.below = nullptr;
             if (top.cursor.step(out, top.of, within)) {
-                pop();
-                if (depth_ == 0) return true;
+                levels_.pop();
+                if (levels_.empty()) return true;
             } else if (within.below == nullptr) {
                 return false;
-            } else if (depth_ == levels_.size()) {
+            } else if (levels_.full()) {
                 out.fail(errc::depth_exceeded);
                 return false;
             } else {
-                push(*within.below);
+                levels_.push(*within.below);
             }
         }
     }
 
     void path(std::string& to, const T&)
     {
-        for (std::size_t i = 0; i < depth_; ++i)
-            levels_[i].value.cursor.path(to, levels_[i].value.of);
+        for (std::size_t i = 0; i != levels_.size(); ++i)
+            levels_[i].cursor.path(to, levels_[i].of);
     }
 
 private:
-    void push(const node& of) { std::construct_at(std::addressof(levels_[depth_++].value), of); }
-    void pop() noexcept { std::destroy_at(std::addressof(levels_[--depth_].value)); }
-
-    std::array<slot, decltype(describe(type<node>{}))::depth> levels_;
-    std::size_t depth_ = 0;
+    bounded_stack<level, decltype(describe(type<node>{}))::depth> levels_;
 };
 
 } // namespace holdfast::detail

@@ -4,6 +4,7 @@
 #ifndef HOLDFAST_DETAIL_PROTOBUF_TREE_HPP
 #define HOLDFAST_DETAIL_PROTOBUF_TREE_HPP
 
+#include <holdfast/detail/bounded_stack.hpp>
 #include <holdfast/detail/json_kind.hpp>
 #include <holdfast/detail/protobuf_cursor.hpp>
 #include <holdfast/detail/protobuf_message.hpp>
@@ -85,24 +86,9 @@ private:
         protobuf_node<node> cursor;
     };
 
-    union slot {
-        slot() noexcept {}
-        ~slot() {}
-        level value;
-    };
-
 public:
     static constexpr bool bounded = false;
     static constexpr bool repeatable = is_repeatable<protobuf_node<node>>;
-
-    protobuf_body() noexcept {}
-    protobuf_body(const protobuf_body&) = delete;
-    protobuf_body& operator=(const protobuf_body&) = delete;
-    ~protobuf_body()
-    {
-        while (depth_ != 0)
-            pop();
-    }
 
     static std::uint64_t size(const T& value, protobuf_sizer& sizer)
     {
@@ -115,46 +101,39 @@ public:
     bool step(chunk_writer& out, const T& value, protobuf_context& context)
     {
         protobuf_within<node> within{context};
-        if (depth_ == 0) push(value, context.end);
+        if (levels_.empty()) levels_.push(value, context.end);
         for (;;) {
-            level& top = levels_[depth_ - 1].value;
+            level& top = levels_.top();
             within.below = nullptr;
             within.end = top.end;
-            within.depth = depth_;
+            within.depth = levels_.size();
             const bool ended = top.cursor.step(out, top.of, within);
             if (out.error() == errc{} && within.position(out) > top.end) {
                 out.fail(errc::source_changed);
                 return false;
             }
             if (ended) {
-                pop();
-                if (depth_ == 0) return true;
+                levels_.pop();
+                if (levels_.empty()) return true;
             } else if (within.below == nullptr) {
                 return false;
-            } else if (depth_ == levels_.size()) {
+            } else if (levels_.full()) {
                 out.fail(errc::depth_exceeded);
                 return false;
             } else {
-                push(*within.below, within.below_end);
+                levels_.push(*within.below, within.below_end);
             }
         }
     }
 
     void path(std::string& to, const T&)
     {
-        for (std::size_t i = 0; i < depth_; ++i)
-            levels_[i].value.cursor.path(to, levels_[i].value.of);
+        for (std::size_t i = 0; i != levels_.size(); ++i)
+            levels_[i].cursor.path(to, levels_[i].of);
     }
 
 private:
-    void push(const node& of, std::uint64_t end)
-    {
-        std::construct_at(std::addressof(levels_[depth_++].value), of, end);
-    }
-    void pop() noexcept { std::destroy_at(std::addressof(levels_[--depth_].value)); }
-
-    std::array<slot, protobuf_tree_depth<node>> levels_;
-    std::size_t depth_ = 0;
+    bounded_stack<level, protobuf_tree_depth<node>> levels_;
 };
 
 } // namespace holdfast::detail
