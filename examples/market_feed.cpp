@@ -8,8 +8,7 @@
 //     second and the process's memory have limits too, and the sockets' buffers in the kernel;
 //   - capacity_plan: what all of that may take is worked out before the start, and the ladder checks it;
 //   - connection: closed on every path, and counted;
-//   - outbox: a snapshot is made while it is sent, one chunk at a time; what changes is serialized once for
-//   all,
+//   - outbox: a snapshot is made while it is sent, one chunk at a time; a change is serialized once for all,
 //     and the queue has a mark;
 //   - one number a session, the version it knows: a client too slow for its queue skips what is outdated;
 //   - heartbeat_timer: one timer for all; who is silent is dropped.

@@ -73,7 +73,8 @@ static_assert(std::is_trivially_destructible_v<outbox_options>);
 
 /// The most that an outbox of these options may take in the process while messages have at least so many
 /// bytes, if no other queue shares them: what the marks count, the blocks of the messages, the places (whose
-/// number doubles), what it holds while it writes, and a chunk. For `connection_cost::queue_bytes`.
+/// number doubles), what it holds while it writes, and a chunk, if `chunk_bytes` is not 0. For
+/// `connection_cost::queue_bytes`.
 constexpr std::size_t worst_case_bytes(const outbox_options& options,
                                        std::size_t smallest_message = 1) noexcept
 {
@@ -83,7 +84,8 @@ constexpr std::size_t worst_case_bytes(const outbox_options& options,
     const std::size_t counted = options.high_bytes + options.reserve_bytes;
     const std::size_t messages = counted / (std::max<std::size_t>(smallest_message, 1) + place) + 8;
     const std::size_t places = std::bit_ceil(messages) * place;
-    const std::size_t chunk = std::bit_ceil(std::max<std::size_t>(options.chunk_bytes, 512)); // as pools lend
+    const std::size_t chunk = options.chunk_bytes == 0 ? 0 // as pools lend it
+                                                       : std::bit_ceil(std::max(options.chunk_bytes, 512U));
     return counted + messages * block + places + places / 2 + flight + chunk;
 }
 
