@@ -75,9 +75,9 @@ template <class Stream, class Framing, class Pool,
 auto async_next_json(frame_reader<Stream, Framing, Pool>& reader, simdjson::dom::parser& parser,
                      CompletionToken&& token = CompletionToken())
 {
-    using json = detail::next_json<frame_reader<Stream, Framing, Pool>>;
+    using operation = detail::next_json<frame_reader<Stream, Framing, Pool>>;
     return net::async_compose<CompletionToken, void(error_code, std::optional<simdjson::dom::element>)>(
-        json(reader, parser), token, reader.get_executor());
+        operation(reader, parser), token, reader.get_executor());
 }
 
 } // namespace holdfast
