@@ -5,9 +5,12 @@
 
 #include <holdfast/buffer_pool.hpp>
 
+#include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <optional>
 #include <set>
+#include <thread>
 #include <vector>
 
 namespace net = holdfast::net;
@@ -220,4 +223,33 @@ TEST_CASE("a context has one pool of its own, for all its executors")
     CHECK(&shared_buffer_pool::of(net::any_io_executor(net::make_strand(io))) == &pool);
     CHECK(&shared_buffer_pool::of(other.get_executor()) != &pool);
     CHECK_FALSE(pool.limited());
+}
+
+TEST_CASE("a shared pool lends to several threads, never more than its bytes, and none to two at a time")
+{
+    net::io_context io;
+    shared_buffer_pool pool{io.get_executor(), {.max_bytes = 16 * 1024, .keep_bytes = 4096}};
+    std::vector<std::thread> threads;
+    std::atomic<int> lent = 0;
+    std::atomic<bool> intact = true;
+    for (int t = 0; t != 4; ++t)
+        threads.emplace_back([&, mark = static_cast<char>(t + 1)] {
+            std::vector<holdfast::shared_buffer_loan> mine(5);
+            for (std::size_t i = 0; i != 2000; ++i) {
+                auto& loan = mine[i % mine.size()];
+                for (std::size_t k = 0; k != loan.size(); ++k)
+                    if (loan.data()[k] != mark) intact = false;
+                loan = pool.try_borrow(std::size_t{512} << i % 3);
+                if (!loan) continue;
+                ++lent;
+                std::memset(loan.data(), mark, loan.size());
+            }
+        });
+    for (auto& each : threads)
+        each.join();
+    CHECK(intact);
+    CHECK(lent > 0);
+    CHECK(pool.counters().peak_bytes <= 16 * 1024);
+    CHECK(pool.counters().lent_bytes == 0);
+    CHECK(pool.counters().lent == static_cast<std::uint64_t>(lent));
 }

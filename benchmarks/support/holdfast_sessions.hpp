@@ -8,7 +8,6 @@
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 
-#include <array>
 #include <chrono>
 #include <optional>
 #include <string_view>
@@ -29,10 +28,8 @@ template <class Executor>
 using reader = holdfast::frame_reader<typename connection<Executor>::stream_type, holdfast::framing::line,
                                       holdfast::buffer_pool>;
 
-inline std::array<net::const_buffer, 2> with_end(std::string_view line)
-{
-    return {net::buffer(line.data(), line.size()), net::buffer("\n", 1)};
-}
+/// A line with its LF, which is still there behind it.
+inline net::const_buffer with_end(std::string_view line) { return net::buffer(line.data(), line.size() + 1); }
 
 template <class Executor>
 net::awaitable<void, Executor> session(connection<Executor> peer, holdfast::heartbeat_timer<Executor>& heart,

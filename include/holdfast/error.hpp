@@ -39,7 +39,7 @@ enum class errc : int {
     too_many_waiting,
     /// The spawner was cancelled, or one of its children failed: it starts no more of them.
     spawner_closed,
-    /// A `checked_json` is not the text of one JSON value.
+    /// A `checked_json`, or a frame that is read as JSON, is not the text of one JSON value.
     invalid_json,
     /// A frame's head or tail is not what its framing demands.
     malformed_frame,
@@ -99,7 +99,7 @@ inline const std::error_category& category() noexcept
             case errc::spawner_closed:
                 return "the spawner was cancelled or a child failed: it starts no more children";
             case errc::invalid_json:
-                return "a fragment that is written as it stands is not valid JSON: mend the source";
+                return "a text that should be one JSON value is not: mend its source";
             case errc::malformed_frame:
                 return "a frame does not begin or end as its framing demands: close the connection";
             case errc::frame_timeout:

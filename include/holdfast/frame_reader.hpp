@@ -87,8 +87,9 @@ public:
     /// Reads the next frame.
     ///
     /// Completion: void(error_code, std::optional<std::string_view>), on the handler's executor, never inside
-    /// this call. The view is the payload; it is valid until the next call, and at least 64 bytes behind it
-    /// may be read, so that a parser such as simdjson's works in place. Nothing, without an error, at the end
+    /// this call. The view is the payload; it is valid until the next call. Behind it stands what the
+    /// framing has there (a line's end), and at least 64 bytes may be read, so that a parser such as
+    /// simdjson's works in place. Nothing, without an error, at the end
     /// of the stream (of a drain too).
     /// Errors: `errc::frame_too_long` as soon as a frame is known to be above the limit,
     /// `errc::malformed_frame` (or what the framing says), `errc::frame_timeout` past the deadline: the

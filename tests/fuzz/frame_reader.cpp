@@ -1,15 +1,18 @@
-// holdfast: a fuzz target: bytes that arrive in chosen pieces are read as the lines that they are, up to the
-// limit.
+// holdfast: a fuzz target: bytes that arrive in chosen pieces are read as the frames that they are, in each
+// framing, up to the limit.
 // SPDX-License-Identifier: BSL-1.0
 #include "choices.hpp"
 
 #include <holdfast/frame_reader.hpp>
 
+#include <bit>
 #include <optional>
 #include <string_view>
 
 namespace net = holdfast::net;
+using holdfast::errc;
 using holdfast::error_code;
+namespace framing = holdfast::framing;
 
 namespace {
 
@@ -46,22 +49,85 @@ private:
     std::size_t turn_ = 0;
 };
 
-/// What the bytes hold: the next line, taken off their front; else why there is none.
-std::optional<std::string_view> next_line(std::string_view& bytes, std::size_t limit, error_code& why)
+using frame = std::optional<std::string_view>;
+
+/// Takes a frame of `head`, `payload` and `tail` bytes off the front of the bytes; else says why there is
+/// none.
+frame cut(std::string_view& bytes, std::size_t head, std::uint64_t payload, std::size_t tail,
+          std::size_t limit, error_code& why)
+{
+    if (payload > limit)
+        why = errc::frame_too_long;
+    else if (bytes.size() < head + payload + tail)
+        why = errc::truncated_frame;
+    if (why) return std::nullopt;
+    const std::string_view found = bytes.substr(head, payload);
+    bytes.remove_prefix(head + payload + tail);
+    return found;
+}
+
+// What the bytes, which are not none, hold next, said in another way than the framings do.
+
+frame next(framing::line, std::string_view& bytes, std::size_t limit, error_code& why)
 {
     const std::size_t end = bytes.find('\n');
     std::string_view line = bytes.substr(0, end);
     const bool terminated = end != std::string_view::npos;
     const bool may_end = !terminated && line.size() == limit + 1; // in the middle of a CRLF
     if (line.ends_with('\r') && (terminated || may_end)) line.remove_suffix(1);
-    why = {};
-    if (line.size() > limit)
-        why = holdfast::errc::frame_too_long;
-    else if (!terminated && !bytes.empty())
-        why = holdfast::errc::truncated_frame;
-    if (why || !terminated) return std::nullopt;
-    bytes.remove_prefix(end + 1);
-    return line;
+    return cut(bytes, 0, line.size(), terminated ? end + 1 - line.size() : bytes.size() + 1, limit, why);
+}
+
+template <std::endian Order>
+frame next(framing::u32_length<Order>, std::string_view& bytes, std::size_t limit, error_code& why)
+{
+    if (bytes.size() < 4) {
+        why = errc::truncated_frame;
+        return std::nullopt;
+    }
+    std::uint32_t length = 0;
+    std::memcpy(&length, bytes.data(), 4);
+    if (Order != std::endian::native) length = __builtin_bswap32(length);
+    return cut(bytes, 4, length, 0, limit, why);
+}
+
+frame next(framing::varint_length, std::string_view& bytes, std::size_t limit, error_code& why)
+{
+    unsigned __int128 length = 0;
+    for (std::size_t i = 0; i != bytes.size() && i != 10; ++i) {
+        const auto byte = static_cast<unsigned char>(bytes[i]);
+        length += static_cast<unsigned __int128>(byte % 128) << 7 * i;
+        if (byte >= 128) continue;
+        if (length >> 64 != 0) break;
+        return cut(bytes, i + 1, static_cast<std::uint64_t>(length), 0, limit, why);
+    }
+    why = bytes.size() < 10 ? errc::truncated_frame : errc::malformed_frame;
+    return std::nullopt;
+}
+
+/// Reads all frames, and compares each.
+template <class Framing>
+void read(std::string_view rest, std::size_t limit, std::size_t most, std::size_t buffer_bytes)
+{
+    static net::io_context io;
+    piecemeal stream(io, rest, most);
+    holdfast::frame_reader frames(stream, {.max_frame_bytes = limit, .buffer_bytes = buffer_bytes},
+                                  Framing());
+    for (bool more = true; more;) {
+        error_code expected;
+        const frame one = rest.empty() ? std::nullopt : next(Framing(), rest, limit, expected);
+        more = false;
+        int completed = 0;
+        frames.async_next([&](error_code why, frame got) {
+            ++completed;
+            fuzz::check(why == expected && got == one);
+            more = got.has_value();
+        });
+        io.restart();
+        io.run();
+        fuzz::check(completed == 1);
+    }
+    fuzz::check(holdfast::shared_buffer_pool::of(io.get_executor()).counters().lent_bytes <= 4096);
 }
 
 } // namespace
@@ -69,25 +135,14 @@ std::optional<std::string_view> next_line(std::string_view& bytes, std::size_t l
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size)
 {
     fuzz::choices choices(data, size);
-    const std::size_t limit = 1 + choices.below(40);
+    const std::size_t how = choices.below(4);
+    const std::size_t limit = 1 + choices.below(40) * (1 + choices.below(20)); // beyond the first buffer, too
     const std::size_t most = 1 + choices.below(9);
-    std::string_view rest(reinterpret_cast<const char*>(data) + size - choices.rest(), choices.rest());
-    static net::io_context io;
-    piecemeal stream(io, rest, most);
-    holdfast::frame_reader lines(stream, {.max_frame_bytes = limit});
-    for (bool more = true; more;) {
-        error_code expected;
-        const auto line = next_line(rest, limit, expected);
-        more = false;
-        int completed = 0;
-        lines.async_next([&](error_code why, std::optional<std::string_view> got) {
-            ++completed;
-            fuzz::check(why == expected && got == line);
-            more = got.has_value();
-        });
-        io.restart();
-        io.run();
-        fuzz::check(completed == 1);
-    }
+    const std::string_view rest(reinterpret_cast<const char*>(data) + size - choices.rest(), choices.rest());
+    constexpr std::size_t smallest = 1;
+    if (how == 0) read<framing::line>(rest, limit, most, smallest);
+    if (how == 1) read<framing::u32_length<std::endian::big>>(rest, limit, most, smallest);
+    if (how == 2) read<framing::u32_length<std::endian::little>>(rest, limit, most, smallest);
+    if (how == 3) read<framing::varint_length>(rest, limit, most, smallest);
     return 0;
 }

@@ -105,7 +105,12 @@ public:
     void start()
     {
         error_code ec;
-        if (const frame found = take(ec); found || ec || (ec = reader_->note_wait()))
+        frame found = take(ec);
+        if constexpr (reads_descriptor) // to look costs less than to wait, and under load it is there already
+            if (!found && !ec) found = receive(ec);
+        if (ec == errc::pool_exhausted && !reader_->buffer_.holds()) ec = {}; // it is not known to need one
+        if (!found && !ec) ec = reader_->note_wait();
+        if (found || ec)
             finish_later(ec, found);
         else
             wait();
@@ -115,10 +120,14 @@ public:
     void operator()(error_code ec)
     {
         if (ec) return finish(ec);
-        if constexpr (reads_descriptor)
-            receive();
-        else
+        if constexpr (reads_descriptor) {
+            const frame found = receive(ec);
+            if (ec == errc::pool_exhausted) return borrow();
+            if (found || ec) return finish(ec, found);
+            go_on();
+        } else {
             read();
+        }
     }
 
     /// Bytes were read through the layers.
@@ -190,21 +199,24 @@ private:
     }
 
     /// Reads what the socket has, without waiting.
-    void receive()
+    frame receive(error_code& why)
     {
         auto& buffer = reader_->buffer_;
         for (;;) {
             const auto room = buffer.room();
-            if (room.empty()) return borrow();
+            if (room.empty()) {
+                why = errc::pool_exhausted;
+                return std::nullopt;
+            }
             const ::ssize_t got =
                 ::recv(reader_->stream_.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
-            if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return go_on();
-            if (got < 0) return finish({errno, net::error::get_system_category()});
-            if (got == 0) return finish(net::error::eof);
+            if (got == 0) why = net::error::eof;
+            if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+                why = error_code(errno, net::error::get_system_category());
+            if (got <= 0) return std::nullopt;
             buffer.received(static_cast<std::size_t>(got));
-            error_code ec;
-            if (const frame found = take(ec); found || ec) return finish(ec, found);
-            if (static_cast<std::size_t>(got) != room.size()) return go_on();
+            const frame found = take(why);
+            if (found || why || static_cast<std::size_t>(got) != room.size()) return found;
         }
     }
 
