@@ -249,9 +249,9 @@ void print_sizes()
         "  Besides: Asio's state of a descriptor and the pending wait (176 and 96 B below), the registry's "
         "node\n"
         "  (24 B); with a coroutine its frame, that of the operation it awaits and that of co_spawn.\n"
-        "  What would take away more: permit, address and registry as one place in the acceptor's house (40 "
-        "B),\n"
-        "  the time of birth in the registry alone (8 B); with coroutines a co_spawn of our own (208 B).\n");
+        "  What would take away more: the time of birth in the registry alone (8 B); with coroutines a "
+        "co_spawn\n"
+        "  of our own (208 B).\n");
 }
 
 int run(int argc, char** argv)

@@ -32,6 +32,11 @@ TEST_CASE("a guard adds at most 16 bytes and its finalizer to the stream")
     STATIC_REQUIRE(guard_adds<tcp::socket, to_one> <= 16 + sizeof(to_one));
 }
 
+TEST_CASE("admission adds two words to the guard, for the census and all that a newcomer takes up")
+{
+    STATIC_REQUIRE(sizeof(holdfast::admitted_connection<tcp>) <= sizeof(tcp::socket) + 16 + 16);
+}
+
 TEST_CASE("a reader and an outbox are as small as they say")
 {
     STATIC_REQUIRE(sizeof(holdfast::frame_reader<tcp::socket>) == 40);

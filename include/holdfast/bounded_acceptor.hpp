@@ -186,41 +186,57 @@ struct drain_options {
 
 namespace detail {
 
-/// The finalizer of an admitted connection: around the user's own, it leaves the registry and returns the
-/// permit.
+/// The finalizer of an admitted connection: around the user's own, it leaves the registry, which returns the
+/// permit and the address's entry. Two words.
 template <connection_finalizer Finalizer>
 class admission {
 public:
     /// Of a connection that never was.
     explicit admission(Finalizer finalizer) noexcept : finalizer_(std::move(finalizer)) {}
 
-    admission(Finalizer finalizer, std::shared_ptr<registry> members, registry::index place, permit admitted,
-              address_place address) noexcept
-        : registry_(std::move(members)),
-          permit_(std::move(admitted)),
-          address_(std::move(address)),
-          place_(place),
-          finalizer_(std::move(finalizer))
+    admission(Finalizer finalizer, registry& members, registry::index place,
+              address_table::index address) noexcept
+        : registry_(&members), place_(place), address_(address), finalizer_(std::move(finalizer))
     {
     }
+
+    admission(admission&& other) noexcept
+        : registry_(std::exchange(other.registry_, nullptr)),
+          place_(other.place_),
+          address_(other.address_),
+          finalizer_(std::move(other.finalizer_))
+    {
+    }
+
+    /// What it was has ended before.
+    admission& operator=(admission&& other) noexcept
+        requires std::is_nothrow_move_assignable_v<Finalizer>
+    {
+        registry_ = std::exchange(other.registry_, nullptr);
+        place_ = other.place_;
+        address_ = other.address_;
+        finalizer_ = std::move(other.finalizer_);
+        return *this;
+    }
+
+    ~admission() = default;
 
     close_reason before_close(close_reason reason) noexcept { return registry_->disarm(place_, reason); }
 
     void operator()(const connection_end& end) noexcept
     {
         finalizer_(end);
-        address_.release();
-        std::exchange(registry_, nullptr)->leave(place_);
-        permit_.release();
+        registry& members = *std::exchange(registry_, nullptr);
+        if (address_ != address_table::nowhere) members.addresses.leave(address_);
+        members.leave(place_);
     }
 
-    [[nodiscard]] bool told() const noexcept { return registry_ && registry_->told(place_); }
+    [[nodiscard]] bool told() const noexcept { return registry_ != nullptr && registry_->told(place_); }
 
 private:
-    std::shared_ptr<registry> registry_;
-    permit permit_;
-    address_place address_; // its table lives as long as the registry
+    registry* registry_ = nullptr; // it stays while this connection is in it
     registry::index place_ = 0;
+    address_table::index address_ = address_table::nowhere;
     [[no_unique_address]] Finalizer finalizer_;
 };
 
@@ -334,7 +350,7 @@ public:
     [[nodiscard]] std::uint64_t turned_away() const noexcept { return core_->turned_away; }
 
     /// How many addresses have a connection; 0 without a limit for them.
-    [[nodiscard]] std::size_t addresses() const noexcept { return core_->house->addresses.size(); }
+    [[nodiscard]] std::size_t addresses() const noexcept { return core_->members->addresses.size(); }
 
     /// Waits for room, then for a newcomer, and admits it.
     ///

@@ -140,7 +140,7 @@ private:
     std::size_t used_ = 0;
 };
 
-/// A connection's entry, given back at its end. The table must outlive it.
+/// An entry that is given back, unless a connection takes it over. The table must outlive it.
 class address_place {
 public:
     address_place() noexcept = default;
@@ -162,12 +162,18 @@ public:
     }
     ~address_place() { release(); }
 
+    /// Whose it is from now on gives it back; `address_table::nowhere` where there is none.
+    [[nodiscard]] address_table::index take_over() noexcept
+    {
+        return std::exchange(table_, nullptr) != nullptr ? place_ : address_table::nowhere;
+    }
+
+private:
     void release() noexcept
     {
         if (table_ != nullptr) std::exchange(table_, nullptr)->leave(place_);
     }
 
-private:
     address_table* table_ = nullptr;
     address_table::index place_ = 0;
 };

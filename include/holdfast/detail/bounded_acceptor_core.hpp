@@ -49,8 +49,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         : executor(ex),
           options(std::move(opts)),
           finalizer(std::move(f)),
-          house(std::make_shared<admissions>(checked(options))),
-          members(house, &house->members),
+          members(
+              std::make_shared<detail::registry>(checked(options).max_connections, options.max_per_address)),
           room(options.room != nullptr ? *options.room : own_room.emplace(ex, options.max_connections)),
           rate(interval_of(options), options.accept_burst),
           gate(make_gate(options.memory)),
@@ -245,7 +245,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         }
 
         /// Takes a newcomer; true where it wants no more.
-        virtual bool take(connection_type newcomer) noexcept = 0;
+        virtual bool take(connection_type&& newcomer) noexcept = 0;
 
         wish* next = nullptr; // in the queue
         bool queued = false;
@@ -440,7 +440,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     }
 
     /// To who has waited for the longest time.
-    void hand_over(connection_type newcomer) noexcept
+    void hand_over(connection_type&& newcomer) noexcept
     {
         wish& first = *wishes.first();
         wishes.remove(first);
@@ -483,7 +483,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     /// What a newcomer takes up until it has ended.
     struct seat {
         detail::registry::index member;
-        detail::address_place address;
+        detail::address_table::index address;
         Finalizer finalizer;
     };
 
@@ -507,7 +507,8 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         }
         try {
             Finalizer its_own = finalizer; // before it has a place: it may fail
-            return seat{members->enter(socket.native_handle()), std::move(address), std::move(its_own)};
+            return seat{members->enter(socket.native_handle(), admitted), address.take_over(),
+                        std::move(its_own)};
         } catch (const std::bad_alloc&) {
             ec = net::error::no_memory;
             return {};
@@ -523,10 +524,10 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             if (options.accepts_per_second != 0) rate.take(now);
             gate.admitted(now);
         }
-        return connection_type(std::move(socket),
-                               detail::admission<Finalizer>(std::move(taken.finalizer), members, taken.member,
-                                                            std::move(admitted), std::move(taken.address)),
-                               origin);
+        return connection_type(
+            std::move(socket),
+            detail::admission<Finalizer>(std::move(taken.finalizer), *members, taken.member, taken.address),
+            origin);
     }
 
     /// False where the address has as many connections as it may.
@@ -535,10 +536,10 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         if constexpr (requires { remote.address(); }) {
             if (options.max_per_address == 0) return true;
             try {
-                const auto place = house->addresses.enter(
+                const auto place = members->addresses.enter(
                     detail::address_key::of(remote.address(), options.ipv4_prefix, options.ipv6_prefix));
                 if (place == detail::address_table::nowhere) return false;
-                address = detail::address_place(house->addresses, place);
+                address = detail::address_place(members->addresses, place);
             } catch (const std::bad_alloc&) {
                 ec = net::error::no_memory;
             }
@@ -657,7 +658,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     public:
         using wish::wish;
 
-        bool take(connection_type newcomer) noexcept override
+        bool take(connection_type&& newcomer) noexcept override
         {
             newcomer_.emplace(std::move(newcomer));
             return true;
@@ -683,7 +684,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         {
         }
 
-        bool take(connection_type newcomer) noexcept override
+        bool take(connection_type&& newcomer) noexcept override
         {
             try {
                 const auto ended = [self = this->shared_owner()](const std::exception_ptr& failure,
@@ -767,27 +768,16 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         std::uint64_t since_told = 0;
     };
 
-    /// What connections hold on to beyond the acceptor's end.
-    struct admissions {
-        explicit admissions(const acceptor_options& o)
-            : members(o.max_connections), addresses(o.max_per_address, o.max_connections)
-        {
-        }
-        detail::registry members;
-        detail::address_table addresses;
-    };
-
     static constexpr std::chrono::milliseconds shortest_rest{10};
     static constexpr std::chrono::milliseconds longest_rest{1000};
-    static constexpr std::size_t most_at_once = 16;     // newcomers let in in one turn of the strand
+    static constexpr std::size_t most_at_once = 7;      // newcomers let in in one turn of the strand
     static constexpr std::size_t most_turned_away = 64; // and those whose patience has ended
 
     const Executor executor;
     detail::inline_strand strand;
     const acceptor_options options;
     const Finalizer finalizer;
-    const std::shared_ptr<admissions> house;
-    const std::shared_ptr<detail::registry> members; // the house's
+    const std::shared_ptr<detail::registry> members;
     endpoint_type endpoint;
     std::atomic<bool> closed = false;
     std::atomic<std::uint64_t> turned_away = 0;

@@ -1,10 +1,12 @@
-// holdfast: the live connections of one acceptor: who they are, how to end them from elsewhere, how
-// the others ended.
+// holdfast: the live connections of one acceptor: who they are, what they hold, how to end them from
+// elsewhere, how the others ended.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_REGISTRY_HPP
 #define HOLDFAST_DETAIL_REGISTRY_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/async_semaphore.hpp>
+#include <holdfast/detail/address_table.hpp>
 #include <holdfast/detail/tcp_state.hpp>
 #include <holdfast/error.hpp>
 
@@ -25,11 +27,12 @@
 
 namespace holdfast::detail {
 
-/// Thread-safe; shared by the acceptor and its connections, so that it may outlive the former. A connection
-/// from elsewhere is ended with ::shutdown(), which touches no state of Asio's and wakes the pending
-/// operation. That is safe because a connection leaves (`disarm`) before it closes its descriptor, under the
-/// same lock: the number cannot have been given to another file.
-class registry {
+/// Thread-safe. It lives for as long as its owner or one of its connections does: while there are any it owns
+/// itself, so that each needs but a plain pointer. The units of room that they take are held here, too, as
+/// one permit. A connection from elsewhere is ended with ::shutdown(), which touches no state of Asio's and
+/// wakes the pending operation. That is safe because a connection leaves (`disarm`) before it closes its
+/// descriptor, under the same lock: the number cannot have been given to another file.
+class registry : public std::enable_shared_from_this<registry> {
 public:
     using clock = std::chrono::steady_clock;
 
@@ -58,13 +61,14 @@ public:
         std::optional<clock::time_point> oldest;
     };
 
-    explicit registry(std::size_t expected)
+    registry(std::size_t expected, std::size_t max_per_address) : addresses(max_per_address, expected)
     {
         nodes_.reserve(std::min<std::size_t>(expected, 1U << 20U)); // address space only, until used
     }
 
-    /// Enters a connection. Allocates only beyond the expected number; strong guarantee.
-    index enter(int descriptor)
+    /// Enters a connection, for which it takes over `room`. Allocates only beyond the expected number; strong
+    /// guarantee.
+    index enter(int descriptor, permit& room)
     {
         const auto now = clock::now();
         const std::lock_guard lock(mutex_);
@@ -77,6 +81,8 @@ public:
         }
         node& n = nodes_[place];
         n = node{now, descriptor, nowhere, n.generation + 1, close_reason::none, false, true};
+        if (live_ == 0) self_ = shared_from_this();
+        room_.merge(room);
         peak_ = std::max(peak_, ++live_);
         return place;
     }
@@ -97,17 +103,21 @@ public:
         return cause;
     }
 
-    /// Strikes a connection off, after its descriptor was closed and its finalizer ran.
+    /// Strikes a connection off, after its descriptor was closed and its finalizer ran, and gives back what
+    /// it held. The registry may be gone afterwards.
     void leave(index place) noexcept
     {
+        std::shared_ptr<registry> last; // released outside of the lock, like the unit of room
+        permit freed;
         const std::lock_guard lock(mutex_);
         node& n = nodes_[place];
         ++ended_[static_cast<std::size_t>(n.cause)];
         n.live = false;
         n.next_free = std::exchange(free_, place);
-        --live_;
         ++departures_;
         wake_waits();
+        freed = room_.split(1);
+        if (--live_ == 0) last = std::move(self_);
     }
 
     /// Ends reading on up to `limit` connections from `cursor` on, so that their pending or next read finds
@@ -252,6 +262,9 @@ public:
         departure_wait* previous_ = nullptr;
     };
 
+    /// How many connections each address has.
+    address_table addresses;
+
 private:
     static constexpr index nowhere = ~index(0);
 
@@ -287,6 +300,8 @@ private:
     }
 
     mutable std::mutex mutex_;
+    std::shared_ptr<registry> self_; // while there are connections
+    permit room_;                    // a unit for each of them
     std::vector<node> nodes_;
     index free_ = nowhere;
     std::size_t live_ = 0;
