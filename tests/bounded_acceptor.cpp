@@ -612,6 +612,37 @@ TEST_CASE("the options of accepted sockets are set, and hold for what was sent b
     CHECK(no_delay.value());
 }
 
+TEST_CASE("who waits in the backlog of an adopted listener gets the options, as those do who come later")
+{
+    net::io_context io;
+    tcp::acceptor inherited(io, any_port);
+    const auto where = inherited.local_endpoint();
+    const auto early = connect(io, where, 2);
+    acceptor doors{io.get_executor(), tcp::v4(), inherited.release(), {.send_buffer_bytes = 32 * 1024}};
+    const auto late = connect(io, where, 1);
+    const auto next_has_them = [&] {
+        auto accepted = doors.async_accept(net::use_future);
+        tests::run(io);
+        connection peer = accepted.get();
+        net::socket_base::send_buffer_size out;
+        tcp::no_delay no_delay;
+        peer.stream().get_option(out);
+        peer.stream().get_option(no_delay);
+        return no_delay.value() && out.value() == 32 * 1024;
+    };
+    CHECK(next_has_them());
+    CHECK(next_has_them());
+    CHECK(next_has_them());
+    auto waiting = doors.async_accept(net::use_future); // finds the backlog empty
+    io.poll();
+    const auto last = connect(io, where, 1);
+    tests::run(io);
+    connection peer = waiting.get();
+    tcp::no_delay no_delay;
+    peer.stream().get_option(no_delay);
+    CHECK(no_delay.value());
+}
+
 TEST_CASE("descriptors can be reserved, all of them or what the system has, and afterwards none is held")
 {
     const auto open_descriptors = [] {

@@ -156,8 +156,8 @@ struct acceptor_options {
     /// which the kernel spreads the newcomers.
     bool reuse_port = false;
     /// SO_SNDBUF of each connection in bytes, which the kernel doubles; 0 leaves it to the kernel, whose
-    /// buffers then grow to megabytes per slow reader. A listener of its own has it too, so that it holds
-    /// for newcomers from their first byte; one that is adopted should have been given it.
+    /// buffers then grow to megabytes per slow reader. The listener is given it too, so that it holds for
+    /// newcomers from their first byte; one that is adopted should have been given it before.
     int send_buffer_bytes = 0;
     /// SO_RCVBUF of each connection in bytes, likewise.
     int receive_buffer_bytes = 0;

@@ -74,15 +74,11 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         if (const int on = 1; options.reuse_port && ::setsockopt(listener.native_handle(), SOL_SOCKET,
                                                                  SO_REUSEPORT, &on, sizeof on) != 0)
             throw system_error(error_code(errno, net::error::get_system_category()), "SO_REUSEPORT");
-        // Who is accepted inherits them: set only then, they would come too late for the window that was
-        // promised to the peer, and for what it has sent while it was in the backlog.
-        if (options.send_buffer_bytes > 0)
-            listener.set_option(net::socket_base::send_buffer_size(options.send_buffer_bytes));
-        if (options.receive_buffer_bytes > 0)
-            listener.set_option(net::socket_base::receive_buffer_size(options.receive_buffer_bytes));
+        configure(listener);
         listener.bind(where);
         listener.listen(options.backlog);
         begin();
+        all_inherit = true;
     }
 
     void adopt(const Protocol& protocol,
@@ -91,6 +87,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         listener.assign(protocol, descriptor);
         try {
             begin();
+            configure(listener);
         } catch (...) {
             listener.release();
             throw;
@@ -424,6 +421,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         case detail::accept_failure::none:
             break; // or turned away
         case detail::accept_failure::nobody:
+            all_inherit = true;
             await_newcomer();
             break;
         case detail::accept_failure::shortage:
@@ -518,7 +516,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     connection_type admit(typename connection_type::stream_type& socket, seat taken) noexcept
     {
         if (draining) members->tell(taken.member, 1); // it came in as the drain began
-        configure(socket);
+        if (!all_inherit) configure(socket);
         if (options.accepts_per_second != 0 || gate.enabled()) {
             const auto now = std::chrono::steady_clock::now();
             if (options.accepts_per_second != 0) rate.take(now);
@@ -737,7 +735,11 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         interrupt();
     }
 
-    void configure(typename connection_type::stream_type& socket) noexcept
+    /// Sets the options of the connections: on the listener, from which newcomers inherit them at their birth
+    /// in the kernel. Later would be too late for the window that was promised to the peer, and a system call
+    /// more for each; it is done for those alone who were in the backlog of a listener that was adopted.
+    template <class Socket>
+    void configure(Socket& socket) noexcept
     {
         error_code ignored; // a peer that is gone already shows at the first read
         if (options.send_buffer_bytes > 0)
@@ -809,6 +811,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     std::weak_ptr<core> self;
 
     bool draining = false;
+    bool all_inherit = false; // nobody is left who was in the backlog before the listener was configured
 
     std::mutex told_mutex;
     std::array<told_kind, 5> told;
