@@ -1,0 +1,345 @@
+// holdfast: log_collector, Protobuf batches in, filtered JSON out over HTTP, in bounded memory.
+// SPDX-License-Identifier: BSL-1.0
+//
+// Programs send their records to --port, as batches with a varint in front (Protobuf's delimited messages):
+//
+//     enum Level { DEBUG = 0; INFO = 1; WARN = 2; ERROR = 3; }
+//     message Record { uint64 time_ms = 1; Level level = 2; string service = 3; string message = 4; }
+//     message Batch { repeated Record records = 1; }
+//
+// Readers see them come, for as long as they like, as lines or (EventSource) as events:
+//
+//     curl -N --compressed 'http://127.0.0.1:7778/logs?level=warn&service=billing&last=100'
+//     curl -N -H 'Accept: text/event-stream' http://127.0.0.1:7778/logs
+//     curl http://127.0.0.1:7778/status
+//
+// What keeps the memory bounded: both doors let in a stated number; a batch has a limit; the log keeps
+// --window bytes, whoever reads how slowly, and a reader is but a number in it; --compressors are all that
+// there are, and who finds them lent gets plain text.
+#include "support/census_report.hpp"
+#include "support/command_line.hpp"
+#include "support/http_request.hpp"
+#include "support/listening.hpp"
+#include "support/log_window.hpp"
+#include "support/protobuf_fields.hpp"
+
+#include <holdfast/holdfast.hpp>
+#include <holdfast/serialize/deflate.hpp>
+#include <holdfast/serialize/framed.hpp>
+
+#include <array>
+#include <charconv>
+#include <csignal>
+#include <iostream>
+#include <optional>
+
+#include <unistd.h>
+
+namespace net = holdfast::net;
+namespace framing = holdfast::framing;
+using net::ip::tcp;
+using namespace std::chrono_literals;
+using acceptor = holdfast::bounded_acceptor<tcp>;
+using connection = acceptor::connection_type;
+using holdfast::async_write_streamed, holdfast::deflated, holdfast::framed, holdfast::json, holdfast::ndjson;
+
+namespace {
+
+struct missed_records {
+    std::uint64_t missed;
+};
+constexpr auto describe(holdfast::type<missed_records>)
+{
+    return holdfast::fields(holdfast::field("missed", &missed_records::missed));
+}
+
+struct status {
+    std::uint64_t records;
+    examples::census_report programs, readers;
+};
+constexpr auto describe(holdfast::type<status>)
+{
+    using holdfast::field;
+    return holdfast::fields(field("records", &status::records), field("programs", &status::programs),
+                            field("readers", &status::readers));
+}
+
+constexpr std::size_t max_batch = 64 * 1024;
+constexpr std::size_t chunk = 4096;
+
+/// What all sessions share. Everything runs on one thread.
+struct collector {
+    collector(net::io_context& io, std::size_t window_bytes, std::size_t compressors,
+              std::chrono::milliseconds timeout)
+        : window(window_bytes),
+          gzip(io.get_executor(), {.compressors = compressors, .level = 1}),
+          heart(io.get_executor(), {.tick = 1s, .timeout = timeout}),
+          news(io, net::steady_timer::time_point::max())
+    {
+    }
+
+    examples::log_window window;
+    holdfast::deflate_pool gzip;
+    holdfast::heartbeat_timer<> heart;
+    net::steady_timer news; // never expires: cancelling it wakes all readers at once
+};
+
+examples::log_record record_of(std::string_view message)
+{
+    examples::log_record record;
+    examples::protobuf_fields fields{message};
+    while (const auto field = fields.next()) {
+        if (field->number == 1) record.time_ms = field->integer;
+        if (field->number == 2)
+            record.level = static_cast<examples::log_level>(std::min<std::uint64_t>(field->integer, 3));
+        if (field->number == 3) record.service = field->bytes;
+        if (field->number == 4) record.message = field->bytes;
+    }
+    return record;
+}
+
+/// One program. A batch that is none ends its connection: there is no telling where the next one begins.
+net::awaitable<void> collect(connection& peer, collector& c)
+{
+    auto beat = c.heart.watch(peer);
+    holdfast::frame_reader batches{peer.stream(), {.max_frame_bytes = max_batch}, framing::varint_length{}};
+    while (const auto batch = co_await batches.async_next()) {
+        beat.touch();
+        examples::protobuf_fields fields{*batch};
+        while (const auto field = fields.next())
+            if (field->number == 1) c.window.add(record_of(field->bytes));
+        c.news.cancel();
+    }
+    co_await peer.async_close();
+}
+
+/// False where the reader has gone, or is to go: its side of the stream has ended.
+bool still_there(connection& peer)
+{
+    for (;;) {
+        std::array<char, 256> waste;
+        holdfast::error_code ec;
+        peer.stream().read_some(net::buffer(waste), ec);
+        if (ec) return ec == net::error::would_block;
+    }
+}
+
+/// Sends records for as long as the reader stays: all that there are as one message of many lines, or each as
+/// an event of its own, which the reader names when it comes again.
+net::awaitable<void> follow(connection& peer, collector& c, const examples::http_request& request,
+                            examples::unseen_records unseen, holdfast::heartbeat& beat)
+{
+    const holdfast::write_streamed_options options{.chunk_bytes = chunk, .progress = beat};
+    const holdfast::compressor gzip = request.accepts_gzip ? c.gzip.try_borrow() : holdfast::compressor();
+    std::string head = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nVary: Accept, Accept-Encoding\r\n";
+    head += request.accepts_events ? "Content-Type: text/event-stream\r\n"
+                                   : "Content-Type: application/x-ndjson\r\n";
+    if (gzip) head += "Content-Encoding: gzip\r\n";
+    head += "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
+
+    // Each message can be read at once, and the body goes on with the next.
+    const framing::http_chunked more{.ends = false};
+    const framed lines{more, deflated{gzip, ndjson{}, holdfast::deflate_end::flush}};
+    const auto event = [&](framing::sse around) {
+        return framed{more, deflated{gzip, framed{around, json{}}, holdfast::deflate_end::flush}};
+    };
+    peer.stream().non_blocking(true);
+    for (bool stays = true; stays || peer.draining();) { // in a drain it still gets what there is
+        stays = still_there(peer);
+        if (const missed_records gone{unseen.take_missed()}; gone.missed != 0) {
+            if (request.accepts_events)
+                co_await async_write_streamed(peer, gone, options, net::use_awaitable,
+                                              event({.event = "missed"}));
+            else
+                co_await async_write_streamed(peer, gone, options, net::use_awaitable, lines);
+        } else if (unseen.empty()) {
+            if (!stays) break;
+            beat.touch(); // it has all that there is
+            holdfast::error_code woken;
+            co_await c.news.async_wait(net::redirect_error(net::use_awaitable, woken));
+        } else if (request.accepts_events) {
+            const std::string number = std::to_string(unseen.seek());
+            const auto record = unseen.begin();
+            co_await async_write_streamed(peer, *record, options, net::use_awaitable, event({.id = number}));
+        } else {
+            co_await async_write_streamed(peer, std::ref(unseen), options, net::use_awaitable, lines);
+        }
+    }
+    const std::array<missed_records, 0> nothing{};
+    co_await async_write_streamed(peer, nothing, options, net::use_awaitable,
+                                  framed{framing::http_chunked{}, deflated{gzip, ndjson{}}});
+}
+
+/// An answer that is known as a whole.
+template <class Source>
+net::awaitable<void> answer(connection& peer, std::string head, const Source& body)
+{
+    const auto size = holdfast::serialized_size<json>(body);
+    head =
+        "HTTP/1.1 " + head +
+        "\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " + std::to_string(size) +
+        "\r\n\r\n";
+    co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
+    const framed told{framing::told_size{size}, json{}};
+    co_await async_write_streamed(peer, std::cref(body), {.chunk_bytes = chunk}, net::use_awaitable, told);
+}
+
+/// The number that a parameter or a header holds.
+std::optional<std::uint64_t> number_in(const std::optional<std::string>& text)
+{
+    std::uint64_t number = 0;
+    if (!text || text->empty()) return {};
+    const auto [end, ec] = std::from_chars(text->data(), text->data() + text->size(), number);
+    if (ec != std::errc() || end != text->data() + text->size()) return {};
+    return number;
+}
+
+std::optional<examples::log_level> level_of(const std::string& name)
+{
+    for (const auto& each : describe(holdfast::type<examples::log_level>{}).list)
+        if (each.name == name) return each.value;
+    return {};
+}
+
+/// What a request asks of the log, and from where on: behind the last event that the reader knows, the last
+/// so many records, or from now on.
+net::awaitable<void> answer_logs(connection& peer, collector& c, const examples::http_request& request,
+                                 holdfast::heartbeat& beat)
+{
+    const auto level = level_of(request.parameter("level").value_or("debug"));
+    if (!level) {
+        co_await answer(peer, "400 Bad Request", std::string("level: debug, info, warn or error"));
+        co_return;
+    }
+    const std::uint64_t end = c.window.end();
+    std::uint64_t from =
+        end - std::min(end - c.window.first(), number_in(request.parameter("last")).value_or(0));
+    if (const auto known = number_in(request.last_event_id))
+        from = std::min(*known, end - std::min<std::uint64_t>(end, 1)) + 1;
+    const examples::log_filter filter{*level, request.parameter("service").value_or("")};
+    co_await follow(peer, c, request, {c.window, filter, std::min(from, end)}, beat);
+}
+
+net::awaitable<void> answer_status(connection& peer, collector& c, const acceptor& programs,
+                                   const acceptor& readers)
+{
+    const status now{c.window.end(), examples::report_of(programs.census()),
+                     examples::report_of(readers.census())};
+    co_await answer(peer, "200 OK", now);
+}
+
+/// One reader: a request, an answer.
+net::awaitable<void> serve(connection& peer, collector& c, const acceptor& programs, const acceptor& readers)
+{
+    auto beat = c.heart.watch(peer);
+    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
+    examples::http_request request;
+    auto line = co_await lines.async_next();
+    bool good = line && request.begin(*line);
+    for (int i = 0; good; ++i) {
+        line = co_await lines.async_next();
+        if (line && line->empty()) break;
+        good = line && i < 64;
+        if (good) request.add(*line);
+    }
+    if (!good)
+        co_await answer(peer, "400 Bad Request", std::string("that is no request"));
+    else if (request.version != "HTTP/1.1")
+        co_await answer(peer, "505 HTTP Version Not Supported", std::string("streams need HTTP/1.1"));
+    else if (request.method != "GET")
+        co_await answer(peer, "405 Method Not Allowed\r\nAllow: GET", std::string("GET only"));
+    else if (request.path == "/status")
+        co_await answer_status(peer, c, programs, readers);
+    else if (request.path == "/logs")
+        co_await answer_logs(peer, c, request, beat);
+    else
+        co_await answer(peer, "404 Not Found", std::string("there are /logs and /status"));
+    co_await peer.async_close();
+}
+
+/// Wakes the readers once a second, who look whether they are still wanted.
+net::awaitable<void> run_clock(collector& c, const bool& over)
+{
+    net::steady_timer clock(c.news.get_executor());
+    while (!over) {
+        clock.expires_after(1s);
+        co_await clock.async_wait(net::use_awaitable);
+        c.news.cancel();
+    }
+}
+
+/// SIGINT and SIGTERM drain: programs first, whose last batches readers then see; a second one ends at once.
+net::awaitable<void> drain_at_signal(collector& c, acceptor& programs, acceptor& readers,
+                                     std::chrono::milliseconds deadline, bool& over)
+{
+    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM);
+    co_await signals.async_wait(net::use_awaitable);
+    signals.clear();
+    std::cout << "log_collector: draining" << std::endl;
+    std::size_t aborted = co_await programs.async_drain({.deadline = deadline / 2});
+    net::post(c.news.get_executor(), [&c] { c.news.cancel(); }); // once they have been told
+    aborted += co_await readers.async_drain({.deadline = deadline / 2});
+    std::cout << "log_collector: drained, " << aborted << " aborted" << std::endl;
+    over = true;
+}
+
+int run(int argc, char** argv)
+{
+    std::string address = "127.0.0.1";
+    std::uint16_t port = 7777;
+    std::uint16_t http_port = 7778;
+    std::size_t max_programs = 1000;
+    std::size_t max_readers = 1000;
+    std::size_t compressors = 16;
+    examples::byte_count window{64 * 1024 * 1024};
+    std::chrono::milliseconds timeout = 60s;
+    std::chrono::milliseconds deadline = 10s;
+    examples::command_line cli{"log_collector",
+                               "Protobuf batches of log records in, filtered JSON out over HTTP."};
+    cli.add("address", address, "IP", "the address to listen on");
+    cli.add("port", port, "N", "where programs send their batches; 0: one that the kernel chooses");
+    cli.add("http-port", http_port, "N", "where readers ask; 0: one that the kernel chooses");
+    cli.add("max-programs", max_programs, "N", "programs connected at once");
+    cli.add("max-readers", max_readers, "N", "readers connected at once");
+    cli.add("compressors", compressors, "N", "readers that get gzip at once; the others get plain text");
+    cli.add("window", window, "BYTES", "how much of the log is kept for readers that are slow or come later");
+    cli.add("timeout", timeout, "TIME",
+            "a program silent, or a reader that takes nothing, for so long is dropped");
+    cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long before those left are aborted");
+    if (!cli.parse(argc, argv)) return 0;
+    const std::array endpoints{examples::listen_endpoint(address, port),
+                               examples::listen_endpoint(address, http_port)};
+    examples::require_descriptors(max_programs + max_readers + examples::spare_descriptors);
+
+    net::io_context io(1);
+    collector c(io, window.value, compressors, timeout);
+    const holdfast::acceptor_options of_programs{.max_connections = max_programs,
+                                                 .receive_buffer_bytes = 64 * 1024};
+    const holdfast::acceptor_options of_readers{.max_connections = max_readers,
+                                                .send_buffer_bytes = 32 * 1024};
+    std::optional<acceptor> programs, readers;
+    const tcp::endpoint* tried = nullptr;
+    try {
+        programs.emplace(io.get_executor(), *(tried = &endpoints[0]), of_programs);
+        readers.emplace(io.get_executor(), *(tried = &endpoints[1]), of_readers);
+    } catch (const holdfast::system_error& error) {
+        throw examples::usage_error(examples::listen_error(error.code(), *tried));
+    }
+    bool over = false;
+    net::co_spawn(io, drain_at_signal(c, *programs, *readers, deadline, over), net::detached);
+    net::co_spawn(io, run_clock(c, over), net::detached);
+    programs->async_serve([&](connection& peer) { return collect(peer, c); }, net::detached);
+    readers->async_serve([&](connection& peer) { return serve(peer, c, *programs, *readers); },
+                         net::detached);
+    std::cout << "log_collector: listening on " << programs->local_endpoint() << ", pid " << ::getpid()
+              << '\n'
+              << "log_collector: readers at http://" << readers->local_endpoint() << "/logs" << std::endl;
+    io.run(); // returns when the drain is over and the last session has ended
+    readers->census().report(std::cout);
+    return 0;
+}
+
+} // namespace
+
+int main(int argc, char** argv) { return examples::run_main(argc, argv, run); }
