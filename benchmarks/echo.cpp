@@ -139,7 +139,7 @@ int run(int argc, char** argv)
     }
     for (std::uint32_t round = 0; round != rounds; ++round)
         for (subject& each : subjects) {
-            const benchmarks::line_server server(each.serve);
+            const benchmarks::server_process server(each.serve);
             clients load(server.address, connections);
             load.exchange(messages / 10 + 1); // warms up
             ::clockid_t cpu{};

@@ -196,7 +196,7 @@ constexpr std::size_t warm = 64;
 void measure(const subject& s, const std::vector<std::uint32_t>& cases, benchmarks::results& results,
              bool breakdown)
 {
-    const benchmarks::line_server server([&](int listener) {
+    const benchmarks::server_process server([&](int listener) {
         ::signal(SIGUSR1, answer);
         ::malloc_trim(0); // what the clients' process has freed is not there for the first connections
         s.serve(listener);

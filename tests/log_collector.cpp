@@ -207,6 +207,7 @@ TEST_CASE("a reader that is too slow is told how many records it has missed, and
     holdfast::error_code ec;
     net::read(slow, net::dynamic_buffer(all), ec);
     CHECK(ec == net::error::eof);
+    slow.close();
     CHECK(all.ends_with("\r\n0\r\n\r\n"));
     std::size_t seen = 0, missed = 0, next = 0;
     bool in_order = true;
