@@ -14,12 +14,14 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include <malloc.h>
