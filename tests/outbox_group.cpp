@@ -314,7 +314,7 @@ TEST_CASE(
     const std::size_t subscribers =
         std::min<std::size_t>(tests::sanitized ? 500 : 10'000, raise_descriptor_limit() - 100);
     const std::size_t mute = subscribers / 100;
-    constexpr std::size_t messages = 10, bursts = 20, size = 200; // four seconds of fifty a second
+    constexpr std::size_t messages = 10, bursts = 15, size = 200; // three seconds of fifty a second
     static constexpr holdfast::outbox_options options{
         .high_bytes = 4096, .when_full = holdfast::slow_reader::drop_oldest, .chunk_bytes = 0};
     INFO(subscribers << " subscribers");
