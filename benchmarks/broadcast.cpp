@@ -216,7 +216,7 @@ struct load {
     std::uint32_t subscribers = 10'000;
     std::uint32_t mute = 0; ///< as many more never read
     std::uint32_t burst = 16;
-    std::uint32_t bursts = 4;              ///< one after the other
+    std::uint32_t bursts = 2;              ///< one after the other
     std::chrono::milliseconds every{0};    ///< or at that pace
     std::chrono::milliseconds duration{0}; ///< for so long
 };
@@ -485,7 +485,7 @@ int run(int argc, char** argv)
     std::string only;
     load what;
     std::uint32_t rounds = 3;
-    std::uint32_t seconds = 5;
+    std::uint32_t seconds = 3;
     benchmarks::results results{"broadcast"};
     benchmarks::command_line cli{"broadcast", "The same messages to many subscribers."};
     results.add_options(cli);

@@ -22,6 +22,7 @@ using holdfast::close_reason;
 using holdfast::connection_end;
 using holdfast::error_code;
 using tests::tcp;
+namespace framing = holdfast::framing;
 namespace net = holdfast::net;
 
 namespace {
@@ -185,6 +186,53 @@ TEST_CASE("a frame beyond the limit")
     const auto& end = one.end();
     CHECK(end.reason == close_reason::frame_limit);
     CHECK(end.error == error_code(holdfast::errc::frame_too_long));
+}
+
+TEST_CASE("bad input of any kind ends its own connection, with a reason, and the server goes on")
+{
+    one_session one{[](connection& peer) -> net::awaitable<void> {
+        holdfast::frame_reader messages{peer.stream(), {.max_frame_bytes = 100}, framing::varint_length{}};
+        while (const auto message = co_await messages.async_next())
+            co_await net::async_write(peer.stream(), net::buffer(*message), net::use_awaitable);
+        co_await peer.async_close();
+    }};
+    struct bad_input {
+        std::string bytes;
+        void (*then)(tcp::socket&);
+        close_reason reason;
+        error_code error;
+    };
+    const auto wait = [](tcp::socket&) {};
+    const auto close = [](tcp::socket& client) { client.close(); };
+    const auto reset = [](tcp::socket& client) { tests::reset(client); };
+    const bad_input all[] = {
+        {"\xFF\xFF\xFF\xFF\x0F", wait, close_reason::frame_limit, holdfast::errc::frame_too_long},
+        {std::string(11, '\xFF'), wait, close_reason::frame_limit, holdfast::errc::malformed_frame},
+        {"\x05"
+         "cut",
+         close, close_reason::peer_closed, holdfast::errc::truncated_frame},
+        {"\xFF", close, close_reason::peer_closed, holdfast::errc::truncated_frame},
+        {"\x05"
+         "cut",
+         reset, close_reason::peer_reset, net::error::connection_reset},
+    };
+    one.client.close();
+    one.end();
+    for (const auto& bad : all) {
+        one.ends.clear();
+        tcp::socket client(one.clients), next(one.clients);
+        client.connect(one.doors->local_endpoint());
+        net::write(client, net::buffer(bad.bytes));
+        bad.then(client);
+        next.connect(one.doors->local_endpoint());
+        net::write(next, net::buffer("\x02hi", 3));
+        tests::run_until(*one.io, [&] { return one.ends.size() == 1 && next.available() == 2; });
+        INFO(bad.error.message());
+        CHECK(one.ends[0].reason == bad.reason);
+        CHECK(one.ends[0].error == bad.error);
+        next.close();
+        tests::run_until(*one.io, [&] { return one.doors->census().live() == 0; });
+    }
 }
 
 TEST_CASE("what a part of the session names: lifetime, queue, refusal")

@@ -175,6 +175,22 @@ TEST_CASE("echo_server echoes lines as JSON and drains at SIGTERM")
     CHECK(echo.child.wait() == 0);
 }
 
+TEST_CASE("netstring_server reads and writes a framing of its own")
+{
+    server echo("netstring_server", {});
+    net::io_context io;
+    tcp::socket client(io);
+    client.connect(echo.endpoint());
+    net::write(client, net::buffer(std::string("5:hello,0:,")));
+    client.shutdown(tcp::socket::shutdown_send);
+    CHECK(read_all(client) == "28:{\"message\":1,\"text\":\"hello\"},23:{\"message\":2,\"text\":\"\"},");
+    tcp::socket other(io);
+    other.connect(echo.endpoint());
+    net::write(other, net::buffer(std::string("hello")));
+    CHECK(read_all(other).empty());
+    CHECK(echo.child.running());
+}
+
 TEST_CASE("echo_server logs why each client went")
 {
     server echo("echo_server", {});
@@ -259,8 +275,8 @@ TEST_CASE("market_feed answers its census as JSON on its admin socket, which com
 TEST_CASE("what cannot work is refused in one line that says what to do, with exit status 2")
 {
     std::string line;
-    for (const std::string name :
-         {"market_feed", "naive_feed", "echo_server", "graceful_server", "task_pool_server"}) {
+    for (const std::string name : {"market_feed", "naive_feed", "echo_server", "graceful_server",
+                                   "task_pool_server", "netstring_server"}) {
         const server first(name, {});
         CHECK(refusal({programs + "/" + name, "--port", first.port}, line) == 2);
         CHECK(line.find("choose another --port") != std::string::npos);

@@ -1,5 +1,6 @@
 // holdfast: tests of frame_reader with every framing, pools that run out, and streams that hold bytes back.
 // SPDX-License-Identifier: BSL-1.0
+#include "../examples/support/netstring.hpp"
 #include "support/catch.hpp"
 #include "support/next_outcome.hpp"
 #include "support/sockets.hpp"
@@ -14,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+using examples::netstring;
 using holdfast::errc;
 using holdfast::error_code;
 using holdfast::frame_reader;
@@ -24,20 +26,6 @@ namespace framing = holdfast::framing;
 namespace net = holdfast::net;
 
 namespace {
-
-/// A user's own: 5:hello, as in the documentation.
-struct netstring {
-    static framing::bounds look(std::string_view bytes, std::size_t) noexcept
-    {
-        std::size_t digits = 0;
-        std::size_t length = 0;
-        for (; digits < bytes.size() && bytes[digits] >= '0' && bytes[digits] <= '9' && digits < 9; ++digits)
-            length = 10 * length + static_cast<std::size_t>(bytes[digits] - '0');
-        if (digits == bytes.size()) return {.head = digits + 1};
-        if (digits == 0 || bytes[digits] != ':') return {.error = errc::malformed_frame};
-        return {.head = digits + 1, .payload = length, .tail = 1, .known = true};
-    }
-};
 
 std::string u32(std::size_t length)
 {
@@ -146,11 +134,28 @@ void check(const char* name)
         p.both.second.close();
         p.expect(errc::truncated_frame);
     }
+    for (std::size_t n = 0; n != text.size(); ++n) { // a reset there is an error, not an end
+        peers<Framing> p(limit);
+        if (n != 0) p.send(text.substr(0, n));
+        outcome o;
+        p.reader.async_next(o.handler());
+        p.io.poll();
+        tests::reset(p.both.second);
+        tests::run(p.io);
+        CHECK(o.error == net::error::connection_reset);
+    }
+    peers<Framing> p(2000); // what stands around a payload lies across the end of the first buffer, of 1024
+    for (std::size_t size = 1010; size != 1025; ++size) {
+        const std::string almost(size, 'x');
+        p.send(of(how, almost) + of(how, "next"));
+        p.expect(almost);
+        p.expect("next");
+    }
 }
 
 } // namespace
 
-TEST_CASE("every framing: empty, at the limit, above it, a byte at a time, truncated at each byte")
+TEST_CASE("every framing: empty, at the limit, above it, a byte at a time, truncated or reset at each byte")
 {
     check<framing::line>("line");
     check<framing::u32_length<>>("u32, big-endian");
@@ -164,6 +169,17 @@ TEST_CASE("a length above the limit is refused by its number, and costs no more 
     peers<framing::u32_length<>> p(1'000'000);
     p.send("\xFF\xFF\xFF\xFF"s);
     p.expect(errc::frame_too_long);
+    peers<framing::u32_length<std::endian::little>> minus_two(1'000'000);
+    minus_two.send("\xFE\xFF\xFF\xFF"s);
+    minus_two.expect(errc::frame_too_long);
+    for (const auto& head : {"\xFF\xFF\xFF\xFF\x0F"s, std::string(9, '\xFF') + '\x01'}) { // of 32 and 64 bits
+        peers<framing::varint_length> most(1'000'000);
+        most.send(head);
+        most.expect(errc::frame_too_long);
+    }
+    peers<netstring> digits(1'000'000);
+    digits.send("999999999:");
+    digits.expect(errc::frame_too_long);
     peers<framing::u32_length<>> patient(1'000'000);
     patient.send(u32(1'000'000) + "only this");
     outcome o;
@@ -209,21 +225,6 @@ TEST_CASE("10,000 pipelined frames come one by one, however they are cut into se
     tests::run(p.io);
     CHECK(right);
     CHECK(count == 10'000);
-}
-
-TEST_CASE("a reset at any point is an error, not an end")
-{
-    const std::string text = of(framing::u32_length<>(), "abc");
-    for (std::size_t n = 0; n != text.size(); ++n) {
-        peers<framing::u32_length<>> p(100);
-        if (n != 0) p.send(text.substr(0, n));
-        outcome o;
-        p.reader.async_next(o.handler());
-        p.io.poll();
-        tests::reset(p.both.second);
-        tests::run(p.io);
-        CHECK(o.error == net::error::connection_reset);
-    }
 }
 
 TEST_CASE("at least 64 bytes behind a frame may be read")

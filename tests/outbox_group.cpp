@@ -4,18 +4,29 @@
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/held_stream.hpp"
+#include "support/process.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/outbox_group.hpp>
+#include <holdfast/process_memory.hpp>
 
+#include <algorithm>
+#include <array>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
+
+#include <malloc.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
 
 using holdfast::conflate;
 using holdfast::errc;
@@ -50,6 +61,67 @@ void settle(net::io_context& io)
 {
     io.restart();
     io.poll();
+}
+
+/// As many descriptors as this process may have at all.
+std::size_t raise_descriptor_limit()
+{
+    ::rlimit both{};
+    ::getrlimit(RLIMIT_NOFILE, &both);
+    both.rlim_cur = both.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &both);
+    return both.rlim_max;
+}
+
+std::uint64_t rss_anon()
+{
+    std::error_code ec;
+    return holdfast::read_process_memory(::getpid(), ec).rss_anon;
+}
+
+/// The subscribers, in a process of their own, of whom the first `mute` never read; the others must get just
+/// the bytes of `all`. Whenever each of them has another `burst` bytes the first connection tells so.
+int subscribe(const tests::tcp::endpoint& server, std::size_t subscribers, std::size_t mute,
+              std::string_view all, std::size_t burst)
+{
+    net::io_context io;
+    tests::tcp::socket tell(io);
+    tell.connect(server);
+    struct reader {
+        explicit reader(net::io_context& context) : socket(context, tests::tcp::v4()) {}
+        tests::tcp::socket socket;
+        std::size_t got = 0;
+    };
+    std::deque<reader> readers;
+    const int poll = ::epoll_create1(EPOLL_CLOEXEC);
+    for (std::size_t i = 0; i != subscribers; ++i) {
+        reader& each = readers.emplace_back(io);
+        if (i < mute) each.socket.set_option(net::socket_base::receive_buffer_size(2048));
+        each.socket.connect(server);
+        ::epoll_event event{EPOLLIN, {.ptr = &each}};
+        if (i >= mute && ::epoll_ctl(poll, EPOLL_CTL_ADD, each.socket.native_handle(), &event) != 0) return 2;
+    }
+    std::array<::epoll_event, 512> events;
+    std::string got(65536, '\0');
+    std::size_t total = 0;
+    for (std::size_t due = burst; due <= all.size(); due += burst) {
+        while (total != due * (subscribers - mute)) {
+            const int n = ::epoll_wait(poll, events.data(), events.size(), 30'000);
+            if (n <= 0) return 3;
+            for (int i = 0; i != n; ++i) {
+                auto& each = *static_cast<reader*>(events[static_cast<std::size_t>(i)].data.ptr);
+                const std::size_t size = each.socket.read_some(net::buffer(got));
+                if (all.substr(each.got, size) != std::string_view(got).substr(0, size)) return 4;
+                each.got += size;
+                total += size;
+            }
+        }
+        net::write(tell, net::buffer("x", 1));
+    }
+    char end = 0;
+    holdfast::error_code ec;
+    tell.read_some(net::buffer(&end, 1), ec); // until the server has looked at those who did not read
+    return 0;
 }
 
 } // namespace
@@ -233,6 +305,74 @@ TEST_CASE("of a thousand subscribers ten never read: the others get every messag
     const std::size_t busy = 1024; // what an outbox holds while it writes, and its first places
     CHECK(tests::peak_bytes - before <= mute * (high + busy) + subscribers * busy + 4096);
     CHECK(tests::bytes_in_use - before <= mute * (high + busy));
+}
+
+TEST_CASE(
+    "ten thousand subscribers in another process, of whom a hundred never read: the others get it all, and "
+    "RssAnon stays below what the marks say")
+{
+    const std::size_t subscribers =
+        std::min<std::size_t>(tests::sanitized ? 500 : 10'000, raise_descriptor_limit() - 100);
+    const std::size_t mute = subscribers / 100;
+    constexpr std::size_t messages = 10, bursts = 15, size = 200; // three seconds of fifty a second
+    static constexpr holdfast::outbox_options options{
+        .high_bytes = 4096, .when_full = holdfast::slow_reader::drop_oldest, .chunk_bytes = 0};
+    INFO(subscribers << " subscribers");
+    std::string all;
+    for (std::size_t i = 0; i != messages * bursts; ++i)
+        all += std::string(size, static_cast<char>('!' + i % 90));
+    net::io_context io;
+    tests::tcp::acceptor doors(io, {net::ip::address_v4::loopback(), 0});
+    doors.set_option(net::socket_base::send_buffer_size(4096)); // the connections inherit it
+    tests::process clients(
+        [&] { return subscribe(doors.local_endpoint(), subscribers, mute, all, messages * size); });
+    tests::tcp::socket told = doors.accept();
+    struct subscriber {
+        subscriber(tests::tcp::socket accepted, outbox_group& to)
+            : socket(std::move(accepted)), box(socket, options), here(to, box)
+        {
+        }
+        tests::tcp::socket socket;
+        outbox<tests::tcp::socket> box;
+        outbox_group::member here;
+    };
+    outbox_group group;
+    std::deque<subscriber> boxes;
+    while (boxes.size() != subscribers)
+        boxes.emplace_back(doors.accept(), group);
+    const std::uint64_t before = rss_anon();
+    std::uint64_t peak = before;
+    for (std::size_t burst = 0; burst != bursts; ++burst) {
+        for (std::size_t i = 0; i != messages; ++i)
+            CHECK(group.push(payload(all.substr((burst * messages + i) * size, size))) == subscribers);
+        peak = std::max(peak, rss_anon());
+        char all_read = 0;
+        told.async_read_some(net::buffer(&all_read, 1),
+                             [&](holdfast::error_code, std::size_t) { io.stop(); });
+        io.restart();
+        io.run_for(std::chrono::seconds(30));
+        REQUIRE(all_read == 'x'); // else see what the clients' process says
+        peak = std::max(peak, rss_anon());
+    }
+    std::size_t dropped = 0, late = 0;
+    bool bounded = true;
+    for (std::size_t i = 0; i != subscribers; ++i) {
+        dropped += boxes[i].box.dropped() != 0;
+        late += boxes[i].box.queued() != 0;
+        bounded = bounded && boxes[i].box.queued_bytes() <= (i < mute ? options.high_bytes : 0);
+    }
+    CHECK(bounded);
+    CHECK(dropped == mute);
+    CHECK(late == mute);
+    if constexpr (!tests::sanitized) { // whose process's memory is mostly theirs
+        const std::size_t marks = mute * worst_case_bytes(options, size);
+        const std::size_t busy = 1280; // as above, and what malloc takes for it
+        CHECK(peak - before <= marks + subscribers * busy + (1 << 20));
+        ::malloc_trim(0);
+        CHECK(rss_anon() - before <= marks + (1 << 20));
+    }
+    told.close();
+    CHECK(clients.wait() == 0);
 }
 
 TEST_CASE("for_each reaches every member")

@@ -8,9 +8,10 @@
 #include <holdfast/buffer_pool.hpp>
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/detail/lowest_layer.hpp>
-#include <holdfast/detail/op_storage.hpp>
+#include <holdfast/detail/outbox_operations.hpp>
 #include <holdfast/detail/outbox_queue.hpp>
 #include <holdfast/detail/outbox_waiters.hpp>
+#include <holdfast/detail/outbox_write.hpp>
 #include <holdfast/detail/reset_at_close.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/payload.hpp>
@@ -22,7 +23,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <iterator>
 #include <memory>
 #include <new>
 #include <optional>
@@ -130,7 +130,7 @@ public:
     error_code push(const payload& message) noexcept { return push_one(message, nullptr); }
 
     /// The same for the newest value of a key. O(queued).
-    error_code push(const payload& message, conflate key) noexcept { return push_one(message, &key); }
+    error_code push(const payload& message, conflate key) noexcept { return push_one(message, &key.key); }
 
     /// Queues a message that must get through even where the queue is full, against the reserve only:
     /// `errc::outbox_full` where other control messages have used that up; nothing else happens then.
@@ -211,12 +211,14 @@ protected:
         return closed_ ? closed_ : stopped_ ? error_code(errc::outbox_closed) : error_code();
     }
 
-    error_code push_one(const payload& message, const conflate* key) noexcept
+    /// Whether who finds no room waits for it.
+    bool waits() const noexcept { return when_full_ == slow_reader::wait && is_open(); }
+
+    error_code push_one(const payload& message, const std::uint64_t* key) noexcept
     {
         if (const error_code why = closed_for()) return why;
         if (message.empty()) return {};
-        return push_item(key != nullptr ? detail::outbox_item(message, key->key)
-                                        : detail::outbox_item(message));
+        return push_item(key != nullptr ? detail::outbox_item(message, *key) : detail::outbox_item(message));
     }
 
     error_code push_item(const detail::outbox_item& item) noexcept
@@ -288,137 +290,6 @@ protected:
     bool busy_ = false;    // a write is pending, or about to begin
 };
 
-namespace detail {
-
-/// The buffers of one write: queued payloads, or a chunk.
-class outbox_buffers {
-public:
-    using value_type = net::const_buffer;
-
-    explicit outbox_buffers(const outbox_queue::gathered& from) noexcept
-        : payloads_(from.payloads), offset_(from.offset)
-    {
-    }
-    explicit outbox_buffers(std::span<const char> chunk) noexcept : chunk_(chunk) { payloads_.count = 1; }
-
-    class const_iterator {
-    public:
-        using value_type = net::const_buffer;
-        using difference_type = std::ptrdiff_t;
-        using reference = net::const_buffer;
-        using pointer = const net::const_buffer*;
-        using iterator_category = std::bidirectional_iterator_tag;
-
-        const_iterator() noexcept = default;
-        const_iterator(const outbox_buffers& of, std::size_t i) noexcept : of_(&of), i_(i) {}
-
-        net::const_buffer operator*() const noexcept { return of_->at(i_); }
-        const_iterator& operator++() noexcept { return ++i_, *this; }
-        const_iterator operator++(int) noexcept { return {*of_, i_++}; }
-        const_iterator& operator--() noexcept { return --i_, *this; }
-        const_iterator operator--(int) noexcept { return {*of_, i_--}; }
-        bool operator==(const const_iterator& other) const noexcept { return i_ == other.i_; }
-
-    private:
-        const outbox_buffers* of_ = nullptr;
-        std::size_t i_ = 0;
-    };
-
-    [[nodiscard]] const_iterator begin() const noexcept { return {*this, 0}; }
-    [[nodiscard]] const_iterator end() const noexcept { return {*this, payloads_.count}; }
-
-private:
-    [[nodiscard]] net::const_buffer at(std::size_t i) const noexcept
-    {
-        if (payloads_.places == nullptr) return {chunk_.data(), chunk_.size()};
-        const std::string_view text = payloads_[i].text();
-        const net::const_buffer whole(text.data(), text.size());
-        return i == 0 ? whole + offset_ : whole;
-    }
-
-    outbox_ring::pins payloads_{};
-    std::size_t offset_ = 0;
-    std::span<const char> chunk_;
-};
-
-/// What an outbox holds while it is busy. It belongs to the pending operation, which may outlive the outbox.
-template <class Outbox>
-struct outbox_flight {
-    explicit outbox_flight(Outbox& of) noexcept : owner(&of) {}
-
-    Outbox* owner; // null once it is gone
-    bool pending = false;
-    op_storage storage;
-    shared_buffer_loan chunk;
-    std::optional<outbox_ring> kept; // of an outbox that is gone: what the write refers to
-};
-
-/// The handler of an outbox's operations, and the owner of its flight while one is pending.
-template <class Outbox>
-class outbox_op {
-public:
-    using allocator_type = op_allocator<void>;
-
-    explicit outbox_op(outbox_flight<Outbox>& flight) noexcept : storage_(&flight.storage), flight_(&flight)
-    {
-        flight.pending = true;
-    }
-    outbox_op(outbox_op&& other) noexcept
-        : storage_(other.storage_), flight_(std::exchange(other.flight_, nullptr))
-    {
-    }
-    ~outbox_op()
-    {
-        if (flight_ != nullptr) (void)land(); // destroyed uncalled, with its execution context
-    }
-
-    allocator_type get_allocator() const noexcept { return allocator_type(*storage_); }
-
-    void operator()() // this turn of the loop is over
-    {
-        if (Outbox* const owner = land()) owner->write_next();
-    }
-    void operator()(const error_code& ec, std::size_t n)
-    {
-        if (Outbox* const owner = land()) owner->written(ec, n);
-    }
-
-private:
-    Outbox* land() noexcept
-    {
-        outbox_flight<Outbox>* const flight = std::exchange(flight_, nullptr);
-        flight->pending = false;
-        Outbox* const owner = flight->owner;
-        if (owner == nullptr) delete flight;
-        return owner;
-    }
-
-    op_storage* storage_; // apart, since Asio asks a handler for its allocator when it has moved it, too
-    outbox_flight<Outbox>* flight_;
-};
-
-/// A serializer in a queue.
-template <class Serializer>
-class queued_stream final : public streamed_source {
-public:
-    template <class... Args>
-    explicit queued_stream(bool interleaves, Args&&... args)
-        : streamed_source(sizeof(queued_stream), interleaves), serializer_(std::forward<Args>(args)...)
-    {
-    }
-
-    std::span<char> next(std::span<char> chunk, std::error_code& ec) override
-    {
-        return serializer_.next(chunk, ec);
-    }
-    [[nodiscard]] bool done() const noexcept override { return serializer_.done(); }
-
-private:
-    Serializer serializer_;
-};
-
-} // namespace detail
-
 /// A bounded queue of what a connection is to be sent. Messages are `payload`s, made once and queued to any
 /// number of outboxes as a reference of 16 bytes, or sources that are serialized when their turn comes. One
 /// write is pending at any time, of all that is queued (up to 64 messages, and half the mark) in one system
@@ -443,8 +314,7 @@ private:
 /// `async_close` first.
 ///
 /// Thread safety: it belongs to the thread or strand of the stream's executor, on which it writes. Others
-/// post there; where there are several threads, one message for each that it concerns, to be pushed to all
-/// outboxes there.
+/// post there: one message to each thread, which pushes it to its outboxes (see `outbox_group`).
 ///
 ///     holdfast::outbox box{peer, {.when_full = holdfast::slow_reader::drop_oldest, .progress = beat}};
 ///     box.push(news);
@@ -500,15 +370,15 @@ public:
     auto async_push(payload message, CompletionToken&& token = CompletionToken())
     {
         return net::async_compose<CompletionToken, void(error_code)>(
-            push_op{this, std::move(message), std::nullopt}, token, *stream_);
+            push_op(this, std::move(message), std::nullopt), token, *stream_);
     }
 
     /// The same for the newest value of a key.
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_push(payload message, conflate key, CompletionToken&& token = CompletionToken())
     {
-        return net::async_compose<CompletionToken, void(error_code)>(push_op{this, std::move(message), key},
-                                                                     token, *stream_);
+        return net::async_compose<CompletionToken, void(error_code)>(
+            push_op(this, std::move(message), key.key), token, *stream_);
     }
 
     /// Queues a message that is serialized when its turn comes, one chunk at a time; it counts as the size of
@@ -542,7 +412,7 @@ public:
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_flush(CompletionToken&& token = CompletionToken())
     {
-        return net::async_compose<CompletionToken, void(error_code)>(flush_op{this, false}, token, *stream_);
+        return net::async_compose<CompletionToken, void(error_code)>(flush_op(this, false), token, *stream_);
     }
 
     /// Takes no messages any more, and waits until those that are queued are sent; who waits for room gets
@@ -550,16 +420,17 @@ public:
     template <class CompletionToken = default_token_t<executor_type>>
     auto async_close(CompletionToken&& token = CompletionToken())
     {
-        return net::async_compose<CompletionToken, void(error_code)>(flush_op{this, true}, token, *stream_);
+        return net::async_compose<CompletionToken, void(error_code)>(flush_op(this, true), token, *stream_);
     }
 
 private:
     using flight = detail::outbox_flight<outbox>;
     using op = detail::outbox_op<outbox>;
+    using push_op = detail::outbox_push_op<outbox>;
+    using flush_op = detail::outbox_flush_op<outbox>;
     friend op;
-
-    class push_op;
-    class flush_op;
+    friend push_op;
+    friend flush_op;
 
     template <class To>
     static void end_of(To& to, close_reason reason, const error_code& error) noexcept
@@ -688,101 +559,6 @@ outbox(To&) -> outbox<std::remove_reference_t<decltype(detail::stream_of(std::de
 template <class To>
 outbox(To&, const outbox_options&)
     -> outbox<std::remove_reference_t<decltype(detail::stream_of(std::declval<To&>()))>>;
-
-/// The steps of async_push, for net::async_compose.
-template <class Stream>
-class outbox<Stream>::push_op {
-public:
-    push_op(outbox* box, payload message, std::optional<conflate> key) noexcept
-        : box_(box), message_(std::move(message)), key_(key)
-    {
-    }
-
-    template <class Self>
-    void operator()(Self& self, error_code = {})
-    {
-        if (!std::exchange(started_, true)) return start(self, *box_);
-        if (waiter_ && waiter_->leave()) {
-            box_->let_in(); // those behind it go on
-            result_ = net::error::operation_aborted;
-        } else if (waiter_) {
-            result_ = waiter_->result; // the outbox may be gone
-        }
-        waiter_.reset();
-        self.complete(result_);
-    }
-
-private:
-    template <class Self>
-    void start(Self& self, outbox& box)
-    {
-        self.reset_cancellation_state(net::enable_total_cancellation());
-        auto executor = box.get_executor();
-        const bool waits = box.when_full_ == slow_reader::wait && box.is_open();
-        result_ =
-            box.push_one(message_, key_ ? &*key_ : nullptr); // where it does not wait, the outbox may go
-        if (!waits || result_ != errc::outbox_full) {
-            net::post(executor, std::move(self)); // completing here would be inside the initiating function
-            return;
-        }
-        const auto waiter = std::allocate_shared<detail::outbox_waiter>(self.get_allocator(), executor);
-        waiter->item = key_ ? detail::outbox_item(message_, key_->key) : detail::outbox_item(message_);
-        waiter->has_item = true;
-        waiter_ = waiter;
-        // The wait begins before the waiter is queued: whoever lets it in finds an operation to wake.
-        waiter->wake.async_wait(std::move(self));
-        box.waiting_.enlist(*waiter);
-    }
-
-    outbox* box_;
-    payload message_;
-    std::optional<conflate> key_;
-    std::shared_ptr<detail::outbox_waiter> waiter_;
-    error_code result_;
-    bool started_ = false;
-};
-
-/// The steps of async_flush and async_close, for net::async_compose.
-template <class Stream>
-class outbox<Stream>::flush_op {
-public:
-    flush_op(outbox* box, bool closes) noexcept : box_(box), closes_(closes) {}
-
-    template <class Self>
-    void operator()(Self& self, error_code = {})
-    {
-        if (outbox* const box = std::exchange(box_, nullptr)) return start(self, *box);
-        if (waiter_) result_ = waiter_->leave() ? error_code(net::error::operation_aborted) : waiter_->result;
-        waiter_.reset();
-        self.complete(result_);
-    }
-
-private:
-    template <class Self>
-    void start(Self& self, outbox& box)
-    {
-        self.reset_cancellation_state(net::enable_total_cancellation());
-        auto executor = box.get_executor();
-        if (closes_) {
-            box.stopped_ = true;
-            box.waiting_.wake_all(errc::outbox_closed);
-        }
-        result_ = box.closed_;
-        if (!box.busy_) {
-            net::post(executor, std::move(self));
-            return;
-        }
-        const auto waiter = std::allocate_shared<detail::outbox_waiter>(self.get_allocator(), executor);
-        waiter_ = waiter;
-        waiter->wake.async_wait(std::move(self));
-        box.flushing_.enlist(*waiter);
-    }
-
-    outbox* box_;
-    bool closes_;
-    std::shared_ptr<detail::outbox_waiter> waiter_;
-    error_code result_;
-};
 
 } // namespace holdfast
 

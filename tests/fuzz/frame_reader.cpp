@@ -1,6 +1,7 @@
 // holdfast: a fuzz target: bytes that arrive in chosen pieces are read as the frames that they are, in each
 // framing, up to the limit.
 // SPDX-License-Identifier: BSL-1.0
+#include "../../examples/support/netstring.hpp"
 #include "choices.hpp"
 
 #include <holdfast/frame_reader.hpp>
@@ -105,6 +106,18 @@ frame next(framing::varint_length, std::string_view& bytes, std::size_t limit, e
     return std::nullopt;
 }
 
+frame next(examples::netstring, std::string_view& bytes, std::size_t limit, error_code& why)
+{
+    const std::size_t digits = std::min(bytes.find_first_not_of("0123456789"), bytes.size());
+    if (digits > 9 || (digits < bytes.size() && (digits == 0 || bytes[digits] != ':')))
+        why = errc::malformed_frame;
+    else if (digits == bytes.size())
+        why = errc::truncated_frame;
+    if (why) return std::nullopt;
+    const std::string number(bytes.substr(0, digits));
+    return cut(bytes, digits + 1, std::strtoull(number.c_str(), nullptr, 10), 1, limit, why);
+}
+
 /// Reads all frames, and compares each.
 template <class Framing>
 void read(std::string_view rest, std::size_t limit, std::size_t most, std::size_t buffer_bytes)
@@ -135,7 +148,7 @@ void read(std::string_view rest, std::size_t limit, std::size_t most, std::size_
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size)
 {
     fuzz::choices choices(data, size);
-    const std::size_t how = choices.below(4);
+    const std::size_t how = choices.below(5);
     const std::size_t limit = 1 + choices.below(40) * (1 + choices.below(20)); // beyond the first buffer, too
     const std::size_t most = 1 + choices.below(9);
     const std::string_view rest(reinterpret_cast<const char*>(data) + size - choices.rest(), choices.rest());
@@ -144,5 +157,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (how == 1) read<framing::u32_length<std::endian::big>>(rest, limit, most, smallest);
     if (how == 2) read<framing::u32_length<std::endian::little>>(rest, limit, most, smallest);
     if (how == 3) read<framing::varint_length>(rest, limit, most, smallest);
+    if (how == 4) read<examples::netstring>(rest, limit, most, smallest); // a user's own
     return 0;
 }
