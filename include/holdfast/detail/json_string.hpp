@@ -18,6 +18,8 @@
 #include <immintrin.h>
 #elif defined(__SSE2__)
 #include <emmintrin.h>
+#elif defined(__AARCH64EL__) && defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 namespace holdfast::detail {
@@ -81,6 +83,14 @@ unsigned plain_of_16(const char* s) noexcept
 {
 #if defined(__SSE2__)
     return static_cast<unsigned>(std::countr_zero(special_of_16<Ascii>(s) | 0x10000));
+#elif defined(__AARCH64EL__) && defined(__ARM_NEON)
+    const uint8x16_t bytes = vld1q_u8(reinterpret_cast<const std::uint8_t*>(s));
+    const uint8x16_t low =
+        Ascii ? vcltq_s8(vreinterpretq_s8_u8(bytes), vdupq_n_s8(0x20)) : vcltq_u8(bytes, vdupq_n_u8(0x20));
+    const uint8x16_t marks = vorrq_u8(vceqq_u8(bytes, vdupq_n_u8('"')), vceqq_u8(bytes, vdupq_n_u8('\\')));
+    // Narrowing leaves four bits for each byte.
+    const uint8x8_t hits = vshrn_n_u16(vreinterpretq_u16_u8(vorrq_u8(low, marks)), 4);
+    return static_cast<unsigned>(std::countr_zero(vget_lane_u64(vreinterpret_u64_u8(hits), 0))) / 4;
 #else
     unsigned n = 0;
     if (all_plain<Ascii>(load<std::uint64_t>(s))) n = all_plain<Ascii>(load<std::uint64_t>(s + 8)) ? 16 : 8;
