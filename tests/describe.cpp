@@ -149,6 +149,13 @@ using change = std::variant<order, gift, order>; // the same type twice
 
 constexpr auto describe(holdfast::type<change>) { return holdfast::alternatives("new", "gift", "old"); }
 
+using entry = std::variant<item, order, std::monostate, nothing, tick>;
+
+constexpr auto describe(holdfast::type<entry>)
+{
+    return holdfast::alternatives("item", "order", "no\"thing", "empty", "tick").tagged_by("type");
+}
+
 template <class T>
 struct boxed {
     T value;
@@ -269,6 +276,23 @@ TEST_CASE("a described variant is an object with the name of what it holds")
     for (std::size_t n = 1; n <= 100; ++n)
         REQUIRE(tests::in_chunks(std::cref(changes), n) ==
                 R"([{"new":{}},{"old":{}},{"gift":{"id":0,"note":""}}])");
+}
+
+TEST_CASE("a variant that is tagged_by a member has the name of what it holds as the first one of its object")
+{
+    std::vector<shop::entry> entries{shop::item{7, {2.5, "EUR"}}, shop::order{}, std::monostate{},
+                                     shop::nothing{}};
+    shop::order order;
+    order.note = std::string(600, 'n'); // does not fit into the spill
+    entries.emplace_back(order);
+    entries.emplace_back(shop::tick{{}, 3, {}, {}});
+    entries.emplace_back(shop::tick{1.5, 4, {'A'}, {}});
+    const std::string text =
+        R"([{"type":"item","each-price":{"amount":2.5,"currency":"EUR"},"#":7},{"type":"order"},)"
+        R"({"type":"no\"thing"},{"type":"empty"},{"type":"order","note":")" +
+        order.note + R"("},{"type":"tick","id":3},{"type":"tick","bid":1.5,"id":4,"code":"A"}])";
+    for (std::size_t n = 1; n <= 100; ++n)
+        REQUIRE(tests::in_chunks(std::cref(entries), n) == text);
 }
 
 TEST_CASE("descriptions keep numbers for other formats")

@@ -65,6 +65,12 @@ constexpr auto describe(holdfast::type<table>)
 using event = std::variant<row, double>;
 constexpr auto describe(holdfast::type<event>) { return holdfast::alternatives("row", "price"); }
 
+using message = std::variant<std::monostate, row, table>;
+constexpr auto describe(holdfast::type<message>)
+{
+    return holdfast::alternatives("none", "row", "table").tagged_by("type");
+}
+
 } // namespace shop
 
 namespace {
@@ -168,6 +174,9 @@ TEST_CASE(
           errc::not_finite, "/2/0");
     fails(std::vector<shop::event>{1.5, shop::row{1, bad, 1.5, {}, {}}}, errc::invalid_utf8, "/1/row/name");
     fails(std::vector<shop::event>{no_number}, errc::not_finite, "/0/price");
+    fails(std::vector<shop::message>{{}, shop::row{1, bad, 1.5, {}, {}}}, errc::invalid_utf8, "/1/name");
+    fails(std::vector<shop::message>{shop::table{"t", {{1, {}, no_number, {}, {}}}, {}}}, errc::not_finite,
+          "/0/rows/0/price");
     std::vector<shop::row> rows = make_rows(20);
     rows[12].price = no_number;
     fails<ndjson>(rows, errc::not_finite, "/12/price");

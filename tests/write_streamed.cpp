@@ -391,12 +391,14 @@ TEST_CASE("what JSON cannot express ends it with that error, unless the format s
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     const std::vector<double> numbers{1.5, std::numeric_limits<double>::quiet_NaN()};
+    std::string path = "nowhere";
     tests::write_outcome o;
     SECTION("not a number")
     {
-        async_write_streamed(server, std::ref(numbers), {.chunk_bytes = 2}, o.handler());
+        async_write_streamed(server, std::ref(numbers), {.chunk_bytes = 2, .error_path = &path}, o.handler());
         tests::run(io);
         CHECK(o.error == error_code(errc::not_finite));
+        CHECK(path == "/1");
     }
     SECTION("not UTF-8")
     {
@@ -406,10 +408,11 @@ TEST_CASE("what JSON cannot express ends it with that error, unless the format s
     }
     SECTION("written as null")
     {
-        async_write_streamed(server, std::ref(numbers), {}, o.handler(),
+        async_write_streamed(server, std::ref(numbers), {.error_path = &path}, o.handler(),
                              json{.non_finite = holdfast::non_finite::null});
         tests::run(io);
         CHECK_FALSE(o.error);
+        CHECK(path == "nowhere");
         server.close();
         CHECK(tests::read_to_end(client).bytes == "[1.5,null]");
     }

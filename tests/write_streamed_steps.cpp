@@ -133,8 +133,10 @@ TEST_CASE("an error of the source waits for the write in flight, and for all tha
             held_stream stream(io);
             watched source;
             source.throws_at = k;
+            std::string path;
             tests::write_outcome o;
-            async_write_streamed<ndjson>(stream, source.rows(1000), {.chunk_bytes = 50, .ahead = ahead},
+            async_write_streamed<ndjson>(stream, source.rows(1000),
+                                         {.chunk_bytes = 50, .ahead = ahead, .error_path = &path},
                                          o.handler());
             for (settle(io); stream.in_flight(); settle(io)) {
                 REQUIRE(o.completed == 0);
@@ -142,6 +144,7 @@ TEST_CASE("an error of the source waits for the write in flight, and for all tha
             }
             REQUIRE(o.completed == 1);
             CHECK(o.error == error_code(errc::source_failed));
+            CHECK(path == "/" + std::to_string(k));
             CHECK(o.written == stream.taken.size());
             CHECK(text(k).starts_with(stream.taken));
             CHECK(stream.taken.size() + 50 + 20 > text(k).size()); // whole chunks; it reads a row ahead

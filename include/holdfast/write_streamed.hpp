@@ -19,6 +19,7 @@
 #include <memory>
 #include <new>
 #include <span>
+#include <string>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -66,6 +67,10 @@ struct write_streamed_options {
     bool ahead = false;
     /// Told whenever the socket took some bytes: a slow reader that takes a little at a time is alive.
     write_progress progress{};
+    /// Where to put the path of the value that could not be written, as the serializer's `error_path()`: set
+    /// when the source or the format ends the operation, and else left as it is. It must outlive the
+    /// operation.
+    std::string* error_path = nullptr;
 };
 static_assert(
     std::is_trivially_destructible_v<write_streamed_options>); // g++ 12 destroys others twice in co_await
@@ -97,6 +102,7 @@ struct write_streamed_state {
           handler_work(net::get_associated_executor(handler, to.get_executor())),
           cancellation(net::get_associated_cancellation_slot(handler), net::enable_terminal_cancellation()),
           progress(options.progress),
+          error_path(options.error_path),
           serializer(std::move(source), format),
           chunk(rest.first(std::min(rest.size(), std::max<std::size_t>(options.chunk_bytes, 1)))),
           other(chunk),
@@ -116,8 +122,15 @@ struct write_streamed_state {
         } catch (...) {
             ec = errc::source_failed;
         }
-        if (ec) made = {};
+        if (!ec) return;
+        made = {};
         failure = ec;
+        if (error_path == nullptr) return;
+        try {
+            *error_path = serializer.error_path();
+        } catch (...) { // without memory for it the error is told all the same
+            error_path->clear();
+        }
     }
 
     /// Whether a chunk is to be made while this one is sent.
@@ -170,6 +183,7 @@ struct write_streamed_state {
     net::executor_work_guard<handler_executor> handler_work;
     net::cancellation_state cancellation;
     write_progress progress;
+    std::string* error_path;
     streaming_serializer<Format, Source> serializer;
     op_storage storage;        // of the pending write
     std::span<char> chunk;     // the one that is sent
@@ -284,7 +298,7 @@ private:
 /// Completion: void(error_code, std::size_t), on the handler's executor, never inside this call: the bytes
 /// that the socket took. The stream's errors; `errc::not_finite`, `errc::invalid_utf8` and the format's other
 /// errors; `errc::source_failed` when the source throws. An error of the source is reported when what was
-/// made before it has been sent.
+/// made before it has been sent; the option `error_path` tells which value it was.
 ///
 /// Half a message never looks complete: after an error of the source, and after a cancellation in the middle,
 /// the close that follows (the guard's `async_close()` and the socket's own destructor too) resets the

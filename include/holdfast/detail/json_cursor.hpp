@@ -223,12 +223,18 @@ struct json_cursor<T, Within, json_kind::optional> {
     [[no_unique_address]] held inner{};
 };
 
-template <class T, class Within>
+template <class Within>
+struct json_plain_alternatives {
+    template <std::size_t I, class T>
+    using cursor = json_cursor<T, Within>;
+};
+
+template <class T, class Within, class Alternatives = json_plain_alternatives<Within>>
 struct json_variant_cursor {
     template <std::size_t I>
     using alternative = std::remove_reference_t<decltype(std::get<I>(std::declval<T&>()))>;
     template <std::size_t I>
-    using alternative_cursor = json_cursor<alternative<I>, Within>;
+    using alternative_cursor = typename Alternatives::template cursor<I, alternative<I>>;
 
 private:
     using indices = std::make_index_sequence<std::variant_size_v<std::remove_const_t<T>>>;

@@ -87,7 +87,8 @@ enum class json_kind {
     reference,
     optional,
     variant,
-    tagged, // a variant with names
+    tagged,        // a variant with names
+    tagged_inside, // which are members of what it holds
     record,
     tree, // a record that contains itself
     map,
@@ -136,7 +137,10 @@ consteval json_kind json_kind_of()
     } else if constexpr (json_nullable<value>) {
         return json_kind::optional;
     } else if constexpr (is_specialization<value, std::variant>) {
-        return described_variant<value> ? json_kind::tagged : json_kind::variant;
+        if constexpr (!described_variant<value>)
+            return json_kind::variant;
+        else
+            return describe(type<value>{}).tag.empty() ? json_kind::tagged : json_kind::tagged_inside;
     } else if constexpr (std::ranges::input_range<T>) {
         using element = std::remove_cvref_t<std::ranges::range_reference_t<T>>;
         // A range of itself (std::filesystem::path) has no end; a range of char may be text or not.

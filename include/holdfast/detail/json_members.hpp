@@ -120,7 +120,7 @@ private:
         }
         if (cursor_.index() != Index + 1) {
             if constexpr (json_bounded<member_cursor<Index>>) {
-                constexpr std::size_t before = Shape::template before<Index>(Index == 0).size();
+                const std::size_t before = Shape::template before<Index>(!any_).size();
                 if (out.whole(before + member_cursor<Index>::room(member), [&](char* p, errc& error) {
                         return write_member<Index>(p, !any_, member, options, error);
                     })) [[likely]]

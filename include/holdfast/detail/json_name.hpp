@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_DETAIL_JSON_NAME_HPP
 #define HOLDFAST_DETAIL_JSON_NAME_HPP
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
@@ -45,6 +46,20 @@ struct json_name {
     }();
     static constexpr std::string_view text{bytes.data(), bytes.size()};
 };
+
+// Texts with static storage, one behind the other.
+template <const std::string_view&... Parts>
+struct json_joined {
+    static constexpr auto bytes = [] {
+        std::array<char, (Parts.size() + ...)> made{};
+        char* to = made.data();
+        ((to = std::copy(Parts.begin(), Parts.end(), to)), ...);
+        return made;
+    }();
+    static constexpr std::string_view text{bytes.data(), bytes.size()};
+};
+
+inline constexpr std::string_view json_closing_brace = "}";
 
 inline char* copy_text(char* p, std::string_view text) noexcept
 {

@@ -37,7 +37,9 @@ inline char* write_unsigned(char* p, std::uint64_t value) noexcept
     if (value < e8) return write_below_1e8(p, static_cast<std::uint32_t>(value));
     const auto low = static_cast<std::uint32_t>(value % e8);
     const std::uint64_t rest = value / e8;
-    if (rest < e8) {
+    if (rest < 10) { // as in many an identifier
+        *p++ = static_cast<char>('0' + rest);
+    } else if (rest < e8) {
         p = write_below_1e8(p, static_cast<std::uint32_t>(rest));
     } else {
         p = write_below_1e8(p, static_cast<std::uint32_t>(rest / e8));

@@ -10,6 +10,7 @@
 #include <holdfast/detail/json_kind.hpp>
 #include <holdfast/detail/json_members.hpp>
 #include <holdfast/detail/json_range.hpp>
+#include <holdfast/detail/json_tagged.hpp>
 #include <holdfast/detail/json_tree.hpp>
 #include <holdfast/detail/serialize_chunk.hpp>
 #include <holdfast/detail/serialize_cursor.hpp>

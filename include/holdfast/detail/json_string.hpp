@@ -18,6 +18,8 @@
 #include <immintrin.h>
 #elif defined(__SSE2__)
 #include <emmintrin.h>
+#elif defined(__AARCH64EL__) && defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 namespace holdfast::detail {
@@ -60,19 +62,35 @@ Word load(const char* p) noexcept
     return word;
 }
 
-// The number of plain bytes that the 16 at `s` begin with.
-template <bool Ascii>
-unsigned plain_of_16(const char* s) noexcept
-{
 #if defined(__SSE2__)
+// A bit for each of the 16 bytes at `s` that is not plain.
+template <bool Ascii>
+std::uint32_t special_of_16(const char* s) noexcept
+{
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(s));
     // The signed comparison catches bytes above 127 together with the control characters.
     const __m128i low = Ascii ? _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20))
                               : _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
     const __m128i marks =
         _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
-    const auto hits = static_cast<unsigned>(_mm_movemask_epi8(_mm_or_si128(low, marks)));
-    return static_cast<unsigned>(std::countr_zero(hits | 0x10000u));
+    return static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_or_si128(low, marks)));
+}
+#endif
+
+// The number of plain bytes that the 16 at `s` begin with.
+template <bool Ascii>
+unsigned plain_of_16(const char* s) noexcept
+{
+#if defined(__SSE2__)
+    return static_cast<unsigned>(std::countr_zero(special_of_16<Ascii>(s) | 0x10000));
+#elif defined(__AARCH64EL__) && defined(__ARM_NEON)
+    const uint8x16_t bytes = vld1q_u8(reinterpret_cast<const std::uint8_t*>(s));
+    const uint8x16_t low =
+        Ascii ? vcltq_s8(vreinterpretq_s8_u8(bytes), vdupq_n_s8(0x20)) : vcltq_u8(bytes, vdupq_n_u8(0x20));
+    const uint8x16_t marks = vorrq_u8(vceqq_u8(bytes, vdupq_n_u8('"')), vceqq_u8(bytes, vdupq_n_u8('\\')));
+    // Narrowing leaves four bits for each byte.
+    const uint8x8_t hits = vshrn_n_u16(vreinterpretq_u16_u8(vorrq_u8(low, marks)), 4);
+    return static_cast<unsigned>(std::countr_zero(vget_lane_u64(vreinterpret_u64_u8(hits), 0))) / 4;
 #else
     unsigned n = 0;
     if (all_plain<Ascii>(load<std::uint64_t>(s))) n = all_plain<Ascii>(load<std::uint64_t>(s + 8)) ? 16 : 8;
@@ -94,28 +112,31 @@ unsigned plain_of_32(const char* s) noexcept
                                           _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('\\')));
     const auto hits = static_cast<unsigned>(_mm256_movemask_epi8(_mm256_or_si256(low, marks)));
     return static_cast<unsigned>(std::countr_zero(hits));
+#elif defined(__SSE2__)
+    return static_cast<unsigned>(
+        std::countr_zero(special_of_16<Ascii>(s) | special_of_16<Ascii>(s + 16) << 16));
 #else
     const unsigned n = plain_of_16<Ascii>(s);
     return n == 16 ? 16 + plain_of_16<Ascii>(s + 16) : n;
 #endif
 }
 
-// Copies the fewer than 16 bytes of [s, end) if all are plain, with two overlapping loads and stores at most.
+// Copies the fewer than 16 bytes of [s, end) if all are plain. Lengths are hard to foretell, so there are few
+// branches: four words that overlap are any length from 4 to 15.
 template <bool Ascii>
 bool copy_plain_tail(char* p, const char* s, const char* end) noexcept
 {
     const auto n = static_cast<std::size_t>(end - s);
-    if (n >= 8) {
-        const auto first = load<std::uint64_t>(s), last = load<std::uint64_t>(end - 8);
-        std::memcpy(p, &first, 8);
-        std::memcpy(p + n - 8, &last, 8);
-        return all_plain<Ascii>(first) && all_plain<Ascii>(last);
-    }
     if (n >= 4) {
-        const auto first = load<std::uint32_t>(s), last = load<std::uint32_t>(end - 4);
-        std::memcpy(p, &first, 4);
-        std::memcpy(p + n - 4, &last, 4);
-        return all_plain<Ascii>(first | std::uint64_t{last} << 32);
+        const std::size_t half = n / 8 * 4; // 0 below 8: the words in the middle are those at the ends then
+        const auto word = [=](std::size_t at) {
+            const auto bytes = load<std::uint32_t>(s + at);
+            std::memcpy(p + at, &bytes, 4);
+            return std::uint64_t{bytes};
+        };
+        const std::uint64_t first = word(0) | word(half) << 32;
+        const std::uint64_t last = word(n - 4 - half) | word(n - 4) << 32;
+        return all_plain<Ascii>(first) && all_plain<Ascii>(last);
     }
     for (std::size_t i = 0; i < n; ++i) {
         p[i] = s[i];
@@ -211,14 +232,20 @@ char* copy_plain(char* p, const char*& s, const char* last) noexcept
         s += n;
         if (n != 32) return p;
     }
+    // The rest together with bytes that are known to be plain.
+    if (last - run >= 32) {
+        const std::ptrdiff_t known = 32 - (last - s);
+        std::memcpy(p - known, last - 32, 32);
+        n = plain_of_32<Ascii>(last - 32);
+        s += n - known;
+        return p + (n - known);
+    }
     if (last - s >= 16) {
         std::memcpy(p, s, 16);
         n = plain_of_16<Ascii>(s);
         p += n;
         s += n;
         if (n != 16) return p;
-    }
-    if (last - run >= 16) { // the rest together with bytes that are known to be plain
         const std::ptrdiff_t known = 16 - (last - s);
         std::memcpy(p - known, last - 16, 16);
         n = plain_of_16<Ascii>(last - 16);

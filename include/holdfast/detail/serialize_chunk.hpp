@@ -25,6 +25,17 @@ struct serialize_spill {
     const char* rest = nullptr;
     std::uint32_t size = 0;
     char text[508];
+
+    // Moves as many bytes as there are and fit, and returns how many.
+    std::size_t drain(std::span<char> to) noexcept
+    {
+        const std::size_t n = std::min<std::size_t>(size, to.size());
+        if (n == 0) return 0; // `rest` may be null
+        std::memcpy(to.data(), rest, n);
+        rest += n;
+        size -= static_cast<std::uint32_t>(n);
+        return n;
+    }
 };
 
 // One chunk while it is being filled. The text is cut into pieces: a number, a key, an escape. A piece is
@@ -35,14 +46,11 @@ struct serialize_spill {
 class chunk_writer {
 public:
     chunk_writer(std::span<char> chunk, serialize_spill& spill) noexcept
-        : at_(chunk.data()), end_(chunk.data() + chunk.size()), begin_(chunk.data()), spill_(spill)
+        : at_(chunk.data() + spill.drain(chunk)),
+          end_(chunk.data() + chunk.size()),
+          begin_(chunk.data()),
+          spill_(spill)
     {
-        const std::size_t n = std::min<std::size_t>(spill.size, chunk.size());
-        if (n == 0) return;
-        std::memcpy(at_, spill.rest, n);
-        at_ += n;
-        spill.rest += n;
-        spill.size -= static_cast<std::uint32_t>(n);
     }
 
     char* at() const noexcept { return at_; }

@@ -32,6 +32,7 @@ public:
     std::size_t fill(std::span<char> chunk, Source& source, const Format& format)
     {
         if (error_ != errc{} || chunk.empty()) return 0;
+        if (spill_.size > chunk.size()) return spill_.drain(chunk); // as for most chunks smaller than a row
         chunk_writer out(chunk, spill_);
         if (!finished_ && spill_.size == 0) {
             error_ = errc::source_failed; // what stands if the next line throws

@@ -74,8 +74,9 @@ public:
             return false;
         }
         while (phase_ != phase::done) {
-            if (out.many([this](char* p, const char* end) { return run(p, end); })) continue;
-            if (!advance(out)) return false;
+            const bool some = out.many([this](char* p, const char* end) { return run(p, end); });
+            if (out.full()) return false; // or the next value would be begun, and no run goes on within one
+            if (!some && !advance(out)) return false;
         }
         return true;
     }
