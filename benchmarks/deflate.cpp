@@ -192,8 +192,8 @@ public:
             if (::send(each, "?", 1, MSG_NOSIGNAL) != 1) fail("send");
     }
 
-    /// Reads and drops what has come; waits for some milliseconds where nothing has.
-    void read_some(int milliseconds)
+    /// Reads and drops what has come; waits for some milliseconds where nothing has. Whether something had.
+    bool read_some(int milliseconds)
     {
         std::array<::epoll_event, 128> events;
         const int n = ::epoll_wait(poll_, events.data(), events.size(), milliseconds);
@@ -202,6 +202,7 @@ public:
             if (::recv(events[static_cast<std::size_t>(i)].data.fd, waste.data(), waste.size(),
                        MSG_DONTWAIT) == 0)
                 throw std::runtime_error("the server ended a connection");
+        return n > 0;
     }
 
 private:
@@ -245,13 +246,15 @@ void measure(const std::string& name, void (*serve)(int, const job&), const job&
     all.ask_all();
     double peak = before;
     double last_change = now(CLOCK_MONOTONIC);
-    for (std::uint32_t sent = 1; sent != connections + 1;) {
+    while (*what.sent != connections + 1) {
+        bool any = false;
         for (int i = 0; i != 100; ++i)
-            all.read_some(1);
+            any |= all.read_some(1);
         peak = std::max(peak, rss_of(server.pid));
-        if (const std::uint32_t n = *what.sent; n != std::exchange(sent, n))
+        if (any)
             last_change = now(CLOCK_MONOTONIC);
-        if (now(CLOCK_MONOTONIC) > last_change + 10) throw std::runtime_error("the server stopped sending");
+        else if (now(CLOCK_MONOTONIC) > last_change + 10)
+            throw std::runtime_error("the server stopped sending");
     }
     const double seconds = now(cpu) - began;
     const double after = rss_of(server.pid);
