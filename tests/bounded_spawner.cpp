@@ -322,17 +322,17 @@ TEST_CASE(
     };
     {
         net::io_context io;
-        auto gate = closed_gate(io);
         async_with_spawner(
             io.get_executor(), {.max_children = 2},
             [&](bounded_spawner& children) -> net::awaitable<void> {
                 const mark m{alive};
                 for (int i = 0; i != 3; ++i)
                     co_await children.async_spawn(
-                        [](bounded_spawner& s, net::steady_timer& g, int& n) -> net::awaitable<void> {
+                        [](bounded_spawner& s, net::io_context& context, int& n) -> net::awaitable<void> {
+                            auto gate = closed_gate(context); // outlives what emits its wait's cancellation
                             const uses_spawner at_the_end{s};
-                            co_await wait_at(g, n);
-                        }(children, gate, alive));
+                            co_await wait_at(gate, n);
+                        }(children, io, alive));
             },
             net::detached);
         io.poll();
@@ -349,10 +349,10 @@ TEST_CASE("random ends: whatever happens first, no child is left and no slot los
     const auto random = [&] { return static_cast<std::uint32_t>(engine()); };
     int most = 0;
     for (int round = 0; round != (tests::sanitized ? 300 : 3000); ++round) {
-        net::io_context io;
         int alive = 0;
         outcome end;
         net::cancellation_signal stop;
+        net::io_context io;
         const auto child = [](std::uint32_t what, int& n, int& peak) -> net::awaitable<void> {
             const mark m{n};
             peak = std::max(peak, n);

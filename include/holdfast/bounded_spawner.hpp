@@ -70,7 +70,9 @@ public:
     }
 
     /// Cancels the body and all children (terminal), and starts no more of them. The operation still
-    /// completes only when they all have ended.
+    /// completes only when they all have ended. While the context dies, a destructor in a child's frame may
+    /// call it as long as what the children wait for (their timers and sockets) is there: operations that
+    /// Asio destroys leave what would cancel them in place.
     inline void cancel() noexcept;
 
     /// How many children run.
