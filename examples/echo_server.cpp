@@ -2,8 +2,9 @@
 // drain, census.
 // SPDX-License-Identifier: BSL-1.0
 //
-// Every line that a client sends comes back as a line of JSON, {"line":N,"text":"..."}. Try it with: nc
-// 127.0.0.1 7777
+// Every line that a client sends comes back as a line of JSON, {"line":N,"text":"..."}. Try it with:
+//
+//     nc 127.0.0.1 7777
 #include "support/acceptor_events.hpp"
 #include "support/capacity.hpp"
 #include "support/command_line.hpp"

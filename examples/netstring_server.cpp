@@ -1,8 +1,9 @@
 // holdfast: netstring_server, messages in a framing of its own: see support/netstring.hpp.
 // SPDX-License-Identifier: BSL-1.0
 //
-// Each netstring that a client sends comes back as one that holds JSON. Try it with: printf 5:hello, | nc -q
-// 1 127.0.0.1 7777
+// Each netstring that a client sends comes back as one that holds JSON. Try it with:
+//
+//     printf 5:hello, | nc -q 1 127.0.0.1 7777
 #include "support/capacity.hpp"
 #include "support/command_line.hpp"
 #include "support/listening.hpp"
@@ -10,6 +11,7 @@
 
 #include <holdfast/holdfast.hpp>
 
+#include <csignal>
 #include <iostream>
 #include <optional>
 
@@ -18,6 +20,7 @@
 namespace net = holdfast::net;
 using examples::netstring;
 using net::ip::tcp;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -45,14 +48,27 @@ constexpr holdfast::connection_cost cost{.session_bytes = 4096,
                                          .receive_buffer_bytes = 16 * 1024};
 
 /// What is read in a framing can be written in it, or in another.
-net::awaitable<void> serve(connection& peer)
+net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
 {
+    auto beat = heart.watch(peer);
     holdfast::frame_reader messages{peer.stream(), {.max_frame_bytes = cost.frame_bytes}, netstring{}};
     const holdfast::framed json{netstring{}, holdfast::json{}};
-    for (std::uint64_t n = 1; auto message = co_await messages.async_next(); ++n)
+    for (std::uint64_t n = 1; auto message = co_await messages.async_next(); ++n) {
+        beat.touch();
         co_await holdfast::async_write_streamed(peer.stream(), reply{n, *message},
-                                                {.chunk_bytes = cost.chunk_bytes}, net::use_awaitable, json);
+                                                {.chunk_bytes = cost.chunk_bytes, .progress = beat},
+                                                net::use_awaitable, json);
+    }
     co_await peer.async_close();
+}
+
+net::awaitable<void> drain_at_signal(acceptor& doors, std::chrono::milliseconds deadline)
+{
+    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM);
+    co_await signals.async_wait(net::use_awaitable);
+    signals.clear(); // a second SIGTERM ends the process at once
+    const std::size_t aborted = co_await doors.async_drain({.deadline = deadline});
+    std::cout << "netstring_server: drained, " << aborted << " aborted" << std::endl;
 }
 
 int run(int argc, char** argv)
@@ -60,15 +76,20 @@ int run(int argc, char** argv)
     std::string address = "127.0.0.1";
     std::uint16_t port = 7777;
     std::size_t max_connections = 1000;
+    std::chrono::milliseconds timeout = 30s;
+    std::chrono::milliseconds deadline = 10s;
     examples::command_line cli{"netstring_server", "Echoes netstrings as JSON."};
     cli.add("address", address, "IP", "the address to listen on");
     cli.add("port", port, "N", "the port to listen on; 0: one that the kernel chooses");
     cli.add("max-connections", max_connections, "N", "connections served at once");
+    cli.add("timeout", timeout, "TIME", "a client silent for so long is dropped");
+    cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
     if (!cli.parse(argc, argv)) return 0;
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
     const auto capacity = examples::plan_capacity(max_connections, cost);
 
     net::io_context io(1);
+    holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
     std::optional<acceptor> doors;
     try {
         doors.emplace(io.get_executor(), endpoint,
@@ -78,11 +99,13 @@ int run(int argc, char** argv)
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
-    doors->async_serve(serve, net::detached);
+    net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached);
+    doors->async_serve([&](connection& peer) { return serve(peer, heart); }, net::detached);
     std::cout << "netstring_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
               << '\n';
     capacity.print("netstring_server");
     io.run();
+    doors->census().report(std::cout);
     return 0;
 }
 
