@@ -269,12 +269,14 @@ net::awaitable<void> run_clock(collector& c, const bool& over)
     }
 }
 
-/// SIGINT and SIGTERM drain: programs first, whose last batches readers then see; a second one ends at once.
+/// SIGUSR1 prints who reads. SIGINT and SIGTERM drain: programs first, whose last batches readers then see; a
+/// second one ends at once.
 net::awaitable<void> drain_at_signal(collector& c, acceptor& programs, acceptor& readers,
                                      std::chrono::milliseconds deadline, bool& over)
 {
-    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM);
-    co_await signals.async_wait(net::use_awaitable);
+    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
+    while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
+        readers.census().report(std::cout);
     signals.clear();
     std::cout << "log_collector: draining" << std::endl;
     std::size_t aborted = co_await programs.async_drain({.deadline = deadline / 2});

@@ -64,8 +64,9 @@ net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
 
 net::awaitable<void> drain_at_signal(acceptor& doors, std::chrono::milliseconds deadline)
 {
-    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM);
-    co_await signals.async_wait(net::use_awaitable);
+    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
+    while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
+        doors.census().report(std::cout);
     signals.clear(); // a second SIGTERM ends the process at once
     const std::size_t aborted = co_await doors.async_drain({.deadline = deadline});
     std::cout << "netstring_server: drained, " << aborted << " aborted" << std::endl;
