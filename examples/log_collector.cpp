@@ -116,12 +116,13 @@ net::awaitable<void> collect(connection& peer, collector& c)
 /// False where the reader has gone, or is to go: its side of the stream has ended.
 bool still_there(connection& peer)
 {
-    for (;;) {
+    for (int reads = 0; reads != 16; ++reads) { // one that keeps sending must not keep the others waiting
         std::array<char, 256> waste;
         holdfast::error_code ec;
         peer.stream().read_some(net::buffer(waste), ec);
         if (ec) return ec == net::error::would_block;
     }
+    return true;
 }
 
 /// Sends records for as long as the reader stays: all that there are as one message of many lines, or each as
@@ -145,6 +146,8 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
         return framed{more, deflated{gzip, framed{around, json{}}, holdfast::deflate_end::flush}};
     };
     peer.stream().non_blocking(true);
+    (void)holdfast::set_keepalive(
+        peer.stream()); // one that is gone without a word, while nothing is to be sent
     for (bool stays = true; stays || peer.draining();) { // in a drain it still gets what there is
         stays = still_there(peer);
         if (const missed_records gone{unseen.take_missed()}; gone.missed != 0) {

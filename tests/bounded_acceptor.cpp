@@ -676,8 +676,12 @@ TEST_CASE("local sockets are admitted as TCP ones are, and have no address to be
     using local = net::local::stream_protocol;
     net::io_context io;
     const std::string path = "/tmp/holdfast-test-" + std::to_string(::getpid());
-    holdfast::bounded_acceptor<local> doors{
-        io.get_executor(), local::endpoint(path), {.max_connections = 2, .max_per_address = 1}};
+    holdfast::bounded_acceptor<local> doors{io.get_executor(),
+                                            local::endpoint(path),
+                                            {.max_connections = 2,
+                                             .max_per_address = 1,
+                                             .send_buffer_bytes = 20'000,
+                                             .receive_buffer_bytes = 30'000}};
     std::vector<holdfast::bounded_acceptor<local>::connection_type> kept;
     doors.async_serve([&](auto peer) { kept.push_back(std::move(peer)); }, net::detached);
     local::socket client(io), another(io);
@@ -685,6 +689,12 @@ TEST_CASE("local sockets are admitted as TCP ones are, and have no address to be
     another.connect(local::endpoint(path));
     tests::run_until(io, [&] { return kept.size() == 2; });
     CHECK(doors.addresses() == 0);
+    net::socket_base::send_buffer_size out;
+    net::socket_base::receive_buffer_size in;
+    kept.back().stream().get_option(out);
+    kept.back().stream().get_option(in);
+    CHECK(out.value() == 20'000);
+    CHECK(in.value() == 30'000);
     ::unlink(path.c_str());
     doors.close();
     tests::run(io);

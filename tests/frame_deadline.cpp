@@ -11,6 +11,9 @@
 #include <string>
 #include <string_view>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 using namespace std::chrono_literals;
 using holdfast::errc;
 using holdfast::error_code;
@@ -101,6 +104,30 @@ TEST_CASE("a quiet peer between two frames is not late, and holds no slot of the
     s.ticks(100);
     CHECK(s.completed == 0);
     CHECK(s.heart.counters().sweeps == 0);
+}
+
+TEST_CASE("the deadline of a reader that has failed does not befall the connection that got its number")
+{
+    scene s;
+    s.next();
+    s.send("half");
+    s.both.second.shutdown(tcp::socket::shutdown_send);
+    tests::await_readable(s.both.first);
+    s.settle();
+    REQUIRE(s.completed == 1);
+    CHECK(s.error == errc::truncated_frame);
+    auto others = tests::socket_pair(s.io);
+    const int number = s.both.first.native_handle();
+    s.both.first.close();
+    const int copy = ::fcntl(others.first.native_handle(), F_DUPFD_CLOEXEC, number);
+    REQUIRE(copy == number);
+    s.ticks(10);
+    others.first.non_blocking(true);
+    char byte = 0;
+    error_code ec;
+    others.first.read_some(net::buffer(&byte, 1), ec);
+    CHECK(ec == net::error::would_block); // and not the end of the stream
+    ::close(copy);
 }
 
 TEST_CASE("each frame has a deadline of its own")

@@ -554,6 +554,47 @@ TEST_CASE("an outbox that goes with a message half sent leaves a connection that
     CHECK(tests::read_to_end(c.client).end == net::error::connection_reset);
 }
 
+TEST_CASE("an outbox that goes while a write is pending leaves a connection that ends by a reset: who knows "
+          "what the kernel takes of it")
+{
+    connection c;
+    {
+        outbox box{c.peer};
+        c.peer.stream().non_blocking(true);
+        error_code full;
+        while (!full) // so nothing of the message is sent
+            c.peer.stream().write_some(net::buffer(std::string(65536, 'x')), full);
+        CHECK_FALSE(box.push(payload("message")));
+        settle(c.io);
+        CHECK(box.queued() == 1);
+    }
+    c.peer.close();
+    settle(c.io);
+    CHECK(tests::read_to_end(c.client).end == net::error::connection_reset);
+}
+
+TEST_CASE("who waits until all is sent is told when the outbox goes with a write pending")
+{
+    net::io_context io;
+    held_stream stream(io);
+    auto box = std::make_unique<outbox<held_stream>>(stream);
+    CHECK_FALSE(box->push(payload("message")));
+    settle(io);
+    ended flushed, closed;
+    net::cancellation_signal too_late;
+    box->async_flush(net::bind_cancellation_slot(too_late.slot(), flushed.handler()));
+    box->async_close(closed.handler());
+    box.reset();
+    too_late.emit(net::cancellation_type::terminal);
+    settle(io);
+    CHECK(flushed.times == 1);
+    CHECK(flushed.error == errc::outbox_closed);
+    CHECK(closed.times == 1);
+    CHECK(closed.error == errc::outbox_closed);
+    stream.take();
+    settle(io);
+}
+
 TEST_CASE("a streamed message is made when its turn comes, in one chunk of memory")
 {
     net::io_context io;
@@ -660,8 +701,8 @@ TEST_CASE("the context may die with a write pending, with waiters, before or aft
     ended waits, flushes;
     std::optional<net::io_context> io(std::in_place);
     auto pair = tests::socket_pair(*io);
-    std::optional<outbox<tcp::socket>> box(std::in_place, pair.first,
-                                           outbox_options{.when_full = slow_reader::wait});
+    auto box =
+        std::make_unique<outbox<tcp::socket>>(pair.first, outbox_options{.when_full = slow_reader::wait});
     const bool posted_only = GENERATE(false, true);
     if (!posted_only)
         CHECK(push_until_refused(*io, *box) == errc::outbox_full);

@@ -153,6 +153,21 @@ constexpr auto describe(holdfast::type<choice>)
                                   alternative("text", 9));
 }
 
+using tagged_choice = std::variant<std::monostate, point>;
+constexpr auto describe(holdfast::type<tagged_choice>)
+{
+    return holdfast::alternatives("none", holdfast::alternative("point", 5)).tagged_by("type");
+}
+
+struct tagged_oneof {
+    tagged_choice inlined;
+    tagged_choice nested;
+};
+constexpr auto describe(holdfast::type<tagged_oneof>)
+{
+    return fields(field("inlined", &tagged_oneof::inlined), field("nested", &tagged_oneof::nested, 6));
+}
+
 struct oneof {
     int before = 0;
     choice inlined;
@@ -346,6 +361,8 @@ TEST_CASE("the entries of a map are messages, in which nothing is left out")
 TEST_CASE("a variant without a number of its own is a oneof: its alternatives are fields of the message")
 {
     check_bytes(wire::oneof{}, "3200");
+    check_bytes(wire::tagged_oneof{wire::point{0, 3}, wire::point{0, 3}},
+                "2a021003 3204 2a021003"); // JSON's affair
     check_bytes(wire::oneof{1, wire::point{0, 3}, std::monostate(), 2}, "2001 2a021003 3200 3802");
     check_bytes(wire::oneof{1, -1, "x", 2}, "1001 2001 32034a0178 3802");
     check_bytes(wire::oneof{1, 0, "", 0}, "1000 2001 32024a00"); // a choice that is zero was chosen

@@ -17,8 +17,9 @@ namespace detail {
 
 /// A frame that has begun and is not complete.
 struct frame_under_way {
-    heartbeat beat; // watches from the first wait within the frame to its end
-    int descriptor = -1;
+    heartbeat beat;         // watches from the first wait within the frame to its end
+    void* socket = nullptr; // the stream's, which may be closed meanwhile, and its number another's
+    void (*end_reading)(void* socket) noexcept = nullptr;
     bool late = false;
 };
 
@@ -27,13 +28,14 @@ struct frame_holder {
     frame_under_way* under_way = nullptr;
 };
 
-/// Ends the reading of a descriptor: the pending wait finds it readable. Asio's state is not touched, and
-/// writes go on.
+/// Ends the reading of a socket: the pending wait finds it readable. Asio's state is not touched, and writes
+/// go on.
 struct end_reading {
     void operator()(frame_holder& reader, close_reason) const noexcept
     {
-        reader.under_way->late = true;
-        ::shutdown(reader.under_way->descriptor, SHUT_RD);
+        frame_under_way& frame = *reader.under_way;
+        frame.late = true;
+        frame.end_reading(frame.socket);
     }
 };
 
@@ -65,12 +67,16 @@ public:
     {
     }
 
-    /// Watches a frame that is under way, unless it does already. (For readers.)
-    void begin(detail::frame_holder& reader, int descriptor)
+    /// Watches a frame that is under way on `socket`, unless it does already. (For readers.)
+    template <class Socket>
+    void begin(detail::frame_holder& reader, Socket& socket)
     {
         detail::frame_under_way& frame = *reader.under_way;
         if (frame.beat) return;
-        frame.descriptor = descriptor;
+        frame.socket = &socket;
+        frame.end_reading = [](void* of) noexcept {
+            ::shutdown(static_cast<Socket*>(of)->native_handle(), SHUT_RD);
+        };
         frame.beat = frames_.watch(reader);
     }
 

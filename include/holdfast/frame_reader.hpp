@@ -121,7 +121,7 @@ private:
                           { detail::lowest_layer(stream_).native_handle() } -> std::convertible_to<int>;
                       }) {
             try {
-                deadline_->begin(buffer_, detail::lowest_layer(stream_).native_handle());
+                deadline_->begin(buffer_, detail::lowest_layer(stream_));
             } catch (const std::bad_alloc&) {
                 return net::error::no_memory;
             }

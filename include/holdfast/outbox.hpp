@@ -344,12 +344,14 @@ public:
         if (options.notsent_lowat_bytes > 0) set_notsent_lowat(options.notsent_lowat_bytes);
     }
 
-    /// Drops what is queued; who waits gets `errc::outbox_closed`. Where a message was sent in part, the
-    /// connection will end by a reset.
+    /// Drops what is queued; who waits, for room or until all is sent, gets `errc::outbox_closed`. Where a
+    /// message was sent in part, or may be by the write that is pending, the connection will end by a reset.
     ~outbox()
     {
         close();
+        flushing_.wake_all(closed_);
         if (flight_ == nullptr) return;
+        if (queue_.writes_payloads()) reset_at_close();
         flight_->owner = nullptr;
         if (flight_->pending)
             flight_->kept.emplace(queue_.take_ring());

@@ -68,8 +68,8 @@ struct write_streamed_options {
     /// Told whenever the socket took some bytes: a slow reader that takes a little at a time is alive.
     write_progress progress{};
     /// Where to put the path of the value that could not be written, as the serializer's `error_path()`: set
-    /// when the source or the format ends the operation, and else left as it is. It must outlive the
-    /// operation.
+    /// as soon as the source or the format fails (a write of what was made before may fail after that), and
+    /// else left as it is. It must outlive the operation.
     std::string* error_path = nullptr;
 };
 static_assert(

@@ -74,11 +74,11 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         if (const int on = 1; options.reuse_port && ::setsockopt(listener.native_handle(), SOL_SOCKET,
                                                                  SO_REUSEPORT, &on, sizeof on) != 0)
             throw system_error(error_code(errno, net::error::get_system_category()), "SO_REUSEPORT");
-        configure(listener);
+        if (const error_code ec = configure(listener)) throw system_error(ec, "options of the connections");
         listener.bind(where);
         listener.listen(options.backlog);
         begin();
-        all_inherit = true;
+        all_inherit = inherits;
     }
 
     void adopt(const Protocol& protocol,
@@ -87,7 +87,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         listener.assign(protocol, descriptor);
         try {
             begin();
-            configure(listener);
+            (void)configure(listener); // who comes has them, or shows the error
         } catch (...) {
             listener.release();
             throw;
@@ -421,7 +421,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         case detail::accept_failure::none:
             break; // or turned away
         case detail::accept_failure::nobody:
-            all_inherit = true;
+            all_inherit = inherits;
             await_newcomer();
             break;
         case detail::accept_failure::shortage:
@@ -516,7 +516,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
     connection_type admit(typename connection_type::stream_type& socket, seat taken) noexcept
     {
         if (draining) members->tell(taken.member, 1); // it came in as the drain began
-        if (!all_inherit) configure(socket);
+        if (!all_inherit) (void)configure(socket);    // a peer that is gone already shows at the first read
         if (options.accepts_per_second != 0 || gate.enabled()) {
             const auto now = std::chrono::steady_clock::now();
             if (options.accepts_per_second != 0) rate.take(now);
@@ -737,18 +737,21 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
     /// Sets the options of the connections: on the listener, from which newcomers inherit them at their birth
     /// in the kernel. Later would be too late for the window that was promised to the peer, and a system call
-    /// more for each; it is done for those alone who were in the backlog of a listener that was adopted.
+    /// more for each; it is done for those alone who were in the backlog of a listener that was adopted, and
+    /// for local sockets, which inherit nothing.
     template <class Socket>
-    void configure(Socket& socket) noexcept
+    error_code configure(Socket& socket) noexcept
     {
-        error_code ignored; // a peer that is gone already shows at the first read
+        error_code ec;
         if (options.send_buffer_bytes > 0)
-            socket.set_option(net::socket_base::send_buffer_size(options.send_buffer_bytes), ignored);
-        if (options.receive_buffer_bytes > 0)
-            socket.set_option(net::socket_base::receive_buffer_size(options.receive_buffer_bytes), ignored);
+            socket.set_option(net::socket_base::send_buffer_size(options.send_buffer_bytes), ec);
+        if (options.receive_buffer_bytes > 0 && !ec)
+            socket.set_option(net::socket_base::receive_buffer_size(options.receive_buffer_bytes), ec);
         if constexpr (std::is_same_v<Protocol, net::ip::tcp>)
-            socket.set_option(net::ip::tcp::no_delay(options.no_delay), ignored);
+            if (!ec) socket.set_option(net::ip::tcp::no_delay(options.no_delay), ec);
+        return ec;
     }
+    static constexpr bool inherits = std::is_same_v<Protocol, net::ip::tcp>;
 
     /// Hands an event to the user's hook, or only counts it: an event may come with each newcomer of an
     /// attack.

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <variant>
 
 namespace holdfast::detail {
@@ -42,6 +43,14 @@ struct json_tagged_shape : json_record_shape<T, Within> {
                   "holdfast: the alternatives of a variant that is tagged_by a member are described structs "
                   "(not recursive ones) or std::monostate");
     using record = json_record_shape<T, Within>;
+
+    template <std::size_t... I>
+    static consteval bool has_member_of_that_name(std::index_sequence<I...>)
+    {
+        return ((json_member_name<std::remove_const_t<T>, I>::name == Tag::member::name) || ...);
+    }
+    static_assert(!has_member_of_that_name(std::make_index_sequence<record::size>()),
+                  "holdfast: the member that a variant is tagged_by is one of an alternative's own members");
 
     template <std::size_t I>
     static constexpr std::string_view before(bool first) noexcept

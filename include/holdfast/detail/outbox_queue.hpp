@@ -165,6 +165,9 @@ public:
         return half;
     }
 
+    /// Whether a pending write refers to payloads.
+    [[nodiscard]] bool writes_payloads() const noexcept { return ring_.pinned() != 0; }
+
     /// Drops all but the payloads that a pending write refers to; nothing is pushed any more.
     void clear() noexcept
     {

@@ -38,6 +38,7 @@ consteval protobuf_kind protobuf_kind_of()
     case json_kind::record:
     case json_kind::tree:
     case json_kind::tagged:
+    case json_kind::tagged_inside:
         return protobuf_kind::message;
     case json_kind::reference:
         return protobuf_kind::reference;

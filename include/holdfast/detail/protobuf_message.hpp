@@ -137,6 +137,8 @@ struct protobuf_body<T, Within, json_kind::record>
 template <class T, class Within>
 struct protobuf_body<T, Within, json_kind::tagged>
     : protobuf_fields_cursor<T, protobuf_variant_shape<T, Within>> {};
+template <class T, class Within>
+struct protobuf_body<T, Within, json_kind::tagged_inside> : protobuf_body<T, Within, json_kind::tagged> {};
 
 // A message within another one, or in a delimited stream: tag, length, and what it holds.
 template <class T, int Number, class Body>

@@ -109,7 +109,7 @@ struct protobuf_record {
         using member = decltype(get<I>(std::declval<T&>()));
         using value = std::remove_cvref_t<member>;
         constexpr auto described = std::get<I>(list);
-        if constexpr (json_kind_of<value>() == json_kind::tagged && described.number == 0) {
+        if constexpr (described_variant<value> && described.number == 0) {
             static_assert(std::is_reference_v<member>, "holdfast: a oneof cannot be written by holdfast::as");
             return protobuf_choices<value>(I);
         } else {
