@@ -130,6 +130,22 @@ TEST_CASE("an empty message is an empty stream, and a loan of nothing compresses
     }
 }
 
+TEST_CASE("a message of up to compress_above bytes goes out as it is, a longer one is compressed")
+{
+    net::io_context io;
+    deflate_pool pool(io.get_executor(), {.compressors = 1});
+    for (const std::size_t beyond : {0U, 1U}) {
+        const rows message{
+            std::string(holdfast::compress_above - std::string_view("\"\"\n").size() + beyond, 'x')};
+        compressor gzip;
+        if (holdfast::serializes_beyond<ndjson>(holdfast::compress_above, message)) gzip = pool.try_borrow();
+        const std::string sent = in_chunks(std::cref(message), 16'384, deflated{gzip, ndjson{}});
+        CHECK((sent.size() == holdfast::compress_above) == (beyond == 0));
+        if (beyond != 0)
+            CHECK(inflated(sent, deflate_container::gzip).text.size() == holdfast::compress_above + 1);
+    }
+}
+
 TEST_CASE("messages that end with a flush are one stream, each of which can be read at once")
 {
     const auto seed = std::random_device{}();
