@@ -30,6 +30,7 @@
 #include <holdfast/serialize/framed.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/protobuf.hpp>
+#include <holdfast/serialize/reframe.hpp>
 #include <holdfast/serialize/values.hpp>
 #include <holdfast/streaming_serializer.hpp>
 #include <holdfast/version.hpp>
