@@ -1,13 +1,39 @@
-// holdfast: does an example that serves lines bear it when its n-th operation fails, whichever that is? No
-// fault leaks, hangs, or stops the others from being served.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: does an example that serves lines, or netstrings, bear it when its n-th operation fails,
+// whichever that is? No fault leaks, hangs, or stops the others from being served. SPDX-License-Identifier:
+// BSL-1.0
 #include "support/example_faults.hpp"
 
 namespace {
 
+#ifdef FAULTS_NETSTRINGS
+constexpr char end_of_answer = '}';
+
+std::string message(std::string_view text)
+{
+    return std::to_string(text.size()) + ':' + std::string(text) + ',';
+}
+#else
+constexpr char end_of_answer = '\n';
+
+std::string message(std::string_view text) { return std::string(text) + '\n'; }
+#endif
+
+/// One that has no end.
+std::string begun(std::string_view text)
+{
+    std::string whole = message(text);
+    whole.pop_back();
+    return whole;
+}
+
+bool answers(client& to, std::ptrdiff_t count, std::size_t at_once = 4096)
+{
+    return to.lines(count, at_once, end_of_answer);
+}
+
 const tested_program tested{"--max-connections 3 " FAULTS_ARGUMENTS, 1, [](client& witness) {
-                                witness.send("five\n");
-                                return witness.lines(1);
+                                witness.send(message("five"));
+                                return answers(witness, 1);
                             }};
 
 } // namespace
@@ -18,15 +44,15 @@ TEST_CASE("any system call on a socket may fail, while clients come, speak, and 
 {
     any_operation_may_fail({"three ways to go", [](stage& s) {
                                 client polite(s.where);
-                                polite.send("one\ntwo\n");
-                                polite.lines(2);
+                                polite.send(message("one") + message("two"));
+                                answers(polite, 2);
                                 polite.half_close();
                                 polite.read_to_end();
                                 client rude(s.where);
-                                rude.send("three\n");
-                                rude.lines(1);
+                                rude.send(message("three"));
+                                answers(rude, 1);
                                 rude.reset();
-                                s.staying.emplace_back(s.where).send("four"); // and no end of the line
+                                s.staying.emplace_back(s.where).send(begun("four"));
                             }});
 }
 
@@ -34,7 +60,10 @@ TEST_CASE("any system call on a socket may fail, while clients say all at once, 
 {
     any_operation_may_fail({"all at once, or nothing", [](stage& s) {
                                 client hurried(s.where);
-                                hurried.send("1\n2\n3\n4\n5\n6\n");
+                                std::string six;
+                                for (const char digit : std::string_view("123456"))
+                                    six += message({&digit, 1});
+                                hurried.send(six);
                                 hurried.half_close();
                                 hurried.read_to_end();
                                 client(s.where).reset();
@@ -43,13 +72,13 @@ TEST_CASE("any system call on a socket may fail, while clients say all at once, 
                             }});
 }
 
-TEST_CASE("any system call on a socket may fail, while a client sends a line without an end")
+TEST_CASE("any system call on a socket may fail, while a client sends a message without an end")
 {
-    any_operation_may_fail({"an endless line", [](stage& s) {
+    any_operation_may_fail({"an endless message", [](stage& s) {
                                 client endless(s.where);
-                                endless.send("one\n");
-                                endless.lines(1);
-                                endless.send(std::string(6000, 'x')); // more than a frame may have
+                                endless.send(message("one"));
+                                answers(endless, 1);
+                                endless.send(begun(std::string(6000, 'x'))); // more than a frame may have
                                 endless.half_close();
                                 endless.read_to_end();
                             }});
@@ -60,14 +89,14 @@ TEST_CASE("any system call on a socket may fail, while a client waits until ther
     any_operation_may_fail({"a full house", [](stage& s) {
                                 std::list<client> three;
                                 for (int i = 0; i != 3; ++i)
-                                    three.emplace_back(s.where).send("line\n");
+                                    three.emplace_back(s.where).send(message("line"));
                                 for (client& each : three)
-                                    each.lines(1);
+                                    answers(each, 1);
                                 client& fourth = s.staying.emplace_back(s.where);
-                                fourth.send("line\n");
+                                fourth.send(message("line"));
                                 three.front().half_close();
                                 three.front().read_to_end();
-                                fourth.lines(1);
+                                answers(fourth, 1);
                                 three.back().reset();
                                 s.staying.splice(s.staying.end(), three, std::next(three.begin()));
                             }});
@@ -87,10 +116,10 @@ TEST_CASE("any system call on a socket may fail, while clients read slowly, or n
 {
     any_operation_may_fail({"slow readers",
                             [](stage& s) {
-                                const std::string line = std::string(2000, 'x') + '\n';
+                                const std::string line = message(std::string(2000, 'x'));
                                 client slow(s.where);
                                 slow.send(line + line);
-                                slow.lines(2, 500);
+                                answers(slow, 2, 500);
                                 slow.half_close();
                                 slow.read_to_end();
                                 client& late = s.staying.emplace_back(s.where);
@@ -104,7 +133,7 @@ TEST_CASE("any system call on a socket may fail, while a client never reads and 
 {
     any_operation_may_fail({"no reader",
                             [](stage& s) {
-                                const std::string line = std::string(2000, 'x') + '\n';
+                                const std::string line = message(std::string(2000, 'x'));
                                 client& deaf = s.mute.emplace_back(s.where, 2048);
                                 deaf.send(line + line + line + line + line);
                             },

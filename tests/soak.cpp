@@ -6,6 +6,7 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/frame_reader.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 #include <holdfast/process_memory.hpp>
 
@@ -15,10 +16,12 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <new>
 #include <random>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -40,6 +43,9 @@ constexpr unsigned concurrency = 1'000;
 constexpr unsigned waiting = 900;                       // of them; the others are coming or going
 constexpr std::uint64_t memory_tolerance = 1024 * 1024; // 5 bytes a connection
 
+constexpr auto patience = 20ms; // of clients
+constexpr std::string_view endless_line = "0123456789abcdef";
+
 using by_reason = std::array<std::uint64_t, holdfast::close_reason_count>;
 
 struct count_end {
@@ -55,14 +61,18 @@ using connection = acceptor::connection_type;
 enum class way {
     close,
     async_close,
+    close_incomplete,
     peer_fin,
     peer_rst,
+    frame_limit,
     abort,
     heartbeat,
     exception,
+    out_of_memory,
     cancel,
     by_id,
     abandon,
+    replace,
     release,
     move
 };
@@ -71,21 +81,27 @@ enum class way {
 /// connection must end for exactly the reason its session meant.
 struct plan {
     way how;
-    char letter; // F: end the stream now; R: reset now; G: end it after the server; else reset after it
+    // F: end the stream now; R: reset now; G: end it after the server; L: send a line without an end; K: keep
+    // on when the server has ended; else, and after L and K, reset after it.
+    char letter;
     close_reason reason;
     double weight;
 };
 constexpr std::array plans{
     plan{way::close, 'x', close_reason::local, 20},
     plan{way::async_close, 'G', close_reason::local, 10},
+    plan{way::close_incomplete, 'K', close_reason::local, 5},
     plan{way::peer_fin, 'F', close_reason::peer_closed, 20},
     plan{way::peer_rst, 'R', close_reason::peer_reset, 10},
+    plan{way::frame_limit, 'L', close_reason::frame_limit, 5},
     plan{way::abort, 'x', close_reason::send_queue_overflow, 5},
     plan{way::heartbeat, 'x', close_reason::heartbeat_timeout, 5},
     plan{way::exception, 'x', close_reason::exception, 5},
+    plan{way::out_of_memory, 'x', close_reason::out_of_memory, 5},
     plan{way::cancel, 'x', close_reason::cancelled, 5},
     plan{way::by_id, 'x', close_reason::refused, 5},
     plan{way::abandon, 'x', close_reason::abandoned, 5},
+    plan{way::replace, 'x', close_reason::replaced, 5},
     plan{way::release, 'x', close_reason::released, 5},
     plan{way::move, 'x', close_reason::max_lifetime, 5},
 };
@@ -183,9 +199,15 @@ private:
         case way::async_close:
             co_await peer.async_close();
             break;
+        case way::close_incomplete:
+            co_await close_before_client(peer);
+            break;
         case way::peer_fin:
         case way::peer_rst:
             co_await read(peer);
+            break;
+        case way::frame_limit:
+            co_await read_line(peer);
             break;
         case way::abort:
             peer.abort(drawn.reason);
@@ -197,6 +219,8 @@ private:
         }
         case way::exception:
             throw std::runtime_error("thrown by the session");
+        case way::out_of_memory:
+            throw std::bad_alloc();
         case way::cancel: {
             net::cancellation_signal stop;
             net::post(io_, [&stop] { stop.emit(net::cancellation_type::terminal); });
@@ -215,6 +239,9 @@ private:
             const connection dropped = std::move(peer);
             break;
         }
+        case way::replace:
+            replace(peer);
+            break;
         case way::release: {
             const tcp::socket taken = peer.release();
             break;
@@ -229,12 +256,17 @@ private:
     net::awaitable<void> own(connection peer)
     {
         connection mine = std::move(peer);
+        std::exception_ptr failure;
         try {
             co_await use(mine);
-        } catch (const holdfast::system_error&) { // another exception meets the guard's destructor
-            const auto end = holdfast::end_by(std::current_exception());
-            mine.close(end.reason, end.error);
-        }
+            co_return;
+        } catch (const holdfast::system_error&) {
+            failure = std::current_exception();
+        } catch (const std::bad_alloc&) {
+            failure = std::current_exception();
+        } // another exception meets the guard's destructor
+        const auto end = holdfast::end_by(failure);
+        mine.close(end.reason, end.error);
     }
 
     /// Waits for the session's turn to end: one that arrives where enough are waiting sends off any of them.
@@ -255,6 +287,26 @@ private:
     {
         char byte = 0;
         co_await peer.stream().async_read_some(net::buffer(&byte, 1), net::use_awaitable);
+    }
+
+    static void replace(connection& peer)
+    {
+        connection taken = std::move(peer);
+        taken = std::move(peer); // which has nothing any more
+    }
+
+    static net::awaitable<void> read_line(connection& peer)
+    {
+        holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = endless_line.size() / 2}};
+        co_await lines.async_next();
+    }
+
+    /// Its client keeps on for longer than this waits.
+    static net::awaitable<void> close_before_client(connection& peer)
+    {
+        error_code error;
+        co_await peer.async_close({.deadline = patience / 2}, net::redirect_error(net::use_awaitable, error));
+        CHECK(error == holdfast::errc::close_incomplete);
     }
 
     /// From time to time: ends those to be ended by their id, and those that their sessions moved away; once
@@ -297,10 +349,17 @@ private:
             error_code end;
             co_await socket.async_read_some(net::buffer(&order, 1),
                                             net::redirect_error(net::use_awaitable, end));
+            if (order == 'L' && !end)
+                co_await net::async_write(socket, net::buffer(endless_line),
+                                          net::redirect_error(net::use_awaitable, end));
             if (order != 'F' && order != 'R')
                 while (!end)
                     co_await socket.async_read_some(net::buffer(&byte, 1),
                                                     net::redirect_error(net::use_awaitable, end));
+            if (order == 'K') {
+                net::steady_timer soon(io_, patience);
+                co_await soon.async_wait(net::use_awaitable);
+            }
             if (order != 'F' && order != 'G') {
                 error_code gone; // a reset leaves nothing in TIME_WAIT
                 socket.set_option(net::socket_base::linger(true, 0), gone);
@@ -327,7 +386,7 @@ private:
                        {net::ip::address_v4::loopback(), 0},
                        {.max_connections = concurrency / 2},
                        count_end{&ends}};
-    holdfast::heartbeat_timer<> heart_{io_.get_executor(), {.tick = 5ms, .timeout = 20ms}};
+    holdfast::heartbeat_timer<> heart_{io_.get_executor(), {.tick = 5ms, .timeout = patience}};
     net::steady_timer timer_{io_};
     std::mt19937 random_;
     std::discrete_distribution<std::size_t> draw_ = weights();

@@ -132,12 +132,12 @@ public:
         if (!ec_) net::write(socket_, net::buffer(text), ec_);
     }
 
-    /// Reads so many lines, some bytes at a time; false when the stream ends before.
-    bool lines(std::ptrdiff_t count, std::size_t at_once = 4096)
+    /// Reads so many lines, or what else ends so, some bytes at a time; false when the stream ends before.
+    bool lines(std::ptrdiff_t count, std::size_t at_once = 4096, char end = '\n')
     {
         std::string got;
         std::string bytes(at_once, '\0');
-        while (!ec_ && std::count(got.begin(), got.end(), '\n') < count) {
+        while (!ec_ && std::count(got.begin(), got.end(), end) < count) {
             tests::await_readable(socket_);
             got.append(bytes, 0, socket_.read_some(net::buffer(bytes), ec_));
         }
@@ -179,7 +179,7 @@ struct stage {
 };
 
 /// One session of the program; returns what it printed. `served` is told whether the witness was.
-std::string session(const scene& scene, tests::process& server, bool& served)
+std::string play(const scene& scene, tests::process& server, bool& served)
 {
     const tcp::endpoint first = next_door(server);
     tcp::endpoint last = first;
@@ -251,7 +251,7 @@ std::optional<std::uint64_t> survives(const scene& scene, std::uint64_t nth)
         for (std::size_t ways = 1; way < ways; ++way) {
             INFO("way " << way);
             bool served = false;
-            const std::string output = session(scene, server, served);
+            const std::string output = play(scene, server, served);
             check(results.at(way), output, served);
             if (results[way].outcome.failed) ++failed;
             if (scene.narrow) CHECK(results[way].outcome.writes > 2);
