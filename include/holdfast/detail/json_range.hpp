@@ -9,7 +9,7 @@
 #include <holdfast/detail/json_members.hpp>
 #include <holdfast/detail/serialize_chunk.hpp>
 #include <holdfast/detail/serialize_cursor.hpp>
-#include <holdfast/detail/serialize_element.hpp>
+#include <holdfast/detail/serialize_walk.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/json.hpp>
 
@@ -132,9 +132,9 @@ struct json_lines_layout {
 
 template <class R, class Layout, class Within = void>
 class json_range_cursor {
-    using range = std::conditional_t<std::ranges::input_range<const R>, const R, R>;
-    using element = element_of<range>;
-    using element_cursor = typename Layout::template cursor<typename element::type, Within>;
+    using range = iterated<R>;
+    using walk = serialize_walk<range, Layout::indexed>;
+    using element_cursor = typename Layout::template cursor<typename walk::element_type, Within>;
 
     enum class phase : std::uint8_t { opening, element, made, inside, separator, closing, closing_empty };
 
@@ -176,11 +176,10 @@ public:
             switch (phase_) {
             case phase::opening:
                 if (!out.fixed(Layout::open)) return false;
-                at_.emplace(std::ranges::begin(r));
-                phase_ = *at_ == std::ranges::end(r) ? phase::closing_empty : phase::element;
+                phase_ = walk_.begin(r) ? phase::element : phase::closing_empty;
                 break;
             case phase::element:
-                element_.make(*at_);
+                walk_.make();
                 phase_ = phase::made;
                 [[fallthrough]];
             case phase::made:
@@ -192,9 +191,9 @@ public:
                 phase_ = phase::inside;
                 [[fallthrough]];
             case phase::inside:
-                if (!cursor_->step(out, element_.get(), options)) return false;
+                if (!cursor_->step(out, walk_.get(), options)) return false;
                 cursor_.reset();
-                phase_ = advance(r) ? phase::separator : phase::closing;
+                phase_ = walk_.advance(r) ? phase::separator : phase::closing;
                 break;
             case phase::separator:
                 if (!out.byte(Layout::separator)) return false;
@@ -210,45 +209,24 @@ public:
 
     void path(std::string& to, R& source)
     {
-        if (!at_ || phase_ == phase::closing || phase_ == phase::closing_empty) return;
-        if constexpr (Layout::indexed) append_token(to, index(source));
-        if (cursor_) append_path(*cursor_, to, element_.get());
+        if (!walk_.begun() || phase_ == phase::closing || phase_ == phase::closing_empty) return;
+        if constexpr (Layout::indexed) append_token(to, walk_.index(source));
+        if (cursor_) append_path(*cursor_, to, walk_.get());
     }
 
 private:
-    static constexpr bool counted = Layout::indexed && !std::ranges::random_access_range<range>;
-    struct no_count {};
-
-    // Leaves the element for the next one; false at the end.
-    bool advance(range& r)
-    {
-        element_.drop();
-        if constexpr (counted) ++passed_;
-        ++*at_;
-        return !(*at_ == std::ranges::end(r));
-    }
-
-    // The number of the element that is in hand, or being made.
-    std::uint64_t index(range& r)
-    {
-        if constexpr (counted)
-            return passed_;
-        else
-            return static_cast<std::uint64_t>(*at_ - std::ranges::begin(r));
-    }
-
     // Writes the element that is made, and those that follow, while each is taken as a whole, with one check
     // an element. Returns false with an element made that was not taken, true at the end of the range.
     bool write_elements(chunk_writer& out, range& r, const json& options)
     {
         for (;;) {
-            const auto& value = element_.get();
+            const auto& value = walk_.get();
             bool more = false;
             if (!out.whole(element_cursor::room(value) + 1, [&](char* p, errc& error) {
                     p = element_cursor::write(p, value, options, error);
                     if (error != errc{}) [[unlikely]]
                         return p;
-                    more = advance(r);
+                    more = walk_.advance(r);
                     if (more) *p++ = Layout::separator;
                     return p;
                 }))
@@ -257,15 +235,12 @@ private:
                 phase_ = phase::closing;
                 return true;
             }
-            element_.make(*at_);
+            walk_.make();
         }
     }
 
-    // In this order: the cursor of the element may point into it, the element to the iterator.
-    std::optional<std::ranges::iterator_t<range>> at_;
-    element element_;
-    std::optional<element_cursor> cursor_;
-    [[no_unique_address]] std::conditional_t<counted, std::uint64_t, no_count> passed_{};
+    walk walk_;
+    std::optional<element_cursor> cursor_; // may point into the element
     phase phase_ = phase::opening;
 };
 

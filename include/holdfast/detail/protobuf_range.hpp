@@ -11,6 +11,7 @@
 #include <holdfast/detail/serialize_chunk.hpp>
 #include <holdfast/detail/serialize_cursor.hpp>
 #include <holdfast/detail/serialize_element.hpp>
+#include <holdfast/detail/serialize_walk.hpp>
 #include <holdfast/error.hpp>
 
 #include <algorithm>
@@ -27,9 +28,6 @@
 
 namespace holdfast::detail {
 
-template <class R>
-using protobuf_iterated = std::conditional_t<std::ranges::input_range<const R>, const R, R>;
-
 // A short array that lies in memory belongs to its row: walking it tells its room.
 template <class R>
 concept protobuf_in_memory = std::ranges::contiguous_range<const R> && std::ranges::sized_range<const R>;
@@ -39,9 +37,9 @@ inline constexpr std::size_t protobuf_no_room = std::size_t{1} << (sizeof(std::s
 // Every element with its tag.
 template <class R, protobuf_field Field, class Within>
 class protobuf_repeated_cursor {
-    using range = protobuf_iterated<R>;
-    using element = element_of<range>;
-    using type = typename element::type;
+    using range = iterated<R>;
+    using walk = serialize_walk<range, json_kind_of<R>() != json_kind::map>;
+    using type = typename walk::element_type;
 
     static consteval auto cursor_of_element()
     {
@@ -85,7 +83,7 @@ public:
     {
         std::uint64_t size = 0;
         range& r = source;
-        element made;
+        element_of<range> made;
         const auto end = std::ranges::end(r);
         for (auto at = std::ranges::begin(r); !(at == end); ++at) {
             size += element_cursor::size(made.make(at), sizer);
@@ -101,11 +99,10 @@ public:
         for (;;) {
             switch (phase_) {
             case phase::opening:
-                at_.emplace(std::ranges::begin(r));
-                phase_ = *at_ == std::ranges::end(r) ? phase::finished : phase::element;
+                phase_ = walk_.begin(r) ? phase::element : phase::finished;
                 break;
             case phase::element:
-                element_.make(*at_);
+                walk_.make();
                 phase_ = phase::made;
                 [[fallthrough]];
             case phase::made:
@@ -117,9 +114,9 @@ public:
                 phase_ = phase::inside;
                 [[fallthrough]];
             case phase::inside:
-                if (!cursor_->step(out, element_.get(), context)) return false;
+                if (!cursor_->step(out, walk_.get(), context)) return false;
                 cursor_.reset();
-                phase_ = advance(r) ? phase::element : phase::finished;
+                phase_ = walk_.advance(r) ? phase::element : phase::finished;
                 break;
             case phase::finished:
                 return true;
@@ -129,65 +126,39 @@ public:
 
     void path(std::string& to, R& source)
     {
-        if (!at_ || phase_ == phase::finished) return;
-        if constexpr (json_kind_of<R>() != json_kind::map) append_token(to, index(source));
-        if (cursor_) append_path(*cursor_, to, element_.get());
+        if (!walk_.begun() || phase_ == phase::finished) return;
+        if constexpr (json_kind_of<R>() != json_kind::map) append_token(to, walk_.index(source));
+        if (cursor_) append_path(*cursor_, to, walk_.get());
     }
 
 private:
-    static constexpr bool counted = !std::ranges::random_access_range<range>;
-    struct no_count {};
-
-    // Leaves the element for the next one; false at the end.
-    bool advance(range& r)
-    {
-        element_.drop();
-        if constexpr (counted) ++passed_;
-        ++*at_;
-        return !(*at_ == std::ranges::end(r));
-    }
-
-    // The number of the element that is in hand, or being made.
-    std::uint64_t index(range& r)
-    {
-        if constexpr (counted)
-            return passed_;
-        else
-            return static_cast<std::uint64_t>(*at_ - std::ranges::begin(r));
-    }
-
     // Writes the element that is made, and those that follow, while each is taken as a whole, with one check
     // an element. Returns false with an element made that was not taken, true at the end of the range.
     bool write_elements(chunk_writer& out, range& r, const protobuf_context& context)
     {
         for (;;) {
-            const auto& value = element_.get();
+            const auto& value = walk_.get();
             if (!out.whole(element_cursor::room(value), [&](char* p, errc& error) {
                     return element_cursor::write(p, value, context, error);
                 }))
                 return false;
-            if (!advance(r)) {
+            if (!walk_.advance(r)) {
                 phase_ = phase::finished;
                 return true;
             }
-            phase_ = phase::element; // what stands if the next line throws
-            element_.make(*at_);
-            phase_ = phase::made;
+            walk_.make();
         }
     }
 
-    // In this order: the cursor of the element may point into it, the element to the iterator.
-    std::optional<std::ranges::iterator_t<range>> at_;
-    element element_;
-    std::optional<element_cursor> cursor_;
-    [[no_unique_address]] std::conditional_t<counted, std::uint64_t, no_count> passed_{};
+    walk walk_;
+    std::optional<element_cursor> cursor_; // may point into the element
     phase phase_ = phase::opening;
 };
 
 // Scalars one after the other behind the length of them all.
 template <class R, protobuf_field Field>
 class protobuf_packed_cursor {
-    using range = protobuf_iterated<R>;
+    using range = iterated<R>;
     using scalar = protobuf_scalar<std::ranges::range_value_t<range>, Field.wire>;
     using tag = protobuf_tag<Field.number, wire_type::delimited>;
 
@@ -305,7 +276,7 @@ private:
 template <class T, protobuf_field Field, class Within>
 consteval auto protobuf_range_cursor()
 {
-    using value = std::ranges::range_value_t<protobuf_iterated<T>>;
+    using value = std::ranges::range_value_t<iterated<T>>;
     if constexpr (Field.packed && protobuf_kind_of<value>() == protobuf_kind::scalar)
         return std::type_identity<protobuf_packed_cursor<T, Field>>{};
     else

@@ -41,7 +41,7 @@ struct protobuf_delimited_source<T, protobuf_kind::message> : protobuf_cursor<T,
 template <class T>
 struct protobuf_delimited_source<T, protobuf_kind::range>
     : protobuf_repeated_cursor<T, protobuf_field{}, void> {
-    static_assert(protobuf_is_message<std::ranges::range_value_t<protobuf_iterated<T>>>(),
+    static_assert(protobuf_is_message<std::ranges::range_value_t<iterated<T>>>(),
                   "holdfast: what is delimited in Protobuf are described structs or variants");
 };
 
