@@ -4,13 +4,16 @@
 
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
+#include "support/json_text.hpp"
+#include "support/reframed.hpp"
+#include "support/scale.hpp"
 
 #include <simdjson.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <iterator>
 #include <random>
 #include <string>
 #include <string_view>
@@ -22,119 +25,76 @@ namespace {
 using holdfast::errc;
 using holdfast::reframe_to;
 using holdfast::reframer;
+using tests::any_json;
+using tests::random_choices;
+using tests::reframed;
+using tests::reframed_text;
 
-struct outcome {
-    std::string text;
-    std::error_code error;
-    std::uint64_t elements = 0;
-};
-
-// The text comes in pieces of a size and goes out in chunks of a size.
 template <reframe_to To>
-outcome reframe(std::string_view text, std::size_t piece_size, std::size_t chunk_size)
+reframed_text reframe(std::string_view text, std::size_t piece_size, std::size_t chunk_size)
 {
-    reframer<To> to;
-    outcome o;
-    std::vector<char> chunk(chunk_size);
-    const auto take = [&](auto&& next) {
-        for (;;) {
-            const std::string_view part = next();
-            if (part.empty()) break;
-            o.text += part;
-        }
-    };
-    while (!text.empty() && !o.error) {
-        std::string_view piece = text.substr(0, piece_size);
-        text.remove_prefix(piece.size());
-        take([&] { return to.next(piece, chunk, o.error); });
-        if (!o.error && !piece.empty()) FAIL("a piece was not taken");
-    }
-    if (!o.error) take([&] { return to.finish(chunk, o.error); });
-    o.elements = to.elements();
-    if (o.error) {
-        // It stays so, and nothing more comes.
-        std::error_code again;
-        std::string_view more = "1\n";
-        if (!to.next(more, chunk, again).empty() || again != o.error) FAIL("it went on after an error");
-        if (!to.finish(chunk, again).empty() || again != o.error) FAIL("it ended well after an error");
-    }
-    return o;
+    return reframed<To>(text, [=] { return piece_size; }, [=] { return chunk_size; });
 }
 
 void check_same(const std::string& lines, const std::string& array, const std::string& loose_lines,
                 const std::string& loose_array, std::size_t piece, std::size_t chunk)
 {
     INFO("pieces of " << piece << ", chunks of " << chunk);
-    const outcome a = reframe<reframe_to::array>(loose_lines, piece, chunk);
+    const reframed_text a = reframe<reframe_to::array>(loose_lines, piece, chunk);
     REQUIRE_FALSE(a.error);
     REQUIRE(a.text == array);
-    const outcome l = reframe<reframe_to::ndjson>(loose_array, piece, chunk);
+    const reframed_text l = reframe<reframe_to::ndjson>(loose_array, piece, chunk);
     REQUIRE_FALSE(l.error);
     REQUIRE(l.text == lines);
     REQUIRE(a.elements == l.elements);
 }
 
-// Writes a random value twice: compact, and with white space that is none of a line's ends, or any.
-class writer {
-public:
-    explicit writer(unsigned seed) : random_(seed) {}
+/// Whether simdjson reads the text, which it must be able to without losing a number.
+bool parses(std::string_view text, bool to_array = false)
+{
+    static simdjson::dom::parser parser;
+    simdjson::dom::element read;
+    return parser.parse(text.data(), text.size()).get(read) == simdjson::SUCCESS &&
+           (!to_array || read.is_array());
+}
 
-    unsigned below(unsigned n) { return std::uniform_int_distribution<unsigned>(0, n - 1)(random_); }
+std::string minified(std::string_view text)
+{
+    std::string compact(text.size(), 0);
+    std::size_t size = 0;
+    REQUIRE(simdjson::minify(text.data(), text.size(), compact.data(), size) == simdjson::SUCCESS);
+    compact.resize(size);
+    return compact;
+}
 
-    void token(std::string_view text)
-    {
-        compact += text;
-        in_line += std::string(below(3), ' ') + std::string(text) + std::string(below(2), '\t');
-        pretty += std::string(below(2), '\n') + std::string(text) + std::string(below(2), '\r');
+/// The array of what simdjson makes of each line, up to the first that it refuses.
+reframed_text expected_array(std::string_view lines)
+{
+    reframed_text whole;
+    while (!lines.empty() && !whole.error) {
+        const std::string_view line = lines.substr(0, lines.find('\n'));
+        lines.remove_prefix(std::min(line.size() + 1, lines.size()));
+        if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+        whole.text += whole.elements++ == 0 ? '[' : ',';
+        if (parses(line))
+            whole.text += minified(line);
+        else
+            whole.error = errc::invalid_json;
     }
-
-    void value(unsigned depth)
-    {
-        static constexpr std::string_view scalars[] = {
-            "0",
-            "-0.0",
-            "1.10",
-            "1e400",
-            "18446744073709551616",
-            "-1E+2",
-            "true",
-            "false",
-            "null",
-            R"("")",
-            R"("a, [b] {c}: \"\\")",
-            R"("\u00e9\n\/é€🌊")",
-            R"("},]\\")",
-            R"("longer than the blocks of thirty-two bytes, and , again with ] and [ in it")"};
-        const unsigned kind = below(depth < 5 ? 4 : 2);
-        if (kind < 2) return token(scalars[below(std::size(scalars))]);
-        token(kind == 2 ? "[" : "{");
-        for (unsigned i = 0, n = below(4); i < n; ++i) {
-            if (i != 0) token(",");
-            if (kind == 3) {
-                token(R"("k,\"]")");
-                token(":");
-            }
-            value(depth + 1);
-        }
-        token(kind == 2 ? "]" : "}");
-    }
-
-    std::string compact, in_line, pretty;
-
-private:
-    std::mt19937 random_;
-};
+    whole.text += whole.elements == 0 ? "[]" : "]";
+    return whole;
+}
 
 } // namespace
 
 TEST_CASE("random values are the same both ways, in pieces and chunks of every size")
 {
-    const unsigned seed = std::random_device{}();
+    const auto seed = std::random_device{}();
     INFO("seed " << seed);
+    random_choices choices(seed);
     std::string lines, loose_lines = "\n \r\n", array = "[", loose_array = " \n[";
     for (unsigned i = 0; i < 24; ++i) {
-        writer w(seed + i);
-        w.value(0);
+        const tests::json_text w = any_json(choices);
         lines += w.compact + '\n';
         loose_lines += w.in_line + (i % 3 == 0 ? "\r\n\n" : i == 23 ? "" : "\n");
         array += (i == 0 ? "" : ",") + w.compact;
@@ -149,6 +109,52 @@ TEST_CASE("random values are the same both ways, in pieces and chunks of every s
     }
 }
 
+TEST_CASE("random text, spoiled or not, cut at random places, is what simdjson makes of it, or an error")
+{
+    const auto seed = std::random_device{}();
+    int failures = 0;
+    constexpr int rounds = tests::sanitized ? 200 : 5000;
+    for (int round = 0; round != rounds; ++round) {
+        INFO("seed " << seed << ", round " << round);
+        random_choices choices(seed + (static_cast<std::uint64_t>(round) << 32));
+        const auto any = [&choices] { return 1 + tests::any_size(choices, 2048); };
+        std::string lines, array;
+        for (std::size_t left = tests::any_size(choices, 20); left != 0; --left) {
+            const tests::json_text one = any_json(choices, tests::json_numbers::ordinary);
+            lines += one.in_line + (choices.below(2) == 0 ? "\r\n" : "\n");
+            array += (array.empty() ? '[' : ',') + one.pretty;
+        }
+        array += array.empty() ? "[]" : "]";
+        if (choices.below(2) == 0) {
+            lines = spoiled(choices, lines);
+            array = spoiled(choices, array);
+        }
+
+        const reframed_text one_array = reframed<reframe_to::array>(lines, any, any);
+        if (simdjson::validate_utf8(lines)) { // which simdjson wants, and a reframer does not look at
+            const reframed_text expected = expected_array(lines);
+            REQUIRE(one_array.error == expected.error);
+            REQUIRE(one_array.elements == expected.elements);
+            if (!expected.error) REQUIRE(one_array.text == expected.text);
+        }
+        const reframed_text its_lines = reframed<reframe_to::ndjson>(array, any, any);
+        if (simdjson::validate_utf8(array)) {
+            REQUIRE(!its_lines.error == parses(array, true));
+            if (!its_lines.error)
+                REQUIRE(reframed<reframe_to::array>(its_lines.text, any, any).text == minified(array));
+        }
+        if (!one_array.error) {
+            const reframed_text back = reframed<reframe_to::ndjson>(one_array.text, any, any);
+            REQUIRE_FALSE(back.error);
+            REQUIRE(back.elements == one_array.elements);
+            REQUIRE(reframed<reframe_to::array>(back.text, any, any).text == one_array.text);
+        }
+        failures += one_array.error || its_lines.error;
+    }
+    CHECK(failures > rounds / 10);
+    CHECK(failures < rounds * 9 / 10);
+}
+
 TEST_CASE("real documents are reframed as simdjson minifies them")
 {
     const char* corpus = std::getenv("HOLDFAST_CORPUS");
@@ -159,11 +165,8 @@ TEST_CASE("real documents are reframed as simdjson minifies them")
     for (const std::string& file : files) {
         INFO(file);
         const simdjson::padded_string text = simdjson::padded_string::load(file);
-        std::string compact(text.size(), 0);
-        std::size_t size = 0;
-        REQUIRE(simdjson::minify(text.data(), text.size(), compact.data(), size) == simdjson::SUCCESS);
-        compact.resize(size);
         const std::string loose(text.data(), text.size());
+        const std::string compact = minified(loose);
         check_same(compact + '\n' + compact + '\n', '[' + compact + ',' + compact + ']',
                    compact + "\r\n\r\n" + compact, "[\n" + loose + ",\n" + loose + "\n]\n", 4093, 1021);
     }
@@ -174,7 +177,7 @@ TEST_CASE("nothing is an empty array, and the other way round")
     for (std::size_t n = 1; n <= 3; ++n) {
         CHECK(reframe<reframe_to::array>("", n, n).text == "[]");
         CHECK(reframe<reframe_to::array>("\n \r\n", n, n).text == "[]");
-        const outcome o = reframe<reframe_to::ndjson>(" [\n] ", n, n);
+        const reframed_text o = reframe<reframe_to::ndjson>(" [\n] ", n, n);
         CHECK(o.text.empty());
         CHECK_FALSE(o.error);
         CHECK(o.elements == 0);
@@ -190,7 +193,7 @@ TEST_CASE("what is not JSON is refused, with the element where it was")
     const auto check = [](auto reframed, const bad& b) {
         INFO(b.text);
         for (const std::size_t n : {std::size_t{1}, std::size_t{64}}) {
-            const outcome o = reframed(b.text, n, n);
+            const reframed_text o = reframed(b.text, n, n);
             CHECK(o.error == errc::invalid_json);
             CHECK(o.elements == b.elements);
         }
@@ -213,7 +216,7 @@ TEST_CASE("what is not JSON is refused, with the element where it was")
         check(reframe<reframe_to::array>, b);
 }
 
-TEST_CASE("the limit of depth is that of checked_json, and counts the array")
+TEST_CASE("the limit of depth is that of checked_json, and counts an array that comes in")
 {
     const auto nested = [](std::size_t n) { return std::string(n, '[') + std::string(n, ']'); };
     const std::size_t most = holdfast::checked_json_max_depth;

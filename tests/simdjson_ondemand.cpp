@@ -4,9 +4,14 @@
 
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
+#include "support/chosen.hpp"
+#include "support/json_text.hpp"
+#include "support/scale.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <random>
 #include <ranges>
 #include <string>
 #include <string_view>
@@ -105,6 +110,29 @@ TEST_CASE("a value's text goes out without its white space, and else as it is, i
         CHECK(in_chunks(d.again()["numbers"].at(2), 3).text == "1e400");
         CHECK(in_chunks(one.again().at(0), 1).text == scalar);
         CHECK(in_chunks<ndjson>(one.again().at(0), 1).text == std::string(scalar) + '\n');
+    }
+}
+
+TEST_CASE("random values are written as their text without its white space, in chunks of random sizes")
+{
+    const auto seed = std::random_device{}();
+    for (std::uint64_t round = 0; round != (tests::sanitized ? 200 : 2000); ++round) {
+        INFO("seed " << seed << ", round " << round);
+        tests::random_choices choices(seed + (round << 32));
+        const auto n = [&choices] { return 1 + tests::any_size(choices, 2048); };
+        std::string pretty, lines, picked_ones;
+        for (std::size_t left = tests::any_size(choices, 20); left != 0; --left) {
+            const tests::json_text one = tests::any_json(choices);
+            pretty += (pretty.empty() ? '[' : ',') + one.pretty;
+            picked_ones += (picked_ones.empty() ? '[' : ',') + one.compact;
+            lines += one.compact + '\n';
+        }
+        pretty += pretty.empty() ? "[]" : "]";
+        picked_ones += picked_ones.empty() ? "[]" : "]";
+        document d(pretty);
+        REQUIRE(tests::in_chunks<json>(d.again().get_value().value(), n).text == picked_ones);
+        REQUIRE(tests::in_chunks<json>(simdjson_elements(d.again().get_array()), n).text == picked_ones);
+        REQUIRE(tests::in_chunks<ndjson>(d.again().get_value().value(), n).text == lines);
     }
 }
 

@@ -25,11 +25,11 @@ enum class reframe_to : std::uint8_t {
 /// Turns NDJSON into a JSON array, or an array into NDJSON, without I/O and holding none of it: the text
 /// comes in pieces of any size and goes out in chunks of any size, elements may be of any length.
 ///
-/// Everything is checked as by `checked_json`, with which it shares its limit: containers are nested at most
-/// `checked_json_max_depth` deep, the array itself among them. White space between tokens is left out, so an
-/// element printed on many lines becomes one; all else, numbers and escapes too, goes out as it is, and UTF-8
-/// is not checked. Blank lines are skipped, lines may end with CR LF, the last one without. No lines are
-/// `[]`, and the other way round.
+/// Everything is checked as by `checked_json`, with which it shares its limit: in what comes in, containers
+/// are nested at most `checked_json_max_depth` deep, the array that becomes lines among them. White space
+/// between tokens is left out, so an element printed on many lines becomes one; all else, numbers and escapes
+/// too, goes out as it is, and UTF-8 is not checked. Blank lines are skipped, lines may end with CR LF, the
+/// last one without. No lines are `[]`, and the other way round.
 ///
 /// Errors: `errc::invalid_json` (also for what is behind the array, and at `finish()` for what is incomplete)
 /// and `errc::depth_exceeded`. The call that fails returns nothing, as all calls after it; `elements()` tells

@@ -1,0 +1,55 @@
+// holdfast: text that a reframer takes in pieces of any sizes and gives in chunks of any sizes.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_TESTS_SUPPORT_REFRAMED_HPP
+#define HOLDFAST_TESTS_SUPPORT_REFRAMED_HPP
+
+#include "chosen.hpp"
+
+#include <holdfast/serialize/reframe.hpp>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string_view>
+
+namespace tests {
+
+struct reframed_text : chunked_text {
+    std::uint64_t elements = 0;
+};
+
+/// The text in pieces of `piece_size()` bytes, and out in chunks of `chunk_size()`. Throws where a piece is
+/// not taken, and where it goes on after an error.
+template <holdfast::reframe_to To, class PieceSize, class ChunkSize>
+reframed_text reframed(std::string_view text, PieceSize piece_size, ChunkSize chunk_size)
+{
+    holdfast::reframer<To> to;
+    reframed_text whole;
+    const auto take = [&](auto next) {
+        for (bool more = true; more;) {
+            const std::string_view part = next(a_chunk(chunk_size()));
+            whole.text += part;
+            more = !part.empty();
+        }
+    };
+    while (!text.empty() && !whole.error) {
+        std::string_view piece = text.substr(0, piece_size());
+        text.remove_prefix(piece.size());
+        take([&](auto chunk) { return to.next(piece, chunk, whole.error); });
+        if (!whole.error && !piece.empty()) throw std::logic_error("a piece was not taken");
+    }
+    if (!whole.error) take([&](auto chunk) { return to.finish(chunk, whole.error); });
+    whole.elements = to.elements();
+    if (whole.error) {
+        std::error_code again;
+        std::string_view more = "1\n";
+        if (!to.next(more, a_chunk(9), again).empty() || again != whole.error)
+            throw std::logic_error("it went on after an error");
+        if (!to.finish(a_chunk(9), again).empty() || again != whole.error)
+            throw std::logic_error("it ended well after an error");
+    }
+    return whole;
+}
+
+} // namespace tests
+
+#endif
