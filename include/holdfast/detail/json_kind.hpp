@@ -94,6 +94,7 @@ enum class json_kind {
     map,
     range,
     tuple,
+    aggregate, // a struct without a description
 };
 
 // T may be const, which matters to views: some can only be iterated when they are not.
@@ -148,6 +149,10 @@ consteval json_kind json_kind_of()
         return map_like<value> ? json_kind::map : json_kind::range;
     } else if constexpr (tuple_like<value>) {
         return json_kind::tuple;
+    } else if constexpr (std::ranges::range<value>) { // but not if it is const
+        return json_kind::unknown;
+    } else if constexpr (plain_struct<value>) {
+        return json_kind::aggregate;
     } else {
         return json_kind::unknown;
     }

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_DETAIL_JSON_ROOT_HPP
 #define HOLDFAST_DETAIL_JSON_ROOT_HPP
 
+#include <holdfast/detail/json_aggregate.hpp>
 #include <holdfast/detail/json_base64.hpp>
 #include <holdfast/detail/json_cursor.hpp>
 #include <holdfast/detail/json_enum.hpp>

@@ -4,6 +4,8 @@
 #ifndef HOLDFAST_SERIALIZE_DESCRIBE_HPP
 #define HOLDFAST_SERIALIZE_DESCRIBE_HPP
 
+#include <holdfast/detail/aggregate.hpp>
+
 #include <array>
 #include <concepts>
 #include <cstddef>
@@ -265,6 +267,18 @@ inline constexpr bool is_alternatives<alternatives<sizeof...(Ts)>, std::variant<
 ///     }
 template <class T>
 concept described = requires { requires detail::is_fields<decltype(describe(type<T>{}))>; };
+
+/// A struct that JSON writes without a description, as an object of all its members, in their order and by
+/// the names that they have in the program: an aggregate of at most 32 members and without a base class.
+/// Whoever renames a member then changes the text. References and bit-fields are no members that can be
+/// written, and the compiler refuses an array beside a member without a default constructor. What is a range,
+/// a string, a tuple or the like is written as that. Protobuf needs numbers: there every struct is described.
+///
+///     struct quote { std::uint64_t id; char symbol[8]; double bid; };
+///     holdfast::serialize_to_string<holdfast::json>(quote{7, "HFST", 1.5}); //
+///     {"id":7,"symbol":"HFST","bid":1.5}
+template <class T>
+concept plain_struct = !described<T> && detail::is_plain_struct<T>();
 
 /// An enumeration whose values are written by name: `describe(type<T>)` returns `enumerators`. (One without a
 /// description is written as a number, and so is a value that its description does not name.)
