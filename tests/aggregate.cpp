@@ -97,6 +97,18 @@ Book make_book()
     return made;
 }
 
+using event = std::variant<quote, std::monostate, book<quote>>;
+using described_event = std::variant<described_quote, std::monostate, described_book>;
+
+constexpr auto describe(holdfast::type<event>)
+{
+    return holdfast::alternatives("quote", "none", "book").tagged_by("type");
+}
+constexpr auto describe(holdfast::type<described_event>)
+{
+    return holdfast::alternatives("quote", "none", "book").tagged_by("type");
+}
+
 // No default constructors, and members that a pointer cannot change.
 struct request {
     std::reference_wrapper<const std::string> path;
@@ -186,6 +198,20 @@ TEST_CASE("a plain struct is written as its described twin, by a cursor of the s
     STATIC_REQUIRE(json::cursor<const quote>::bounded);
     CHECK(json::cursor<const quote>::room(plain.best) ==
           json::cursor<const described_quote>::room(described.best));
+}
+
+TEST_CASE("plain structs may be the alternatives of a variant that is tagged_by a member")
+{
+    std::vector<event> events(2);
+    events[1] = std::monostate{};
+    events.emplace_back(make_book<quote, book<quote>>());
+    std::vector<described_event> described(2);
+    described[1] = std::monostate{};
+    described.emplace_back(make_book<described_quote, described_book>());
+    const std::string text = serialize_to_string<json>(described);
+    CHECK(text.starts_with(R"([{"type":"quote","id":0,)"));
+    for (std::size_t n = 1; n <= 200; ++n)
+        REQUIRE(tests::in_chunks(std::cref(events), n) == text);
 }
 
 TEST_CASE("writing plain structs allocates nothing")

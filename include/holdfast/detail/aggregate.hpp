@@ -7,6 +7,7 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <memory>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -150,7 +151,7 @@ consteval bool initialized_by_values(std::index_sequence<I...>)
 
 // How many members T has: as many as it takes {}. If one takes none, since it has no default constructor, it
 // and those behind it are counted by values. (Then an array counts for too many, and the compiler refuses to
-// bind them.) Above max_aggregate_size: that is more than can be bound, or nothing initializes a T.
+// bind so many.) Above max_aggregate_size: that is more than can be bound, or nothing initializes a T.
 template <class T, std::size_t Braces = 0, std::size_t Values = 0>
 consteval std::size_t aggregate_size()
 {
@@ -344,7 +345,7 @@ struct aggregate_names {
     template <std::size_t I>
     static consteval std::string_view spelled()
     {
-        return name_by_compiler<member_address{&std::get<I>(members)}>();
+        return name_by_compiler<member_address{std::addressof(std::get<I>(members))}>();
     }
 };
 

@@ -24,9 +24,12 @@ struct json_aggregate_shape : json_plain_shape {
     static constexpr std::size_t size = aggregate_size<value>();
 
     template <std::size_t I>
+    using member_name = aggregate_member_name<value, I>;
+
+    template <std::size_t I>
     static constexpr std::string_view before(bool) noexcept
     {
-        return json_name < aggregate_member_name<value, I>, I == 0 ? '{' : ',', ':' > ::text;
+        return json_name < member_name<I>, I == 0 ? '{' : ',', ':' > ::text;
     }
 
     static constexpr std::string_view close(bool) noexcept { return size == 0 ? "{}" : "}"; }
@@ -40,7 +43,7 @@ struct json_aggregate_shape : json_plain_shape {
     template <std::size_t I>
     static void append_token_to(std::string& path, const T&)
     {
-        append_token(path, aggregate_member_name<value, I>::name);
+        append_token(path, member_name<I>::name);
     }
 
     template <std::size_t I>
@@ -50,6 +53,11 @@ struct json_aggregate_shape : json_plain_shape {
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::aggregate>
     : json_members_cursor<T, json_aggregate_shape<T, Within>> {};
+
+// The shape of a struct, described or not.
+template <class T, class Within>
+using json_struct_shape = std::conditional_t<json_kind_of<T>() == json_kind::aggregate,
+                                             json_aggregate_shape<T, Within>, json_record_shape<T, Within>>;
 
 } // namespace holdfast::detail
 

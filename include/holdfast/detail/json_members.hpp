@@ -171,6 +171,8 @@ struct json_record_shape {
     static constexpr std::size_t size = std::tuple_size_v<list_type>;
 
     template <std::size_t I>
+    using member_name = json_member_name<value, I>;
+    template <std::size_t I>
     static constexpr bool omits = std::get<I>(list).omits_empty;
     static constexpr bool omits_any =
         std::apply([](const auto&... each) { return (false || ... || each.omits_empty); }, list);
@@ -178,7 +180,7 @@ struct json_record_shape {
     template <std::size_t I>
     static constexpr std::string_view before([[maybe_unused]] bool first) noexcept
     {
-        using named = json_member_name<value, I>;
+        using named = member_name<I>;
         if constexpr (omits_any)
             return first ? json_name<named, '{', ':'>::text : json_name<named, ',', ':'>::text;
         else
@@ -206,7 +208,7 @@ struct json_record_shape {
     template <std::size_t I>
     static void append_token_to(std::string& path, const T&)
     {
-        append_token(path, json_member_name<value, I>::name);
+        append_token(path, member_name<I>::name);
     }
 
     template <std::size_t I>

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_DETAIL_JSON_TAGGED_HPP
 #define HOLDFAST_DETAIL_JSON_TAGGED_HPP
 
+#include <holdfast/detail/json_aggregate.hpp>
 #include <holdfast/detail/json_cursor.hpp>
 #include <holdfast/detail/json_kind.hpp>
 #include <holdfast/detail/json_members.hpp>
@@ -36,32 +37,33 @@ struct json_tag {
     static constexpr std::string_view closed = json_joined<text, json_closing_brace>::text;
 };
 
-// The members of a described struct behind that.
+// The members of a struct behind that.
 template <class T, class Tag, class Within>
-struct json_tagged_shape : json_record_shape<T, Within> {
-    static_assert(json_kind_of<T>() == json_kind::record,
-                  "holdfast: the alternatives of a variant that is tagged_by a member are described structs "
-                  "(not recursive ones) or std::monostate");
-    using record = json_record_shape<T, Within>;
+struct json_tagged_shape : json_struct_shape<T, Within> {
+    static_assert(
+        json_kind_of<T>() == json_kind::record || json_kind_of<T>() == json_kind::aggregate,
+        "holdfast: the alternatives of a variant that is tagged_by a member are structs (described, "
+        "but not recursive, or plain) or std::monostate");
+    using untagged = json_struct_shape<T, Within>;
 
     template <std::size_t... I>
     static consteval bool has_member_of_that_name(std::index_sequence<I...>)
     {
-        return ((json_member_name<std::remove_const_t<T>, I>::name == Tag::member::name) || ...);
+        return ((untagged::template member_name<I>::name == Tag::member::name) || ...);
     }
-    static_assert(!has_member_of_that_name(std::make_index_sequence<record::size>()),
+    static_assert(!has_member_of_that_name(std::make_index_sequence<untagged::size>()),
                   "holdfast: the member that a variant is tagged_by is one of an alternative's own members");
 
     template <std::size_t I>
     static constexpr std::string_view before(bool first) noexcept
     {
-        using named = json_name<json_member_name<std::remove_const_t<T>, I>, ',', ':'>;
+        using named = json_name<typename untagged::template member_name<I>, ',', ':'>;
         return first ? json_joined<Tag::text, named::text>::text : named::text;
     }
 
     static constexpr std::string_view close(bool none) noexcept
     {
-        return none || record::size == 0 ? Tag::closed : json_closing_brace;
+        return none || untagged::size == 0 ? Tag::closed : json_closing_brace;
     }
 };
 

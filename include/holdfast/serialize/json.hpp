@@ -38,6 +38,7 @@ struct ndjson_root;
 /// - all other `std::ranges::input_range`s, views and single-pass ones among them, `std::pair` and
 ///   `std::tuple`: arrays;
 /// - described structs (serialize/describe.hpp): objects; also those that contain themselves (`recursive`);
+/// - aggregates without a description (`plain_struct`): objects, with the names of their members;
 /// - what says how it is written (serialize/values.hpp): durations and time points `in` a unit, `base64`,
 ///   `raw_json` and `checked_json`;
 /// - `std::reference_wrapper`: what it refers to;
