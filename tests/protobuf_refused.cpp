@@ -55,6 +55,10 @@ constexpr auto describe(holdfast::type<envelope>)
     return holdfast::fields(field("inside", &envelope::inside, 1));
 }
 
+struct undescribed { // which JSON would take
+    int id = 0;
+};
+
 #if REFUSED == 5
 using source = envelope;
 #elif REFUSED == 6
@@ -66,7 +70,7 @@ using source = choice;
 #elif REFUSED == 9
 using source = std::vector<std::pair<int, int>>;
 #elif REFUSED == 10
-using source = int;
+using source = undescribed;
 #elif REFUSED == 0
 using source = snapshot; // at the root it may be
 #else
