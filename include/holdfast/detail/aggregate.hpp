@@ -38,105 +38,55 @@ struct any_base_of {
 };
 
 // Whether `Braces` times {}, and then a value of each of the types Any, initialize a T. A {} is for one
-// member, be it an array, where a value would be for an array's first element.
+// member, be it an array, where a value would be for an array's first element. Since no pack can be made of
+// {}, each number of them is spelled out here.
 template <class T, std::size_t Braces, class... Any>
 consteval bool initialized_by()
 {
-    if constexpr (Braces == 0) return requires { T{Any{}...}; };
-    if constexpr (Braces == 1) return requires { T{{}, Any{}...}; };
-    if constexpr (Braces == 2) return requires { T{{}, {}, Any{}...}; };
-    if constexpr (Braces == 3) return requires { T{{}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 4) return requires { T{{}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 5) return requires { T{{}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 6) return requires { T{{}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 7) return requires { T{{}, {}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 8) return requires { T{{}, {}, {}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 9) return requires { T{{}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 10) return requires { T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 11) return requires { T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 12)
-        return requires { T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 13)
-        return requires { T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 14)
-        return requires { T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 15)
-        return requires { T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 16)
-        return requires { T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 17)
-        return requires { T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...}; };
-    if constexpr (Braces == 18)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 19)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 20)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 21)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 22)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},      {},
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 23)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 24)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},      {},
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 25)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 26)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},      {},
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 27)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 28)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},      {},
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 29)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 30)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},      {},
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 31)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
-    if constexpr (Braces == 32)
-        return requires {
-            T{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},      {},
-              {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, Any{}...};
-        };
+    // clang-format off
+#define HOLDFAST_BRACES_4 {}, {}, {}, {}
+#define HOLDFAST_BRACES_8 HOLDFAST_BRACES_4, HOLDFAST_BRACES_4
+#define HOLDFAST_BRACES_16 HOLDFAST_BRACES_8, HOLDFAST_BRACES_8
+#define HOLDFAST_IF_BRACES(n, ...) \
+    if constexpr (Braces == n) return requires { T{__VA_ARGS__ __VA_OPT__(,) Any{}...}; };
+    HOLDFAST_IF_BRACES(0)
+    HOLDFAST_IF_BRACES(1, {})
+    HOLDFAST_IF_BRACES(2, {}, {})
+    HOLDFAST_IF_BRACES(3, {}, {}, {})
+    HOLDFAST_IF_BRACES(4, HOLDFAST_BRACES_4)
+    HOLDFAST_IF_BRACES(5, HOLDFAST_BRACES_4, {})
+    HOLDFAST_IF_BRACES(6, HOLDFAST_BRACES_4, {}, {})
+    HOLDFAST_IF_BRACES(7, HOLDFAST_BRACES_4, {}, {}, {})
+    HOLDFAST_IF_BRACES(8, HOLDFAST_BRACES_8)
+    HOLDFAST_IF_BRACES(9, HOLDFAST_BRACES_8, {})
+    HOLDFAST_IF_BRACES(10, HOLDFAST_BRACES_8, {}, {})
+    HOLDFAST_IF_BRACES(11, HOLDFAST_BRACES_8, {}, {}, {})
+    HOLDFAST_IF_BRACES(12, HOLDFAST_BRACES_8, HOLDFAST_BRACES_4)
+    HOLDFAST_IF_BRACES(13, HOLDFAST_BRACES_8, HOLDFAST_BRACES_4, {})
+    HOLDFAST_IF_BRACES(14, HOLDFAST_BRACES_8, HOLDFAST_BRACES_4, {}, {})
+    HOLDFAST_IF_BRACES(15, HOLDFAST_BRACES_8, HOLDFAST_BRACES_4, {}, {}, {})
+    HOLDFAST_IF_BRACES(16, HOLDFAST_BRACES_16)
+    HOLDFAST_IF_BRACES(17, HOLDFAST_BRACES_16, {})
+    HOLDFAST_IF_BRACES(18, HOLDFAST_BRACES_16, {}, {})
+    HOLDFAST_IF_BRACES(19, HOLDFAST_BRACES_16, {}, {}, {})
+    HOLDFAST_IF_BRACES(20, HOLDFAST_BRACES_16, HOLDFAST_BRACES_4)
+    HOLDFAST_IF_BRACES(21, HOLDFAST_BRACES_16, HOLDFAST_BRACES_4, {})
+    HOLDFAST_IF_BRACES(22, HOLDFAST_BRACES_16, HOLDFAST_BRACES_4, {}, {})
+    HOLDFAST_IF_BRACES(23, HOLDFAST_BRACES_16, HOLDFAST_BRACES_4, {}, {}, {})
+    HOLDFAST_IF_BRACES(24, HOLDFAST_BRACES_16, HOLDFAST_BRACES_8)
+    HOLDFAST_IF_BRACES(25, HOLDFAST_BRACES_16, HOLDFAST_BRACES_8, {})
+    HOLDFAST_IF_BRACES(26, HOLDFAST_BRACES_16, HOLDFAST_BRACES_8, {}, {})
+    HOLDFAST_IF_BRACES(27, HOLDFAST_BRACES_16, HOLDFAST_BRACES_8, {}, {}, {})
+    HOLDFAST_IF_BRACES(28, HOLDFAST_BRACES_16, HOLDFAST_BRACES_8, HOLDFAST_BRACES_4)
+    HOLDFAST_IF_BRACES(29, HOLDFAST_BRACES_16, HOLDFAST_BRACES_8, HOLDFAST_BRACES_4, {})
+    HOLDFAST_IF_BRACES(30, HOLDFAST_BRACES_16, HOLDFAST_BRACES_8, HOLDFAST_BRACES_4, {}, {})
+    HOLDFAST_IF_BRACES(31, HOLDFAST_BRACES_16, HOLDFAST_BRACES_8, HOLDFAST_BRACES_4, {}, {}, {})
+    HOLDFAST_IF_BRACES(32, HOLDFAST_BRACES_16, HOLDFAST_BRACES_16)
+#undef HOLDFAST_IF_BRACES
+#undef HOLDFAST_BRACES_16
+#undef HOLDFAST_BRACES_8
+#undef HOLDFAST_BRACES_4
+    // clang-format on
     return false;
 }
 
@@ -178,118 +128,52 @@ consteval bool has_base()
         return initialized_by_values<T, 0, any_base_of<T>>(std::make_index_sequence<Size - 1>());
 }
 
-// References to the members.
+// References to the members. No pack can be made of structured bindings either.
 template <class T>
 constexpr auto aggregate_members([[maybe_unused]] T& value) noexcept
 {
     constexpr std::size_t size = aggregate_size<std::remove_const_t<T>>();
-    if constexpr (size == 1) {
-        auto& [a] = value;
-        return std::tie(a);
-    } else if constexpr (size == 2) {
-        auto& [a, b] = value;
-        return std::tie(a, b);
-    } else if constexpr (size == 3) {
-        auto& [a, b, c] = value;
-        return std::tie(a, b, c);
-    } else if constexpr (size == 4) {
-        auto& [a, b, c, d] = value;
-        return std::tie(a, b, c, d);
-    } else if constexpr (size == 5) {
-        auto& [a, b, c, d, e] = value;
-        return std::tie(a, b, c, d, e);
-    } else if constexpr (size == 6) {
-        auto& [a, b, c, d, e, f] = value;
-        return std::tie(a, b, c, d, e, f);
-    } else if constexpr (size == 7) {
-        auto& [a, b, c, d, e, f, g] = value;
-        return std::tie(a, b, c, d, e, f, g);
-    } else if constexpr (size == 8) {
-        auto& [a, b, c, d, e, f, g, h] = value;
-        return std::tie(a, b, c, d, e, f, g, h);
-    } else if constexpr (size == 9) {
-        auto& [a, b, c, d, e, f, g, h, i] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i);
-    } else if constexpr (size == 10) {
-        auto& [a, b, c, d, e, f, g, h, i, j] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j);
-    } else if constexpr (size == 11) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k);
-    } else if constexpr (size == 12) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l);
-    } else if constexpr (size == 13) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m);
-    } else if constexpr (size == 14) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n);
-    } else if constexpr (size == 15) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o);
-    } else if constexpr (size == 16) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p);
-    } else if constexpr (size == 17) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q);
-    } else if constexpr (size == 18) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r);
-    } else if constexpr (size == 19) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s);
-    } else if constexpr (size == 20) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t);
-    } else if constexpr (size == 21) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u);
-    } else if constexpr (size == 22) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v);
-    } else if constexpr (size == 23) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w);
-    } else if constexpr (size == 24) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x);
-    } else if constexpr (size == 25) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y);
-    } else if constexpr (size == 26) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z);
-    } else if constexpr (size == 27) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A);
-    } else if constexpr (size == 28) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A, B] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A, B);
-    } else if constexpr (size == 29) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A, B, C] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A, B,
-                        C);
-    } else if constexpr (size == 30) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A, B, C, D] =
-            value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A, B, C,
-                        D);
-    } else if constexpr (size == 31) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A, B, C, D, E] =
-            value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A, B, C,
-                        D, E);
-    } else if constexpr (size == 32) {
-        auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A, B, C, D, E,
-               F] = value;
-        return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, A, B, C,
-                        D, E, F);
-    } else {
-        static_assert(size == 0);
-        return std::tuple<>();
-    }
+    static_assert(size <= max_aggregate_size);
+    if constexpr (size == 0) return std::tuple<>();
+    // clang-format off
+#define HOLDFAST_MEMBERS_16 a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p
+#define HOLDFAST_IF_MEMBERS(count, ...) \
+    if constexpr (size == count) { auto& [__VA_ARGS__] = value; return std::tie(__VA_ARGS__); }
+    HOLDFAST_IF_MEMBERS(1, a)
+    HOLDFAST_IF_MEMBERS(2, a, b)
+    HOLDFAST_IF_MEMBERS(3, a, b, c)
+    HOLDFAST_IF_MEMBERS(4, a, b, c, d)
+    HOLDFAST_IF_MEMBERS(5, a, b, c, d, e)
+    HOLDFAST_IF_MEMBERS(6, a, b, c, d, e, f)
+    HOLDFAST_IF_MEMBERS(7, a, b, c, d, e, f, g)
+    HOLDFAST_IF_MEMBERS(8, a, b, c, d, e, f, g, h)
+    HOLDFAST_IF_MEMBERS(9, a, b, c, d, e, f, g, h, i)
+    HOLDFAST_IF_MEMBERS(10, a, b, c, d, e, f, g, h, i, j)
+    HOLDFAST_IF_MEMBERS(11, a, b, c, d, e, f, g, h, i, j, k)
+    HOLDFAST_IF_MEMBERS(12, a, b, c, d, e, f, g, h, i, j, k, l)
+    HOLDFAST_IF_MEMBERS(13, a, b, c, d, e, f, g, h, i, j, k, l, m)
+    HOLDFAST_IF_MEMBERS(14, a, b, c, d, e, f, g, h, i, j, k, l, m, n)
+    HOLDFAST_IF_MEMBERS(15, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o)
+    HOLDFAST_IF_MEMBERS(16, HOLDFAST_MEMBERS_16)
+    HOLDFAST_IF_MEMBERS(17, HOLDFAST_MEMBERS_16, q)
+    HOLDFAST_IF_MEMBERS(18, HOLDFAST_MEMBERS_16, q, r)
+    HOLDFAST_IF_MEMBERS(19, HOLDFAST_MEMBERS_16, q, r, s)
+    HOLDFAST_IF_MEMBERS(20, HOLDFAST_MEMBERS_16, q, r, s, t)
+    HOLDFAST_IF_MEMBERS(21, HOLDFAST_MEMBERS_16, q, r, s, t, u)
+    HOLDFAST_IF_MEMBERS(22, HOLDFAST_MEMBERS_16, q, r, s, t, u, v)
+    HOLDFAST_IF_MEMBERS(23, HOLDFAST_MEMBERS_16, q, r, s, t, u, v, w)
+    HOLDFAST_IF_MEMBERS(24, HOLDFAST_MEMBERS_16, q, r, s, t, u, v, w, x)
+    HOLDFAST_IF_MEMBERS(25, HOLDFAST_MEMBERS_16, q, r, s, t, u, v, w, x, y)
+    HOLDFAST_IF_MEMBERS(26, HOLDFAST_MEMBERS_16, q, r, s, t, u, v, w, x, y, z)
+    HOLDFAST_IF_MEMBERS(27, HOLDFAST_MEMBERS_16, q, r, s, t, u, v, w, x, y, z, A)
+    HOLDFAST_IF_MEMBERS(28, HOLDFAST_MEMBERS_16, q, r, s, t, u, v, w, x, y, z, A, B)
+    HOLDFAST_IF_MEMBERS(29, HOLDFAST_MEMBERS_16, q, r, s, t, u, v, w, x, y, z, A, B, C)
+    HOLDFAST_IF_MEMBERS(30, HOLDFAST_MEMBERS_16, q, r, s, t, u, v, w, x, y, z, A, B, C, D)
+    HOLDFAST_IF_MEMBERS(31, HOLDFAST_MEMBERS_16, q, r, s, t, u, v, w, x, y, z, A, B, C, D, E)
+    HOLDFAST_IF_MEMBERS(32, HOLDFAST_MEMBERS_16, q, r, s, t, u, v, w, x, y, z, A, B, C, D, E, F)
+#undef HOLDFAST_IF_MEMBERS
+#undef HOLDFAST_MEMBERS_16
+    // clang-format on
 }
 
 // Storage for a T that is never made, so that its members have addresses. Of no use at run time: none is
