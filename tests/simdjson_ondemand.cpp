@@ -100,14 +100,13 @@ TEST_CASE("a value's text goes out without its white space, and else as it is, i
         CHECK(in_chunks(d.again().get_value(), n).text == compact);
         CHECK(in_chunks<ndjson>(d.again().get_value(), n).text == std::string(compact) + '\n');
         CHECK(in_chunks<ndjson>(d.again()["empty"], n).text == "[]\n{}\n\"\"\n");
-        CHECK(in_chunks<ndjson>(d.again()["rows"].get_array(), n).text ==
+        CHECK(in_chunks<ndjson>(d.again()["rows"], n).text ==
               "{\"id\":1,\"tags\":[\"a\",null]}\n{\"id\":2,\"tags\":[]}\n"
               "{\"id\":3,\"tags\":[true,{\"deep\":[false]}]}\n");
     }
-    CHECK(in_chunks(d.again().get_object(), 20).text == compact);
+    CHECK(in_chunks(d.again()["numbers"].at(2), 3).text == "1e400");
     for (const std::string_view scalar : {"1e400", "\"\\u00e9\"", "null", "true", "-1"}) {
         document one("[ " + std::string(scalar) + " ]");
-        CHECK(in_chunks(d.again()["numbers"].at(2), 3).text == "1e400");
         CHECK(in_chunks(one.again().at(0), 1).text == scalar);
         CHECK(in_chunks<ndjson>(one.again().at(0), 1).text == std::string(scalar) + '\n');
     }
@@ -131,7 +130,7 @@ TEST_CASE("random values are written as their text without its white space, in c
         picked_ones += picked_ones.empty() ? "[]" : "]";
         document d(pretty);
         REQUIRE(tests::in_chunks<json>(d.again().get_value().value(), n).text == picked_ones);
-        REQUIRE(tests::in_chunks<json>(simdjson_elements(d.again().get_array()), n).text == picked_ones);
+        REQUIRE(tests::in_chunks<json>(simdjson_elements(d.again().get_value()), n).text == picked_ones);
         REQUIRE(tests::in_chunks<ndjson>(d.again().get_value().value(), n).text == lines);
     }
 }
@@ -140,7 +139,7 @@ TEST_CASE("rows are picked from a document while they are written")
 {
     document d(sample);
     const auto rows = [&](auto f) {
-        return simdjson_elements(d.again()["rows"].get_array()) | std::views::transform(std::move(f));
+        return simdjson_elements(d.again()["rows"]) | std::views::transform(std::move(f));
     };
     for (std::size_t n = 1; n != 20; ++n) {
         CHECK(in_chunks(rows([](result row) { return row["tags"]; }), n).text ==
@@ -152,7 +151,7 @@ TEST_CASE("rows are picked from a document while they are written")
         };
         CHECK(in_chunks(rows(id_and_tags), n).text ==
               R"([[10,["a",null]],[20,[]],[30,[true,{"deep":[false]}]]])");
-        auto odd = std::views::filter(simdjson_elements(d.again()["numbers"].get_array()),
+        auto odd = std::views::filter(simdjson_elements(d.again()["numbers"]),
                                       [](result number) { return number.get_double().error() == 0; });
         CHECK(in_chunks(std::move(odd), n).text == "[1.10,-0.0,18446744073709551616,0.1e-2,7]");
         ondemand::document& root = d.again();
@@ -162,7 +161,7 @@ TEST_CASE("rows are picked from a document while they are written")
               R"({"id":2,"tags":[]},{"id":3,"tags":[true,{"deep":[false]}]}]})");
     }
     document none("[]");
-    CHECK(in_chunks(simdjson_elements(none.again().get_array()), 5).text == "[]");
+    CHECK(in_chunks(simdjson_elements(none.again().get_value()), 5).text == "[]");
     STATIC_REQUIRE_FALSE(holdfast::multi_pass_source<ondemand::value, json>);
     STATIC_REQUIRE_FALSE(holdfast::multi_pass_source<picked, json>);
 }
@@ -176,25 +175,27 @@ TEST_CASE("what on-demand parsing would find late, or never, fails at its place,
               R"([1, {"a":1,}])", R"([1, [2}])", R"([1, -])", R"([1, 1.e3])"}) {
             INFO(broken << ", chunks of " << n);
             document d(broken);
-            const written w = in_chunks(simdjson_elements(d.again().get_array()), n);
+            const written w = in_chunks(simdjson_elements(d.again().get_value()), n);
             CHECK(w.error == errc::invalid_json);
             CHECK(w.path == "/1");
             CHECK(w.text.size() <= std::string_view("[1,").size() + broken.size());
             CHECK(w.text == w.text.substr(0, w.text.find("]]")));
-            CHECK(in_chunks(d.again().get_array(), n).error == errc::invalid_json);
-            CHECK(in_chunks<ndjson>(d.again().get_array(), n).error == errc::invalid_json);
+            CHECK(in_chunks(d.again().get_value(), n).error == errc::invalid_json);
+            CHECK(in_chunks<ndjson>(d.again().get_value(), n).error == errc::invalid_json);
         }
         document unended(R"([1, [2, 3)");
-        CHECK(in_chunks(simdjson_elements(unended.again().get_array()), n).error == errc::invalid_json);
+        CHECK(in_chunks(simdjson_elements(unended.again().get_value()), n).error == errc::invalid_json);
         document cut(R"([1 2])");
-        CHECK(in_chunks(simdjson_elements(cut.again().get_array()), n).error == errc::invalid_json);
+        CHECK(in_chunks(simdjson_elements(cut.again().get_value()), n).error == errc::invalid_json);
         document good(sample);
         const written missing = in_chunks(picked{good.again()["numbers"].at(9), {}, {}}, n);
         CHECK(missing.error == errc::source_failed);
         CHECK(missing.path == "/number");
         CHECK(in_chunks(good.again()["nothing"], n).error == errc::source_failed);
-        CHECK(in_chunks(good.again()["text"].get_array(), n).error == errc::source_failed);
-        CHECK(in_chunks(simdjson_elements(good.again()["text"].get_array()), n).error == errc::source_failed);
+        CHECK(in_chunks(simdjson_elements(good.again()["text"]), n).error == errc::source_failed);
+        CHECK(in_chunks(picked{}, n).error == errc::source_failed);
+        document scalar("42");
+        CHECK(in_chunks(scalar.again().get_value(), n).error == errc::source_failed);
     }
     document good(sample);
     ondemand::document& root = good.again();
@@ -204,6 +205,63 @@ TEST_CASE("what on-demand parsing would find late, or never, fails at its place,
     CHECK(w.path == "/number");
     document deep(std::string(100, '[') + std::string(100, ']'));
     CHECK(in_chunks(deep.again().get_value(), 7).error == errc::depth_exceeded);
+}
+
+TEST_CASE("an array or object that the parser has passed, or gone back from, is not mistaken for another one")
+{
+    document d(R"({"a":[1,2],"b":[7,8,9],"c":{"d":5},"e":5})");
+    const auto refuses = [](auto get, auto meanwhile) {
+        for (const std::size_t n : {1U, 100U}) {
+            const auto passed = [&] {
+                result value = get();
+                meanwhile();
+                return value;
+            };
+            CHECK(in_chunks(passed(), n).error == errc::source_failed);
+            CHECK(in_chunks<ndjson>(passed(), n).error == errc::source_failed);
+            CHECK(in_chunks(simdjson_elements(passed()), n).error == errc::source_failed);
+        }
+    };
+    for (const char* const name : {"a", "b", "c"}) {
+        INFO(name);
+        const auto get = [&] { return d.again()[name]; };
+        refuses(get, [&] { REQUIRE_FALSE(d.root["e"].get_int64().error()); });
+        refuses(get, [&] { REQUIRE_FALSE(d.root["b"].get_array().error()); });
+        refuses(get, [&] { d.root.rewind(); });
+        refuses(get, [&] { REQUIRE_FALSE(d.parser.iterate(d.text).get(d.root)); });
+    }
+    document broken(R"({"a":[1 2],"b":[7,8,9]})");
+    refuses([&] { return broken.again()["a"]; },
+            [&] {
+                for (auto each : broken.again()["a"].get_array()) // simdjson gives the document up
+                    if (each.error()) break;
+            });
+}
+
+TEST_CASE("text behind a document is not left out")
+{
+    for (const std::string_view more :
+         {"[1] x", "[1] [2]", "[1],[2]", "[1]]", R"({"a":1}{"b":2})", R"({"a":1}})", R"({"a":[1]}])"}) {
+        INFO(more);
+        document d(more);
+        for (const std::size_t n : {1U, 100U}) {
+            CHECK(in_chunks(d.again().get_value(), n).error == errc::invalid_json);
+            CHECK(in_chunks<ndjson>(d.again().get_value(), n).error == errc::invalid_json);
+            if (more.front() == '[')
+                CHECK(in_chunks(simdjson_elements(d.again().get_value()), n).error == errc::invalid_json);
+        }
+    }
+}
+
+TEST_CASE("white space behind an array makes no chunk of its own")
+{
+    document d(R"({"a":[1] , "b":2})");
+    for (const std::size_t n : {1U, 2U, 9U}) {
+        streaming_serializer<ndjson, result> text(d.again()["a"]);
+        std::vector<char> chunk(n);
+        for (std::error_code ec; !text.done();)
+            REQUIRE_FALSE(text.next(chunk, ec).empty());
+    }
 }
 
 TEST_CASE("on-demand values are written without an allocation")
@@ -216,7 +274,7 @@ TEST_CASE("on-demand values are written without an allocation")
     d.again();
     std::vector<char> chunk(4096);
     const auto allocations = tests::allocations_in([&] {
-        simdjson_elements rows(d.again().get_array());
+        simdjson_elements rows(d.again().get_value());
         streaming_serializer<json, std::reference_wrapper<simdjson_elements>> text(rows);
         for (std::error_code ec; !text.done();)
             text.next(chunk, ec);

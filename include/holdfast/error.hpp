@@ -31,7 +31,7 @@ enum class errc : int {
     not_finite,
     /// A string that is not UTF-8, which JSON requires.
     invalid_utf8,
-    /// The source threw while its next element was made: the output is incomplete.
+    /// The source threw while its next element was made, or has no such value: the output is incomplete.
     source_failed,
     /// A document is nested more deeply than its cursor can remember.
     depth_exceeded,
@@ -91,7 +91,8 @@ inline const std::error_category& category() noexcept
                 return "a string is not valid UTF-8, as JSON requires: choose another utf8 policy or mend "
                        "the source";
             case errc::source_failed:
-                return "the source threw while an element was made: the output is incomplete";
+                return "the source threw while an element was made, or has no such value: the output is "
+                       "incomplete";
             case errc::depth_exceeded:
                 return "a document is nested too deeply to be written: refuse it when it is parsed";
             case errc::too_many_waiting:

@@ -125,7 +125,7 @@ void check_on_demand(const simdjson::padded_string& text, const verdict& meant, 
         return in_chunks<decltype(format)>(value_of(root), size);
     };
     const auto value = [](document& root) { return root.get_value(); };
-    const auto elements = [](document& root) { return holdfast::simdjson_elements(root.get_array()); };
+    const auto elements = [](document& root) { return holdfast::simdjson_elements(root.get_value()); };
     const auto whole = written(json(), value, chunks);
     const auto lines = written(ndjson(), value, chunks);
     const auto each = written(json(), elements, chunks);

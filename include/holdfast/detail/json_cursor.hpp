@@ -48,8 +48,9 @@ struct json_cursor<T, Within, json_kind::unknown> {
         sizeof(T) == 0,
         "holdfast cannot write this type as JSON. A struct that is no holdfast::plain_struct needs a "
         "describe() in its namespace (holdfast/serialize/describe.hpp); a duration or time point needs "
-        "holdfast::in<Unit>; a simdjson document needs holdfast/serialize/simdjson.hpp; a range of char "
-        "needs a std::string_view; a const view may have to be not const.");
+        "holdfast::in<Unit>; a simdjson document needs holdfast/serialize/simdjson.hpp, a value of an "
+        "on-demand one (get_value(), not get_array()) holdfast/serialize/simdjson_ondemand.hpp; a range of "
+        "char needs a std::string_view; a const view may have to be not const.");
     static constexpr bool bounded = false;
 };
 

@@ -61,10 +61,7 @@ struct json_cursor<T, Within, json_kind::checked> {
                 }
             }
             const char c = *s++;
-            if (syntax.between_tokens() && (c == ' ' || c == '\t' || c == '\n' || c == '\r')) {
-                syntax.space();
-                continue;
-            }
+            if (syntax.skip(c)) continue;
             error = syntax.next(c);
             if (error == errc{}) out.byte(c);
         }

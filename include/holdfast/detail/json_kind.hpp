@@ -22,7 +22,7 @@
 
 namespace holdfast::detail {
 
-// A cursor for a type of another library, which serialize/simdjson.hpp specializes.
+// A cursor for a type of another library, which serialize/simdjson.hpp and simdjson_ondemand.hpp specialize.
 template <class T, bool Lines>
 struct json_foreign_cursor;
 

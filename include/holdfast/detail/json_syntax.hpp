@@ -17,20 +17,12 @@ public:
     // In a string the next character may be any that needs no escape.
     bool in_string() const noexcept { return state_ == state::string; }
 
-    // Whether white space may come next, also as the end of a number.
-    bool between_tokens() const noexcept
+    // Whether c is white space between tokens, which may be left out. It ends a number.
+    bool skip(char c) noexcept
     {
-        switch (state_) {
-        case state::value:
-        case state::first_value:
-        case state::first_key:
-        case state::key:
-        case state::colon:
-        case state::after:
-            return true;
-        default:
-            return number_may_end();
-        }
+        if ((c != ' ' && c != '\t' && c != '\n' && c != '\r') || !between_tokens()) return false;
+        if (number_may_end()) state_ = state::after;
+        return true;
     }
 
     // How many containers are open.
@@ -38,11 +30,6 @@ public:
 
     // Whether the text may end.
     bool complete() const noexcept { return depth_ == 0 && (state_ == state::after || number_may_end()); }
-
-    void space() noexcept
-    {
-        if (number_may_end()) state_ = state::after;
-    }
 
     // Goes on by a character that is no white space between tokens.
     errc next(char c) noexcept
@@ -133,6 +120,21 @@ private:
     {
         return state_ == state::zero || state_ == state::digits || state_ == state::fraction ||
                state_ == state::exponent_digits;
+    }
+
+    bool between_tokens() const noexcept
+    {
+        switch (state_) {
+        case state::value:
+        case state::first_value:
+        case state::first_key:
+        case state::key:
+        case state::colon:
+        case state::after:
+            return true;
+        default:
+            return number_may_end();
+        }
     }
 
     errc to(bool valid, state next) noexcept

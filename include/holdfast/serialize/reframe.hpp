@@ -73,7 +73,7 @@ public:
     }
 
     /// Says that there is no more text, and returns what is still to be sent: to be called until it returns
-    /// nothing.
+    /// nothing, with a chunk of at least one byte.
     std::string_view finish(std::span<char> chunk, std::error_code& ec) noexcept
     {
         char* p = chunk.data();
@@ -88,7 +88,8 @@ public:
         return result(chunk.data(), p, ec);
     }
 
-    /// How many elements have begun; after an error it is in the last of these, or behind it.
+    /// How many elements have begun, in an array by the comma before them; after an error it is in the last
+    /// of these, or behind it.
     std::uint64_t elements() const noexcept { return elements_; }
 
 private:
@@ -100,21 +101,13 @@ private:
         return {};
     }
 
-    // White space that is to be left out.
-    bool skip(char c) noexcept
-    {
-        if (!syntax_.between_tokens() || (c != ' ' && c != '\t' && c != '\n' && c != '\r')) return false;
-        syntax_.space();
-        return true;
-    }
-
     // A step reads at most a character and writes at most one.
     char* step_lines(char* p, const char*& s) noexcept
     {
         if (*s == '\n') {
             ++s;
             end_line();
-        } else if (skip(*s)) {
+        } else if (syntax_.skip(*s)) {
             ++s;
         } else if (!in_line_) {
             in_line_ = true;
@@ -137,8 +130,9 @@ private:
     char* step_array(char* p, const char*& s) noexcept
     {
         const char c = *s++;
-        if (skip(c)) return p;
+        if (syntax_.skip(c)) return p;
         const unsigned depth = syntax_.depth();
+        if (depth == 1 && elements_ == 0 && c != ']' && c != ',') elements_ = 1;
         error_ = syntax_.next(c);
         if (error_ != errc{}) return p;
         if (depth == 0) {
@@ -149,7 +143,6 @@ private:
             ++elements_;
             *p++ = '\n';
         } else {
-            if (elements_ == 0) elements_ = 1;
             *p++ = c;
         }
         return p;

@@ -21,22 +21,22 @@
 
 namespace holdfast {
 
-/// With this header simdjson's on-demand `value`, `array` and `object`, and the `simdjson_result` of each,
-/// are sources of `json` and `ndjson`, on their own and as members, elements and values of other sources.
-/// `ndjson` writes a root array one element a line.
+/// With this header simdjson's on-demand `value`, and the `simdjson_result` of one, is a source of `json` and
+/// `ndjson`, on its own and as a member, element and value of other sources. `ndjson` writes a root array one
+/// element a line.
 ///
 /// The text of the value is copied token by token, without the white space between: numbers keep their
 /// digits, however many they are, and strings their escapes. What on-demand parsing has not looked at yet is
 /// checked on the way, as by `checked_json`, with which it shares `checked_json_max_depth`.
 ///
-/// Such a source is single-pass: writing a value consumes it. An array or object must therefore not have been
+/// Such a source is single-pass: writing an array or object consumes it. It must therefore not have been
 /// begun, nor been passed, when its turn comes: of the members of one row all but the last are best scalars,
-/// or taken at once as `checked_json{array.raw_json()}`. Parser and text must stay until the last byte. A
-/// document is written by its `get_value()`.
+/// or taken at once as `checked_json{value.get_array().raw_json()}`. Parser and text must stay until the last
+/// byte. An array or object that is a document is written by its `get_value()`; a scalar one has none.
 ///
-/// Errors: `errc::invalid_json` where the text is none; `errc::depth_exceeded`; `errc::source_failed` for a
-/// result that says that there is no such field or element, or that it is of another type, and for an array
-/// or object that was passed.
+/// Errors: `errc::invalid_json` where the text is none, or goes on behind a document that is written by its
+/// value; `errc::depth_exceeded`; `errc::source_failed` for a result that says that there is no such field or
+/// element, or that it is of another type, and for an array or object that was passed.
 ///
 /// Cost: simdjson's passing over the value, then linear; no allocation. simdjson 3.0 up to 4.x.
 ///
@@ -44,21 +44,42 @@ namespace holdfast {
 ///     auto document = parser.iterate(text);
 ///     co_await holdfast::async_write_streamed(peer, document["items"], {}, net::use_awaitable, json{});
 template <class T>
-concept simdjson_ondemand_source =
-    std::same_as<T, simdjson::ondemand::value> || std::same_as<T, simdjson::ondemand::array> ||
-    std::same_as<T, simdjson::ondemand::object> ||
-    std::same_as<T, simdjson::simdjson_result<simdjson::ondemand::value>> ||
-    std::same_as<T, simdjson::simdjson_result<simdjson::ondemand::array>> ||
-    std::same_as<T, simdjson::simdjson_result<simdjson::ondemand::object>>;
+concept simdjson_ondemand_source = std::same_as<T, simdjson::ondemand::value> ||
+                                   std::same_as<T, simdjson::simdjson_result<simdjson::ondemand::value>>;
 
-/// The elements of an on-demand array as a single-pass range of `simdjson_result<ondemand::value>`, for rows
-/// that are picked from a document while they are sent. An error of simdjson's is the last element: written,
-/// it fails; to a user's function it comes as simdjson's results do.
+namespace detail {
+
+// Whether the parser stands at the value: where an array or object has been passed simdjson may not notice,
+// and go on at another one, or outside of the text.
+inline bool ondemand_is_next(simdjson::ondemand::value& value) noexcept
+{
+    const char* now = nullptr;
+    return value.current_depth() != 0 && // it has not given up
+           !value.current_location().get(now) && now == value.raw_json_token().data();
+}
+
+// Asked when the parser stands at the value.
+inline bool ondemand_is_root(const simdjson::ondemand::value& value) noexcept
+{
+    return value.current_depth() == 1;
+}
+
+inline bool ondemand_at_end(simdjson::ondemand::value& value) noexcept
+{
+    return value.current_location().error() == simdjson::OUT_OF_BOUNDS;
+}
+
+} // namespace detail
+
+/// The elements of an on-demand array, which is a `value` or the result of one, as a single-pass range of
+/// `simdjson_result<ondemand::value>`, for rows that are picked from a document while they are sent. An error
+/// is the last element: written, it fails; to a user's function it comes as simdjson's results do. (Where a
+/// filter drops it, the message ends as if the array did.)
 ///
 /// It refers to the array's document, may be moved until `begin()` is called, and keeps the element that its
 /// iterator stands at, which views may look at more than once.
 ///
-///     auto prices = holdfast::simdjson_elements(document["trades"].get_array()) |
+///     auto prices = holdfast::simdjson_elements(document["trades"]) |
 ///                   std::views::transform([](auto trade) { return trade["price"]; });
 class simdjson_elements {
 public:
@@ -88,20 +109,14 @@ public:
         simdjson_elements* range_ = nullptr;
     };
 
-    explicit simdjson_elements(simdjson::simdjson_result<simdjson::ondemand::array> array) noexcept
-        : array_(std::move(array))
-    {
-    }
+    explicit simdjson_elements(value_type array) noexcept : result_(std::move(array)) {}
     simdjson_elements(simdjson_elements&&) noexcept = default;
     simdjson_elements& operator=(simdjson_elements&&) noexcept = default;
 
     /// To be called once.
     iterator begin() noexcept
     {
-        auto failed = array_.error();
-        if (!failed) failed = array_.begin().get(at_);
-        if (!failed) failed = array_.end().get(end_);
-        if (failed)
+        if (const auto failed = begin_array())
             current_.emplace(failed);
         else
             read();
@@ -110,10 +125,25 @@ public:
     std::default_sentinel_t end() const noexcept { return {}; }
 
 private:
+    simdjson::error_code begin_array() noexcept
+    {
+        simdjson::simdjson_result<simdjson::ondemand::array> array;
+        if (const auto failed = std::move(result_).get(value_)) return failed;
+        if (!detail::ondemand_is_next(value_)) return simdjson::OUT_OF_ORDER_ITERATION;
+        is_root_ = detail::ondemand_is_root(value_);
+        array = value_.get_array();
+        if (array.error()) return array.error();
+        if (const auto failed = array.begin().get(at_)) return failed;
+        return array.end().get(end_);
+    }
+
     void read() noexcept
     {
         current_.reset();
-        if (at_ != end_) current_.emplace(*at_); // simdjson allows it once an element
+        if (at_ != end_)
+            current_.emplace(*at_); // simdjson allows it once an element
+        else if (is_root_ && !detail::ondemand_at_end(value_))
+            current_.emplace(simdjson::TRAILING_CONTENT);
     }
 
     void next() noexcept
@@ -126,55 +156,44 @@ private:
         }
     }
 
-    simdjson::simdjson_result<simdjson::ondemand::array> array_;
+    value_type result_;
+    simdjson::ondemand::value value_; // the array
     simdjson::ondemand::array_iterator at_, end_;
     std::optional<value_type> current_; // none: the end
+    bool is_root_ = false;
 };
 
 namespace detail {
 
-inline simdjson::error_code ondemand_text(simdjson::ondemand::array array, std::string_view& text) noexcept
+template <class Container>
+simdjson::error_code raw_text(simdjson::ondemand::value& value, std::string_view& text) noexcept
 {
-    return array.raw_json().get(text);
+    Container container;
+    const auto failed = value.get<Container>().get(container);
+    return failed ? failed : container.raw_json().get(text);
 }
 
-inline simdjson::error_code ondemand_text(simdjson::ondemand::object object, std::string_view& text) noexcept
+// The text of the value, without white space at its end.
+inline simdjson::error_code ondemand_text(simdjson::simdjson_result<simdjson::ondemand::value> result,
+                                          std::string_view& text) noexcept
 {
-    return object.raw_json().get(text);
-}
-
-inline simdjson::error_code ondemand_text(simdjson::ondemand::value value, std::string_view& text) noexcept
-{
-    simdjson::ondemand::json_type type{};
+    using simdjson::ondemand::json_type;
+    simdjson::ondemand::value value;
+    json_type type{};
+    if (const auto failed = std::move(result).get(value)) return failed;
     if (const auto failed = value.type().get(type)) return failed;
-    text = value.raw_json_token();
-    const char* now = nullptr;
-    const bool here = !value.current_location().get(now) && now == text.data();
-    if (!here &&
-        (type == simdjson::ondemand::json_type::array || type == simdjson::ondemand::json_type::object))
-        return simdjson::OUT_OF_ORDER_ITERATION; // simdjson itself may not notice
-    simdjson::ondemand::array array;
-    simdjson::ondemand::object object;
-    switch (type) {
-    case simdjson::ondemand::json_type::array: {
-        const auto failed = value.get_array().get(array);
-        return failed ? failed : ondemand_text(array, text);
+    if (type != json_type::array && type != json_type::object) {
+        text = value.raw_json_token();
+    } else {
+        if (!ondemand_is_next(value)) return simdjson::OUT_OF_ORDER_ITERATION;
+        const bool is_root = ondemand_is_root(value);
+        const auto failed = type == json_type::array ? raw_text<simdjson::ondemand::array>(value, text)
+                                                     : raw_text<simdjson::ondemand::object>(value, text);
+        if (failed) return failed;
+        if (is_root && !ondemand_at_end(value)) return simdjson::TRAILING_CONTENT;
     }
-    case simdjson::ondemand::json_type::object: {
-        const auto failed = value.get_object().get(object);
-        return failed ? failed : ondemand_text(object, text);
-    }
-    default:
-        return simdjson::SUCCESS;
-    }
-}
-
-template <class T>
-simdjson::error_code ondemand_text(simdjson::simdjson_result<T> result, std::string_view& text) noexcept
-{
-    T value;
-    const auto failed = std::move(result).get(value);
-    return failed ? failed : ondemand_text(value, text);
+    text = text.substr(0, text.find_last_not_of(" \t\n\r") + 1);
+    return simdjson::SUCCESS;
 }
 
 inline errc ondemand_error(simdjson::error_code failed) noexcept
@@ -182,13 +201,23 @@ inline errc ondemand_error(simdjson::error_code failed) noexcept
     switch (failed) {
     case simdjson::SUCCESS:
         return {};
-    case simdjson::NO_SUCH_FIELD:
-    case simdjson::INDEX_OUT_OF_BOUNDS:
-    case simdjson::INCORRECT_TYPE:
-    case simdjson::OUT_OF_ORDER_ITERATION:
-        return errc::source_failed;
-    default:
+    case simdjson::TAPE_ERROR:
+    case simdjson::STRING_ERROR:
+    case simdjson::T_ATOM_ERROR:
+    case simdjson::F_ATOM_ERROR:
+    case simdjson::N_ATOM_ERROR:
+    case simdjson::NUMBER_ERROR:
+    case simdjson::UTF8_ERROR:
+    case simdjson::EMPTY:
+    case simdjson::UNESCAPED_CHARS:
+    case simdjson::UNCLOSED_STRING:
+    case simdjson::INCOMPLETE_ARRAY_OR_OBJECT:
+    case simdjson::TRAILING_CONTENT:
         return errc::invalid_json;
+    case simdjson::DEPTH_ERROR:
+        return errc::depth_exceeded;
+    default: // the text may be JSON, but there is no such value in it now
+        return errc::source_failed;
     }
 }
 
@@ -200,7 +229,7 @@ struct json_foreign_cursor<T, Lines> {
     bool step(chunk_writer& out, const T& source, const json&)
     {
         if (text.data() == nullptr) {
-            if (const errc error = ondemand_error(ondemand_text(source, text)); error != errc{}) {
+            if (const errc error = ondemand_error(ondemand_text(T(source), text)); error != errc{}) {
                 out.fail(error);
                 return false;
             }
