@@ -32,12 +32,8 @@ using namespace std::chrono_literals;
 namespace {
 
 struct receipt {
-    std::uint64_t lines;
+    std::uint64_t taken;
 };
-constexpr auto describe(holdfast::type<receipt>)
-{
-    return holdfast::fields(holdfast::field("taken", &receipt::lines));
-}
 
 struct goodbye {
     std::uint64_t lines;

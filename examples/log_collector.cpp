@@ -48,21 +48,11 @@ namespace {
 struct missed_records {
     std::uint64_t missed;
 };
-constexpr auto describe(holdfast::type<missed_records>)
-{
-    return holdfast::fields(holdfast::field("missed", &missed_records::missed));
-}
 
 struct status {
     std::uint64_t records;
     examples::census_report programs, readers;
 };
-constexpr auto describe(holdfast::type<status>)
-{
-    using holdfast::field;
-    return holdfast::fields(field("records", &status::records), field("programs", &status::programs),
-                            field("readers", &status::readers));
-}
 
 constexpr std::size_t max_batch = 64 * 1024;
 constexpr std::size_t chunk = 4096;

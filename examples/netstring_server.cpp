@@ -28,11 +28,6 @@ struct reply {
     std::uint64_t message;
     std::string_view text;
 };
-constexpr auto describe(holdfast::type<reply>)
-{
-    return holdfast::fields(holdfast::field("message", &reply::message),
-                            holdfast::field("text", &reply::text));
-}
 
 struct log_end {
     void operator()(const holdfast::connection_end& end) const noexcept { std::clog << end << '\n'; }

@@ -80,21 +80,11 @@ struct answer {
     std::uint64_t job;
     std::uint32_t part, parts, primes = 0;
 };
-constexpr auto describe(holdfast::type<answer>)
-{
-    using holdfast::field;
-    return holdfast::fields(field("job", &answer::job), field("part", &answer::part),
-                            field("parts", &answer::parts), field("primes", &answer::primes));
-}
 
 struct refusal {
     std::uint64_t job;
     std::string_view error = "give two whole numbers, FIRST LAST, from 1 to 1000000000";
 };
-constexpr auto describe(holdfast::type<refusal>)
-{
-    return holdfast::fields(holdfast::field("job", &refusal::job), holdfast::field("error", &refusal::error));
-}
 
 struct log_end {
     void operator()(const holdfast::connection_end& end) const noexcept { std::clog << end << '\n'; }

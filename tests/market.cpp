@@ -28,7 +28,7 @@ static_assert(std::ranges::view<snapshot_range> && std::ranges::random_access_ra
 static_assert(std::ranges::sized_range<snapshot_range>);
 static_assert(std::ranges::view<market::changes> && std::ranges::input_range<market::changes>);
 static_assert(std::is_trivially_destructible_v<quote>);
-static_assert(holdfast::described<quote>);
+static_assert(holdfast::plain_struct<quote>);
 
 auto tied(const quote& q)
 {

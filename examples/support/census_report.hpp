@@ -1,10 +1,9 @@
-// holdfast: a census as a described struct, for metrics: what the admin socket of market_feed answers.
+// holdfast: a census as plain structs, for metrics: what the admin socket of market_feed answers.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_CENSUS_REPORT_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_CENSUS_REPORT_HPP
 
 #include <holdfast/census.hpp>
-#include <holdfast/serialize/describe.hpp>
 
 #include <chrono>
 #include <cstdint>
@@ -24,14 +23,6 @@ struct census_member {
     std::optional<std::uint64_t> bytes_in, bytes_out;
     bool draining;
 };
-constexpr auto describe(holdfast::type<census_member>)
-{
-    using holdfast::field;
-    return holdfast::fields(
-        field("id", &census_member::id), field("remote", &census_member::remote),
-        field("age_ms", &census_member::age_ms), field("bytes_in", &census_member::bytes_in),
-        field("bytes_out", &census_member::bytes_out), field("draining", &census_member::draining));
-}
 
 /// The totals, how the others ended, and who is here.
 struct census_report {
@@ -40,14 +31,6 @@ struct census_report {
     std::map<std::string_view, std::uint64_t> ended_by;
     std::vector<census_member> members;
 };
-constexpr auto describe(holdfast::type<census_report>)
-{
-    using holdfast::field;
-    return holdfast::fields(field("live", &census_report::live), field("peak", &census_report::peak),
-                            field("ended", &census_report::ended),
-                            field("ended_by", &census_report::ended_by),
-                            field("members", &census_report::members));
-}
 
 /// Copies the figures: some 100 bytes for each live connection.
 inline census_report report_of(const holdfast::census& all)

@@ -34,13 +34,6 @@ struct log_record {
     std::string_view service{};
     std::string_view message{};
 };
-constexpr auto describe(holdfast::type<log_record>)
-{
-    using holdfast::field;
-    return holdfast::fields(field("number", &log_record::number), field("time_ms", &log_record::time_ms),
-                            field("level", &log_record::level), field("service", &log_record::service),
-                            field("message", &log_record::message));
-}
 
 /// What a reader wants to see.
 struct log_filter {

@@ -3,8 +3,6 @@
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_MARKET_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_MARKET_HPP
 
-#include <holdfast/serialize/describe.hpp>
-
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -30,15 +28,6 @@ struct quote {
     std::uint64_t time; ///< of the last change: simulated milliseconds since midnight
     bool open;
 };
-
-constexpr auto describe(holdfast::type<quote>)
-{
-    using holdfast::field;
-    return holdfast::fields(field("id", &quote::id), field("symbol", &quote::symbol),
-                            field("bid", &quote::bid), field("ask", &quote::ask),
-                            field("bid_size", &quote::bid_size), field("ask_size", &quote::ask_size),
-                            field("time", &quote::time), field("open", &quote::open));
-}
 
 /// Instruments whose prices walk at random; the same seed gives the same market on every machine.
 ///
