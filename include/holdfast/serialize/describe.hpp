@@ -273,10 +273,11 @@ concept described = requires { requires detail::is_fields<decltype(describe(type
 /// names that they have in the program, in the same time and by a cursor of the same size as if they were
 /// described so. (Whoever renames a member changes the text.) A range, a string, a tuple stays that.
 ///
-/// It is an aggregate of at most 32 members and without a base class. Refused with an error are bit-fields,
-/// references, anonymous unions, and an array behind a member without a default constructor. A struct that
-/// contains itself has to be described (`recursive`), and so has one with options (`omit_empty`, `as`); for
-/// Protobuf, which needs numbers, every one.
+/// It is an aggregate of at most 32 members and without a base class; a first member that anything converts
+/// to, as `std::any`, is taken for one. Refused with an error are bit-fields, references, anonymous unions,
+/// and an array behind a member without a default constructor. A struct that contains itself has to be
+/// described (`recursive`), and so has one with options (`omit_empty`, `as`); for Protobuf, which needs
+/// numbers, every one.
 ///
 ///     struct quote { std::uint64_t id; char symbol[8]; double bid; };
 ///     holdfast::serialize_to_string<holdfast::json>(quote{7, "ABC", 2.5})
