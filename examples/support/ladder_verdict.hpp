@@ -149,9 +149,8 @@ struct verdict_limits {
     double may_keep_percent = 50;
     /// But so much may always be kept.
     std::uint64_t may_keep_bytes = 8 * 1024 * 1024;
-    /// How far the second climb's top may be above the first's: the larger of both counts. What an allocator
-    /// kept after the first, and where, puts the tops of a good server up to 2.5 % apart.
-    double second_climb_percent = 4;
+    /// How far the second climb's top may be above the first's: the larger of both counts.
+    double second_climb_percent = 2;
     std::uint64_t second_climb_bytes = 1024 * 1024;
 };
 
