@@ -42,9 +42,9 @@ struct ndjson_root;
 /// - what says how it is written (serialize/values.hpp): durations and time points `in` a unit, `base64`,
 ///   `raw_json` and `checked_json`;
 /// - `std::reference_wrapper`: what it refers to;
-/// - simdjson's documents (serialize/simdjson.hpp) and on-demand values (serialize/simdjson_ondemand.hpp),
-/// which
-///   are single-pass;
+/// - simdjson's documents (serialize/simdjson.hpp);
+/// - the values of its on-demand documents, which are single-pass sources
+///   (serialize/simdjson_ondemand.hpp);
 ///
 /// nested to any depth that the type has. Another type is refused at compile time, with a message that says
 /// what is missing. Strings are escaped as JSON demands and no further: `"`, `\`, and U+0000 to U+001F.

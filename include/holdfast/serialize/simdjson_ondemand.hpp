@@ -127,12 +127,11 @@ public:
 private:
     simdjson::error_code begin_array() noexcept
     {
-        simdjson::simdjson_result<simdjson::ondemand::array> array;
         if (const auto failed = std::move(result_).get(value_)) return failed;
         if (!detail::ondemand_is_next(value_)) return simdjson::OUT_OF_ORDER_ITERATION;
         is_root_ = detail::ondemand_is_root(value_);
-        array = value_.get_array();
-        if (array.error()) return array.error();
+        simdjson::ondemand::array array;
+        if (const auto failed = value_.get_array().get(array)) return failed;
         if (const auto failed = array.begin().get(at_)) return failed;
         return array.end().get(end_);
     }
@@ -166,7 +165,7 @@ private:
 namespace detail {
 
 template <class Container>
-simdjson::error_code raw_text(simdjson::ondemand::value& value, std::string_view& text) noexcept
+simdjson::error_code ondemand_raw_text(simdjson::ondemand::value& value, std::string_view& text) noexcept
 {
     Container container;
     const auto failed = value.get<Container>().get(container);
@@ -187,8 +186,9 @@ inline simdjson::error_code ondemand_text(simdjson::simdjson_result<simdjson::on
     } else {
         if (!ondemand_is_next(value)) return simdjson::OUT_OF_ORDER_ITERATION;
         const bool is_root = ondemand_is_root(value);
-        const auto failed = type == json_type::array ? raw_text<simdjson::ondemand::array>(value, text)
-                                                     : raw_text<simdjson::ondemand::object>(value, text);
+        const auto failed = type == json_type::array
+                                ? ondemand_raw_text<simdjson::ondemand::array>(value, text)
+                                : ondemand_raw_text<simdjson::ondemand::object>(value, text);
         if (failed) return failed;
         if (is_root && !ondemand_at_end(value)) return simdjson::TRAILING_CONTENT;
     }
