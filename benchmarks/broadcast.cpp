@@ -4,7 +4,7 @@
 #include "support/results.hpp"
 
 #include <holdfast/outbox_group.hpp>
-#include <holdfast/process_memory.hpp>
+#include <holdfast/process/process_memory.hpp>
 
 #include <algorithm>
 #include <array>
@@ -113,7 +113,7 @@ private:
     struct receiver {
         receiver(net::io_context& io, int descriptor, holdfast::outbox_group& group)
             : socket(io, tcp::v4(), descriptor),
-              box(socket, {.high_bytes = 16 * 1024, .when_full = holdfast::slow_reader::drop_oldest}),
+              box(socket, {.high_watermark = 16 * 1024, .on_overflow = holdfast::overflow_policy::drop_oldest}),
               here(group, box)
         {
         }

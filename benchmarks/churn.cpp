@@ -231,7 +231,7 @@ holdfast::acceptor_options all_limits()
             .max_per_address = 10'000,
             .accepts_per_second = 1e6,
             .accept_burst = 10'000,
-            .memory = {.of = holdfast::memory_limits::gauge::process, .high_bytes = std::uint64_t{1} << 40}};
+            .memory = {.of = holdfast::memory_limits::memory_source::process, .high_watermark = std::uint64_t{1} << 40}};
 }
 
 int run(int argc, char** argv)

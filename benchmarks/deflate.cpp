@@ -14,8 +14,8 @@
 #include "support/server_process.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
-#include <holdfast/process_memory.hpp>
-#include <holdfast/serialize/deflate.hpp>
+#include <holdfast/process/process_memory.hpp>
+#include <holdfast/adapters/deflate.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <zlib.h>

@@ -7,7 +7,7 @@
 #include "support/writers.hpp"
 
 #include <holdfast/serialize/json.hpp>
-#include <holdfast/serialize/simdjson.hpp>
+#include <holdfast/adapters/simdjson.hpp>
 
 #include <unistd.h>
 

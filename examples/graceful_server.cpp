@@ -86,7 +86,7 @@ net::awaitable<void> drain_at_signal(acceptor& doors, std::chrono::milliseconds 
     signals.clear();
     std::cout << "graceful_server: draining " << doors.census().live() << " connections" << std::endl;
     // The news is spread, so that they do not all come back at once.
-    const std::size_t aborted = co_await doors.async_drain({.deadline = deadline, .spread = deadline / 4});
+    const std::size_t aborted = co_await doors.async_drain({.deadline = deadline, .stagger = deadline / 4});
     std::cout << "graceful_server: drained, " << aborted << " aborted" << std::endl;
 }
 

@@ -24,7 +24,7 @@
 #include "support/protobuf_fields.hpp"
 
 #include <holdfast/holdfast.hpp>
-#include <holdfast/serialize/deflate.hpp>
+#include <holdfast/adapters/deflate.hpp>
 #include <holdfast/serialize/framed.hpp>
 
 #include <array>
@@ -136,7 +136,7 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
         return framed{more, deflated{gzip, framed{around, json{}}, holdfast::deflate_end::flush}};
     };
     peer.stream().non_blocking(true);
-    (void)holdfast::set_keepalive(
+    (void)holdfast::keepalive(
         peer.stream()); // one that is gone without a word, while nothing is to be sent
     for (bool stays = true; stays || peer.draining();) { // in a drain it still gets what there is
         stays = still_there(peer);
@@ -174,7 +174,7 @@ net::awaitable<void> answer(connection& peer, std::string head, const Source& bo
         "\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " + std::to_string(size) +
         "\r\n\r\n";
     co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
-    const framed told{framing::told_size{size}, json{}};
+    const framed told{framing::content_length{size}, json{}};
     co_await async_write_streamed(peer, std::cref(body), {.chunk_bytes = chunk}, net::use_awaitable, told);
 }
 

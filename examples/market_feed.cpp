@@ -18,7 +18,7 @@
 #include "support/feed_options.hpp"
 
 #include <holdfast/holdfast.hpp>
-#include <holdfast/serialize/simdjson.hpp>
+#include <holdfast/adapters/simdjson.hpp>
 
 #include <array>
 #include <csignal>
@@ -104,8 +104,8 @@ net::awaitable<void> serve(connection peer, feed& f)
         if (!whole) beat.touch();
     };
     holdfast::outbox box{peer,
-                         {.high_bytes = queue_bytes,
-                          .when_full = holdfast::slow_reader::wait,
+                         {.high_watermark = queue_bytes,
+                          .on_overflow = holdfast::overflow_policy::wait,
                           .chunk_bytes = chunk,
                           .progress = progress}};
     holdfast::outbox_group::member here;
@@ -197,8 +197,8 @@ struct door_options {
     examples::byte_count memory_low;  ///< 0: fifteen sixteenths of the high mark
     examples::byte_count receive_buffer{4096};
     std::uint16_t backlog = 4096;
-    std::chrono::milliseconds patience{0};
-    bool turn_away = false;
+    std::chrono::milliseconds backlog_timeout{0};
+    bool reject = false;
 };
 
 void add_options(examples::command_line& cli, door_options& doors)
@@ -214,9 +214,9 @@ void add_options(examples::command_line& cli, door_options& doors)
     cli.add("receive-buffer", doors.receive_buffer, "BYTES",
             "the kernel's receive buffer of each socket (SO_RCVBUF)");
     cli.add("backlog", doors.backlog, "N", "newcomers that the kernel keeps waiting");
-    cli.add("patience", doors.patience, "TIME",
+    cli.add("patience", doors.backlog_timeout, "TIME",
             "newcomers that wait for so long at a limit are told to come again; 0: they wait on");
-    cli.add("turn-away", doors.turn_away,
+    cli.add("turn-away", doors.reject,
             "tell newcomers at a limit to come again, instead of letting them wait");
 }
 
@@ -229,28 +229,28 @@ void check(const door_options& doors)
     if (doors.receive_buffer.value < 1024 || doors.receive_buffer.value > (1u << 30))
         command_line::fail("receive-buffer", "must be 1k to 1G");
     if (doors.backlog == 0) command_line::fail("backlog", "must be at least 1");
-    if (doors.patience > 12h) command_line::fail("patience", "must be at most 720m");
+    if (doors.backlog_timeout > 12h) command_line::fail("patience", "must be at most 720m");
 }
 
 /// Every limit of the server, in one place.
 holdfast::acceptor_options limits(const examples::feed_options& feed, const door_options& doors)
 {
-    using gauge = holdfast::memory_limits::gauge;
-    const auto at_limit = doors.turn_away ? holdfast::at_limit::turn_away : holdfast::at_limit::wait;
+    using memory_source = holdfast::memory_limits::memory_source;
+    const auto overload_policy = doors.reject ? holdfast::overload_policy::reject : holdfast::overload_policy::wait;
     return {.max_connections = feed.max_connections,
             .max_per_address = doors.per_address,
             .accepts_per_second = static_cast<double>(doors.accepts_per_second),
             .accept_burst = doors.accept_burst,
-            .memory = {.of = doors.memory_high.value != 0 ? gauge::process : gauge::cgroup,
-                       .high_bytes = doors.memory_high.value,
-                       .low_bytes = doors.memory_low.value,
-                       .trim = [] { ::malloc_trim(0); }},
-            .when_full = at_limit,
-            .when_address_full = holdfast::at_limit::turn_away,
-            .when_too_fast = at_limit,
-            .when_memory_high = at_limit,
-            .patience = doors.patience,
-            .farewell = "{\"sorry\":\"too many are here: come again later\"}\n",
+            .memory = {.of = doors.memory_high.value != 0 ? memory_source::process : memory_source::cgroup,
+                       .high_watermark = doors.memory_high.value,
+                       .low_watermark = doors.memory_low.value,
+                       .on_memory_pressure = [] { ::malloc_trim(0); }},
+            .on_connection_limit = overload_policy,
+            .on_address_limit = holdfast::overload_policy::reject,
+            .on_rate_limit = overload_policy,
+            .on_memory_limit = overload_policy,
+            .backlog_timeout = doors.backlog_timeout,
+            .reject_message = "{\"sorry\":\"too many are here: come again later\"}\n",
             .backlog = doors.backlog,
             .send_buffer_bytes = static_cast<int>(feed.send_buffer.value),
             .receive_buffer_bytes = static_cast<int>(doors.receive_buffer.value),
@@ -267,7 +267,7 @@ examples::capacity plan(const examples::feed_options& feed, const door_options& 
         feed.max_connections,
         {.session_bytes = 4096,
          .chunk_bytes = static_cast<std::size_t>(feed.chunk.value),
-         .queue_bytes = holdfast::worst_case_bytes({.high_bytes = queue_bytes, .chunk_bytes = 0}, 64),
+         .queue_bytes = holdfast::worst_case_bytes({.high_watermark = queue_bytes, .chunk_bytes = 0}, 64),
          .send_buffer_bytes = static_cast<std::size_t>(feed.send_buffer.value),
          .receive_buffer_bytes = static_cast<std::size_t>(doors.receive_buffer.value)},
         program + reserved * feed.max_connections + examples::market::bytes(feed.instruments) +

@@ -7,7 +7,7 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
-#include <holdfast/process_memory.hpp>
+#include <holdfast/process/process_memory.hpp>
 
 #include <array>
 #include <atomic>
@@ -24,14 +24,14 @@ using namespace std::chrono_literals;
 using holdfast::acceptor_event;
 using holdfast::acceptor_options;
 using holdfast::admission_limit;
-using holdfast::at_limit;
+using holdfast::overload_policy;
 using holdfast::close_reason;
 using holdfast::error_code;
 using holdfast::detail::address_key;
 using holdfast::detail::address_place;
 using holdfast::detail::address_table;
 using holdfast::detail::memory_gate;
-using holdfast::detail::patience;
+using holdfast::detail::backlog_timeout;
 using holdfast::detail::token_bucket;
 using tests::connect, tests::descriptor_limit, tests::tcp;
 namespace net = holdfast::net;
@@ -179,7 +179,7 @@ TEST_CASE("the memory gate shuts above the high mark and opens below the low one
 
 TEST_CASE("a gate whose memory never falls again opens by the number of connections, up to as many as before")
 {
-    memory_gate gate(1000, 900, 0s); // no trickle
+    memory_gate gate(1000, 900, 0s); // no probe_interval
     gate.observe(2000, 80, start);
     CHECK_FALSE(gate.open(80, start));
     CHECK_FALSE(gate.open(71, start + 24h));
@@ -194,7 +194,7 @@ TEST_CASE("a gate whose memory never falls again opens by the number of connecti
     CHECK(gate.open(35, start));
 }
 
-TEST_CASE("a gate that stays shut lets one in each trickle, and not at once")
+TEST_CASE("a gate that stays shut lets one in each probe_interval, and not at once")
 {
     memory_gate gate(1000, 900, 1s);
     gate.observe(2000, 1, start);
@@ -238,7 +238,7 @@ TEST_CASE("of a queue of which only the length is known, nobody is overdue early
     std::minstd_rand random(seed);
     for (const std::chrono::nanoseconds time : {7ns, 100'000'000ns, 3'600'000'000'001ns})
         for (const bool paced : {true, false}) {
-            patience limit(time);
+            backlog_timeout limit(time);
             CHECK(limit.ends());
             std::deque<time_point> queue; // since when each waits
             auto now = start;
@@ -263,7 +263,7 @@ TEST_CASE("of a queue of which only the length is known, nobody is overdue early
             }
             CHECK(ever != 0);
         }
-    patience none(0s);
+    backlog_timeout none(0s);
     CHECK_FALSE(none.ends());
 }
 
@@ -282,11 +282,11 @@ TEST_CASE("one address has so many connections and no more, the others theirs, a
     auto a = connect_from(io, where, 0, 2), b = connect_from(io, where, 0, 2),
          c = connect_from(io, where, 0, 2);
     auto d = connect_from(io, where, 0, 3);
-    tests::run_until(io, [&] { return all.kept.size() == 3 && doors.turned_away() == 1; });
+    tests::run_until(io, [&] { return all.kept.size() == 3 && doors.rejected() == 1; });
     CHECK(tests::read_to_end(c).end == net::error::connection_reset);
     CHECK(doors.addresses() == 2);
     REQUIRE(events.size() == 1);
-    CHECK(events[0].what == acceptor_event::kind::turned_away);
+    CHECK(events[0].what == acceptor_event::kind::rejected);
     CHECK(events[0].limit == admission_limit::per_address);
     CHECK(doors.census().live() == 3);
     CHECK(doors.census().peak() == 3); // refused ones never count
@@ -326,31 +326,31 @@ TEST_CASE("those who are gone before they are accepted, or in a handshake, give 
     CHECK(room.in_use() == 0);
 }
 
-TEST_CASE("who is turned away gets the farewell and an end of stream, and cannot hold a descriptor for long")
+TEST_CASE("who is turned away gets the reject_message and an end of stream, and cannot hold a descriptor for long")
 {
     net::io_context io;
     acceptor doors{io.get_executor(),
                    any_port,
                    {.max_connections = 1,
-                    .when_full = at_limit::turn_away,
-                    .farewell = "full\n",
-                    .farewell_deadline = 50ms,
-                    .max_farewells = 2}};
+                    .on_connection_limit = overload_policy::reject,
+                    .reject_message = "full\n",
+                    .reject_deadline = 50ms,
+                    .max_pending_rejects = 2}};
     keeper all;
     all.serve(doors);
     auto first = connect(io, doors.local_endpoint(), 1);
     tests::run_until(io, [&] { return all.kept.size() == 1; });
     auto polite = connect(io, doors.local_endpoint(), 1);
-    tests::run_until(io, [&] { return doors.turned_away() == 1; });
+    tests::run_until(io, [&] { return doors.rejected() == 1; });
     const auto answer = tests::read_to_end(polite[0]);
     CHECK(answer.bytes == "full\n");
     CHECK(answer.end == net::error::eof);
     polite.clear();
-    while (io.poll() != 0) { // its farewell is over
+    while (io.poll() != 0) { // its reject_message is over
     }
-    // Those that never close: two get a farewell, the third a reset; after the deadline there is room again.
+    // Those that never close: two get a reject_message, the third a reset; after the deadline there is room again.
     auto mute = connect(io, doors.local_endpoint(), 3);
-    tests::run_until(io, [&] { return doors.turned_away() == 4; });
+    tests::run_until(io, [&] { return doors.rejected() == 4; });
     CHECK(tests::read_to_end(mute[2]).end == net::error::connection_reset);
     for (int i = 0; i != 2; ++i)
         CHECK(tests::read_to_end(mute[static_cast<std::size_t>(i)]).bytes == "full\n");
@@ -364,16 +364,16 @@ TEST_CASE("who is turned away gets the farewell and an end of stream, and cannot
 }
 
 TEST_CASE(
-    "who has waited in the backlog for the patience time gets the farewell, and room still goes to others")
+    "who has waited in the backlog for the backlog_timeout time gets the reject_message, and room still goes to others")
 {
     net::io_context io;
     std::vector<acceptor_event> events;
     acceptor doors{io.get_executor(),
                    any_port,
                    {.max_connections = 1,
-                    .patience = 100ms,
-                    .farewell = "full\n",
-                    .max_farewells = 2,
+                    .backlog_timeout = 100ms,
+                    .reject_message = "full\n",
+                    .max_pending_rejects = 2,
                     .on_event = [&](const acceptor_event& event) { events.push_back(event); }}};
     keeper all;
     all.serve(doors);
@@ -382,19 +382,19 @@ TEST_CASE(
     CHECK(events[0].what == acceptor_event::kind::paused);
     const auto begin = std::chrono::steady_clock::now();
     auto waiting = connect(io, doors.local_endpoint(), 3);
-    tests::run_until(io, [&] { return doors.turned_away() == 3; });
+    tests::run_until(io, [&] { return doors.rejected() == 3; });
     CHECK(std::chrono::steady_clock::now() - begin >= 100ms);
     for (int i = 0; i != 2; ++i)
         CHECK(tests::read_to_end(waiting[static_cast<std::size_t>(i)]).bytes == "full\n");
     CHECK(tests::read_to_end(waiting[2]).end == net::error::connection_reset); // too many farewells
-    CHECK(events.back().what == acceptor_event::kind::turned_away);
+    CHECK(events.back().what == acceptor_event::kind::rejected);
     CHECK(events.back().limit == admission_limit::connections);
     CHECK(all.kept.size() == 1);
     CHECK(doors.census().peak() == 1);
     all.kept.clear();
     auto next = connect(io, doors.local_endpoint(), 1);
     tests::run_until(io, [&] { return all.kept.size() == 1; });
-    CHECK(doors.turned_away() == 3);
+    CHECK(doors.rejected() == 3);
     waiting.clear();
     doors.close();
     all.kept.clear();
@@ -405,11 +405,11 @@ TEST_CASE("patience ends also in a pause for the rate, and close() ends the look
 {
     net::io_context io;
     acceptor doors{
-        io.get_executor(), any_port, {.accepts_per_second = 0.001, .accept_burst = 1, .patience = 10ms}};
+        io.get_executor(), any_port, {.accepts_per_second = 0.001, .accept_burst = 1, .backlog_timeout = 10ms}};
     keeper all;
     all.serve(doors);
     auto clients = connect(io, doors.local_endpoint(), 3);
-    tests::run_until(io, [&] { return doors.turned_away() == 2; });
+    tests::run_until(io, [&] { return doors.rejected() == 2; });
     CHECK(all.kept.size() == 1);
     for (int i = 1; i != 3; ++i)
         CHECK(tests::read_to_end(clients[static_cast<std::size_t>(i)]).end == net::error::eof);
@@ -459,9 +459,9 @@ TEST_CASE("a newcomer for whom memory ran out while the acceptor waited stays in
                        any_port,
                        {.room = &room,
                         .max_per_address = 5,
-                        .memory = {.of = holdfast::memory_limits::gauge::process,
-                                   .high_bytes = now + (8U << 20U),
-                                   .trickle = 0ms},
+                        .memory = {.of = holdfast::memory_limits::memory_source::process,
+                                   .high_watermark = now + (8U << 20U),
+                                   .probe_interval = 0ms},
                         .on_event = [&](const acceptor_event& event) {
                             paused = paused || event.what == acceptor_event::kind::paused;
                         }}};
@@ -474,7 +474,7 @@ TEST_CASE("a newcomer for whom memory ran out while the acceptor waited stays in
         tests::run_until(io, [&] { return std::chrono::steady_clock::now() > old; });
         client.emplace(io).connect(doors.local_endpoint());
         tests::run_until(io, [&] { return paused; });
-        CHECK(doors.turned_away() == 0);
+        CHECK(doors.rejected() == 0);
         CHECK(room.in_use() == 1);
         std::optional<std::size_t> aborted;
         if (drained)
@@ -483,7 +483,7 @@ TEST_CASE("a newcomer for whom memory ran out while the acceptor waited stays in
             doors.close();
         tests::run(io);
         CHECK(tests::read_to_end(*client).end == net::error::connection_reset);
-        CHECK(doors.turned_away() == 0);
+        CHECK(doors.rejected() == 0);
         CHECK(all.kept.empty());
         CHECK(aborted.has_value() == drained);
         CHECK(room.in_use() == 0);
@@ -517,16 +517,16 @@ TEST_CASE("no more than the rate are let in, the others wait in the backlog and 
     tests::run(io);
 }
 
-TEST_CASE("above the memory mark the hook may trim, newcomers wait, and a trickle still comes in")
+TEST_CASE("above the memory mark the hook may trim, newcomers wait, and a probe_interval still comes in")
 {
     net::io_context io;
     int trims = 0;
     acceptor doors{io.get_executor(),
                    any_port,
-                   {.memory = {.of = holdfast::memory_limits::gauge::process,
-                               .high_bytes = 1, // any process is above
-                               .trickle = 20ms,
-                               .trim = [&] { ++trims; }}}};
+                   {.memory = {.of = holdfast::memory_limits::memory_source::process,
+                               .high_watermark = 1, // any process is above
+                               .probe_interval = 20ms,
+                               .on_memory_pressure = [&] { ++trims; }}}};
     keeper all;
     all.serve(doors);
     const auto begin = std::chrono::steady_clock::now();
@@ -545,12 +545,12 @@ TEST_CASE("at the memory mark newcomers can be reset instead")
     acceptor doors{
         io.get_executor(),
         any_port,
-        {.memory = {.of = holdfast::memory_limits::gauge::process, .high_bytes = 1, .trickle = 0ms},
-         .when_memory_high = at_limit::reset}};
+        {.memory = {.of = holdfast::memory_limits::memory_source::process, .high_watermark = 1, .probe_interval = 0ms},
+         .on_memory_limit = overload_policy::reset}};
     keeper all;
     all.serve(doors);
     auto clients = connect(io, doors.local_endpoint(), 3);
-    tests::run_until(io, [&] { return doors.turned_away() == 3; });
+    tests::run_until(io, [&] { return doors.rejected() == 3; });
     for (auto& client : clients)
         CHECK(tests::read_to_end(client).end == net::error::connection_reset);
     CHECK(all.kept.empty());
@@ -569,7 +569,7 @@ TEST_CASE(
             options.on_event = [&](const acceptor_event&) { paused = true; };
             if (which == 0)
                 options.memory = {
-                    .of = holdfast::memory_limits::gauge::process, .high_bytes = 1, .trickle = 0ms};
+                    .of = holdfast::memory_limits::memory_source::process, .high_watermark = 1, .probe_interval = 0ms};
             if (which == 1) {
                 options.accepts_per_second = 0.001;
                 options.accept_burst = 1;
@@ -610,7 +610,7 @@ TEST_CASE(
 TEST_CASE("without descriptors, newcomers can be reset one by one through the one in reserve")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.when_out_of_descriptors = at_limit::reset}};
+    acceptor doors{io.get_executor(), any_port, {.on_descriptor_limit = overload_policy::reset}};
     keeper all;
     all.serve(doors);
     io.poll();
@@ -621,7 +621,7 @@ TEST_CASE("without descriptors, newcomers can be reset one by one through the on
         const descriptor_limit none(0);
         for (auto& client : clients)
             client.connect(doors.local_endpoint());
-        tests::run_until(io, [&] { return doors.turned_away() == 3; });
+        tests::run_until(io, [&] { return doors.rejected() == 3; });
     }
     for (auto& client : clients)
         CHECK(tests::read_to_end(client).end == net::error::connection_reset);
@@ -760,14 +760,14 @@ TEST_CASE("of many events of one kind the hook is told sixteen at once, and late
     acceptor doors{
         io.get_executor(),
         any_port,
-        {.max_connections = 1, .when_full = at_limit::reset, .on_event = [&](const acceptor_event& event) {
+        {.max_connections = 1, .on_connection_limit = overload_policy::reset, .on_event = [&](const acceptor_event& event) {
              ++calls;
              sum += event.count;
          }}};
     keeper all;
     all.serve(doors);
     auto clients = connect(io, doors.local_endpoint(), 200);
-    tests::run_until(io, [&] { return doors.turned_away() == 199; });
+    tests::run_until(io, [&] { return doors.rejected() == 199; });
     CHECK(calls >= 16);
     CHECK(calls < 100);
     CHECK(sum <= 199);
@@ -783,14 +783,14 @@ TEST_CASE("options that make no sense are refused at construction")
          {acceptor_options{.ipv4_prefix = 0}, acceptor_options{.ipv4_prefix = 33},
           acceptor_options{.ipv6_prefix = 0}, acceptor_options{.ipv6_prefix = 129},
           acceptor_options{.accepts_per_second = -1}, acceptor_options{.accept_burst = 0},
-          acceptor_options{.when_address_full = at_limit::wait}, acceptor_options{.patience = -1ms},
+          acceptor_options{.on_address_limit = overload_policy::wait}, acceptor_options{.backlog_timeout = -1ms},
           acceptor_options{
-              .memory = {.of = holdfast::memory_limits::gauge::process, .high_bytes = 1, .low_bytes = 2}}})
+              .memory = {.of = holdfast::memory_limits::memory_source::process, .high_watermark = 1, .low_watermark = 2}}})
         CHECK_THROWS_AS(acceptor(io.get_executor(), any_port, bad), std::invalid_argument);
     using local = net::local::stream_protocol;
     CHECK_THROWS_AS(
-        holdfast::bounded_acceptor<local>(io.get_executor(), local::endpoint("/nowhere"), {.patience = 1s}),
+        holdfast::bounded_acceptor<local>(io.get_executor(), local::endpoint("/nowhere"), {.backlog_timeout = 1s}),
         std::invalid_argument);
     CHECK_NOTHROW(
-        acceptor(io.get_executor(), any_port, {.memory = {.of = holdfast::memory_limits::gauge::cgroup}}));
+        acceptor(io.get_executor(), any_port, {.memory = {.of = holdfast::memory_limits::memory_source::cgroup}}));
 }

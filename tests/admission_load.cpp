@@ -6,7 +6,7 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
-#include <holdfast/process_memory.hpp>
+#include <holdfast/process/process_memory.hpp>
 
 #include <algorithm>
 #include <array>
@@ -186,13 +186,13 @@ private:
         ++served_;
     }
 
-    /// One attempt: asks, and is answered before its patience is over.
-    net::awaitable<bool> is_served(unsigned address, clock_type::duration patience)
+    /// One attempt: asks, and is answered before its backlog_timeout is over.
+    net::awaitable<bool> is_served(unsigned address, clock_type::duration backlog_timeout)
     {
         ++attempts_;
         const auto socket = std::make_shared<tcp::socket>(io_);
         open_from(*socket, address);
-        net::steady_timer alarm(io_, patience);
+        net::steady_timer alarm(io_, backlog_timeout);
         alarm.async_wait([socket](error_code cancelled) {
             if (!cancelled) socket->close();
         });
@@ -349,7 +349,7 @@ TEST_CASE("each of 200 addresses has as many connections as it may, those beyond
         serve_until(io, [&] { return !any_runs(children) && doors.census().live() == 0; });
         for (tests::process& child : children)
             CHECK(child.wait() == 0);
-        CHECK(doors.turned_away() == round * addresses * (each - allowed));
+        CHECK(doors.rejected() == round * addresses * (each - allowed));
         CHECK(doors.census().ended() == round * addresses * allowed);
         CHECK(doors.addresses() == 0);
     }
@@ -498,9 +498,9 @@ int run_in_256_mebibytes(bool marked)
     std::set_new_handler([] { std::_Exit(137); });
     acceptor_options options;
     if (marked)
-        options.memory = {.of = holdfast::memory_limits::gauge::process,
-                          .high_bytes = 160 * mebibyte,
-                          .trim = [] { ::malloc_trim(0); }};
+        options.memory = {.of = holdfast::memory_limits::memory_source::process,
+                          .high_watermark = 160 * mebibyte,
+                          .on_memory_pressure = [] { ::malloc_trim(0); }};
     options.on_event = [](const acceptor_event& event) {
         if (event.what == acceptor_event::kind::paused && event.limit == admission_limit::memory)
             std::cout << "paused" << std::endl;
@@ -587,7 +587,7 @@ TEST_CASE("the descriptor in reserve may be lost to another, and the first that 
     acceptor doors{
         io.get_executor(),
         any_port,
-        {.when_out_of_descriptors = holdfast::at_limit::reset, .on_event = [&](const acceptor_event& event) {
+        {.on_descriptor_limit = holdfast::overload_policy::reset, .on_event = [&](const acceptor_event& event) {
              if (event.what == acceptor_event::kind::starved) ++starved;
          }}};
     std::vector<connection> kept;
@@ -599,13 +599,13 @@ TEST_CASE("the descriptor in reserve may be lost to another, and the first that 
         observed().steals = true;
         client.connect(doors.local_endpoint());
         tests::run_until(io, [&] { return starved == 2; });
-        CHECK(doors.turned_away() == 0);
+        CHECK(doors.rejected() == 0);
         REQUIRE(observed().stolen >= 0);
         ::close(observed().stolen);
-        tests::run_until(io, [&] { return doors.turned_away() == 1; });
+        tests::run_until(io, [&] { return doors.rejected() == 1; });
         CHECK(tests::read_to_end(client).end == net::error::connection_reset);
         next.connect(doors.local_endpoint());
-        tests::run_until(io, [&] { return doors.turned_away() == 2; });
+        tests::run_until(io, [&] { return doors.rejected() == 2; });
     }
     CHECK(kept.empty());
     doors.close();

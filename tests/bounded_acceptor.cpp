@@ -6,7 +6,7 @@
 
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/frame_reader.hpp>
-#include <holdfast/process_memory.hpp>
+#include <holdfast/process/process_memory.hpp>
 
 #include <algorithm>
 #include <array>
@@ -466,7 +466,7 @@ TEST_CASE("a drain can be spread over a part of its deadline, and be cancelled")
     net::cancellation_signal signal;
     error_code result;
     doors.async_drain(
-        {.deadline = 30s, .spread = 29s},
+        {.deadline = 30s, .stagger = 29s},
         net::bind_cancellation_slot(signal.slot(), [&](error_code ec, std::size_t) { result = ec; }));
     tests::run_until(io, [&] { return doors.census().ended() != 0; });
     CHECK(doors.census().live() != 0); // the first batch only

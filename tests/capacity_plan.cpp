@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 
-#include <holdfast/capacity_plan.hpp>
+#include <holdfast/process/capacity_plan.hpp>
 
 #include <limits>
 #include <sstream>

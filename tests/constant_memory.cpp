@@ -5,7 +5,7 @@
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 
-#include <holdfast/process_memory.hpp>
+#include <holdfast/process/process_memory.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <algorithm>
@@ -110,7 +110,7 @@ TEST_CASE("ten million rows that never exist go through a socket to a reader who
                    return std::pair(i, static_cast<double>(i % 10'000) / 100);
                });
     growth grown; // after the reader's chunk, which is not the writer's
-    async_write_streamed<ndjson>(server, ids, {.ahead = true}, [&](error_code ec, std::size_t n) {
+    async_write_streamed<ndjson>(server, ids, {.double_buffered = true}, [&](error_code ec, std::size_t n) {
         REQUIRE_FALSE(ec);
         written = n;
         done = true;
@@ -156,7 +156,7 @@ TEST_CASE("a gigabyte to each of a hundred stalled peers takes a chunk each, or 
         growth grown;
         for (auto& connection : connections)
             async_write_streamed(connection.first, quotes(10'000'000),
-                                 {.chunk_bytes = chunk, .ahead = ahead, .progress = progress},
+                                 {.chunk_bytes = chunk, .double_buffered = ahead, .progress = progress},
                                  [&](error_code, std::size_t) { ++completed; });
         for (std::uint64_t before = 1; before != taken;) { // until nobody takes any more
             before = taken;

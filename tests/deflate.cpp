@@ -5,8 +5,8 @@
 #include "support/serialized.hpp"
 #include "support/sockets.hpp"
 
-#include <holdfast/process_memory.hpp>
-#include <holdfast/serialize/deflate.hpp>
+#include <holdfast/process/process_memory.hpp>
+#include <holdfast/adapters/deflate.hpp>
 #include <holdfast/serialize/framed.hpp>
 #include <holdfast/write_streamed.hpp>
 
@@ -130,19 +130,19 @@ TEST_CASE("an empty message is an empty stream, and a loan of nothing compresses
     }
 }
 
-TEST_CASE("a message of up to compress_above bytes goes out as it is, a longer one is compressed")
+TEST_CASE("a message of up to default_compression_threshold bytes goes out as it is, a longer one is compressed")
 {
     net::io_context io;
     deflate_pool pool(io.get_executor(), {.compressors = 1});
     for (const std::size_t beyond : {0U, 1U}) {
         const rows message{
-            std::string(holdfast::compress_above - std::string_view("\"\"\n").size() + beyond, 'x')};
+            std::string(holdfast::default_compression_threshold - std::string_view("\"\"\n").size() + beyond, 'x')};
         compressor gzip;
-        if (holdfast::serializes_beyond<ndjson>(holdfast::compress_above, message)) gzip = pool.try_borrow();
+        if (holdfast::serialized_size_exceeds<ndjson>(holdfast::default_compression_threshold, message)) gzip = pool.try_borrow();
         const std::string sent = in_chunks(std::cref(message), 16'384, deflated{gzip, ndjson{}});
-        CHECK((sent.size() == holdfast::compress_above) == (beyond == 0));
+        CHECK((sent.size() == holdfast::default_compression_threshold) == (beyond == 0));
         if (beyond != 0)
-            CHECK(inflated(sent, deflate_container::gzip).text.size() == holdfast::compress_above + 1);
+            CHECK(inflated(sent, deflate_container::gzip).text.size() == holdfast::default_compression_threshold + 1);
     }
 }
 

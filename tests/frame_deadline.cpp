@@ -5,7 +5,7 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/frame_reader.hpp>
-#include <holdfast/manual_clock.hpp>
+#include <holdfast/testing/manual_clock.hpp>
 
 #include <optional>
 #include <string>
@@ -86,9 +86,9 @@ TEST_CASE("a byte now and then does not help: the frame is late, once the deadli
     s.next();
     CHECK(s.error == errc::frame_timeout);                  // and stays so
     net::write(s.both.first, net::buffer("too slow\n", 9)); // writing works
-    std::string farewell(9, ' ');
-    net::read(s.both.second, net::buffer(farewell));
-    CHECK(farewell == "too slow\n");
+    std::string reject_message(9, ' ');
+    net::read(s.both.second, net::buffer(reject_message));
+    CHECK(reject_message == "too slow\n");
 }
 
 TEST_CASE("a quiet peer between two frames is not late, and holds no slot of the timer")

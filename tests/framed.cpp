@@ -197,7 +197,7 @@ TEST_CASE("a message has a line end behind it, or its length in front, at every 
         CHECK(whole<framed<framing::u32_length<std::endian::little>>>(some, n) ==
               std::string("\xd8\0\0\0", 4) + payload);
         CHECK(whole<framed<framing::varint_length>>(some, n) == "\xd8\x01" + payload);
-        CHECK(whole(some, n, framed{framing::told_size{payload.size()}, json{}}) == payload);
+        CHECK(whole(some, n, framed{framing::content_length{payload.size()}, json{}}) == payload);
     }
     CHECK(holdfast::serialized_size<framed<framing::varint_length>>(some) == 218);
     CHECK(whole<framed<framing::u32_length<>, ndjson>>(rows{}, 16) == std::string(4, '\0')); // an empty one
@@ -371,7 +371,7 @@ TEST_CASE("a source that changes after its size was told is an error, not anothe
     }
     const rows some{"one", "two"};
     for (const std::uint64_t size : {0u, 12u, 14u}) { // it is 13
-        const framed wrong{framing::told_size{size}, json{}};
+        const framed wrong{framing::content_length{size}, json{}};
         for (const std::size_t n : {1u, 5u, 64u}) {
             const auto failed = failure_in_chunks(std::cref(some), n, wrong);
             CHECK(failed.error == errc::source_changed);
@@ -384,7 +384,7 @@ namespace {
 
 /// An exchange's framing: two digits of length.
 struct two_digits {
-    static constexpr std::size_t begin_room = 2;
+    static constexpr std::size_t max_header_size = 2;
     static constexpr std::size_t end_room = 0;
     static constexpr std::uint64_t max_size = 99;
 
@@ -453,12 +453,12 @@ TEST_CASE("serializes_beyond says whether a message is larger, and does not coun
                        ++made;
                        return i;
                    });
-    CHECK(holdfast::serializes_beyond<json>(1000, counted));
+    CHECK(holdfast::serialized_size_exceeds<json>(1000, counted));
     CHECK(made < 5000);
     const std::string four = "four"; // six with its quotes
-    CHECK(holdfast::serializes_beyond<json>(5, four));
-    CHECK_FALSE(holdfast::serializes_beyond<json>(6, four));
-    CHECK_FALSE(holdfast::serializes_beyond<json>(0, std::numeric_limits<double>::infinity()));
+    CHECK(holdfast::serialized_size_exceeds<json>(5, four));
+    CHECK_FALSE(holdfast::serialized_size_exceeds<json>(6, four));
+    CHECK_FALSE(holdfast::serialized_size_exceeds<json>(0, std::numeric_limits<double>::infinity()));
 }
 
 TEST_CASE(

@@ -7,7 +7,7 @@
 
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/heartbeat_timer.hpp>
-#include <holdfast/manual_clock.hpp>
+#include <holdfast/testing/manual_clock.hpp>
 
 #include <algorithm>
 #include <array>

@@ -6,7 +6,7 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/connection_guard.hpp>
-#include <holdfast/serialize/deflate.hpp>
+#include <holdfast/adapters/deflate.hpp>
 #include <holdfast/serialize/framed.hpp>
 #include <holdfast/write_streamed.hpp>
 
@@ -60,11 +60,11 @@ net::awaitable<void> answer(holdfast::connection_guard<tcp::socket>& peer, holdf
                      : "Transfer-Encoding: chunked\r\n\r\n";
     co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
     const holdfast::write_streamed_options options{.chunk_bytes = size > 10'000 ? chunk + 200 : chunk,
-                                                   .ahead = i % 2 == 0};
+                                                   .double_buffered = i % 2 == 0};
     if (way == 2) {
         const std::size_t sent =
             co_await async_write_streamed(peer, std::cref(message), options, net::use_awaitable,
-                                          framed{framing::told_size{size}, ndjson{}});
+                                          framed{framing::content_length{size}, ndjson{}});
         CHECK(sent == size);
     } else {
         co_await async_write_streamed(peer, std::cref(message), options, net::use_awaitable,

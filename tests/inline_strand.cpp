@@ -3,7 +3,7 @@
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 
-#include <holdfast/detail/inline_strand.hpp>
+#include <holdfast/detail/async/inline_strand.hpp>
 
 #include <functional>
 #include <memory>

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 
-#include <holdfast/detail/json_number.hpp>
+#include <holdfast/serialize/json/number.hpp>
 
 #include <array>
 #include <bit>

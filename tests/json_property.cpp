@@ -6,7 +6,7 @@
 #include "support/json_values.hpp"
 #include "support/scale.hpp"
 
-#include <holdfast/serialize/simdjson.hpp>
+#include <holdfast/adapters/simdjson.hpp>
 
 #include <nlohmann/json.hpp>
 #include <simdjson.h>

@@ -1,4 +1,4 @@
-// holdfast: tests of set_keepalive, against a peer to which nothing gets through any more.
+// holdfast: tests of keepalive, against a peer to which nothing gets through any more.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
@@ -18,7 +18,7 @@
 
 using namespace std::chrono_literals;
 using holdfast::error_code;
-using holdfast::set_keepalive;
+using holdfast::keepalive;
 using tests::tcp;
 namespace net = holdfast::net;
 
@@ -48,7 +48,7 @@ TEST_CASE("the options of keep-alive are set together, in the kernel's units")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
-    CHECK_FALSE(set_keepalive(server));
+    CHECK_FALSE(keepalive(server));
     CHECK(option(server, SOL_SOCKET, SO_KEEPALIVE) == 1);
     CHECK(option(server, IPPROTO_TCP, TCP_KEEPIDLE) == 60);
     CHECK(option(server, IPPROTO_TCP, TCP_KEEPINTVL) == 10);
@@ -56,7 +56,7 @@ TEST_CASE("the options of keep-alive are set together, in the kernel's units")
     CHECK(option(server, IPPROTO_TCP, TCP_USER_TIMEOUT) == 90'000);
 
     holdfast::connection_guard guard(std::move(server));
-    CHECK_FALSE(set_keepalive(guard.stream(),
+    CHECK_FALSE(keepalive(guard.stream(),
                               {.idle = 1001ms, .interval = 1ms, .probes = 1, .unacknowledged = 250ms}));
     CHECK(option(guard.stream(), IPPROTO_TCP, TCP_KEEPIDLE) == 2);
     CHECK(option(guard.stream(), IPPROTO_TCP, TCP_KEEPINTVL) == 1);
@@ -69,17 +69,17 @@ TEST_CASE("what the kernel does not take is an error, and so is what is no open 
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     tests::layered_stream layered(std::move(client));
-    CHECK_FALSE(set_keepalive(layered));
-    CHECK(set_keepalive(server, {.idle = 0s}) == net::error::invalid_argument);
-    CHECK(set_keepalive(server, {.idle = 32'768s}) == net::error::invalid_argument);
-    CHECK(set_keepalive(server, {.interval = -1s}) == net::error::invalid_argument);
-    CHECK(set_keepalive(server, {.probes = 0}) == net::error::invalid_argument);
-    CHECK(set_keepalive(server, {.probes = 128}) == net::error::invalid_argument);
-    CHECK(set_keepalive(server, {.unacknowledged = -1ms}) == net::error::invalid_argument);
+    CHECK_FALSE(keepalive(layered));
+    CHECK(keepalive(server, {.idle = 0s}) == net::error::invalid_argument);
+    CHECK(keepalive(server, {.idle = 32'768s}) == net::error::invalid_argument);
+    CHECK(keepalive(server, {.interval = -1s}) == net::error::invalid_argument);
+    CHECK(keepalive(server, {.probes = 0}) == net::error::invalid_argument);
+    CHECK(keepalive(server, {.probes = 128}) == net::error::invalid_argument);
+    CHECK(keepalive(server, {.unacknowledged = -1ms}) == net::error::invalid_argument);
     auto [local, other] = tests::local_pair(io);
-    CHECK(set_keepalive(local) == net::error::operation_not_supported);
+    CHECK(keepalive(local) == net::error::operation_not_supported);
     server.close();
-    CHECK(set_keepalive(server) == net::error::bad_descriptor);
+    CHECK(keepalive(server) == net::error::bad_descriptor);
 }
 
 TEST_CASE("a peer that is gone is found out: by a write that is never acknowledged, and by silence; without "
@@ -100,8 +100,8 @@ TEST_CASE("a peer that is gone is found out: by a write that is never acknowledg
     for (int i = 0; i != 4; ++i)
         all.push_back(std::make_unique<connection>(tests::socket_pair(io)));
     connection &writes = *all[0], &silent = *all[1], &writes_without = *all[2], &silent_without = *all[3];
-    CHECK_FALSE(set_keepalive(writes.server, {.unacknowledged = 500ms}));
-    CHECK_FALSE(set_keepalive(silent.server, {.idle = 1s, .interval = 1s, .probes = 1}));
+    CHECK_FALSE(keepalive(writes.server, {.unacknowledged = 500ms}));
+    CHECK_FALSE(keepalive(silent.server, {.idle = 1s, .interval = 1s, .probes = 1}));
     for (auto& each : all) {
         become_unreachable(each->client);
         each->server.async_read_some(net::buffer(each->byte), [&each](error_code ec, std::size_t) {

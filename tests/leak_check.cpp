@@ -4,7 +4,7 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
-#include <holdfast/leak_check.hpp>
+#include <holdfast/testing/leak_check.hpp>
 
 #include <optional>
 #include <string>

@@ -85,7 +85,7 @@ TEST_CASE("a session that is in the middle of a large message when its context d
     CHECK(finalized == 1);
 }
 
-TEST_CASE("a farewell that waits for its peer when the context dies is finalized")
+TEST_CASE("a reject_message that waits for its peer when the context dies is finalized")
 {
     finalized = 0;
     net::io_context clients_io;

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 
-#include <holdfast/manual_clock.hpp>
+#include <holdfast/testing/manual_clock.hpp>
 
 using namespace std::chrono_literals;
 using holdfast::manual_clock;

@@ -3,7 +3,7 @@
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 
-#include <holdfast/serialize/next_json.hpp>
+#include <holdfast/adapters/next_json.hpp>
 
 #include <cstdint>
 #include <string>

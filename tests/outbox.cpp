@@ -33,7 +33,7 @@ using holdfast::error_code;
 using holdfast::outbox;
 using holdfast::outbox_options;
 using holdfast::payload;
-using holdfast::slow_reader;
+using holdfast::overflow_policy;
 using tests::held_stream;
 using tests::tcp;
 namespace net = holdfast::net;
@@ -179,7 +179,7 @@ TEST_CASE("every byte arrives once and in order, whatever is pushed, and however
 {
     connection c;
     c.peer.stream().set_option(net::socket_base::send_buffer_size(4096));
-    outbox box{c.peer, {.high_bytes = 1 << 20, .chunk_bytes = 1000}};
+    outbox box{c.peer, {.high_watermark = 1 << 20, .chunk_bytes = 1000}};
     std::string expected;
     for (int i = 0; i != 300; ++i) {
         const std::string text(static_cast<std::size_t>(i * 7 % 900), static_cast<char>('a' + i % 26));
@@ -250,7 +250,7 @@ TEST_CASE("wait: push refuses, async_push waits for the low mark, first come, fi
     net::io_context io;
     held_stream stream(io);
     constexpr std::size_t each = 10 + 16;
-    outbox box{stream, {.high_bytes = 4 * each, .low_bytes = 2 * each, .when_full = slow_reader::wait}};
+    outbox box{stream, {.high_watermark = 4 * each, .low_watermark = 2 * each, .on_overflow = overflow_policy::wait}};
     const payload message("0123456789");
     for (int i = 0; i != 4; ++i)
         CHECK_FALSE(box.push(message));
@@ -295,7 +295,7 @@ TEST_CASE("who waits for room is woken by whatever closes the outbox")
     error_code expected = errc::outbox_closed;
     auto stream = std::make_unique<held_stream>(io);
     std::optional<outbox<held_stream>> box(std::in_place, *stream,
-                                           outbox_options{.high_bytes = 100, .when_full = slow_reader::wait});
+                                           outbox_options{.high_watermark = 100, .on_overflow = overflow_policy::wait});
     const payload message(std::string(80, 'x'));
     CHECK_FALSE(box->push(message));
     settle(io);
@@ -336,7 +336,7 @@ TEST_CASE("a wait for room can be cancelled, and then those behind it go on; one
 {
     net::io_context io;
     held_stream stream(io);
-    outbox box{stream, {.high_bytes = 100, .low_bytes = 100, .when_full = slow_reader::wait}};
+    outbox box{stream, {.high_watermark = 100, .low_watermark = 100, .on_overflow = overflow_policy::wait}};
     CHECK_FALSE(box.push(payload(std::string(34, 'x')))); // 50 are free
     settle(io);
     net::cancellation_signal cancel;
@@ -375,7 +375,7 @@ TEST_CASE("a message that is too large is refused at once, whoever waits")
 {
     net::io_context io;
     held_stream stream(io);
-    outbox box{stream, {.high_bytes = 100, .when_full = slow_reader::wait}};
+    outbox box{stream, {.high_watermark = 100, .on_overflow = overflow_policy::wait}};
     CHECK(box.push(payload(std::string(85, 'x'))) == errc::exceeds_mark);
     CHECK_FALSE(box.push(payload(std::string(84, 'x'))));
     ended waits, refused;
@@ -395,7 +395,7 @@ TEST_CASE("a message that is too large is refused at once, whoever waits")
 TEST_CASE("drop_oldest and conflate: a peer that reads again gets the newest messages, in bounded bytes")
 {
     connection c;
-    outbox box{c.peer, {.high_bytes = 20'000, .when_full = slow_reader::drop_oldest}};
+    outbox box{c.peer, {.high_watermark = 20'000, .on_overflow = overflow_policy::drop_oldest}};
     std::size_t most = 0;
     std::size_t refused = 0;
     const bool keyed = GENERATE(false, true);
@@ -432,11 +432,11 @@ TEST_CASE("drop_oldest and conflate: a peer that reads again gets the newest mes
         CHECK((newest[static_cast<std::size_t>(key)] == count - keys + key));
 }
 
-TEST_CASE("a pong and a farewell pass a full queue")
+TEST_CASE("a pong and a reject_message pass a full queue")
 {
     net::io_context io;
     held_stream stream(io);
-    outbox box{stream, {.high_bytes = 170, .reserve_bytes = 100, .when_full = slow_reader::wait}};
+    outbox box{stream, {.high_watermark = 170, .reserve_bytes = 100, .on_overflow = overflow_policy::wait}};
     CHECK_FALSE(box.push(payload(std::string(100, 'x'))));
     CHECK_FALSE(box.push(payload(std::string(34, 'y'))));
     CHECK(box.push(payload("zzzzz")) == errc::outbox_full);
@@ -459,7 +459,7 @@ TEST_CASE("a pong and a farewell pass a full queue")
 TEST_CASE("the soft clock: too much for too long ends the connection; less in between begins it anew")
 {
     connection c;
-    outbox box{c.peer, {.high_bytes = 1 << 20, .soft_ticks = 3, .soft_bytes = 500'000}};
+    outbox box{c.peer, {.high_watermark = 1 << 20, .soft_limit_ticks = 3, .soft_watermark = 500'000}};
     const payload message(std::string(1000, 'x'));
     const auto fill = [&] {
         while (box.queued_bytes() <= 600'000) {
@@ -540,7 +540,7 @@ TEST_CASE("an outbox that goes with a message half sent leaves a connection that
     connection c;
     const bool streamed = GENERATE(false, true);
     {
-        outbox box{c.peer, {.high_bytes = 64u << 20}};
+        outbox box{c.peer, {.high_watermark = 64u << 20}};
         if (streamed)
             CHECK_FALSE(box.push_streamed(rows(5'000'000)));
         else
@@ -664,7 +664,7 @@ TEST_CASE("coroutines: push, wait, flush, close; with a heartbeat that progress 
     holdfast::heartbeat_timer<> heart{c.io.get_executor()};
     tests::run(c.io, [&]() -> net::awaitable<void> {
         auto beat = heart.watch(c.peer);
-        outbox box{c.peer, {.when_full = slow_reader::wait, .progress = beat}};
+        outbox box{c.peer, {.on_overflow = overflow_policy::wait, .progress = beat}};
         co_await box.async_push(payload("one "));
         co_await box.async_push(payload("two "), conflate{2});
         box.push_streamed(3);
@@ -702,7 +702,7 @@ TEST_CASE("the context may die with a write pending, with waiters, before or aft
     std::optional<net::io_context> io(std::in_place);
     auto pair = tests::socket_pair(*io);
     auto box =
-        std::make_unique<outbox<tcp::socket>>(pair.first, outbox_options{.when_full = slow_reader::wait});
+        std::make_unique<outbox<tcp::socket>>(pair.first, outbox_options{.on_overflow = overflow_policy::wait});
     const bool posted_only = GENERATE(false, true);
     if (!posted_only)
         CHECK(push_until_refused(*io, *box) == errc::outbox_full);
@@ -724,7 +724,7 @@ TEST_CASE("the context may die with a write pending, with waiters, before or aft
         net::co_spawn(
             *io,
             [](tcp::socket socket, payload m) -> net::awaitable<void> {
-                outbox own{socket, {.high_bytes = 200, .when_full = slow_reader::wait}};
+                outbox own{socket, {.high_watermark = 200, .on_overflow = overflow_policy::wait}};
                 for (;;)
                     co_await own.async_push(m);
             }(std::move(pair.first), message),
@@ -775,7 +775,7 @@ TEST_CASE(
     client.non_blocking(true);
     std::string waste(1 << 20, '\0');
     const payload message("0123456789");
-    outbox box{server, {.low_bytes = 0}};
+    outbox box{server, {.low_watermark = 0}};
     STATIC_REQUIRE(sizeof(outbox<tcp::socket>) <= 232 + sizeof(error_code)); // 248, as its documentation says
     const auto burst = [&](int count) {
         for (int i = 0; i != count; ++i)
@@ -806,8 +806,8 @@ TEST_CASE(
 TEST_CASE("worst_case_bytes is a bound, whatever the messages' size, and not a wild one")
 {
     const std::size_t size = GENERATE(1U, 20U, 1000U);
-    const outbox_options options{.high_bytes = 50'000, .when_full = slow_reader::wait, .chunk_bytes = 4096};
-    constexpr outbox_options constant{.high_bytes = 1000};
+    const outbox_options options{.high_watermark = 50'000, .on_overflow = overflow_policy::wait, .chunk_bytes = 4096};
+    constexpr outbox_options constant{.high_watermark = 1000};
     STATIC_REQUIRE(holdfast::worst_case_bytes(constant) > 1000);
     net::io_context io;
     held_stream stream(io);
@@ -832,7 +832,7 @@ TEST_CASE("a waiter's memory comes from its handler's allocator")
 {
     net::io_context io;
     held_stream stream(io);
-    outbox box{stream, {.high_bytes = 100, .when_full = slow_reader::wait}};
+    outbox box{stream, {.high_watermark = 100, .on_overflow = overflow_policy::wait}};
     CHECK_FALSE(box.push(payload(std::string(84, 'x'))));
     tests::tracked memory;
     ended o;
@@ -909,7 +909,7 @@ TEST_CASE(
     }
     outbox<socket> box{
         peer,
-        {.high_bytes = 50'000, .when_full = overflows ? slow_reader::disconnect : slow_reader::drop_oldest}};
+        {.high_watermark = 50'000, .on_overflow = overflows ? overflow_policy::disconnect : overflow_policy::drop_oldest}};
     const payload message(std::string(100, 'x'));
     std::size_t most = 0; // the strand's
     auto work = net::make_work_guard(io);

@@ -10,7 +10,7 @@
 
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/outbox_group.hpp>
-#include <holdfast/process_memory.hpp>
+#include <holdfast/process/process_memory.hpp>
 
 #include <algorithm>
 #include <array>
@@ -53,7 +53,7 @@ struct ending_stream : held_stream {
 struct receiver {
     receiver(net::io_context& io, outbox_group& group) : stream(io), here(group, box) {}
     ending_stream stream;
-    outbox<held_stream> box{stream, {.high_bytes = 100}};
+    outbox<held_stream> box{stream, {.high_watermark = 100}};
     outbox_group::member here;
 };
 
@@ -229,7 +229,7 @@ TEST_CASE("who refuses a message has missed it, and is in the group no more, unt
     net::io_context io;
     outbox_group group;
     held_stream stream(io);
-    outbox box{stream, {.high_bytes = 100, .when_full = holdfast::slow_reader::wait}};
+    outbox box{stream, {.high_watermark = 100, .on_overflow = holdfast::overflow_policy::wait}};
     outbox_group::member here(group, box);
     receiver other(io, group);
     const payload large(std::string(84, 'x'));
@@ -258,7 +258,7 @@ TEST_CASE("of a thousand subscribers ten never read: the others get every messag
     struct subscriber {
         subscriber(net::io_context& context, outbox_group& to)
             : sockets(tests::socket_pair(context)),
-              box(sockets.first, {.high_bytes = high, .when_full = holdfast::slow_reader::drop_oldest}),
+              box(sockets.first, {.high_watermark = high, .on_overflow = holdfast::overflow_policy::drop_oldest}),
               here(to, box)
         {
             sockets.first.set_option(net::socket_base::send_buffer_size(4096));
@@ -316,7 +316,7 @@ TEST_CASE(
     const std::size_t mute = subscribers / 100;
     constexpr std::size_t messages = 10, bursts = 15, size = 200; // three seconds of fifty a second
     static constexpr holdfast::outbox_options options{
-        .high_bytes = 4096, .when_full = holdfast::slow_reader::drop_oldest, .chunk_bytes = 0};
+        .high_watermark = 4096, .on_overflow = holdfast::overflow_policy::drop_oldest, .chunk_bytes = 0};
     INFO(subscribers << " subscribers");
     std::string all;
     for (std::size_t i = 0; i != messages * bursts; ++i)
@@ -359,7 +359,7 @@ TEST_CASE(
     for (std::size_t i = 0; i != subscribers; ++i) {
         dropped += boxes[i].box.dropped() != 0;
         late += boxes[i].box.queued() != 0;
-        bounded = bounded && boxes[i].box.queued_bytes() <= (i < mute ? options.high_bytes : 0);
+        bounded = bounded && boxes[i].box.queued_bytes() <= (i < mute ? options.high_watermark : 0);
     }
     CHECK(bounded);
     CHECK(dropped == mute);

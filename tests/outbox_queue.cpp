@@ -4,7 +4,7 @@
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 
-#include <holdfast/detail/outbox_queue.hpp>
+#include <holdfast/detail/outbox/outbox_queue.hpp>
 
 #include <algorithm>
 #include <array>
@@ -320,7 +320,7 @@ TEST_CASE("a control message that goes next passes all but what is being sent, i
         b.queue.sent(4);
         CHECK(b.drain() == "12more");
     }
-    SECTION("a farewell is behind all")
+    SECTION("a reject_message is behind all")
     {
         CHECK(b.control("end", false) == outcome::queued);
         CHECK(b.control("1", true) == outcome::queued);

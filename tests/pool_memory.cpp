@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 
-#include <holdfast/detail/placed.hpp>
-#include <holdfast/process_memory.hpp>
+#include <holdfast/detail/buffer/pool_placed.hpp>
+#include <holdfast/process/process_memory.hpp>
 
 #include <cstring>
 #include <span>
@@ -49,6 +49,6 @@ TEST_CASE("a buffer goes back when what should live in it cannot be made")
     };
     net::io_context io;
     auto& pool = shared_buffer_pool::of(io.get_executor());
-    CHECK_THROWS_AS(holdfast::detail::placed<refuses>::make(pool, 4096), std::runtime_error);
+    CHECK_THROWS_AS(holdfast::detail::pool_placed<refuses>::make(pool, 4096), std::runtime_error);
     CHECK(pool.counters().lent_bytes == 0);
 }

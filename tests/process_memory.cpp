@@ -1,10 +1,10 @@
 // holdfast: tests of process_memory.hpp: the readings against what the process does, the parsers on samples.
 // SPDX-License-Identifier: BSL-1.0
-#include <holdfast/process_memory.hpp>
+#include <holdfast/process/process_memory.hpp>
 
 #include "support/catch.hpp"
 
-#include <holdfast/detail/memory_meter.hpp>
+#include <holdfast/detail/acceptor/memory_meter.hpp>
 
 #include <condition_variable>
 #include <filesystem>
@@ -479,7 +479,7 @@ TEST_CASE(
         REQUIRE(group);
         CHECK(memory_meter(*group).read() == 3500u);
     }
-    SECTION("files that can't be opened are an error at once, not a gauge that never moves")
+    SECTION("files that can't be opened are an error at once, not a memory_source that never moves")
     {
         folder.write("a/memory.max", "1000000\n");
         CHECK_THROWS_AS(memory_meter(*tightest_group({mount, mount + "/a", true})), std::system_error);

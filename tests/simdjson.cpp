@@ -1,6 +1,6 @@
 // holdfast: tests with simdjson: its documents as sources, and as the reader of what was written.
 // SPDX-License-Identifier: BSL-1.0
-#include <holdfast/serialize/simdjson.hpp>
+#include <holdfast/adapters/simdjson.hpp>
 
 #include "support/catch.hpp"
 

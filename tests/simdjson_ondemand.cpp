@@ -1,6 +1,6 @@
 // holdfast: are simdjson's on-demand values written as their text, in chunks of any size, and checked?
 // SPDX-License-Identifier: BSL-1.0
-#include <holdfast/serialize/simdjson_ondemand.hpp>
+#include <holdfast/adapters/simdjson_ondemand.hpp>
 
 #include "support/allocations.hpp"
 #include "support/catch.hpp"

@@ -89,7 +89,7 @@ TEST_CASE("the whole message arrives, whatever the size of the chunks")
         net::io_context io;
         auto [server, client] = tests::socket_pair(io);
         tests::write_outcome o;
-        async_write_streamed(server, std::ref(source), {.chunk_bytes = chunk, .ahead = chunk % 3 == 1},
+        async_write_streamed(server, std::ref(source), {.chunk_bytes = chunk, .double_buffered = chunk % 3 == 1},
                              o.handler());
         CHECK(o.completed == 0);
         tests::run(io);
@@ -216,7 +216,7 @@ TEST_CASE("a slow reader costs one chunk: a message of 10 MB takes no more memor
         const auto allocations = tests::allocations.load();
         const auto bytes = tests::bytes_in_use.load();
         tests::peak_bytes = bytes;
-        async_write_streamed(server, rows(count), {.chunk_bytes = 16384, .ahead = ahead},
+        async_write_streamed(server, rows(count), {.chunk_bytes = 16384, .double_buffered = ahead},
                              tests::allocating_from(memory, o.handler()));
         for (int i = 0; i != 100; ++i) // nobody reads: the buffers fill
             io.poll();

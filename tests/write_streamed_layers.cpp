@@ -126,7 +126,7 @@ TEST_CASE("TLS carries the whole message and a proper end, in chunks of any size
             tls_pair tls;
             tests::write_outcome o;
             tls.read();
-            async_write_streamed<ndjson>(*tls.server, rows(30'000), {.chunk_bytes = chunk, .ahead = ahead},
+            async_write_streamed<ndjson>(*tls.server, rows(30'000), {.chunk_bytes = chunk, .double_buffered = ahead},
                                          [&](error_code ec, std::size_t n) {
                                              o.handler()(ec, n);
                                              tls.server->async_close({}, net::detached);
@@ -148,7 +148,7 @@ TEST_CASE("over TLS half a message ends without close_notify, although it was cl
         tls_pair tls;
         tests::write_outcome o;
         tls.read();
-        async_write_streamed<ndjson>(*tls.server, rows(30'000, 20'000), {.chunk_bytes = 1000, .ahead = ahead},
+        async_write_streamed<ndjson>(*tls.server, rows(30'000, 20'000), {.chunk_bytes = 1000, .double_buffered = ahead},
                                      [&](error_code ec, std::size_t n) {
                                          o.handler()(ec, n);
                                          tls.server->async_close({}, net::detached);
@@ -168,7 +168,7 @@ TEST_CASE("a cancelled message over TLS ends without close_notify, too")
     tls_pair tls;
     tests::write_outcome o;
     net::cancellation_signal stop;
-    async_write_streamed<ndjson>(*tls.server, rows(10'000'000), {.ahead = true},
+    async_write_streamed<ndjson>(*tls.server, rows(10'000'000), {.double_buffered = true},
                                  net::bind_cancellation_slot(stop.slot(), o.handler()));
     for (int i = 0; i != 1000; ++i)
         tls.io.poll();
@@ -197,7 +197,7 @@ TEST_CASE("a peer that resets after any number of bytes ends it once, through a 
             const auto life = std::make_shared<int>(0);
             auto made = rows(1'000'000) | std::views::transform([alive = life](int i) { return i + *alive; });
             tests::write_outcome o;
-            async_write_streamed<ndjson>(peer, std::move(made), {.chunk_bytes = 1000, .ahead = ahead},
+            async_write_streamed<ndjson>(peer, std::move(made), {.chunk_bytes = 1000, .double_buffered = ahead},
                                          o.handler());
             std::string got(bytes, '\0');
             net::async_read(client, net::buffer(got), [&](error_code, std::size_t) { tests::reset(client); });
@@ -217,7 +217,7 @@ TEST_CASE("a reader that takes a little at a time gets the whole message")
     server.set_option(net::socket_base::send_buffer_size(4096));
     client.set_option(net::socket_base::receive_buffer_size(4096));
     tests::write_outcome o;
-    async_write_streamed<ndjson>(server, rows(2000), {.chunk_bytes = 300, .ahead = true},
+    async_write_streamed<ndjson>(server, rows(2000), {.chunk_bytes = 300, .double_buffered = true},
                                  [&](error_code ec, std::size_t n) {
                                      o.handler()(ec, n);
                                      server.close();
@@ -247,7 +247,7 @@ TEST_CASE("it writes through a pipe, whose reader may be slow, and tells when th
     std::string got;
     SECTION("read to the end")
     {
-        async_write_streamed<ndjson>(in, rows(30'000), {.ahead = true}, [&](error_code ec, std::size_t n) {
+        async_write_streamed<ndjson>(in, rows(30'000), {.double_buffered = true}, [&](error_code ec, std::size_t n) {
             o.handler()(ec, n);
             in.close();
         });
@@ -280,7 +280,7 @@ TEST_CASE("it writes a regular file, as a stream_descriptor, and as a stream_fil
     SECTION("stream_descriptor")
     {
         net::posix::stream_descriptor out(io, descriptor);
-        async_write_streamed<ndjson>(out, rows(30'000), {.ahead = true}, o.handler());
+        async_write_streamed<ndjson>(out, rows(30'000), {.double_buffered = true}, o.handler());
         CHECK(o.completed == 0);
         tests::run(io);
     }
@@ -288,7 +288,7 @@ TEST_CASE("it writes a regular file, as a stream_descriptor, and as a stream_fil
     SECTION("stream_file")
     {
         net::stream_file out(io, descriptor);
-        async_write_streamed<ndjson>(out, rows(30'000), {.ahead = true}, o.handler());
+        async_write_streamed<ndjson>(out, rows(30'000), {.double_buffered = true}, o.handler());
         CHECK(o.completed == 0);
         tests::run(io);
     }

@@ -96,7 +96,7 @@ TEST_CASE("while a chunk is sent the next one is made, where that is asked for, 
         held_stream stream(io);
         watched source;
         tests::write_outcome o;
-        async_write_streamed<ndjson>(stream, source.rows(100), {.chunk_bytes = 100, .ahead = ahead},
+        async_write_streamed<ndjson>(stream, source.rows(100), {.chunk_bytes = 100, .double_buffered = ahead},
                                      o.handler());
         made_at_first[ahead ? 1 : 0] = source.made;
         for (std::size_t chunk = 0; chunk != 10; ++chunk) {
@@ -136,7 +136,7 @@ TEST_CASE("an error of the source waits for the write in flight, and for all tha
             std::string path;
             tests::write_outcome o;
             async_write_streamed<ndjson>(stream, source.rows(1000),
-                                         {.chunk_bytes = 50, .ahead = ahead, .error_path = &path},
+                                         {.chunk_bytes = 50, .double_buffered = ahead, .error_path = &path},
                                          o.handler());
             for (settle(io); stream.in_flight(); settle(io)) {
                 REQUIRE(o.completed == 0);
@@ -163,7 +163,7 @@ TEST_CASE("a stream that fails at any byte ends it once, with that error and the
             held_stream stream(io);
             watched source;
             tests::write_outcome o;
-            async_write_streamed<ndjson>(stream, source.rows(count), {.chunk_bytes = 64, .ahead = ahead},
+            async_write_streamed<ndjson>(stream, source.rows(count), {.chunk_bytes = 64, .double_buffered = ahead},
                                          o.handler());
             while (stream.taken.size() != fault) {
                 stream.take(fault - stream.taken.size());
@@ -188,7 +188,7 @@ TEST_CASE(
     watched source;
     source.throws_at = 12;
     tests::write_outcome o;
-    async_write_streamed<ndjson>(*stream, source.rows(100), {.chunk_bytes = 100, .ahead = true}, o.handler());
+    async_write_streamed<ndjson>(*stream, source.rows(100), {.chunk_bytes = 100, .double_buffered = true}, o.handler());
     stream->fail(net::error::broken_pipe);
     settle(io);
     stream.reset();
@@ -208,7 +208,7 @@ TEST_CASE("a cancellation at each chunk leaves nothing in flight, and its memory
             watched source;
             tests::write_outcome o;
             net::cancellation_signal stop;
-            async_write_streamed<ndjson>(stream, source.rows(count), {.chunk_bytes = 64, .ahead = ahead},
+            async_write_streamed<ndjson>(stream, source.rows(count), {.chunk_bytes = 64, .double_buffered = ahead},
                                          net::bind_cancellation_slot(stop.slot(), o.handler()));
             for (std::size_t i = 0; i != k; ++i) {
                 stream.take();
@@ -242,7 +242,7 @@ TEST_CASE("the same on a socket, where the cancellation finds a chunk already ta
             tests::write_outcome o;
             net::cancellation_signal stop;
             async_write_streamed<ndjson>(
-                server, source.rows(count), {.chunk_bytes = 64, .ahead = ahead},
+                server, source.rows(count), {.chunk_bytes = 64, .double_buffered = ahead},
                 net::bind_cancellation_slot(stop.slot(), net::bind_executor(steps, o.handler())));
             const auto step = [&] {
                 settle(io);
@@ -316,7 +316,7 @@ TEST_CASE("a source is destroyed once when the context dies with a write in flig
         {
             net::io_context io;
             held_stream stream(io);
-            async_write_streamed<ndjson>(stream, source.rows(100), {.chunk_bytes = 64, .ahead = ahead},
+            async_write_streamed<ndjson>(stream, source.rows(100), {.chunk_bytes = 64, .double_buffered = ahead},
                                          o.handler());
             settle(io);
             stream.take();
@@ -341,7 +341,7 @@ TEST_CASE("on a context with several threads and no strand, the write and the ma
         watched source;
         tests::write_outcome o;
         // Begun on a third thread, which makes the second chunk while one of the two may have sent the first.
-        async_write_streamed<ndjson>(server, source.rows(500), {.chunk_bytes = 64, .ahead = true},
+        async_write_streamed<ndjson>(server, source.rows(500), {.chunk_bytes = 64, .double_buffered = true},
                                      [&](error_code ec, std::size_t n) {
                                          o.handler()(ec, n);
                                          server.close();

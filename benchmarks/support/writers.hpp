@@ -7,7 +7,7 @@
 #include "json_sink.hpp"
 #include "results.hpp"
 
-#include <holdfast/streaming_serializer.hpp>
+#include <holdfast/serialize/streaming_serializer.hpp>
 
 #include <algorithm>
 #include <chrono>

@@ -64,7 +64,7 @@ try {
     case kind::paused:
         std::cerr << "newcomers wait, at the limit of " << to_string(event.limit);
         break;
-    case kind::turned_away:
+    case kind::rejected:
         std::cerr << "a newcomer was turned away, at the limit of " << to_string(event.limit);
         break;
     }

@@ -7,7 +7,7 @@
 #include "command_line.hpp"
 #include "listening.hpp"
 
-#include <holdfast/capacity_plan.hpp>
+#include <holdfast/process/capacity_plan.hpp>
 
 #include <cstddef>
 #include <cstdint>

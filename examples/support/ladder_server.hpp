@@ -8,7 +8,7 @@
 #include "ladder_plan.hpp"
 #include "ladder_verdict.hpp"
 
-#include <holdfast/process_memory.hpp>
+#include <holdfast/process/process_memory.hpp>
 
 #include <algorithm>
 #include <charconv>

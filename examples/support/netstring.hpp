@@ -29,7 +29,7 @@ struct netstring {
 
     // Writing: what stands around a message whose size is known, and how much room that takes.
 
-    static constexpr std::size_t begin_room = 21;
+    static constexpr std::size_t max_header_size = 21;
     static constexpr std::size_t end_room = 1;
 
     static char* begin(char* p, std::uint64_t size) noexcept

@@ -18,7 +18,7 @@ struct websocket_frames {
     enum class kind : std::uint8_t { text = 1, binary = 2 };
     kind of = kind::text;
 
-    static constexpr std::size_t begin_room = 10; // the most that stands in front of a payload
+    static constexpr std::size_t max_header_size = 10; // the most that stands in front of a payload
     static constexpr std::size_t end_room = 0;
 
     char* begin(char* p, const holdfast::framing::part& part) const noexcept

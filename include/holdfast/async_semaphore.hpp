@@ -4,7 +4,7 @@
 #define HOLDFAST_ASYNC_SEMAPHORE_HPP
 
 #include <holdfast/asio.hpp>
-#include <holdfast/detail/shared_core.hpp>
+#include <holdfast/detail/async/counted_ptr.hpp>
 #include <holdfast/error.hpp>
 
 #include <chrono>

@@ -7,10 +7,10 @@
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/census.hpp>
 #include <holdfast/connection_guard.hpp>
-#include <holdfast/detail/address_table.hpp>
-#include <holdfast/detail/drain_operation.hpp>
-#include <holdfast/detail/registry.hpp>
-#include <holdfast/detail/strand_operation.hpp>
+#include <holdfast/detail/connection/address_table.hpp>
+#include <holdfast/detail/acceptor/drain_operation.hpp>
+#include <holdfast/detail/connection/registry.hpp>
+#include <holdfast/detail/async/strand_operation.hpp>
 #include <holdfast/error.hpp>
 
 #include <chrono>
@@ -42,14 +42,14 @@ enum class admission_limit : std::uint8_t {
 };
 
 /// What becomes of newcomers at a limit.
-enum class at_limit : std::uint8_t {
+enum class overload_policy : std::uint8_t {
     /// They wait in the listener's backlog, connected as far as they can see, until there is room or their
-    /// `patience` ends.
+    /// `backlog_timeout` ends.
     wait,
-    /// They are accepted, sent the farewell, and closed in good order; where too many farewells are under
+    /// They are accepted, sent the reject_message, and closed in good order; where too many farewells are under
     /// way,
     /// reset.
-    turn_away,
+    reject,
     /// They are accepted and reset (RST), which costs the server nothing and tells the client at once.
     reset,
 };
@@ -67,7 +67,7 @@ struct acceptor_event {
         /// At the limit `limit`, accepting rests; newcomers wait in the backlog.
         paused,
         /// At the limit `limit`, a newcomer was turned away or reset.
-        turned_away,
+        rejected,
     };
 
     kind what;
@@ -82,7 +82,7 @@ struct acceptor_event {
 /// When memory is too high to let anybody in.
 struct memory_limits {
     /// What is measured.
-    enum class gauge : std::uint8_t {
+    enum class memory_source : std::uint8_t {
         /// Nothing: there is no mark.
         none,
         /// VmRSS of this process.
@@ -92,18 +92,18 @@ struct memory_limits {
         cgroup,
     };
 
-    gauge of = gauge::none;
+    memory_source of = memory_source::none;
     /// Above this newcomers are kept out. 0: nine tenths of the cgroup's limit.
-    std::uint64_t high_bytes = 0;
+    std::uint64_t high_watermark = 0;
     /// Below this they are let in again. 0: fifteen sixteenths of the high mark.
-    std::uint64_t low_bytes = 0;
+    std::uint64_t low_watermark = 0;
     /// As freed memory may never go back to the system, newcomers are also let in again when an eighth of the
     /// connections has left, up to as many as there were; and, so that it cannot lock shut, one in each such
-    /// time. Zero: no trickle.
-    std::chrono::milliseconds trickle{1000};
+    /// time. Zero: no probe_interval.
+    std::chrono::milliseconds probe_interval{1000};
     /// Called once when the high mark is passed, before anybody is kept out: to give memory back, as with
     /// malloc_trim(0). On the acceptor's strand; must not throw.
-    std::function<void()> trim{};
+    std::function<void()> on_memory_pressure{};
 };
 
 /// Limits and settings of a `bounded_acceptor`.
@@ -129,22 +129,22 @@ struct acceptor_options {
     memory_limits memory{};
     /// What becomes of newcomers at each limit. Who has too many connections already cannot wait: it is not
     /// known before it is accepted. Without descriptors, one at a time is reset by means of a descriptor kept
-    /// in reserve; a farewell is not possible there.
-    at_limit when_full = at_limit::wait;
-    at_limit when_address_full = at_limit::reset;
-    at_limit when_too_fast = at_limit::wait;
-    at_limit when_memory_high = at_limit::wait;
-    at_limit when_out_of_descriptors = at_limit::wait;
+    /// in reserve; a reject_message is not possible there.
+    overload_policy on_connection_limit = overload_policy::wait;
+    overload_policy on_address_limit = overload_policy::reset;
+    overload_policy on_rate_limit = overload_policy::wait;
+    overload_policy on_memory_limit = overload_policy::wait;
+    overload_policy on_descriptor_limit = overload_policy::wait;
     /// How long newcomers wait in the backlog at a limit before they are turned away all the same, those
     /// first who came first; zero: for as long as the limit lasts. Late by a quarter at most. While newcomers
     /// are kept waiting the backlog is looked at eight times in that time. TCP only; not where another
     /// process accepts from the same listener.
-    std::chrono::milliseconds patience{0};
+    std::chrono::milliseconds backlog_timeout{0};
     /// What is sent to those who are turned away; as much of it as the socket takes at once.
-    std::string farewell{};
+    std::string reject_message{};
     /// How long and how many of them may take to close; beyond, they are reset.
-    std::chrono::milliseconds farewell_deadline{1000};
-    std::size_t max_farewells = 16;
+    std::chrono::milliseconds reject_deadline{1000};
+    std::size_t max_pending_rejects = 16;
     /// The executor of the next connection: a strand for each, or the next of several io_contexts. Empty: the
     /// acceptor's own. Only where that is `any_io_executor`. Called on the acceptor's strand; must not throw.
     std::function<net::any_io_executor()> next_executor{};
@@ -181,7 +181,7 @@ struct drain_options {
     std::chrono::steady_clock::duration deadline = std::chrono::seconds(30);
     /// Over how long to spread the news, so that clients do not all come back to the next server at once.
     /// Less than the deadline.
-    std::chrono::steady_clock::duration spread = std::chrono::steady_clock::duration::zero();
+    std::chrono::steady_clock::duration stagger = std::chrono::steady_clock::duration::zero();
 };
 
 namespace detail {
@@ -347,7 +347,7 @@ public:
     }
 
     /// How many newcomers were turned away or reset so far.
-    [[nodiscard]] std::uint64_t turned_away() const noexcept { return core_->turned_away; }
+    [[nodiscard]] std::uint64_t rejected() const noexcept { return core_->rejected; }
 
     /// How many addresses have a connection; 0 without a limit for them.
     [[nodiscard]] std::size_t addresses() const noexcept { return core_->members->addresses.size(); }
@@ -421,7 +421,7 @@ public:
         return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(
             [self = core_, options](auto handler) {
                 using drain = detail::drain_operation<core>;
-                detail::start_operation(std::make_shared<drain>(self, options.deadline, options.spread),
+                detail::start_operation(std::make_shared<drain>(self, options.deadline, options.stagger),
                                         std::move(handler));
             },
             token);
@@ -433,6 +433,6 @@ private:
 
 } // namespace holdfast
 
-#include <holdfast/detail/bounded_acceptor_core.hpp>
+#include <holdfast/detail/acceptor/acceptor_core.hpp>
 
 #endif

@@ -5,8 +5,8 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
-#include <holdfast/detail/pool_core.hpp>
-#include <holdfast/detail/shared_core.hpp>
+#include <holdfast/detail/buffer/pool_core.hpp>
+#include <holdfast/detail/async/counted_ptr.hpp>
 
 #include <cstddef>
 #include <cstdint>

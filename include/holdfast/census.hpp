@@ -5,8 +5,8 @@
 #define HOLDFAST_CENSUS_HPP
 
 #include <holdfast/asio.hpp>
-#include <holdfast/detail/peer_name.hpp>
-#include <holdfast/detail/registry.hpp>
+#include <holdfast/detail/connection/peer_address.hpp>
+#include <holdfast/detail/connection/registry.hpp>
 #include <holdfast/error.hpp>
 
 #include <algorithm>
@@ -110,7 +110,7 @@ public:
                 const auto now = std::chrono::steady_clock::now();
                 for (std::size_t i = 0; i != listed; ++i) {
                     const detail::registry::member& m = page[i];
-                    const detail::peer_name name(m);
+                    const detail::peer_address name(m);
                     census_entry entry{m.id, name.view(), now - m.since, {}, {}, m.told};
                     if (m.bytes) {
                         entry.bytes_in = m.bytes->received;

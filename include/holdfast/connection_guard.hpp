@@ -4,10 +4,10 @@
 #define HOLDFAST_CONNECTION_GUARD_HPP
 
 #include <holdfast/asio.hpp>
-#include <holdfast/detail/context_end.hpp>
-#include <holdfast/detail/guard_birth.hpp>
-#include <holdfast/detail/lowest_layer.hpp>
-#include <holdfast/detail/tcp_state.hpp>
+#include <holdfast/detail/async/context_shutdown.hpp>
+#include <holdfast/detail/connection/guard_tracking.hpp>
+#include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/connection/tcp_state.hpp>
 #include <holdfast/error.hpp>
 
 #include <array>
@@ -151,7 +151,7 @@ public:
           finalizer_(std::move(finalizer)),
           tracked_(where)
     {
-        detail::expect_context_end(stream_.get_executor());
+        detail::expect_context_shutdown(stream_.get_executor());
     }
 
     /// Takes over another guard's connection, without an end of it.
@@ -229,7 +229,7 @@ public:
     /// reset.
     ///
     /// The operation takes the connection over when it is initiated: the guard is no longer open then and may
-    /// be moved or destroyed at once, so `peer.async_close({}, net::detached)` is a complete farewell. (With
+    /// be moved or destroyed at once, so `peer.async_close({}, net::detached)` is a complete reject_message. (With
     /// `use_awaitable` it is initiated by `co_await`.)
     ///
     /// Where a close must reset, since SO_LINGER is on with a time of 0 (as after an `async_write_streamed`
@@ -326,7 +326,7 @@ private:
     close_reason reason_ = close_reason::none;
     bool live_ = true;
     [[no_unique_address]] Finalizer finalizer_;
-    [[no_unique_address]] detail::guard_birth tracked_;
+    [[no_unique_address]] detail::guard_tracking tracked_;
 };
 
 /// The steps of async_close, for net::async_compose. The guard moves into a block that reads and watchdog

@@ -5,9 +5,9 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/buffer_pool.hpp>
-#include <holdfast/detail/frame_buffer.hpp>
-#include <holdfast/detail/lowest_layer.hpp>
-#include <holdfast/detail/next_frame.hpp>
+#include <holdfast/detail/frame/frame_buffer.hpp>
+#include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/frame/next_frame.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/frame_deadline.hpp>
 #include <holdfast/framing.hpp>

@@ -69,7 +69,7 @@ struct part {
 };
 
 /// What writes a frame around a message (see `framed`). `begin(p, ...)` writes what comes in front of the
-/// payload to p and returns its end, `end(p, ...)` what comes behind; at most `begin_room` and `end_room`
+/// payload to p and returns its end, `end(p, ...)` what comes behind; at most `max_header_size` and `end_room`
 /// bytes. What `begin` asks for says when it can be written: here nothing needs to be known.
 template <class F>
 concept plain = requires(const F& f, char* p) {
@@ -89,7 +89,7 @@ concept sized = requires(const F& f, char* p, std::uint64_t size) {
 /// smaller part's `begin` is no longer.
 ///
 ///     struct counted_parts { // 12+twelve bytes3-end
-///         static constexpr std::size_t begin_room = 21, end_room = 0;
+///         static constexpr std::size_t max_header_size = 21, end_room = 0;
 ///         char* begin(char* p, const holdfast::framing::part& part) const noexcept
 ///         {
 ///             p = std::to_chars(p, p + 20, part.size).ptr;
@@ -108,7 +108,7 @@ concept parted = requires(const F& f, char* p, const part& frame) {
 /// hold any other byte, CRs too: a CR belongs to the end of the line only right before the LF.
 /// Written with an LF behind the message, which must not hold one: as JSON's text does not.
 struct line {
-    static constexpr std::size_t begin_room = 0;
+    static constexpr std::size_t max_header_size = 0;
     static constexpr std::size_t end_room = 1;
 
     [[nodiscard]] static bounds look(std::string_view bytes, std::size_t seen) noexcept
@@ -134,7 +134,7 @@ struct line {
 /// lower.
 template <std::endian Order = std::endian::big>
 struct u32_length {
-    static constexpr std::size_t begin_room = 4;
+    static constexpr std::size_t max_header_size = 4;
     static constexpr std::size_t end_room = 0;
     static constexpr std::uint64_t max_size = 0xffffffff;
 
@@ -165,7 +165,7 @@ struct u32_length {
 /// minimal.
 struct varint_length {
     static constexpr std::size_t max_head = 10;
-    static constexpr std::size_t begin_room = max_head;
+    static constexpr std::size_t max_header_size = max_head;
     static constexpr std::size_t end_room = 0;
 
     [[nodiscard]] static bounds look(std::string_view bytes, std::size_t) noexcept

@@ -3,7 +3,7 @@
 #ifndef HOLDFAST_HEARTBEAT_PROFILE_HPP
 #define HOLDFAST_HEARTBEAT_PROFILE_HPP
 
-#include <holdfast/detail/heartbeat_core.hpp>
+#include <holdfast/detail/heartbeat/heartbeat_core.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 
@@ -81,7 +81,7 @@ inline heartbeat_limits heartbeat_limits_of(const heartbeat_profile_options& opt
         throw std::invalid_argument("heartbeat_profile_options.max_lifetime is out of reach of its tick");
     limits.stride = static_cast<std::uint32_t>(stride);
     limits.lifetime = static_cast<std::uint16_t>((ticks - 1) / stride + 1);
-    limits.spread = static_cast<std::uint16_t>(
+    limits.jitter = static_cast<std::uint16_t>(
         std::min(std::ceil(options.lifetime_spread * limits.lifetime), limits.lifetime - 1.0));
     return limits;
 }

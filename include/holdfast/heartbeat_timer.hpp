@@ -4,8 +4,8 @@
 #define HOLDFAST_HEARTBEAT_TIMER_HPP
 
 #include <holdfast/asio.hpp>
-#include <holdfast/detail/heartbeat_core.hpp>
-#include <holdfast/detail/heartbeat_table.hpp>
+#include <holdfast/detail/heartbeat/heartbeat_core.hpp>
+#include <holdfast/detail/heartbeat/heartbeat_table.hpp>
 #include <holdfast/error.hpp>
 
 #include <algorithm>
@@ -334,7 +334,7 @@ private:
         {
             const std::uint64_t expected = round;
             auto went = progress::called;
-            std::size_t patience = std::max(options.slots_per_turn, detail::heartbeat_table::segment_slots);
+            std::size_t backlog_timeout = std::max(options.slots_per_turn, detail::heartbeat_table::segment_slots);
             std::exception_ptr thrown;
             try {
                 for (std::size_t calls = 0; went == progress::called && round == expected; ++calls) {
@@ -342,7 +342,7 @@ private:
                         went = progress::paused;
                         break;
                     }
-                    went = call_next(patience);
+                    went = call_next(backlog_timeout);
                 }
             } catch (...) {
                 thrown = std::current_exception();

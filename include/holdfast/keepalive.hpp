@@ -4,7 +4,7 @@
 #define HOLDFAST_KEEPALIVE_HPP
 
 #include <holdfast/asio.hpp>
-#include <holdfast/detail/lowest_layer.hpp>
+#include <holdfast/detail/connection/lowest_layer.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -40,9 +40,9 @@ struct keepalive_options {
 /// than 127 probes, none, negative), the system's where the socket is not TCP or not open. After an error
 /// some of the options may have been set.
 ///
-///     if (const auto ec = holdfast::set_keepalive(peer.stream(), {.idle = 30s})) std::clog << ec.message();
+///     if (const auto ec = holdfast::keepalive(peer.stream(), {.idle = 30s})) std::clog << ec.message();
 template <class Stream>
-error_code set_keepalive(Stream& stream, const keepalive_options& options = {}) noexcept
+error_code keepalive(Stream& stream, const keepalive_options& options = {}) noexcept
 {
     using namespace std::chrono;
     constexpr int longest = std::numeric_limits<int>::max();
@@ -50,7 +50,7 @@ error_code set_keepalive(Stream& stream, const keepalive_options& options = {}) 
     const auto seconds_of = [](milliseconds time) {
         return static_cast<int>(std::clamp<seconds::rep>(ceil<seconds>(time).count(), -1, longest));
     };
-    const auto patience = options.unacknowledged != milliseconds::zero()
+    const auto backlog_timeout = options.unacknowledged != milliseconds::zero()
                               ? options.unacknowledged
                               : options.idle + options.interval * options.probes;
     const auto set = [descriptor](int level, int name, int value) {
@@ -62,7 +62,7 @@ error_code set_keepalive(Stream& stream, const keepalive_options& options = {}) 
         set(IPPROTO_TCP, TCP_KEEPINTVL, seconds_of(options.interval)) &&
         set(IPPROTO_TCP, TCP_KEEPCNT, options.probes) &&
         set(IPPROTO_TCP, TCP_USER_TIMEOUT,
-            static_cast<int>(std::clamp<milliseconds::rep>(patience.count(), 1, longest))))
+            static_cast<int>(std::clamp<milliseconds::rep>(backlog_timeout.count(), 1, longest))))
         return {};
     return {errno, net::error::get_system_category()};
 }

@@ -7,12 +7,12 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/buffer_pool.hpp>
 #include <holdfast/connection_guard.hpp>
-#include <holdfast/detail/lowest_layer.hpp>
-#include <holdfast/detail/outbox_operations.hpp>
-#include <holdfast/detail/outbox_queue.hpp>
-#include <holdfast/detail/outbox_waiters.hpp>
-#include <holdfast/detail/outbox_write.hpp>
-#include <holdfast/detail/reset_at_close.hpp>
+#include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/outbox/outbox_operations.hpp>
+#include <holdfast/detail/outbox/outbox_queue.hpp>
+#include <holdfast/detail/outbox/outbox_waiters.hpp>
+#include <holdfast/detail/outbox/outbox_write.hpp>
+#include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/payload.hpp>
 #include <holdfast/write_streamed.hpp>
@@ -36,7 +36,7 @@
 namespace holdfast {
 
 /// What an outbox does with a message that would pass its high mark.
-enum class slow_reader : std::uint8_t {
+enum class overflow_policy : std::uint8_t {
     /// Refuses it, `errc::outbox_full`; `async_push` waits until there is room.
     wait,
     /// Lets the oldest messages go that are not being sent. Where that is not enough it refuses the new one,
@@ -49,17 +49,17 @@ enum class slow_reader : std::uint8_t {
 /// Options of an `outbox`.
 struct outbox_options {
     /// Never more than this is queued: the bytes of the messages that are not wholly sent, and 16 for each.
-    std::size_t high_bytes = 64 * 1024;
+    std::size_t high_watermark = 64 * 1024;
     /// Down here those who wait for room are let in again, and storage of the queue that is not needed is
     /// given back. No more than the high mark counts.
-    std::size_t low_bytes = 16 * 1024;
+    std::size_t low_watermark = 16 * 1024;
     /// Beside the mark, for `push_control`: pongs, closes and farewells pass a full queue.
     std::uint32_t reserve_bytes = 256;
-    slow_reader when_full = slow_reader::disconnect;
-    /// More than `soft_bytes` queued at so many calls of `tick()` in a row, and not less in between, ends the
+    overflow_policy on_overflow = overflow_policy::disconnect;
+    /// More than `soft_watermark` queued at so many calls of `tick()` in a row, and not less in between, ends the
     /// connection, as `disconnect` does. 0: never.
-    std::uint16_t soft_ticks = 0;
-    std::size_t soft_bytes = 0;
+    std::uint16_t soft_limit_ticks = 0;
+    std::size_t soft_watermark = 0;
     /// A streamed message is made so many bytes at a time, in a chunk of memory that the queue has while it
     /// sends one, whatever their number.
     std::uint32_t chunk_bytes = 16 * 1024;
@@ -81,7 +81,7 @@ constexpr std::size_t worst_case_bytes(const outbox_options& options,
     constexpr std::size_t place = sizeof(detail::outbox_item);
     constexpr std::size_t block = sizeof(detail::payload_block) + 16; // malloc's own part
     constexpr std::size_t flight = 640;
-    const std::size_t counted = options.high_bytes + options.reserve_bytes;
+    const std::size_t counted = options.high_watermark + options.reserve_bytes;
     const std::size_t messages = counted / (std::max<std::size_t>(smallest_message, 1) + place) + 8;
     const std::size_t places = std::bit_ceil(messages) * place;
     const std::size_t chunk = options.chunk_bytes == 0 ? 0 // as pools lend it
@@ -118,7 +118,7 @@ public:
     outbox_base& operator=(const outbox_base&) = delete;
 
     /// Queues a reference to the message, or says why not:
-    /// - `errc::outbox_full`: it would pass the high mark. `slow_reader` says what else happens.
+    /// - `errc::outbox_full`: it would pass the high mark. `overflow_policy` says what else happens.
     /// - `errc::exceeds_mark`: alone it would; nothing else happens.
     /// - what the outbox was closed with, or failed with: `errc::outbox_closed`, `errc::outbox_full` after a
     ///   disconnection, the stream's error.
@@ -142,7 +142,7 @@ public:
         return queued(item, queue_.push_control(item, place == control_place::next));
     }
 
-    /// A time has passed, whose length is the user's: see `outbox_options::soft_ticks`. Where it ends the
+    /// A time has passed, whose length is the user's: see `outbox_options::soft_limit_ticks`. Where it ends the
     /// connection, that is the last thing it does.
     void tick() noexcept
     {
@@ -181,7 +181,7 @@ public:
     {
         return queue_.capacity() * sizeof(detail::outbox_item);
     }
-    /// How many messages were dropped by `slow_reader::drop_oldest`.
+    /// How many messages were dropped by `overflow_policy::drop_oldest`.
     [[nodiscard]] std::uint64_t dropped() const noexcept { return queue_.dropped(); }
     /// How many were replaced by newer ones.
     [[nodiscard]] std::uint64_t conflated() const noexcept { return queue_.conflated(); }
@@ -189,12 +189,12 @@ public:
 protected:
     explicit outbox_base(const outbox_options& options) noexcept
         : queue_(
-              {options.high_bytes, std::min(options.low_bytes, options.high_bytes), options.reserve_bytes}),
+              {options.high_watermark, std::min(options.low_watermark, options.high_watermark), options.reserve_bytes}),
           progress_(options.progress),
-          soft_bytes_(options.soft_bytes),
+          soft_bytes_(options.soft_watermark),
           chunk_bytes_(std::max<std::uint32_t>(options.chunk_bytes, 1)),
-          soft_ticks_(options.soft_ticks),
-          when_full_(options.when_full)
+          soft_ticks_(options.soft_limit_ticks),
+          on_overflow_(options.on_overflow)
     {
     }
     ~outbox_base() = default;
@@ -212,7 +212,7 @@ protected:
     }
 
     /// Whether who finds no room waits for it.
-    bool waits() const noexcept { return when_full_ == slow_reader::wait && is_open(); }
+    bool waits() const noexcept { return on_overflow_ == overflow_policy::wait && is_open(); }
 
     error_code push_one(const payload& message, const std::uint64_t* key) noexcept
     {
@@ -225,9 +225,9 @@ protected:
     {
         auto result = detail::outbox_queue::outcome::full;
         if (waiting_.first() == nullptr || item.cost() > queue_.limits().high) // else it would pass them
-            result = queue_.push(item, when_full_ == slow_reader::drop_oldest);
+            result = queue_.push(item, on_overflow_ == overflow_policy::drop_oldest);
         const bool overflow =
-            result == detail::outbox_queue::outcome::full && when_full_ == slow_reader::disconnect;
+            result == detail::outbox_queue::outcome::full && on_overflow_ == overflow_policy::disconnect;
         const error_code ec = queued(item, result);
         if (overflow) fail(close_reason::send_queue_overflow, ec);
         return ec;
@@ -285,7 +285,7 @@ protected:
     std::uint32_t chunk_bytes_;
     std::uint16_t soft_ticks_;
     std::uint16_t ticks_above_ = 0;
-    slow_reader when_full_;
+    overflow_policy on_overflow_;
     bool stopped_ = false; // async_close was called
     bool busy_ = false;    // a write is pending, or about to begin
 };
@@ -296,7 +296,7 @@ protected:
 /// call.
 ///
 /// What is queued never passes the high mark: a message that would is refused before. What else happens then
-/// `slow_reader` says, in the options; `conflate` keeps only the newest value of a key. A small reserve
+/// `overflow_policy` says, in the options; `conflate` keeps only the newest value of a key. A small reserve
 /// beside the mark takes control messages through a full queue.
 ///
 /// While nothing is queued it holds no memory but itself (`sizeof`, 248 bytes); while something is, a block
@@ -316,7 +316,7 @@ protected:
 /// Thread safety: it belongs to the thread or strand of the stream's executor, on which it writes. Others
 /// post there: one message to each thread, which pushes it to its outboxes (see `outbox_group`).
 ///
-///     holdfast::outbox box{peer, {.when_full = holdfast::slow_reader::drop_oldest, .progress = beat}};
+///     holdfast::outbox box{peer, {.on_overflow = holdfast::overflow_policy::drop_oldest, .progress = beat}};
 ///     box.push(news);
 ///     box.push(quote, holdfast::conflate{instrument});
 ///     box.push_control(pong, holdfast::control_place::next);
@@ -361,7 +361,7 @@ public:
 
     executor_type get_executor() const noexcept { return stream_->get_executor(); }
 
-    /// Queues the message, and where the policy is `slow_reader::wait` and there is no room, waits for it,
+    /// Queues the message, and where the policy is `overflow_policy::wait` and there is no room, waits for it,
     /// first come, first served, until the queue is down at the low mark.
     ///
     /// Completion: void(error_code), on the handler's executor, never inside this call: what `push` returns,

@@ -14,7 +14,7 @@ namespace holdfast {
 /// allocates nothing: each receiver holds a `member`, and as many as it likes of different groups.
 ///
 /// A receiver that refuses a message has missed one, or has ended: it leaves the group. Where it lives on
-/// (`slow_reader::wait`) its session sees that (`if (!here)`), brings it up to date and lets it in again.
+/// (`overflow_policy::wait`) its session sees that (`if (!here)`), brings it up to date and lets it in again.
 ///
 /// Receivers may come and go while a message goes round, by the end of their connection for one, and so may
 /// the group. Who comes meanwhile does not get that message; who goes before its turn does not either.

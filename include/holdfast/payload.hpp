@@ -4,7 +4,7 @@
 #define HOLDFAST_PAYLOAD_HPP
 
 #include <holdfast/serialize/json.hpp>
-#include <holdfast/streaming_serializer.hpp>
+#include <holdfast/serialize/streaming_serializer.hpp>
 
 #include <atomic>
 #include <cstddef>

@@ -5,13 +5,13 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/buffer_pool.hpp>
-#include <holdfast/detail/lowest_layer.hpp>
-#include <holdfast/detail/op_storage.hpp>
-#include <holdfast/detail/placed.hpp>
-#include <holdfast/detail/reset_at_close.hpp>
+#include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/async/op_storage.hpp>
+#include <holdfast/detail/buffer/pool_placed.hpp>
+#include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/json.hpp>
-#include <holdfast/streaming_serializer.hpp>
+#include <holdfast/serialize/streaming_serializer.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -64,7 +64,7 @@ struct write_streamed_options {
     std::size_t chunk_bytes = 16 * 1024;
     /// Makes the next chunk while one is being sent, in a second chunk of memory: for sources that take their
     /// time, and streams that take theirs (TLS). Without a second chunk to be had it goes on with one.
-    bool ahead = false;
+    bool double_buffered = false;
     /// Told whenever the socket took some bytes: a slow reader that takes a little at a time is alive.
     write_progress progress{};
     /// Where to put the path of the value that could not be written, as the serializer's `error_path()`: set
@@ -106,7 +106,7 @@ struct write_streamed_state {
           serializer(std::move(source), format),
           chunk(rest.first(std::min(rest.size(), std::max<std::size_t>(options.chunk_bytes, 1)))),
           other(chunk),
-          ahead(options.ahead)
+          ahead(options.double_buffered)
     {
     }
 
@@ -199,7 +199,7 @@ struct write_streamed_state {
     // goes on.
     std::atomic<bool> one_ended{true};
     shared_buffer_loan second;
-    placed<write_streamed_state> parked; // this object itself, when the write was the first to end
+    pool_placed<write_streamed_state> parked; // this object itself, when the write was the first to end
 };
 
 /// The handler of each of async_write_streamed's steps, and the owner of its state.
@@ -210,7 +210,7 @@ public:
     using allocator_type = op_allocator<void>;
     using cancellation_slot_type = net::cancellation_slot;
 
-    explicit write_streamed_op(placed<State> state) noexcept
+    explicit write_streamed_op(pool_placed<State> state) noexcept
         : storage_(&state->storage), state_(std::move(state))
     {
     }
@@ -278,13 +278,13 @@ private:
     }
 
     op_storage* storage_; // apart, since Asio asks a handler for its allocator when it has moved it, too
-    placed<State> state_;
+    pool_placed<State> state_;
 };
 
 } // namespace detail
 
 /// Serializes `source` into `to`, a stream or a `connection_guard`, one chunk at a time: the next is made
-/// when the socket has taken the one before, or with `.ahead` meanwhile. The message never exists as a whole;
+/// when the socket has taken the one before, or with `.double_buffered` meanwhile. The message never exists as a whole;
 /// rows of a lazy range are made while they are sent.
 ///
 /// `source` is anything that `Format` can serialize; it is moved into the operation, `std::ref(x)` refers to
@@ -309,9 +309,9 @@ private:
 /// pending and no memory of the operation is in use any more when it completes, however it does.
 /// Concurrency: no other write may be pending on the stream, which must outlive the operation. The source is
 /// read by one thread at a time, in the initiating function first and then on the handler's executor; with
-/// `.ahead`, where several threads run the context and there is no strand, `progress` may be told meanwhile.
+/// `.double_buffered`, where several threads run the context and there is no strand, `progress` may be told meanwhile.
 /// Cost: one chunk from `shared_buffer_pool::of()` the stream's executor; source, cursor, handler and
-/// the pending write live in it too (in front of it, where they take more than a quarter). With `.ahead` a
+/// the pending write live in it too (in front of it, where they take more than a quarter). With `.double_buffered` a
 /// second one, for messages of more than one chunk. Nothing from the heap, and nothing more per chunk.
 ///
 ///     auto rows = std::views::iota(0, 10'000'000) | std::views::transform(make_row);
@@ -330,7 +330,7 @@ auto async_write_streamed(To& to, Source source, write_streamed_options options 
                 std::max<std::size_t>(opts.chunk_bytes, 1); // or there would be no message at all
             const std::size_t block = sizeof(state) <= chunk / 4 ? chunk : sizeof(state) + chunk;
             detail::write_streamed_op<state>(
-                detail::placed<state>::make(shared_buffer_pool::of(stream.get_executor()), block, stream,
+                detail::pool_placed<state>::make(shared_buffer_pool::of(stream.get_executor()), block, stream,
                                             std::move(handler), std::move(from), how, opts))
                 .start();
         },

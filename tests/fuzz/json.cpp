@@ -7,7 +7,7 @@
 #include "support/json_readings.hpp"
 #include "support/json_values.hpp"
 
-#include <holdfast/serialize/simdjson.hpp>
+#include <holdfast/adapters/simdjson.hpp>
 
 #include <array>
 #include <functional>

@@ -6,8 +6,8 @@
 #include "sizes.hpp"
 #include "support/reframed.hpp"
 
-#include <holdfast/serialize/simdjson.hpp>
-#include <holdfast/serialize/simdjson_ondemand.hpp>
+#include <holdfast/adapters/simdjson.hpp>
+#include <holdfast/adapters/simdjson_ondemand.hpp>
 
 #include <string>
 #include <string_view>

@@ -3,7 +3,7 @@
 #ifndef HOLDFAST_TESTS_SUPPORT_CHOSEN_HPP
 #define HOLDFAST_TESTS_SUPPORT_CHOSEN_HPP
 
-#include <holdfast/streaming_serializer.hpp>
+#include <holdfast/serialize/streaming_serializer.hpp>
 
 #include <array>
 #include <bit>

@@ -9,7 +9,7 @@
 #include "process.hpp"
 #include "sockets.hpp"
 
-#include <holdfast/leak_check.hpp>
+#include <holdfast/testing/leak_check.hpp>
 
 #define main example_main
 #include FAULTS_SOURCE
@@ -96,8 +96,8 @@ void run_example(const scene& scene, const faults::plan& plan, record& result)
         result.status = example_main(static_cast<int>(arguments.size()), argv.data());
         faults::observed = nullptr;
     }
-    result.born = holdfast::detail::guard_birth::born();
-    result.ended = holdfast::detail::guard_birth::ended();
+    result.born = holdfast::detail::guard_tracking::born();
+    result.ended = holdfast::detail::guard_tracking::ended();
 }
 
 const std::string end_of_run = "-- the end of a run";

@@ -6,7 +6,7 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/heartbeat_timer.hpp>
-#include <holdfast/manual_clock.hpp>
+#include <holdfast/testing/manual_clock.hpp>
 
 #include <cstddef>
 

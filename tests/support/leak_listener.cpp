@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "catch.hpp"
 
-#include <holdfast/leak_check.hpp>
+#include <holdfast/testing/leak_check.hpp>
 
 #include <optional>
 

@@ -4,7 +4,7 @@
 #ifndef HOLDFAST_SERIALIZE_DESCRIBE_HPP
 #define HOLDFAST_SERIALIZE_DESCRIBE_HPP
 
-#include <holdfast/detail/aggregate.hpp>
+#include <holdfast/serialize/detail/aggregate.hpp>
 
 #include <array>
 #include <concepts>

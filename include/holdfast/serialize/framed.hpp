@@ -5,7 +5,7 @@
 
 #include <holdfast/framing.hpp>
 #include <holdfast/serialize/json.hpp>
-#include <holdfast/streaming_serializer.hpp>
+#include <holdfast/serialize/streaming_serializer.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -26,11 +26,11 @@ namespace framing {
 /// too many is out.
 ///
 ///     const auto size = holdfast::serialized_size<holdfast::json>(rows);
-///     holdfast::framed exact{holdfast::framing::told_size{size}, holdfast::json{}};
-struct told_size {
+///     holdfast::framed exact{holdfast::framing::content_length{size}, holdfast::json{}};
+struct content_length {
     std::uint64_t size;
 
-    static constexpr std::size_t begin_room = 0;
+    static constexpr std::size_t max_header_size = 0;
     static constexpr std::size_t end_room = 0;
 
     char* begin(char* p) const noexcept { return p; }
@@ -42,7 +42,7 @@ struct http_chunked {
     /// Whether the body ends with this message; else another one goes on with it.
     bool ends = true;
 
-    static constexpr std::size_t begin_room = 18;
+    static constexpr std::size_t max_header_size = 18;
     static constexpr std::size_t end_room = 7;
 
     char* begin(char* p, const part& frame) const noexcept
@@ -72,7 +72,7 @@ template <std::endian Order = std::endian::big>
 struct u32_parts {
     static constexpr std::uint32_t is_part = 0x80000000;
     static constexpr std::uint32_t more_follow = 0x40000000;
-    static constexpr std::size_t begin_room = 4;
+    static constexpr std::size_t max_header_size = 4;
     static constexpr std::size_t end_room = 0;
     static constexpr std::uint64_t max_size = more_follow - 1;
 
@@ -112,7 +112,7 @@ class framed_cursor;
 /// and without allocation; what needs the message's length first counts it in a pass over the source, and
 /// nothing ever holds the whole.
 ///
-/// `Framing` is `framing::line`, `u32_length`, `varint_length`, `told_size`, `http_chunked`, `u32_parts`,
+/// `Framing` is `framing::line`, `u32_length`, `varint_length`, `content_length`, `http_chunked`, `u32_parts`,
 /// `sse`, or a type of the user's: see `framing::writable`. Layers may lie around layers.
 ///
 /// In parts (`http_chunked`, `u32_parts`) each chunk of at least `framed::whole_frames` bytes is exactly one
@@ -138,7 +138,7 @@ struct framed {
 
     /// The smallest chunk that is one whole frame.
     static constexpr std::size_t whole_frames = [] {
-        if constexpr (framing::parted<Framing>) return Framing::begin_room + Framing::end_room + 1;
+        if constexpr (framing::parted<Framing>) return Framing::max_header_size + Framing::end_room + 1;
         return std::size_t{1};
     }();
 };
@@ -148,6 +148,6 @@ framed(Framing, Format) -> framed<Framing, Format>;
 
 } // namespace holdfast
 
-#include <holdfast/detail/framed_cursor.hpp>
+#include <holdfast/serialize/detail/framed_cursor.hpp>
 
 #endif

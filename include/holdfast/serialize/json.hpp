@@ -3,10 +3,10 @@
 #ifndef HOLDFAST_SERIALIZE_JSON_HPP
 #define HOLDFAST_SERIALIZE_JSON_HPP
 
-#include <holdfast/detail/json_policy.hpp>
+#include <holdfast/serialize/json/policy.hpp>
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/values.hpp>
-#include <holdfast/streaming_serializer.hpp>
+#include <holdfast/serialize/streaming_serializer.hpp>
 
 namespace holdfast {
 
@@ -73,6 +73,6 @@ struct ndjson {
 
 } // namespace holdfast
 
-#include <holdfast/detail/json_root.hpp>
+#include <holdfast/serialize/json/root.hpp>
 
 #endif

@@ -5,7 +5,7 @@
 
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/values.hpp>
-#include <holdfast/streaming_serializer.hpp>
+#include <holdfast/serialize/streaming_serializer.hpp>
 
 #include <cstdint>
 
@@ -96,6 +96,6 @@ struct protobuf_delimited {
 
 } // namespace holdfast
 
-#include <holdfast/detail/protobuf_root.hpp>
+#include <holdfast/serialize/protobuf/root.hpp>
 
 #endif

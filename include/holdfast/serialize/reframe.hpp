@@ -3,8 +3,8 @@
 #ifndef HOLDFAST_SERIALIZE_REFRAME_HPP
 #define HOLDFAST_SERIALIZE_REFRAME_HPP
 
-#include <holdfast/detail/json_string.hpp>
-#include <holdfast/detail/json_syntax.hpp>
+#include <holdfast/serialize/json/string.hpp>
+#include <holdfast/serialize/json/syntax.hpp>
 #include <holdfast/error.hpp>
 
 #include <algorithm>

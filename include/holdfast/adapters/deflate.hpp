@@ -1,0 +1,270 @@
+// holdfast: deflated, a layer that compresses any format's message, with compressors lent by a pool (zlib).
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_ADAPTERS_DEFLATE_HPP
+#define HOLDFAST_ADAPTERS_DEFLATE_HPP
+
+#include <holdfast/asio.hpp>
+#include <holdfast/async_semaphore.hpp>
+#include <holdfast/adapters/detail/deflate_context.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/detail/message.hpp>
+#include <holdfast/detail/async/counted_ptr.hpp>
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/json.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+namespace holdfast {
+
+/// Options of a `deflate_pool`.
+struct deflate_options {
+    /// How many compressors there are, and so how many messages are compressed at a time.
+    std::size_t compressors = 4;
+    /// What a message becomes.
+    deflate_container container = deflate_container::gzip;
+    /// From 0 (stored) over 1 (fast) to 9 (small).
+    int level = 6;
+    /// The window's size as a power of two, 9 to 15.
+    int window_bits = 15;
+    /// How much memory the search takes, 1 to 9.
+    int memory_level = 8;
+
+    /// What a compressor takes, in bytes, for all of its life: 4 * 2^window_bits + 2^(memory_level + 9), and
+    /// 14 KiB.
+    [[nodiscard]] constexpr std::size_t compressor_bytes() const noexcept
+    {
+        return (std::size_t{4} << window_bits) + (std::size_t{512} << memory_level) + 14 * 1024;
+    }
+};
+
+/// From which size on it pays to compress a message, unless measured otherwise.
+inline constexpr std::uint64_t default_compression_threshold = 1024 * 1024;
+
+template <class Format>
+struct deflated;
+
+/// A compressor on loan from a `deflate_pool`, returned when this is destroyed. Movable; an empty or
+/// moved-from one lends nothing, and messages through it go out as they are. It may outlive its pool. Not to
+/// be shared: one message at a time.
+class compressor {
+public:
+    /// Lends nothing.
+    compressor() noexcept = default;
+
+    compressor(compressor&& other) noexcept
+        : core_(std::move(other.core_)),
+          context_(std::exchange(other.context_, nullptr)),
+          turn_(std::move(other.turn_))
+    {
+    }
+
+    compressor& operator=(compressor&& other) noexcept
+    {
+        if (this != &other) {
+            release();
+            core_ = std::move(other.core_);
+            context_ = std::exchange(other.context_, nullptr);
+            turn_ = std::move(other.turn_);
+        }
+        return *this;
+    }
+
+    ~compressor() { release(); }
+
+    /// Returns it now: who waits longest gets it.
+    void release() noexcept
+    {
+        if (context_ == nullptr) return;
+        core_->give_back(*std::exchange(context_, nullptr));
+        core_ = {};
+        turn_.release(); // behind the context, which the next one takes
+    }
+
+    /// Whether it lends one.
+    explicit operator bool() const noexcept { return context_ != nullptr; }
+
+private:
+    friend class deflate_pool;
+    template <class Format>
+    friend struct deflated;
+    using core_ptr = detail::counted_ptr<detail::deflate_core>;
+
+    compressor(core_ptr core, permit turn) noexcept
+        : core_(std::move(core)), context_(&core_->take()), turn_(std::move(turn))
+    {
+    }
+
+    core_ptr core_;
+    detail::deflate_context* context_ = nullptr;
+    permit turn_;
+};
+
+/// A stated number of compressors for any number of connections: a quarter of a MiB each, which ten thousand
+/// idle connections must not hold. Whoever has a message to compress borrows one for that long, and waits
+/// where all are lent, first come, first served.
+///
+/// Lifetime: loans may outlive it. Destroying it fails the waiters with `errc::semaphore_closed`.
+/// Thread safety: as `async_semaphore`: all members from any thread.
+///
+///     holdfast::deflate_pool compressors{executor, {.compressors = 8}};
+///
+///     holdfast::compressor gzip;
+///     if (holdfast::serialized_size_exceeds<holdfast::ndjson>(holdfast::default_compression_threshold, rows))
+///         gzip = co_await compressors.async_borrow();
+///     co_await holdfast::async_write_streamed(peer, std::ref(rows), {}, net::use_awaitable,
+///                                             holdfast::deflated{gzip, holdfast::ndjson{}});
+class deflate_pool {
+public:
+    using executor_type = net::any_io_executor;
+
+    /// Makes all the compressors: what it takes, it takes now. Throws std::bad_alloc, and
+    /// std::invalid_argument for options that zlib does not take.
+    explicit deflate_pool(executor_type executor, const deflate_options& options = {})
+        : core_(new detail::deflate_core), turns_(std::move(executor), options.compressors)
+    {
+        core_->make(options.compressors, options.container, options.level, options.window_bits,
+                    options.memory_level);
+    }
+
+    deflate_pool(const deflate_pool&) = delete;
+    deflate_pool& operator=(const deflate_pool&) = delete;
+
+    executor_type get_executor() const noexcept { return turns_.get_executor(); }
+
+    /// Waits for a compressor.
+    ///
+    /// Completion: void(error_code, compressor), on the handler's executor, never inside this call;
+    /// `errc::semaphore_closed` when the pool is destroyed. Cancellation: terminal, partial and total;
+    /// `operation_aborted`, and none is taken. Cost and exceptions: those of
+    /// `async_semaphore::async_acquire`.
+    template <class CompletionToken = default_token_t<executor_type>>
+    auto async_borrow(CompletionToken&& token = CompletionToken())
+    {
+        return net::async_compose<CompletionToken, void(error_code, compressor)>(borrow_op{*this}, token,
+                                                                                 turns_.get_executor());
+    }
+
+    /// Borrows one if there is one and nobody waits, else lends nothing.
+    [[nodiscard]] compressor try_borrow() noexcept
+    {
+        permit turn = turns_.try_acquire();
+        return turn ? compressor(core_, std::move(turn)) : compressor();
+    }
+
+    /// How many are not lent.
+    [[nodiscard]] std::size_t available() const noexcept { return turns_.available(); }
+    /// How many operations wait for one.
+    [[nodiscard]] std::size_t waiting() const noexcept { return turns_.waiting(); }
+
+private:
+    struct borrow_op {
+        explicit borrow_op(deflate_pool& p) noexcept : pool(&p), core(p.core_) {}
+
+        template <class Self>
+        void operator()(Self& self)
+        {
+            self.reset_cancellation_state(net::enable_total_cancellation());
+            std::exchange(pool, nullptr)->turns_.async_acquire(1, std::move(self));
+        }
+
+        template <class Self>
+        void operator()(Self& self, error_code ec, permit turn)
+        {
+            compressor lent = turn ? compressor(core, std::move(turn)) : compressor();
+            self.complete(ec, std::move(lent));
+        }
+
+        deflate_pool* pool; // which may be gone once the wait has begun
+        compressor::core_ptr core;
+    };
+
+    compressor::core_ptr core_;
+    async_semaphore turns_;
+};
+
+namespace detail {
+
+template <class Format, class Source>
+class deflated_cursor;
+
+} // namespace detail
+
+/// A format: `Format`'s message, compressed by a borrowed compressor, or as it is where that lends none.
+/// `framed` goes around it: chunked transfer of a gzip body is
+/// `framed{framing::http_chunked{}, deflated{gzip, ndjson{}}}`.
+///
+/// A message is a whole stream of the pool's container, or with `deflate_end::flush` a piece of one that the
+/// next message through the same loan goes on with: all of it can be read by the receiver at once. An empty
+/// message is an empty stream.
+///
+/// The compressor must stay lent until the message is sent. After a failure or a cancellation the stream has
+/// no end; the loan's next message begins a new one. Cost: zlib's, in the thread that calls `next()`; a chunk
+/// of output takes as much input as it needs to be full, many times its size where that compresses well. No
+/// allocation; the input waits in the compressor's memory, so this layer adds half a KiB.
+template <class Format = json>
+struct deflated {
+    explicit deflated(const compressor& by, Format of = {}, deflate_end end = deflate_end::finish) noexcept
+        : context(by.context_), format(of), ending(end)
+    {
+    }
+
+    template <class Source>
+    using cursor = detail::deflated_cursor<Format, Source>;
+
+    detail::deflate_context* context;
+    [[no_unique_address]] Format format;
+    deflate_end ending;
+};
+
+namespace detail {
+
+template <class Format, class Source>
+class deflated_cursor {
+    using format_type = deflated<Format>;
+
+public:
+    static constexpr bool repeatable = false; // compressing twice to know the length is for nobody
+
+    template <class T>
+    bool step(chunk_writer& out, T& source, const format_type& format)
+    {
+        if (format.context == nullptr) {
+            const std::span<char> room(out.at(), out.room());
+            out.advance_to(out.at() + message_.fill(room, source, format.format));
+            ended_ = message_.done();
+        } else {
+            if (!begun_) format.context->begin();
+            begun_ = true;
+            out.many([&](char* p, char* end) {
+                // zlib needs a few bytes of room to know that a flush has ended.
+                while (!ended_ && end - p >= 16 && message_.error() == errc{}) {
+                    if (format.context->hungry() && !message_.done())
+                        format.context->feed(message_.fill(format.context->input(), source, format.format));
+                    if (message_.error() == errc{})
+                        p = format.context->deflate(p, end, message_.done(), format.ending, ended_);
+                }
+                return p;
+            });
+        }
+        if (message_.error() != errc{}) out.fail(message_.error());
+        return ended_;
+    }
+
+    void path(std::string& to, auto& source) { append_path(message_.cursor(), to, source); }
+
+private:
+    serialize_message<typename Format::template cursor<Source>> message_;
+    bool begun_ = false;
+    bool ended_ = false;
+};
+
+} // namespace detail
+
+} // namespace holdfast
+
+#endif

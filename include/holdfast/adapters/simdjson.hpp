@@ -1,0 +1,414 @@
+// holdfast: simdjson's documents as sources of the JSON formats: parsed once, streamed to many.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_ADAPTERS_SIMDJSON_HPP
+#define HOLDFAST_ADAPTERS_SIMDJSON_HPP
+
+#include <holdfast/serialize/json/number.hpp>
+#include <holdfast/serialize/json/string.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/json.hpp>
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <type_traits>
+
+namespace holdfast {
+
+/// How deeply a simdjson document may be nested; beyond it `next()` fails with `errc::depth_exceeded`. It is
+/// what simdjson's own parser accepts unless it is told otherwise, and costs the cursor a bit a level.
+inline constexpr std::size_t simdjson_max_depth = 1024;
+
+/// With this header `simdjson::dom::element`, `array`, `object` and (by `std::ref`) `document` are sources of
+/// `json` and `ndjson`, on their own and as members, elements and values of other sources. `ndjson` writes a
+/// root array one element a line.
+///
+/// An element is a view of two words into its document: that (the parser's own, or one that it parsed into)
+/// must stay alive and unchanged until the last byte. The document is only read: one serves any number of
+/// serializers at once, from any thread.
+///
+/// Strings and keys are written as they were parsed, and not checked again; integers as they were; doubles in
+/// their shortest form (simdjson keeps no text of them). Text that was escaped more than JSON demands comes
+/// out with the escapes that it needs.
+///
+/// simdjson 3.0 up to 4.x. `sizeof(streaming_serializer<json, simdjson::dom::element>)` is 736 bytes on a
+/// 64-bit machine.
+///
+///     simdjson::dom::parser parser;
+///     simdjson::dom::element document = parser.load("catalog.json");
+///     holdfast::streaming_serializer<holdfast::json, simdjson::dom::element> text{document};
+template <class T>
+concept simdjson_source = std::same_as<T, simdjson::dom::element> || std::same_as<T, simdjson::dom::array> ||
+                          std::same_as<T, simdjson::dom::object> || std::same_as<T, simdjson::dom::document>;
+
+namespace detail {
+
+// A walk over simdjson's tape, on which a document lies flat: one word a value (two for a number), the type
+// in its top byte; a container has a word at either end. So the way back up needs no iterators, only what the
+// containers around are: a bit a level. With Lines the elements of a root array end with a line feed instead
+// of standing in brackets.
+template <bool Lines>
+class simdjson_cursor {
+public:
+    static constexpr bool bounded = false;
+
+    bool step(chunk_writer& out, const simdjson::dom::document& source, const json& options)
+    {
+        return step(out, source.root(), options);
+    }
+
+    template <class Source>
+    bool step(chunk_writer& out, const Source& source, const json&)
+    {
+        if (document_ == nullptr) begin(source);
+        if (document_ == nullptr) {
+            out.fail(errc::source_failed); // an element that was never assigned
+            return false;
+        }
+        while (phase_ != phase::done) {
+            const bool some = out.many([this](char* p, const char* end) { return run(p, end); });
+            if (out.full()) return false; // or the next value would be begun, and no run goes on within one
+            if (!some && !advance(out)) return false;
+        }
+        return true;
+    }
+
+private:
+    using tape_ref = simdjson::internal::tape_ref;
+    using tape_type = simdjson::internal::tape_type;
+
+    enum class phase : std::uint8_t {
+        value,     // at a value, the text before it written
+        string,    // in a string value
+        literal,   // in a number that simdjson kept as text
+        next,      // behind a value
+        separator, // before another value or key
+        key,       // at or in a key
+        colon,     // behind a key
+        end_line,  // behind everything
+        done,
+    };
+
+    template <class Source>
+    void begin(const Source& source) noexcept
+    {
+        // An element, array or object is nothing but its place on the tape, which it doesn't tell.
+        static_assert(sizeof(Source) == sizeof(tape_ref) && std::is_trivially_copyable_v<Source> &&
+                          std::is_trivially_copyable_v<tape_ref>,
+                      "holdfast does not know this version of simdjson");
+        const auto place = std::bit_cast<tape_ref>(source);
+        document_ = place.doc;
+        index_ = place.json_index;
+    }
+
+    std::uint64_t word() const noexcept { return document_->tape[index_]; }
+    static tape_type type_of(std::uint64_t word) noexcept { return static_cast<tape_type>(word >> 56); }
+    std::string_view string() const noexcept { return tape_ref(document_, index_).get_string_view(); }
+
+    // Of the innermost container, whose level is depth_.
+    bool in_object() const noexcept { return levels_ & 1; }
+    bool in_lines() const noexcept { return Lines && depth_ == 1 && lines_; }
+    char separator() const noexcept { return in_lines() ? '\n' : ','; }
+
+    // Goes a step on; false when the chunk is full, or after a failure.
+    bool advance(chunk_writer& out)
+    {
+        switch (phase_) {
+        case phase::value:
+            return begin_value(out);
+        case phase::string:
+            if (!string_.step(out, string(), utf8_policy::trust)) return false;
+            return behind(1);
+        case phase::literal: {
+            const std::string_view digits = string();
+            for (; literal_ < digits.size(); ++literal_)
+                if (!out.byte(digits[literal_])) return false;
+            literal_ = 0;
+            return behind(1);
+        }
+        case phase::next:
+            return next(out);
+        case phase::separator:
+            if (!out.byte(separator())) return false;
+            phase_ = in_object() ? phase::key : phase::value;
+            return true;
+        case phase::key:
+            if (!string_.step(out, string(), utf8_policy::trust)) return false;
+            ++index_;
+            phase_ = phase::colon;
+            return true;
+        case phase::colon:
+            if (!out.byte(':')) return false;
+            phase_ = phase::value;
+            return true;
+        case phase::end_line:
+            if (!out.byte('\n')) return false;
+            phase_ = phase::done;
+            return true;
+        case phase::done:
+            break;
+        }
+        return true;
+    }
+
+    bool behind(std::size_t words) noexcept
+    {
+        index_ += words;
+        phase_ = phase::next;
+        return true;
+    }
+
+    bool begin_value(chunk_writer& out)
+    {
+        const std::uint64_t at = word();
+        switch (type_of(at)) {
+        case tape_type::START_OBJECT:
+        case tape_type::START_ARRAY:
+            return open(out, type_of(at) == tape_type::START_OBJECT);
+        case tape_type::STRING:
+            phase_ = phase::string;
+            return true;
+        case tape_type::INT64:
+            return out.piece<json_integer_room<std::int64_t>>([&](char* p) {
+                return write_integer(p, std::bit_cast<std::int64_t>(document_->tape[index_ + 1]));
+            }) && behind(2);
+        case tape_type::UINT64:
+            return out.piece<json_integer_room<std::uint64_t>>([&](char* p) {
+                return write_integer(p, document_->tape[index_ + 1]);
+            }) && behind(2);
+        case tape_type::DOUBLE:
+            // JSON has no text for NaN and infinity, so a document has none.
+            return out.piece<json_double_room>([&](char* p) {
+                return write_finite(p, std::bit_cast<double>(document_->tape[index_ + 1]));
+            }) && behind(2);
+        case tape_type::TRUE_VALUE:
+            return out.fixed("true") && behind(1);
+        case tape_type::FALSE_VALUE:
+            return out.fixed("false") && behind(1);
+        case tape_type::NULL_VALUE:
+            return out.fixed("null") && behind(1);
+        default:
+            // simdjson 4.5 can keep the text of an integer beyond 64 bits.
+            if (type_of(at) == static_cast<tape_type>('Z')) {
+                phase_ = phase::literal;
+                return true;
+            }
+            out.fail(errc::source_failed);
+            return false;
+        }
+    }
+
+    bool open(chunk_writer& out, bool object)
+    {
+        if (depth_ == simdjson_max_depth) {
+            out.fail(errc::depth_exceeded);
+            return false;
+        }
+        const bool lines = Lines && depth_ == 0 && !object;
+        if (!lines && !out.byte(object ? '{' : '[')) return false;
+        if (lines) lines_ = true;
+        push(object);
+        ++index_;
+        if (closes(word())) {
+            no_lines_ = no_lines_ || lines;
+            phase_ = phase::next;
+        } else {
+            phase_ = object ? phase::key : phase::value;
+        }
+        return true;
+    }
+
+    void push(bool object) noexcept
+    {
+        if (depth_ % 64 == 0 && depth_ != 0) [[unlikely]]
+            outer_levels_[depth_ / 64 - 1] = levels_;
+        levels_ = levels_ << 1 | object;
+        ++depth_;
+    }
+
+    void pop() noexcept
+    {
+        --depth_;
+        levels_ >>= 1;
+        if (depth_ % 64 == 0 && depth_ != 0) [[unlikely]]
+            levels_ = outer_levels_[depth_ / 64 - 1];
+    }
+
+    static bool closes(std::uint64_t word) noexcept
+    {
+        return type_of(word) == tape_type::END_OBJECT || type_of(word) == tape_type::END_ARRAY;
+    }
+
+    // Writes values, each with all that belongs to it, while they fit between `p` and `end`. It stops before
+    // what does not, and leaves that to advance(); also what is begun, and the root.
+    char* run(char* p, const char* const end) noexcept
+    {
+        const bool between = phase_ == phase::next || phase_ == phase::value || phase_ == phase::key;
+        if (!between || string_.begun() || depth_ == 0 || end - p < margin) return p;
+        const std::uint64_t* const tape = document_->tape.get();
+        const auto* const strings = reinterpret_cast<const char*>(document_->string_buf.get());
+        std::size_t i = index_;
+        // A separator is written after each value; the bracket takes its place, or it is taken back.
+        bool separated = phase_ == phase::next;
+        bool object = in_object();
+        bool keyed = object && phase_ == phase::value; // the key is written, its value is not
+        if (separated) *p++ = separator();
+        while (end - p >= margin) {
+            std::uint64_t word = tape[i];
+            if (closes(word)) {
+                if (in_lines()) break;
+                p[-1] = static_cast<char>(type_of(word));
+                ++i;
+                pop();
+                object = in_object();
+                separated = depth_ != 0;
+                if (!separated) break;
+                *p++ = separator();
+                continue;
+            }
+            if (object && !keyed) {
+                char* const behind = write_padded(p, end, strings, word);
+                if (behind == nullptr) break;
+                p = behind;
+                *p++ = ':';
+                keyed = true;
+                word = tape[++i];
+                if (end - p < margin) break;
+            }
+            const tape_type type = type_of(word);
+            if (type == tape_type::STRING) {
+                char* const behind = write_padded(p, end, strings, word);
+                if (behind == nullptr) break;
+                p = behind;
+                i += 1;
+            } else if (type == tape_type::INT64) {
+                p = write_integer(p, std::bit_cast<std::int64_t>(tape[i + 1]));
+                i += 2;
+            } else if (type == tape_type::DOUBLE) {
+                p = write_finite(p, std::bit_cast<double>(tape[i + 1]));
+                i += 2;
+            } else if (type == tape_type::START_OBJECT || type == tape_type::START_ARRAY) {
+                if (depth_ == simdjson_max_depth) break;
+                *p++ = static_cast<char>(type);
+                ++i;
+                if (!closes(tape[i])) {
+                    object = type == tape_type::START_OBJECT;
+                    push(object);
+                    separated = keyed = false;
+                    continue;
+                }
+                *p++ = static_cast<char>(type_of(tape[i]));
+                ++i;
+            } else if (type == tape_type::TRUE_VALUE || type == tape_type::NULL_VALUE) {
+                std::memcpy(p, type == tape_type::TRUE_VALUE ? "true" : "null", 4);
+                p += 4;
+                ++i;
+            } else if (type == tape_type::FALSE_VALUE) {
+                std::memcpy(p, "false", 5);
+                p += 5;
+                ++i;
+            } else if (type == tape_type::UINT64) {
+                p = write_integer(p, tape[i + 1]);
+                i += 2;
+            } else {
+                break;
+            }
+            *p++ = separator();
+            separated = true;
+            keyed = false;
+        }
+        index_ = i;
+        phase_ = keyed                      ? phase::value
+                 : separated || depth_ == 0 ? phase::next
+                 : object                   ? phase::key
+                                            : phase::value;
+        return p - (separated && !keyed);
+    }
+
+    // The room of what run() writes at once: a number, or a string's quotes with a block of its bytes and an
+    // escape; then a bracket or a colon, and a separator.
+    static constexpr std::ptrdiff_t margin = 32 + json_special_room + 4;
+    static_assert(margin >= static_cast<std::ptrdiff_t>(json_double_room + 2));
+
+    // Writes the string that a word of the tape stands for where there is the margin up to `end`; nullptr
+    // where there is no room for all of it. Behind each string simdjson's buffer goes on for 32 bytes.
+    static char* write_padded(char* p, const char* const end, const char* strings,
+                              std::uint64_t word) noexcept
+    {
+        static_assert(simdjson::SIMDJSON_PADDING >= 32);
+        const char* const s = strings + (word & 0x00ffffffffffffff) + sizeof(std::uint32_t);
+        const auto size = load<std::uint32_t>(s - sizeof(std::uint32_t));
+        *p++ = '"';
+        std::memcpy(p, s, 32);
+        if (const unsigned n = plain_of_32<false>(s); n < size) {
+            p = write_padded_rest(p + n, end, s + n, s + size);
+            if (p == nullptr) return p;
+        } else {
+            p += size;
+        }
+        *p++ = '"';
+        return p;
+    }
+
+    [[gnu::noinline]] static char* write_padded_rest(char* p, const char* const end, const char* s,
+                                                     const char* const last) noexcept
+    {
+        while (s != last) {
+            if (end - p < last - s + margin) return nullptr;
+            std::memcpy(p, s, 32);
+            const auto n = std::min<std::ptrdiff_t>(plain_of_32<false>(s), last - s);
+            p += n;
+            s += n;
+            if (n == 32 || s == last) continue;
+            errc error{}; // never set for trusted strings
+            p = write_special(p, s, last, utf8_policy::trust, error);
+        }
+        return end - p < margin ? nullptr : p;
+    }
+
+    bool next(chunk_writer& out)
+    {
+        if (depth_ == 0) {
+            phase_ = Lines && !lines_ ? phase::end_line : phase::done;
+            return true;
+        }
+        if (!closes(word())) {
+            phase_ = phase::separator;
+            return true;
+        }
+        const bool nothing = in_lines() && no_lines_;
+        if (!nothing && !out.byte(in_lines() ? '\n' : in_object() ? '}' : ']')) return false;
+        pop();
+        return behind(1);
+    }
+
+    const simdjson::dom::document* document_ = nullptr;
+    std::size_t index_ = 0;
+    json_string_cursor string_;
+    std::size_t literal_ = 0;
+    // Whether the containers around are objects, the innermost in the lowest bit; of those further out than
+    // the multiple of 64 below, the words before.
+    std::uint64_t levels_ = 0;
+    std::array<std::uint64_t, simdjson_max_depth / 64 - 1> outer_levels_{};
+    std::uint16_t depth_ = 0;
+    phase phase_ = phase::value;
+    bool lines_ = false;    // the source is an array, to be written as lines
+    bool no_lines_ = false; // and it is empty
+};
+
+template <simdjson_source T, bool Lines>
+struct json_foreign_cursor<T, Lines> : simdjson_cursor<Lines> {};
+
+} // namespace detail
+
+} // namespace holdfast
+
+#endif

@@ -1,0 +1,62 @@
+// holdfast: whether an execution context is being destroyed, for those who die with it and must say why.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_ASYNC_CONTEXT_SHUTDOWN_HPP
+#define HOLDFAST_DETAIL_ASYNC_CONTEXT_SHUTDOWN_HPP
+
+#include <holdfast/asio.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <exception>
+
+namespace holdfast::detail {
+
+/// A service that notes the shutdown of its execution context, in which the context destroys whatever waits
+/// in it. Services are shut down in the reverse order of their making: this one must be younger than those
+/// that sessions wait in.
+class context_shutdown final : public net::execution_context::service {
+public:
+    using key_type = context_shutdown;
+    static inline net::execution_context::id id;
+
+    explicit context_shutdown(net::execution_context& context) : service(context) {}
+
+    [[nodiscard]] bool begun() const noexcept { return begun_.load(std::memory_order_relaxed); }
+
+private:
+    void shutdown() noexcept override { begun_.store(true, std::memory_order_relaxed); }
+
+    std::atomic<bool> begun_ = false;
+};
+
+/// Makes the service in the context of `executor`, once the services of sockets (a socket exists already) and
+/// of timers are there. Where that fails for want of memory, nothing is lost but the reason.
+template <class Executor>
+void expect_context_shutdown(const Executor& executor) noexcept
+{
+    try {
+        net::execution_context& context = net::query(executor, net::execution::context);
+        if (net::has_service<context_shutdown>(context)) return;
+        const net::basic_waitable_timer<std::chrono::steady_clock,
+                                        net::wait_traits<std::chrono::steady_clock>, Executor>
+            first(executor);
+        net::use_service<context_shutdown>(context);
+    } catch (const std::exception&) {
+    }
+}
+
+/// Whether the context of `executor` is being destroyed.
+template <class Executor>
+bool context_is_ending(const Executor& executor) noexcept
+{
+    try {
+        net::execution_context& context = net::query(executor, net::execution::context);
+        return net::has_service<context_shutdown>(context) && net::use_service<context_shutdown>(context).begun();
+    } catch (const std::exception&) {
+        return false;
+    }
+}
+
+} // namespace holdfast::detail
+
+#endif

@@ -1,0 +1,183 @@
+// holdfast: how many connections each remote address has, in a table that is itself bounded.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_CONNECTION_ADDRESS_TABLE_HPP
+#define HOLDFAST_DETAIL_CONNECTION_ADDRESS_TABLE_HPP
+
+#include <holdfast/asio.hpp>
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <random>
+#include <utility>
+#include <vector>
+
+namespace holdfast::detail {
+
+/// A remote address cut to its prefix. A v4 address stands as the v6 address that it is mapped to.
+struct address_key {
+    std::uint64_t high = 0;
+    std::uint64_t low = 0;
+
+    bool operator==(const address_key&) const = default;
+
+    static address_key of(net::ip::address address, unsigned ipv4_prefix, unsigned ipv6_prefix)
+    {
+        if (address.is_v6() && address.to_v6().is_v4_mapped())
+            address = net::ip::make_address_v4(net::ip::v4_mapped, address.to_v6());
+        if (address.is_v4())
+            return {0, (std::uint64_t{0xffff} << 32U) |
+                           (address.to_v4().to_uint() & (mask(ipv4_prefix) >> 32U))};
+        const auto bytes = address.to_v6().to_bytes();
+        address_key key;
+        for (std::size_t i = 0; i != 8; ++i) {
+            key.high = key.high << 8U | bytes[i];
+            key.low = key.low << 8U | bytes[i + 8];
+        }
+        key.high &= mask(ipv6_prefix < 64 ? ipv6_prefix : 64);
+        key.low &= mask(ipv6_prefix < 64 ? 0 : ipv6_prefix - 64);
+        return key;
+    }
+
+private:
+    /// The first `bits` of 64, which lie in the upper half for up to 32 of them.
+    static constexpr std::uint64_t mask(unsigned bits) noexcept
+    {
+        return bits == 0 ? 0 : ~std::uint64_t{0} << (64 - bits);
+    }
+};
+
+/// Counts connections by address. Only addresses with a live connection have an entry, so their number is
+/// bounded by that of the connections, however many addresses an attacker has. Thread-safe, O(1); hashed with
+/// a seed that is drawn for each table.
+class address_table {
+public:
+    using index = std::uint32_t;
+    static constexpr index nowhere = ~index(0);
+
+    /// `expected` addresses at most get buckets of their own; memory is taken only where there is a limit.
+    address_table(std::size_t limit, std::size_t expected) : limit_(limit)
+    {
+        if (limit_ == 0) return;
+        buckets_.assign(std::bit_ceil(expected < 16 ? std::size_t{16} : expected), nowhere);
+        std::random_device random;
+        seed_ = (std::uint64_t{random()} << 32U | random()) | 1U;
+    }
+
+    /// Counts a connection; `nowhere` where its address has as many as allowed. Allocates as the table grows;
+    /// strong guarantee.
+    index enter(const address_key& key)
+    {
+        const std::lock_guard lock(mutex_);
+        index& bucket = buckets_[hash(key)];
+        for (index i = bucket; i != nowhere; i = entries_[i].next) {
+            if (entries_[i].key != key) continue;
+            if (entries_[i].count >= limit_) return nowhere;
+            ++entries_[i].count;
+            return i;
+        }
+        index place = free_;
+        if (place == nowhere) {
+            place = static_cast<index>(entries_.size());
+            entries_.emplace_back();
+        } else {
+            free_ = entries_[place].next;
+        }
+        entries_[place] = entry{key, 1, std::exchange(bucket, place)};
+        ++used_;
+        return place;
+    }
+
+    void leave(index place) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        if (--entries_[place].count != 0) return;
+        index* link = &buckets_[hash(entries_[place].key)];
+        while (*link != place)
+            link = &entries_[*link].next;
+        *link = entries_[place].next;
+        entries_[place].next = std::exchange(free_, place);
+        --used_;
+    }
+
+    /// How many addresses have a connection.
+    std::size_t size() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return used_;
+    }
+
+    /// How many entries there is memory for: the most that were ever in use at once.
+    std::size_t capacity() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return entries_.size();
+    }
+
+private:
+    struct entry {
+        address_key key;
+        index count = 0;
+        index next = nowhere;
+    };
+
+    std::size_t hash(const address_key& key) const noexcept
+    {
+        std::uint64_t h = (key.high ^ seed_) * 0x9e3779b97f4a7c15U;
+        h = (h ^ (h >> 32U) ^ key.low) * seed_;
+        h = (h ^ (h >> 29U)) * 0xbf58476d1ce4e5b9U;
+        return static_cast<std::size_t>(h ^ (h >> 32U)) & (buckets_.size() - 1);
+    }
+
+    const std::size_t limit_;
+    std::uint64_t seed_ = 0;
+    mutable std::mutex mutex_;
+    std::vector<index> buckets_;
+    std::vector<entry> entries_;
+    index free_ = nowhere;
+    std::size_t used_ = 0;
+};
+
+/// An entry that is given back, unless a connection takes it over. The table must outlive it.
+class address_place {
+public:
+    address_place() noexcept = default;
+    address_place(address_table& table, address_table::index place) noexcept : table_(&table), place_(place)
+    {
+    }
+    address_place(address_place&& other) noexcept
+        : table_(std::exchange(other.table_, nullptr)), place_(other.place_)
+    {
+    }
+    address_place& operator=(address_place&& other) noexcept
+    {
+        if (this != &other) {
+            release();
+            table_ = std::exchange(other.table_, nullptr);
+            place_ = other.place_;
+        }
+        return *this;
+    }
+    ~address_place() { release(); }
+
+    /// Whose it is from now on gives it back; `address_table::nowhere` where there is none.
+    [[nodiscard]] address_table::index take_over() noexcept
+    {
+        return std::exchange(table_, nullptr) != nullptr ? place_ : address_table::nowhere;
+    }
+
+private:
+    void release() noexcept
+    {
+        if (table_ != nullptr) std::exchange(table_, nullptr)->leave(place_);
+    }
+
+    address_table* table_ = nullptr;
+    address_table::index place_ = 0;
+};
+
+} // namespace holdfast::detail
+
+#endif

@@ -1,0 +1,267 @@
+// holdfast: the steps of frame_reader::async_next.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_FRAME_NEXT_FRAME_HPP
+#define HOLDFAST_DETAIL_FRAME_NEXT_FRAME_HPP
+
+#include <holdfast/asio.hpp>
+#include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/async/plain_allocator.hpp>
+#include <holdfast/error.hpp>
+
+#include <cerrno>
+#include <concepts>
+#include <cstddef>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <sys/socket.h>
+#include <sys/types.h>
+
+namespace holdfast::detail {
+
+/// A stream whose descriptor can be waited for and read.
+template <class Stream>
+concept waitable = requires(Stream& s) {
+    { s.native_handle() } -> std::convertible_to<int>;
+    s.async_wait(net::socket_base::wait_read, net::detached);
+};
+
+/// A stream that says how many bytes can be read although its socket has none.
+template <class Stream>
+concept tells_pending = requires(Stream& s) {
+    { s.pending() } -> std::convertible_to<std::size_t>;
+};
+
+/// OpenSSL's, whose functions are found through the type of its handle: this header does not need its own.
+template <class Stream>
+concept openssl_stream = requires(Stream& s) {
+    SSL_pending(s.native_handle());
+    BIO_ctrl_pending(SSL_get_rbio(s.native_handle()));
+};
+
+/// Whether reading may succeed before the socket is readable.
+template <class Stream>
+bool holds_back(Stream& stream)
+{
+    if constexpr (tells_pending<Stream>)
+        return stream.pending() != 0;
+    else // decrypted, or received and not yet decrypted
+        return SSL_pending(stream.native_handle()) != 0 ||
+               BIO_ctrl_pending(SSL_get_rbio(stream.native_handle())) != 0;
+}
+
+/// Marks a handler that has no cancellation slot.
+struct no_slot {};
+struct never_cancelled {
+    template <class... Args>
+    explicit never_cancelled(const Args&...) noexcept
+    {
+    }
+    static net::cancellation_type cancelled() noexcept { return net::cancellation_type::none; }
+    static net::cancellation_slot slot() noexcept { return {}; }
+};
+
+/// The operation, and the handler of each of its steps: a pointer and the user's handler, and where that has
+/// a cancellation slot two words for it. The step is told by the signature of its completion.
+template <class Reader, class Handler>
+class next_frame {
+    using stream_type = std::remove_reference_t<decltype(std::declval<Reader&>().stream_)>;
+    using loan_type =
+        typename std::remove_reference_t<decltype(std::declval<Reader&>().buffer_.pool())>::loan_type;
+    using frame = std::optional<std::string_view>;
+
+    static constexpr bool reads_descriptor = waitable<stream_type>;
+    static constexpr bool reads_layers =
+        !reads_descriptor && (tells_pending<stream_type> || openssl_stream<stream_type>) &&
+        waitable<std::remove_reference_t<decltype(lowest_layer(std::declval<stream_type&>()))>>;
+    static constexpr bool cancellable =
+        !std::is_same_v<net::associated_cancellation_slot_t<Handler, no_slot>, no_slot>;
+
+public:
+    using executor_type = net::associated_executor_t<Handler, typename Reader::executor_type>;
+    using allocator_type = net::associated_allocator_t<Handler, plain_allocator<void>>;
+    using cancellation_slot_type = net::cancellation_slot;
+
+    next_frame(Reader& reader, Handler&& handler)
+        : reader_(&reader),
+          handler_(std::move(handler)),
+          cancellation_(net::get_associated_cancellation_slot(handler_), net::enable_total_cancellation())
+    {
+    }
+
+    executor_type get_executor() const noexcept
+    {
+        return net::get_associated_executor(handler_, reader_->stream_.get_executor());
+    }
+    allocator_type get_allocator() const noexcept
+    {
+        return net::get_associated_allocator(handler_, plain_allocator<void>());
+    }
+    cancellation_slot_type get_cancellation_slot() const noexcept { return cancellation_.slot(); }
+
+    /// The first step, inside the initiating function, where nothing may complete.
+    void start()
+    {
+        error_code ec;
+        frame found = take(ec);
+        if constexpr (reads_descriptor) // to look costs less than to wait, and under load it is there already
+            if (!found && !ec) found = receive(ec);
+        if (ec == errc::pool_exhausted && !reader_->buffer_.holds()) ec = {}; // it is not known to need one
+        if (!found && !ec) ec = reader_->note_wait();
+        if (found || ec)
+            finish_later(ec, found);
+        else
+            wait();
+    }
+
+    /// The socket is readable.
+    void operator()(error_code ec)
+    {
+        if (ec) return finish(ec);
+        if constexpr (reads_descriptor) {
+            const frame found = receive(ec);
+            if (ec == errc::pool_exhausted) return borrow();
+            if (found || ec) return finish(ec, found);
+            go_on();
+        } else {
+            read();
+        }
+    }
+
+    /// Bytes were read through the layers.
+    void operator()(error_code ec, std::size_t n)
+    {
+        reader_->buffer_.received(n);
+        if (ec) return finish(ec);
+        if (const frame found = take(ec); found || ec)
+            finish(ec, found);
+        else
+            go_on();
+    }
+
+    /// The pool has lent a buffer.
+    void operator()(error_code ec, loan_type loan)
+    {
+        if (ec) return finish(ec);
+        reader_->buffer_.adopt(std::move(loan));
+        (*this)(error_code());
+    }
+
+private:
+    /// A completion that comes later.
+    struct settled {
+        using executor_type = next_frame::executor_type;
+        using allocator_type = net::associated_allocator_t<Handler>;
+
+        executor_type get_executor() const noexcept { return op.get_executor(); }
+        allocator_type get_allocator() const noexcept { return net::get_associated_allocator(op.handler_); }
+        void operator()() { op.complete(result, found); }
+
+        next_frame op;
+        error_code result;
+        frame found;
+    };
+
+    frame take(error_code& why)
+    {
+        std::error_code ec;
+        const frame found = reader_->buffer_.take(ec);
+        if (ec) why = ec;
+        return found;
+    }
+
+    /// Waits for more bytes, unless that must end here.
+    void go_on()
+    {
+        if (cancellation_.cancelled() != net::cancellation_type::none)
+            return finish(net::error::operation_aborted); // it came while this step was queued
+        if (const error_code ec = reader_->note_wait()) return finish(ec);
+        wait();
+    }
+
+    void wait()
+    {
+        Reader& reader = *reader_;
+        reader.buffer_.shrink();
+        if constexpr (reads_descriptor) {
+            reader.stream_.async_wait(net::socket_base::wait_read, std::move(*this));
+        } else if constexpr (reads_layers) {
+            if (reader.buffer_.holds() || detail::holds_back(reader.stream_))
+                read();
+            else
+                detail::lowest_layer(reader.stream_)
+                    .async_wait(net::socket_base::wait_read, std::move(*this));
+        } else {
+            read();
+        }
+    }
+
+    /// Reads what the socket has, without waiting.
+    frame receive(error_code& why)
+    {
+        auto& buffer = reader_->buffer_;
+        for (;;) {
+            const auto room = buffer.room();
+            if (room.empty()) {
+                why = errc::pool_exhausted;
+                return std::nullopt;
+            }
+            const ::ssize_t got =
+                ::recv(reader_->stream_.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+            if (got == 0) why = net::error::eof;
+            if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+                why = error_code(errno, net::error::get_system_category());
+            if (got <= 0) return std::nullopt;
+            buffer.received(static_cast<std::size_t>(got));
+            const frame found = take(why);
+            if (found || why || static_cast<std::size_t>(got) != room.size()) return found;
+        }
+    }
+
+    void read()
+    {
+        Reader& reader = *reader_;
+        const auto room = reader.buffer_.room();
+        if (room.empty()) return borrow();
+        reader.stream_.async_read_some(net::buffer(room.data(), room.size()), std::move(*this));
+    }
+
+    /// There is no buffer at once. Who holds one does not wait for a larger one: all might.
+    void borrow()
+    {
+        auto& buffer = reader_->buffer_;
+        if (!buffer.pool().limited()) return finish_later(net::error::no_memory, {});
+        if (buffer.holds()) return finish_later(errc::pool_exhausted, {});
+        buffer.pool().async_borrow(buffer.first_bytes(), std::move(*this));
+    }
+
+    void finish_later(const error_code& result, const frame& found)
+    {
+        auto executor = reader_->stream_.get_executor();
+        net::post(executor, settled{std::move(*this), result, found});
+    }
+
+    void finish(const error_code& result, const frame& found = {}) { complete(result, found); }
+
+    void complete(error_code result, frame found)
+    {
+        if (result == net::error::eof) {
+            const bool whole = reader_->buffer_.empty();
+            take(result); // whether it is the end for being late
+            if (result == net::error::eof) result = whole ? error_code() : error_code(errc::truncated_frame);
+        }
+        auto handler = std::move(handler_);
+        std::move(handler)(result, found);
+    }
+
+    Reader* reader_;
+    Handler handler_;
+    [[no_unique_address]] std::conditional_t<cancellable, net::cancellation_state, never_cancelled>
+        cancellation_;
+};
+
+} // namespace holdfast::detail
+
+#endif

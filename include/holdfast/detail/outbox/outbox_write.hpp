@@ -1,0 +1,150 @@
+// holdfast: an outbox's writes: their buffers, their handler, and what they hold.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_OUTBOX_OUTBOX_WRITE_HPP
+#define HOLDFAST_DETAIL_OUTBOX_OUTBOX_WRITE_HPP
+
+#include <holdfast/asio.hpp>
+#include <holdfast/buffer_pool.hpp>
+#include <holdfast/detail/async/op_storage.hpp>
+#include <holdfast/detail/outbox/outbox_queue.hpp>
+
+#include <cstddef>
+#include <iterator>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace holdfast::detail {
+
+/// The buffers of one write: queued payloads, or a chunk.
+class outbox_buffers {
+public:
+    using value_type = net::const_buffer;
+
+    explicit outbox_buffers(const outbox_queue::gathered& from) noexcept
+        : payloads_(from.payloads), offset_(from.offset)
+    {
+    }
+    explicit outbox_buffers(std::span<const char> chunk) noexcept : chunk_(chunk) { payloads_.count = 1; }
+
+    class const_iterator {
+    public:
+        using value_type = net::const_buffer;
+        using difference_type = std::ptrdiff_t;
+        using reference = net::const_buffer;
+        using pointer = const net::const_buffer*;
+        using iterator_category = std::bidirectional_iterator_tag;
+
+        const_iterator() noexcept = default;
+        const_iterator(const outbox_buffers& of, std::size_t i) noexcept : of_(&of), i_(i) {}
+
+        net::const_buffer operator*() const noexcept { return of_->at(i_); }
+        const_iterator& operator++() noexcept { return ++i_, *this; }
+        const_iterator operator++(int) noexcept { return {*of_, i_++}; }
+        const_iterator& operator--() noexcept { return --i_, *this; }
+        const_iterator operator--(int) noexcept { return {*of_, i_--}; }
+        bool operator==(const const_iterator& other) const noexcept { return i_ == other.i_; }
+
+    private:
+        const outbox_buffers* of_ = nullptr;
+        std::size_t i_ = 0;
+    };
+
+    [[nodiscard]] const_iterator begin() const noexcept { return {*this, 0}; }
+    [[nodiscard]] const_iterator end() const noexcept { return {*this, payloads_.count}; }
+
+private:
+    [[nodiscard]] net::const_buffer at(std::size_t i) const noexcept
+    {
+        if (payloads_.places == nullptr) return {chunk_.data(), chunk_.size()};
+        const std::string_view text = payloads_[i].text();
+        const net::const_buffer whole(text.data(), text.size());
+        return i == 0 ? whole + offset_ : whole;
+    }
+
+    outbox_ring::pins payloads_{};
+    std::size_t offset_ = 0;
+    std::span<const char> chunk_;
+};
+
+/// What an outbox holds while it is busy. It belongs to the pending operation, which may outlive the outbox.
+template <class Outbox>
+struct outbox_flight {
+    explicit outbox_flight(Outbox& of) noexcept : owner(&of) {}
+
+    Outbox* owner; // null once it is gone
+    bool pending = false;
+    op_storage storage;
+    shared_buffer_loan chunk;
+    std::optional<outbox_ring> kept; // of an outbox that is gone: what the write refers to
+};
+
+/// The handler of an outbox's operations, and the owner of its flight while one is pending.
+template <class Outbox>
+class outbox_op {
+public:
+    using allocator_type = op_allocator<void>;
+
+    explicit outbox_op(outbox_flight<Outbox>& flight) noexcept : storage_(&flight.storage), flight_(&flight)
+    {
+        flight.pending = true;
+    }
+    outbox_op(outbox_op&& other) noexcept
+        : storage_(other.storage_), flight_(std::exchange(other.flight_, nullptr))
+    {
+    }
+    ~outbox_op()
+    {
+        if (flight_ != nullptr) (void)land(); // destroyed uncalled, with its execution context
+    }
+
+    allocator_type get_allocator() const noexcept { return allocator_type(*storage_); }
+
+    void operator()() // this turn of the loop is over
+    {
+        if (Outbox* const owner = land()) owner->write_next();
+    }
+    void operator()(const error_code& ec, std::size_t n)
+    {
+        if (Outbox* const owner = land()) owner->written(ec, n);
+    }
+
+private:
+    Outbox* land() noexcept
+    {
+        outbox_flight<Outbox>* const flight = std::exchange(flight_, nullptr);
+        flight->pending = false;
+        Outbox* const owner = flight->owner;
+        if (owner == nullptr) delete flight;
+        return owner;
+    }
+
+    op_storage* storage_; // apart, since Asio asks a handler for its allocator when it has moved it, too
+    outbox_flight<Outbox>* flight_;
+};
+
+/// A serializer in a queue.
+template <class Serializer>
+class queued_stream final : public streamed_source {
+public:
+    template <class... Args>
+    explicit queued_stream(bool interleaves, Args&&... args)
+        : streamed_source(sizeof(queued_stream), interleaves), serializer_(std::forward<Args>(args)...)
+    {
+    }
+
+    std::span<char> next(std::span<char> chunk, std::error_code& ec) override
+    {
+        return serializer_.next(chunk, ec);
+    }
+    [[nodiscard]] bool done() const noexcept override { return serializer_.done(); }
+
+private:
+    Serializer serializer_;
+};
+
+} // namespace holdfast::detail
+
+#endif
