@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_BOUNDED_ACCEPTOR_HPP
 #define HOLDFAST_BOUNDED_ACCEPTOR_HPP
 
+#include <holdfast/admitted_connection.hpp>
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/census.hpp>
@@ -182,91 +183,6 @@ struct drain_options {
     /// Over how long to spread the news, so that clients do not all come back to the next server at once.
     /// Less than the deadline.
     std::chrono::steady_clock::duration stagger = std::chrono::steady_clock::duration::zero();
-};
-
-namespace detail {
-
-/// The finalizer of an admitted connection: around the user's own, it leaves the registry, which returns the
-/// permit and the address's entry. Two words.
-template <connection_finalizer Finalizer>
-class admission {
-public:
-    /// Of a connection that never was.
-    explicit admission(Finalizer finalizer) noexcept : finalizer_(std::move(finalizer)) {}
-
-    admission(Finalizer finalizer, registry& members, registry::index place,
-              address_table::index address) noexcept
-        : registry_(&members), place_(place), address_(address), finalizer_(std::move(finalizer))
-    {
-    }
-
-    admission(admission&& other) noexcept
-        : registry_(std::exchange(other.registry_, nullptr)),
-          place_(other.place_),
-          address_(other.address_),
-          finalizer_(std::move(other.finalizer_))
-    {
-    }
-
-    /// What it was has ended before.
-    admission& operator=(admission&& other) noexcept
-        requires std::is_nothrow_move_assignable_v<Finalizer>
-    {
-        registry_ = std::exchange(other.registry_, nullptr);
-        place_ = other.place_;
-        address_ = other.address_;
-        finalizer_ = std::move(other.finalizer_);
-        return *this;
-    }
-
-    ~admission() = default;
-
-    close_reason before_close(close_reason reason) noexcept { return registry_->disarm(place_, reason); }
-
-    void operator()(const connection_end& end) noexcept
-    {
-        finalizer_(end);
-        registry& members = *std::exchange(registry_, nullptr);
-        if (address_ != address_table::nowhere) members.addresses.leave(address_);
-        members.leave(place_);
-    }
-
-    [[nodiscard]] bool told() const noexcept { return registry_ != nullptr && registry_->told(place_); }
-
-private:
-    registry* registry_ = nullptr; // it stays while this connection is in it
-    registry::index place_ = 0;
-    address_table::index address_ = address_table::nowhere;
-    [[no_unique_address]] Finalizer finalizer_;
-};
-
-} // namespace detail
-
-/// A connection that a `bounded_acceptor` let in: a `connection_guard` that carries its permit and its place
-/// in the acceptor's census. Both are given back when it ends, whichever way, after the descriptor was closed
-/// and the finalizer ran; it may outlive the acceptor.
-template <class Protocol, connection_finalizer Finalizer = no_finalizer,
-          class Executor = net::any_io_executor>
-class admitted_connection
-    : public connection_guard<net::basic_stream_socket<Protocol, Executor>, detail::admission<Finalizer>> {
-    using guard =
-        connection_guard<net::basic_stream_socket<Protocol, Executor>, detail::admission<Finalizer>>;
-
-public:
-    /// Whether a drain has told this connection to end: its next read finds the end of the stream, writing
-    /// still works. Thread-safe; a short lock.
-    [[nodiscard]] bool draining() const noexcept { return this->finalizer().told(); }
-
-private:
-    template <class, connection_finalizer, class>
-    friend class bounded_acceptor;
-
-    using guard::guard;
-    admitted_connection(const Executor& executor, Finalizer finalizer)
-        : guard(typename guard::ended_t{}, typename guard::stream_type(executor),
-                detail::admission<Finalizer>(std::move(finalizer)))
-    {
-    }
 };
 
 /// Listens, and admits at most `max_connections` at once: a permit is taken before a newcomer is accepted,

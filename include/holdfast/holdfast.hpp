@@ -4,6 +4,7 @@
 #ifndef HOLDFAST_HOLDFAST_HPP
 #define HOLDFAST_HOLDFAST_HPP
 
+#include <holdfast/admitted_connection.hpp>
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/bounded_acceptor.hpp>
@@ -12,6 +13,7 @@
 #include <holdfast/process/capacity_plan.hpp>
 #include <holdfast/census.hpp>
 #include <holdfast/coarse_timestamp.hpp>
+#include <holdfast/connection_end.hpp>
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/frame_deadline.hpp>
