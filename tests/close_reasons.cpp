@@ -8,7 +8,6 @@
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -33,12 +32,12 @@ struct note_end {
 };
 using acceptor = holdfast::bounded_acceptor<tcp, note_end>;
 using connection = acceptor::connection_type;
-using session = std::function<net::awaitable<void>(connection&)>;
 
-/// A server with one client, whose session has its connection by reference, as most servers' do.
+/// A server with one client.
 class one_session {
 public:
-    explicit one_session(session s)
+    template <class Session>
+    explicit one_session(Session s)
     {
         ends.reserve(8);
         doors->async_serve(std::move(s), net::detached);
@@ -311,6 +310,64 @@ TEST_CASE("an exception, and one that stands for want of memory")
         const auto& end = one.end();
         CHECK(end.reason == close_reason::out_of_memory);
         CHECK(end.error == net::error::no_memory);
+    }
+}
+
+TEST_CASE("a noted error is the reason of a connection that its owner leaves without closing it")
+{
+    const auto session = [](auto... notes) {
+        return [=](connection peer) -> net::awaitable<void> {
+            (peer.note(notes), ...);
+            co_return;
+        };
+    };
+    const error_code frame = holdfast::errc::frame_too_long;
+    const error_code none, reset = net::error::connection_reset, aborted = net::error::operation_aborted;
+    const auto ends_for = [](auto s, close_reason reason, const error_code& error) {
+        one_session one{std::move(s)};
+        const auto& end = one.end();
+        CHECK(end.reason == reason);
+        CHECK(end.error == error);
+    };
+    SECTION("the first one") { ends_for(session(none, frame, reset), close_reason::frame_limit, frame); }
+    SECTION("no error is none") { ends_for(session(none), close_reason::abandoned, {}); }
+    SECTION("a cancellation is no cause where the session went on")
+    {
+        ends_for(session(aborted), close_reason::abandoned, {});
+    }
+    SECTION("a cancellation gives way to an error")
+    {
+        ends_for(session(aborted, reset, frame), close_reason::peer_reset, reset);
+    }
+    SECTION("a cancellation that leaves the session")
+    {
+        ends_for(
+            [=](connection peer) -> net::awaitable<void> {
+                peer.note(aborted);
+                throw holdfast::system_error(aborted);
+                co_return;
+            },
+            close_reason::cancelled, aborted);
+    }
+    SECTION("an exception that carries it")
+    {
+        ends_for(
+            [=](connection peer) -> net::awaitable<void> {
+                peer.note(frame);
+                throw holdfast::system_error(frame);
+                co_return;
+            },
+            close_reason::frame_limit, frame);
+    }
+    SECTION("an explicit close says itself why")
+    {
+        ends_for(
+            [=](connection peer) -> net::awaitable<void> {
+                peer.note(frame);
+                peer.close(close_reason::refused);
+                co_return;
+            },
+            close_reason::refused, {});
     }
 }
 

@@ -46,7 +46,7 @@ struct close_options {
 /// void(error_code), as `ssl::stream` does: `async_close()` calls that of the topmost layer that has one,
 /// which answers for those below it.
 ///
-/// Size: at most the stream, the finalizer (none where it is empty) and 16 bytes. (Debug builds add what
+/// Size: at most the stream, the finalizer (none where it is empty), an error code and 16 bytes. (Debug builds add what
 /// `leak_check` reports.) Never allocates, except `async_close`, for its own duration, and the first guard of
 /// an execution context, which makes it a service of a few words.
 ///
@@ -84,6 +84,7 @@ public:
     connection_guard(connection_guard&& other) noexcept(std::is_nothrow_move_constructible_v<Stream>)
         : stream_(std::move(other.stream_)),
           birth_(other.birth_),
+          noted_(other.noted_),
           reason_(other.reason_),
           live_(std::exchange(other.live_, false)),
           finalizer_(std::move(other.finalizer_)),
@@ -99,6 +100,7 @@ public:
             close(close_reason::replaced);
             stream_ = std::move(other.stream_);
             birth_ = other.birth_;
+            noted_ = other.noted_;
             reason_ = other.reason_;
             live_ = std::exchange(other.live_, false);
             finalizer_ = std::move(other.finalizer_);
@@ -107,13 +109,15 @@ public:
         return *this;
     }
 
-    /// Closes a connection that nobody ended: `close_reason::exception` while an exception leaves the owner's
-    /// scope (C++ does not tell a destructor which one: whoever catches it can, by `end_by()`),
-    /// `close_reason::context_destroyed` while the execution context is destroyed with its operations, else
-    /// `close_reason::abandoned`.
+    /// Closes a connection that was not ended before. The reason is, in this order:
+    /// - `close_reason::context_destroyed` while the execution context is destroyed with its operations;
+    /// - what the error passed to `note()` stands for, with that error;
+    /// - `close_reason::exception` while an exception leaves the owner's scope. (C++ does not show a destructor
+    ///   which one; the code that catches it can find the reason with `end_by()`.)
+    /// - `close_reason::abandoned`.
     ~connection_guard()
     {
-        if (live_) close(unnamed_reason());
+        if (live_) close_unnamed();
     }
 
     /// The stream, to read and write on. It must not be closed behind the guard's back.
@@ -132,6 +136,18 @@ public:
     [[nodiscard]] std::chrono::steady_clock::duration age() const noexcept
     {
         return std::chrono::steady_clock::now() - birth_;
+    }
+
+    /// Notes an error of an operation on the stream. The first error noted is the cause of the end where the
+    /// guard is then destroyed, or closed by `async_close()`: the finalizer gets `reason_of(error)` and the error.
+    /// `frame_reader`, `outbox` and `async_write_streamed` call it for a guard that they are given.
+    ///
+    /// `operation_aborted` counts for less: a later error replaces it, and it is the cause only while an
+    /// exception leaves the owner's scope, since a session may go on after an operation that it has cancelled.
+    /// Has no effect without an error, and after the end.
+    void note(const error_code& error) noexcept
+    {
+        if (error && (!noted_ || noted_ == net::error::operation_aborted)) noted_ = error;
     }
 
     /// Closes the descriptor at once; pending operations on the stream complete with `operation_aborted`.
@@ -230,10 +246,15 @@ private:
         finalizer_(connection_end{reason_, error, age()}); // the last step: it may destroy the guard
     }
 
-    close_reason unnamed_reason() noexcept
+    void close_unnamed() noexcept
     {
-        if (detail::context_is_ending(stream_.get_executor())) return close_reason::context_destroyed;
-        return std::uncaught_exceptions() > 0 ? close_reason::exception : close_reason::abandoned;
+        const bool unwinding = std::uncaught_exceptions() > 0;
+        if (detail::context_is_ending(stream_.get_executor()))
+            close(close_reason::context_destroyed);
+        else if (noted_ && (unwinding || noted_ != net::error::operation_aborted))
+            close(reason_of(noted_), noted_);
+        else
+            close(unwinding ? close_reason::exception : close_reason::abandoned);
     }
 
     void end(close_reason reason, const error_code& error, bool reset) noexcept
@@ -249,6 +270,7 @@ private:
 
     Stream stream_;
     std::chrono::steady_clock::time_point birth_;
+    error_code noted_{};
     close_reason reason_ = close_reason::none;
     bool live_ = true;
     [[no_unique_address]] Finalizer finalizer_;
@@ -313,15 +335,24 @@ private:
               bytes_left(drain_bytes)
         {
             char next = 0;
-            if (::recv(descriptor(), &next, 1, MSG_DONTWAIT | MSG_PEEK) != 0) return;
-            deaf = !detail::peer_has_ended(descriptor());
-            if (!deaf) reason = close_reason::peer_closed;
+            if (::recv(descriptor(), &next, 1, MSG_DONTWAIT | MSG_PEEK) == 0) {
+                deaf = !detail::peer_has_ended(descriptor());
+                if (!deaf) reason = close_reason::peer_closed;
+            }
+            note_cause();
         }
 
         closing(const closing&) = delete;
 
         /// The first cause of the end is this close, even when the execution context dies before it is done.
         ~closing() { guard.close(reason); }
+
+        /// What an operation has noted came first.
+        void note_cause() noexcept
+        {
+            const error_code& noted = guard.noted_;
+            if (noted && noted != net::error::operation_aborted) reason = reason_of(noted);
+        }
 
         void end_for_want_of_memory() noexcept
         {
