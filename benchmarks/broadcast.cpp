@@ -4,7 +4,7 @@
 #include "support/results.hpp"
 
 #include <holdfast/outbox_group.hpp>
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/memory.hpp>
 
 #include <algorithm>
 #include <array>

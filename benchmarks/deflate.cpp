@@ -14,7 +14,7 @@
 #include "support/server_process.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/memory.hpp>
 #include <holdfast/adapters/deflate.hpp>
 #include <holdfast/write_streamed.hpp>
 

@@ -12,7 +12,7 @@
 #include "support/line_servers.hpp"
 #include "support/results.hpp"
 
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/memory.hpp>
 
 #include <malloc.h>
 #include <poll.h>

@@ -6,7 +6,7 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/memory.hpp>
 
 #include <algorithm>
 #include <array>

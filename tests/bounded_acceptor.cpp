@@ -6,7 +6,7 @@
 
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/frame_reader.hpp>
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/limits.hpp>
 
 #include <algorithm>
 #include <array>

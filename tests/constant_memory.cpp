@@ -5,7 +5,7 @@
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/memory.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <algorithm>

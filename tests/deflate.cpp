@@ -5,7 +5,6 @@
 #include "support/serialized.hpp"
 #include "support/sockets.hpp"
 
-#include <holdfast/process/process_memory.hpp>
 #include <holdfast/adapters/deflate.hpp>
 #include <holdfast/serialize/framed.hpp>
 #include <holdfast/write_streamed.hpp>

@@ -5,7 +5,7 @@
 #include "support/process.hpp"
 #include "support/sockets.hpp"
 
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/limits.hpp>
 
 #include <chrono>
 #include <csignal>

@@ -10,7 +10,7 @@
 
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/outbox_group.hpp>
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/memory.hpp>
 
 #include <algorithm>
 #include <array>

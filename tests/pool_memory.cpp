@@ -3,7 +3,7 @@
 #include "support/catch.hpp"
 
 #include <holdfast/detail/buffer/pool_placed.hpp>
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/memory.hpp>
 
 #include <cstring>
 #include <span>

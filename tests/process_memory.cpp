@@ -1,6 +1,8 @@
-// holdfast: tests of process_memory.hpp: the readings against what the process does, the parsers on samples.
+// holdfast: tests of the headers of process/: the readings against what the process does, the parsers on samples.
 // SPDX-License-Identifier: BSL-1.0
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/cgroup.hpp>
+#include <holdfast/process/limits.hpp>
+#include <holdfast/process/memory.hpp>
 
 #include "support/catch.hpp"
 
@@ -9,6 +11,7 @@
 #include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -17,6 +20,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -505,4 +509,72 @@ TEST_CASE("A file is read by lines whatever their length and wherever the buffer
         CHECK(lines[1].size() >= std::min<std::size_t>(length, 4096));
         CHECK(lines[2] == "last");
     }
+}
+
+TEST_CASE("The memory limit of this process is its cgroup's limit or the machine's memory")
+{
+    std::error_code ec;
+    const auto memory = holdfast::read_memory_limit(ec);
+    REQUIRE_FALSE(ec);
+    CHECK(memory > 16 * 1024 * 1024);
+    CHECK(memory <= holdfast::read_machine_memory(ec).total);
+}
+
+TEST_CASE("The limit of descriptors is raised up to the hard limit, never lowered, and not beyond")
+{
+    std::error_code ec;
+    const holdfast::descriptor_limits before = holdfast::read_descriptor_limits(ec);
+    REQUIRE_FALSE(ec);
+    REQUIRE(before.soft <= before.hard);
+    REQUIRE(before.soft > 0);
+    const auto hard = static_cast<rlim_t>(before.hard);
+    const rlimit lower{static_cast<rlim_t>(before.soft - 1), hard};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &lower) == 0);
+    holdfast::raise_descriptor_limit(0, ec);
+    CHECK_FALSE(ec);
+    CHECK(holdfast::read_descriptor_limits(ec).soft == before.soft - 1);
+    holdfast::raise_descriptor_limit(before.soft, ec);
+    CHECK_FALSE(ec);
+    CHECK(holdfast::read_descriptor_limits(ec).soft == before.soft);
+    if (before.hard != std::numeric_limits<std::uint64_t>::max()) {
+        holdfast::raise_descriptor_limit(before.hard + 1, ec);
+        CHECK(ec == std::errc::operation_not_permitted);
+        CHECK(holdfast::read_descriptor_limits(ec).soft == before.soft);
+    }
+}
+
+TEST_CASE("Figures of the kernel that do not fit saturate")
+{
+    const auto most = std::numeric_limits<std::uint64_t>::max();
+    const auto text = [](const char* number) {
+        return std::string("VmRSS: ") + number + " kB\nRssAnon: " + number + " kB\nThreads: " + number + "\n";
+    };
+    for (const char* number : {"18014398509481984", "18446744073709551614", "18446744073709551615"}) {
+        const auto memory = holdfast::parse_process_status(text(number));
+        REQUIRE(memory);
+        CHECK(memory->vm_rss == most);
+        CHECK(memory->rss_anon == most);
+        const auto sockets =
+            holdfast::parse_sockstat(std::string("TCP: inuse 1 orphan 0 tw 0 alloc 1 mem ") + number + "\n");
+        REQUIRE(sockets);
+        CHECK(sockets->tcp_bytes == most);
+    }
+    CHECK_FALSE(holdfast::parse_process_status(text("18446744073709551616")));
+    CHECK_FALSE(holdfast::parse_process_status(text("-1")));
+    CHECK(holdfast::parse_process_status(text("0"))->vm_rss == 0);
+    CHECK(holdfast::parse_process_status(text("1"))->vm_rss == 1024);
+}
+
+TEST_CASE("The arenas of glibc's malloc are counted: 64 MiB each, used at the beginning, neighbours merged")
+{
+    const auto maps = holdfast::parse_maps("555500000000-555500100000 rw-p 00000000 00:00 0    [heap]\n"
+                                           "7f0000000000-7f0000021000 rw-p 00000000 00:00 0 \n"
+                                           "7f0000021000-7f0004000000 ---p 00000000 00:00 0 \n"
+                                           "7f0008000000-7f000c100000 rw-p 00000000 00:00 0 \n" // one is full
+                                           "7f000c100000-7f0010000000 ---p 00000000 00:00 0 \n"
+                                           "7f0014000000-7f0014021000 rw-p 00000000 00:00 0 \n" // no reserve
+                                           "7f0018000000-7f0018021000 rw-p 00000000 08:01 7 /file\n"
+                                           "7f0018021000-7f001c000000 ---p 00000000 00:00 0 \n");
+    REQUIRE(maps);
+    CHECK(maps->arenas == 3);
 }

@@ -8,7 +8,7 @@
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/heartbeat_timer.hpp>
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/memory.hpp>
 
 #include <array>
 #include <cstdint>

@@ -5,7 +5,7 @@
 #include "support/example_server.hpp"
 #include "support/sockets.hpp"
 
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/memory.hpp>
 
 #include <algorithm>
 #include <array>

@@ -8,6 +8,7 @@
 #include "listening.hpp"
 
 #include <holdfast/process/capacity_plan.hpp>
+#include <holdfast/process/limits.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -65,7 +66,7 @@ inline capacity plan_capacity(std::size_t max_connections, const holdfast::conne
     require_descriptors(max_connections + spare_descriptors);
     std::error_code error;
     const bool promised = memory != 0;
-    if (!promised) memory = holdfast::memory_to_plan_with(error);
+    if (!promised) memory = holdfast::read_memory_limit(error);
     if (error) throw std::system_error(error, "the memory to plan with");
     const capacity result{{cost,
                            {.memory_bytes = memory,

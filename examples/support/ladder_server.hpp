@@ -8,7 +8,8 @@
 #include "ladder_plan.hpp"
 #include "ladder_verdict.hpp"
 
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/limits.hpp>
+#include <holdfast/process/memory.hpp>
 
 #include <algorithm>
 #include <charconv>

@@ -27,7 +27,9 @@
 #include <holdfast/outbox.hpp>
 #include <holdfast/outbox_group.hpp>
 #include <holdfast/payload.hpp>
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/process/cgroup.hpp>
+#include <holdfast/process/limits.hpp>
+#include <holdfast/process/memory.hpp>
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/framed.hpp>
 #include <holdfast/serialize/json.hpp>

@@ -3,7 +3,7 @@
 #ifndef HOLDFAST_DETAIL_ACCEPTOR_MEMORY_METER_HPP
 #define HOLDFAST_DETAIL_ACCEPTOR_MEMORY_METER_HPP
 
-#include <holdfast/process/process_memory.hpp>
+#include <holdfast/detail/process/cgroup_files.hpp>
 
 #include <array>
 #include <cerrno>

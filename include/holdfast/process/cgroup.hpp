@@ -1,0 +1,72 @@
+// holdfast: the memory limit of a process's cgroups, and how much of it is used. Linux.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_PROCESS_CGROUP_HPP
+#define HOLDFAST_PROCESS_CGROUP_HPP
+
+#if !defined(__linux__)
+#error "holdfast/process/cgroup.hpp reads Linux's /proc: leave it out of the build on other systems"
+#endif
+
+#include <holdfast/detail/process/cgroup_files.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include <sys/types.h>
+
+namespace holdfast {
+
+/// The tightest memory limit of the cgroups that a process is in, in bytes.
+struct cgroup_memory {
+    /// The limit. The kernel ends a process of the group rather than exceed it.
+    std::uint64_t limit = 0;
+    /// The memory that the group with this limit uses. The page cache is not included, since the kernel drops it
+    /// before it ends a process. The group's kernel memory is included, above all its socket buffers.
+    std::uint64_t used = 0;
+};
+
+/// Parses the text of a cgroup's `memory.max` or `memory.limit_in_bytes`: a limit in bytes. Returns nothing where
+/// there is no limit ("max", or the value near 2^63 of version 1) or the text is not a number.
+inline std::optional<std::uint64_t> parse_cgroup_limit(std::string_view text) noexcept
+{
+    return detail::cgroup_limit_of(text);
+}
+
+namespace detail {
+
+inline std::optional<cgroup_memory> smallest_limit(const cgroup_place& place)
+{
+    const auto group = tightest_group(place);
+    if (!group) return std::nullopt;
+    const char* const use_file = group->version_2 ? "/memory.current" : "/memory.usage_in_bytes";
+    const std::string text = read_text(group->directory + use_file).value_or("");
+    const std::uint64_t use = parse_number(std::string_view{text}.substr(0, text.find('\n'))).value_or(0);
+    const std::uint64_t page_cache =
+        cgroup_page_cache(read_text(group->directory + "/memory.stat").value_or(""), group->version_2);
+    return cgroup_memory{group->limit, use - std::min(use, page_cache)};
+}
+
+} // namespace detail
+
+/// Reads the smallest memory limit of the cgroups that a process is in, from its own up to the root, and the
+/// memory that counts against it. Returns nothing where no group limits its memory or no group's files are
+/// visible. Supports versions 1 and 2. A `pid` of 0 is the calling process.
+///
+/// Errors: those of the system; ESRCH: the process has ended.
+/// Thread safety: may be called from any thread.
+/// Exceptions: `std::bad_alloc`.
+/// Cost: reads `/proc/PID/cgroup`, the table of mounts and up to three files for each level: about 50
+/// microseconds. Allocates.
+inline std::optional<cgroup_memory> read_cgroup_memory(pid_t pid, std::error_code& error)
+{
+    const auto place = detail::find_cgroup(pid, error);
+    return place ? detail::smallest_limit(*place) : std::nullopt;
+}
+
+} // namespace holdfast
+
+#endif
