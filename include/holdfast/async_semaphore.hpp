@@ -453,10 +453,7 @@ public:
     auto async_acquire(std::size_t n = 1, CompletionToken&& token = CompletionToken())
     {
         return net::async_initiate<CompletionToken, void(error_code, permit_type)>(
-            [core = core_, executor = executor_](auto handler, std::size_t units) {
-                detail::start_acquire(core, executor, units, std::move(handler));
-            },
-            token, n);
+            initiate_acquire{core_, executor_}, token, n);
     }
 
     /// Takes `n` units if they are free and nobody waits, else returns an empty permit.
@@ -481,6 +478,21 @@ public:
     [[nodiscard]] std::size_t waiting() const noexcept { return core_->waiting(); }
 
 private:
+    struct initiate_acquire {
+        using executor_type = basic_async_semaphore::executor_type;
+
+        executor_type get_executor() const noexcept { return executor; }
+
+        template <class Handler>
+        void operator()(Handler&& handler, std::size_t units) const
+        {
+            detail::start_acquire(core, executor, units, std::decay_t<Handler>(std::forward<Handler>(handler)));
+        }
+
+        detail::counted_ptr<detail::semaphore_core<Sharing>> core;
+        executor_type executor;
+    };
+
     executor_type executor_;
     detail::counted_ptr<detail::semaphore_core<Sharing>> core_;
 };

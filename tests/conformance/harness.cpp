@@ -1,0 +1,400 @@
+// holdfast: runs the conformance matrix of one operation: every token, executor and end.
+// SPDX-License-Identifier: BSL-1.0
+#include "conformance/harness.hpp"
+
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+namespace conformance {
+namespace {
+
+/// Which executors the object and the handler have.
+enum class place {
+    io_context,
+    concrete,       // the same, with the executor's own type
+    strand,         // of a pool of three threads
+    pool,           // the object on the pool itself, the handler on a strand
+    second_context, // the handler's
+};
+constexpr place all_places[]{place::io_context, place::concrete, place::strand, place::pool,
+                             place::second_context};
+
+/// How the operation ends.
+enum class end {
+    completes,
+    completes_at_once,
+    cancelled_before,
+    cancelled,
+    cancelled_in_a_race,
+    object_destroyed,
+    context_destroyed,
+    context_destroyed_after_object,
+    object_destroyed_by_handler,
+};
+constexpr end all_ends[]{end::completes,
+                         end::completes_at_once,
+                         end::cancelled_before,
+                         end::cancelled,
+                         end::cancelled_in_a_race,
+                         end::object_destroyed,
+                         end::context_destroyed,
+                         end::context_destroyed_after_object,
+                         end::object_destroyed_by_handler};
+
+const char* text(token t)
+{
+    constexpr const char* names[]{"callback", "move-only callback", "rvalue-only callback", "use_future",
+                                  "use_awaitable", "deferred", "as_tuple", "||", "a user's adaptor",
+                                  "cancel_after"};
+    return names[static_cast<int>(t)];
+}
+
+const char* text(place p)
+{
+    constexpr const char* names[]{"io_context", "io_context::executor_type", "strand", "thread pool",
+                                  "second context"};
+    return names[static_cast<int>(p)];
+}
+
+const char* text(end e)
+{
+    constexpr const char* names[]{"completes",
+                                  "completes at once",
+                                  "is cancelled before it is started",
+                                  "is cancelled",
+                                  "is cancelled while it completes",
+                                  "its object is destroyed",
+                                  "its context is destroyed",
+                                  "its object is destroyed, then its context",
+                                  "its handler destroys the object"};
+    return names[static_cast<int>(e)];
+}
+
+/// The execution contexts of one run.
+class world {
+public:
+    explicit world(place p) : place_(p)
+    {
+        if (threaded()) {
+            pool_.emplace(3);
+            strand_.emplace(net::make_strand(pool_->get_executor()));
+            handler = *strand_;
+            own = p == place::pool ? net::any_io_executor(pool_->get_executor()) : handler;
+        } else {
+            io_.emplace();
+            other_.emplace();
+            own = io_->get_executor();
+            handler = p == place::second_context ? other_->get_executor() : io_->get_executor();
+        }
+    }
+    world(const world&) = delete;
+    ~world() { destroy(); }
+
+    [[nodiscard]] bool threaded() const noexcept { return place_ == place::strand || place_ == place::pool; }
+
+    [[nodiscard]] const net::io_context::executor_type concrete() { return io_->get_executor(); }
+
+    /// Whether the calling function runs on the object's executor, and on the handler's.
+    std::function<bool()> at_home(bool of_handler)
+    {
+        if (place_ == place::pool && !of_handler)
+            return [ex = pool_->get_executor()] { return ex.running_in_this_thread(); };
+        if (threaded()) return [ex = *strand_] { return ex.running_in_this_thread(); };
+        auto& context = place_ == place::second_context && of_handler ? *other_ : *io_;
+        return [ex = context.get_executor()] { return ex.running_in_this_thread(); };
+    }
+
+    /// Lets the contexts run until `done()`; false after 20 seconds.
+    bool wait(const std::function<bool()>& done)
+    {
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (!done()) {
+            if (std::chrono::steady_clock::now() > deadline) return false;
+            turn();
+            std::this_thread::yield();
+        }
+        return true;
+    }
+
+    /// Calls a function on an executor, and returns when it has returned.
+    void run_on(const net::any_io_executor& executor, const std::function<void()>& function)
+    {
+        std::atomic<bool> done = false;
+        net::post(executor, [&] {
+            function();
+            done = true;
+        });
+        if (!wait([&] { return done.load(); })) throw std::runtime_error("an executor does not run");
+    }
+
+    /// Lets all run that is ready.
+    void settle()
+    {
+        for (int i = 0; i != 3; ++i) {
+            run_on(own, [] {});
+            run_on(handler, [] {});
+        }
+    }
+
+    void destroy()
+    {
+        if (pool_) {
+            pool_->stop();
+            pool_->join();
+        }
+        handler = {};
+        own = {};
+        strand_.reset();
+        pool_.reset();
+        io_.reset();
+        other_.reset();
+    }
+
+    net::any_io_executor own;
+    net::any_io_executor handler;
+
+private:
+    void turn()
+    {
+        if (threaded()) return;
+        for (auto* context : {&*io_, &*other_}) {
+            context->poll();
+            context->restart();
+        }
+    }
+
+    const place place_;
+    std::optional<net::io_context> io_, other_;
+    std::optional<net::thread_pool> pool_;
+    std::optional<net::strand<net::thread_pool::executor_type>> strand_;
+};
+
+/// One operation from its start to its end.
+class scene {
+public:
+    scene(const described& operation, token t, place p) : operation_(operation), token_(t), place_(p), world_(p)
+    {
+        world_.run_on(world_.own, [&] {
+            subject_ = p == place::concrete ? operation.make_concrete(world_.concrete())
+                                            : operation.make(world_.own);
+        });
+        world_.settle(); // it may have begun something
+    }
+
+    void start() { start(notes_); }
+
+    void run(end e, bool other_way)
+    {
+        switch (e) {
+        case end::completes:
+            start();
+            world_.settle();
+            CHECK(count() == 0);
+            check_allocator();
+            complete();
+            expect_end(true);
+            break;
+        case end::completes_at_once:
+            complete();
+            start();
+            expect_end(true);
+            break;
+        case end::cancelled_before:
+            cancel();
+            start();
+            complete();
+            expect_end(true);
+            break;
+        case end::cancelled:
+            start();
+            world_.settle();
+            cancel();
+            expect_end(false);
+            break;
+        case end::cancelled_in_a_race:
+            start();
+            race(other_way);
+            REQUIRE(world_.wait([&] { return count() != 0; }));
+            break;
+        case end::object_destroyed:
+            start();
+            if (operation_.several) start(second_);
+            world_.settle();
+            world_.run_on(world_.own, [&] { subject_.reset(); });
+            expect_end(false);
+            if (operation_.several) REQUIRE(world_.wait([&] { return count(*second_) != 0; }));
+            break;
+        case end::context_destroyed:
+            start();
+            world_.settle();
+            world_.destroy();
+            subject_.reset();
+            CHECK(count() == 0);
+            break;
+        case end::context_destroyed_after_object:
+            start();
+            world_.settle();
+            if (world_.threaded())
+                world_.run_on(world_.own, [&] { subject_.reset(); });
+            else
+                subject_.reset();
+            world_.destroy();
+            if (!world_threaded()) CHECK(count() == 0);
+            break;
+        case end::object_destroyed_by_handler:
+            notes_->on_completion = [this] { subject_.reset(); };
+            start();
+            if (operation_.several) start(second_);
+            complete();
+            expect_end(true);
+            if (operation_.several) REQUIRE(world_.wait([&] { return count(*second_) != 0; }));
+            break;
+        }
+        finish();
+    }
+
+private:
+    bool world_threaded() const { return place_ == place::strand || place_ == place::pool; }
+
+    void start(const std::shared_ptr<record>& notes)
+    {
+        notes->at_home = world_.at_home(token_ != token::callback);
+        world_.run_on(world_.own, [&] {
+            subject_->start(token_, launch{notes, world_.own, world_.handler,
+                                           notes == notes_ ? stop_.slot() : net::cancellation_slot()});
+        });
+        world_.run_on(world_.handler, [] {}); // a coroutine has initiated it now
+    }
+
+    void complete()
+    {
+        world_.run_on(world_.own, [&] {
+            if (subject_) subject_->complete();
+        });
+    }
+
+    void cancel()
+    {
+        world_.run_on(world_.handler, [&] { stop_.emit(net::cancellation_type::terminal); });
+    }
+
+    void race(bool other_way)
+    {
+        if (place_ == place::pool) { // two threads
+            net::post(world_.handler, [&] { stop_.emit(net::cancellation_type::terminal); });
+            subject_->complete();
+            world_.run_on(world_.handler, [] {});
+        } else {
+            world_.run_on(world_.own, [&] {
+                if (other_way) stop_.emit(net::cancellation_type::terminal);
+                subject_->complete();
+                if (!other_way) stop_.emit(net::cancellation_type::terminal);
+            });
+        }
+    }
+
+    static int count(record& notes)
+    {
+        if (notes.completed == 0 && notes.poll_future)
+            if (const auto result = notes.poll_future()) {
+                notes.result = *result;
+                ++notes.completed;
+            }
+        return notes.completed;
+    }
+    int count() { return count(*notes_); }
+
+    void check_allocator()
+    {
+        if (token_ == token::rvalue_only && operation_.uses_handler_allocator) CHECK(notes_->allocated != 0);
+    }
+
+    void expect_end(bool success)
+    {
+        REQUIRE(world_.wait([&] { return count() != 0; }));
+        INFO("result: " << notes_->result.message());
+        CHECK(!notes_->result == success);
+    }
+
+    void finish()
+    {
+        if (world_.own) {
+            world_.settle();
+            if (subject_) world_.run_on(world_.own, [&] { subject_.reset(); });
+            world_.settle();
+            world_.destroy();
+        }
+        for (record* notes : {notes_.get(), second_.get()}) {
+            CHECK(notes->completed <= 1);
+            CHECK_FALSE(notes->inside_initiation);
+            CHECK_FALSE(notes->elsewhere);
+            CHECK_FALSE(notes->kept_memory);
+            CHECK_FALSE(notes->wrong_executor);
+            CHECK(notes->outstanding == 0);
+        }
+        CHECK(notes_.use_count() == 1); // the handler was destroyed
+        CHECK(second_.use_count() == 1);
+    }
+
+    const described& operation_;
+    const token token_;
+    const place place_;
+    std::shared_ptr<record> notes_ = std::make_shared<record>();
+    std::shared_ptr<record> second_ = std::make_shared<record>();
+    net::cancellation_signal stop_;
+    world world_;
+    std::unique_ptr<subject> subject_;
+};
+
+bool applies(const described& operation, token t, place p, end e)
+{
+    if (!operation.has(t)) return false;
+    if (p == place::concrete && operation.make_concrete == nullptr) return false;
+    if (p == place::pool && !operation.any_thread) return false;
+    if (p == place::second_context && t == token::callback) return false; // it has no executor
+    const bool coroutine = t == token::awaitable || t == token::as_tuple || t == token::alternative;
+    switch (e) {
+    case end::completes:
+        return true;
+    case end::completes_at_once:
+        return operation.completes_at_once;
+    case end::cancelled_before: // a coroutine that was cancelled does not start it
+        return operation.completes_at_once && !coroutine && t != token::future;
+    case end::cancelled:
+    case end::cancelled_in_a_race:
+        // Without an executor of its own, a handler's slot has no thread that it belongs to on a pool.
+        return operation.cancellable && t != token::future && !(p == place::pool && t == token::callback);
+    case end::object_destroyed:
+        return operation.object_may_go && t != token::alternative; // which waits on after a failure
+    case end::object_destroyed_by_handler:
+        return operation.object_may_go && t != token::alternative && t != token::future;
+    case end::context_destroyed:
+        return operation.outlives_context;
+    case end::context_destroyed_after_object:
+        return operation.object_may_go;
+    }
+    return false;
+}
+
+} // namespace
+
+void run_matrix(const described& operation, bool whole)
+{
+    const char* const only = std::getenv("HOLDFAST_CONFORMANCE_ONLY"); // "token/place/end", to look at one
+    for (const token t : all_tokens) {
+        for (const place p : all_places) {
+            for (const end e : all_ends) {
+                if (!applies(operation, t, p, e)) continue;
+                const std::string name = std::string(text(t)) + "/" + text(p) + "/" + text(e);
+                if (only != nullptr && name.find(only) == std::string::npos) continue;
+                INFO(operation.name << ": " << name);
+                const int rounds = e == end::cancelled_in_a_race ? (whole ? 200 : 2) : 1;
+                for (int round = 0; round != rounds; ++round)
+                    if (scene s(operation, t, p); true) s.run(e, round % 2 != 0);
+            }
+        }
+    }
+}
+
+} // namespace conformance
