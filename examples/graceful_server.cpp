@@ -38,7 +38,7 @@ struct receipt {
 struct goodbye {
     std::uint64_t lines;
 };
-constexpr auto describe(holdfast::type<goodbye>)
+constexpr auto describe(holdfast::type_tag<goodbye>)
 {
     return holdfast::fields(holdfast::field("goodbye", &goodbye::lines));
 }

@@ -23,8 +23,8 @@
 #include "support/log_window.hpp"
 #include "support/protobuf_fields.hpp"
 
-#include <holdfast/holdfast.hpp>
 #include <holdfast/adapters/deflate.hpp>
+#include <holdfast/holdfast.hpp>
 #include <holdfast/serialize/framed.hpp>
 
 #include <array>
@@ -136,8 +136,7 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
         return framed{more, deflated{gzip, framed{around, json{}}, holdfast::deflate_end::flush}};
     };
     peer.stream().non_blocking(true);
-    (void)holdfast::keepalive(
-        peer.stream()); // one that is gone without a word, while nothing is to be sent
+    (void)holdfast::keepalive(peer.stream()); // one that is gone without a word, while nothing is to be sent
     for (bool stays = true; stays || peer.draining();) { // in a drain it still gets what there is
         stays = still_there(peer);
         if (const missed_records gone{unseen.take_missed()}; gone.missed != 0) {
@@ -190,7 +189,7 @@ std::optional<std::uint64_t> number_in(const std::optional<std::string>& text)
 
 std::optional<examples::log_level> level_of(const std::string& name)
 {
-    for (const auto& each : describe(holdfast::type<examples::log_level>{}).list)
+    for (const auto& each : describe(holdfast::type_tag<examples::log_level>{}).list)
         if (each.name == name) return each.value;
     return {};
 }

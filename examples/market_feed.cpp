@@ -17,8 +17,8 @@
 #include "support/capacity.hpp"
 #include "support/feed_options.hpp"
 
-#include <holdfast/holdfast.hpp>
 #include <holdfast/adapters/simdjson.hpp>
+#include <holdfast/holdfast.hpp>
 
 #include <array>
 #include <csignal>
@@ -40,7 +40,7 @@ namespace {
 struct ping {
     std::uint64_t number;
 };
-constexpr auto describe(holdfast::type<ping>)
+constexpr auto describe(holdfast::type_tag<ping>)
 {
     return holdfast::fields(holdfast::field("ping", &ping::number));
 }
@@ -236,7 +236,8 @@ void check(const door_options& doors)
 holdfast::acceptor_options limits(const examples::feed_options& feed, const door_options& doors)
 {
     using memory_source = holdfast::memory_limits::memory_source;
-    const auto overload_policy = doors.reject ? holdfast::overload_policy::reject : holdfast::overload_policy::wait;
+    const auto overload_policy =
+        doors.reject ? holdfast::overload_policy::reject : holdfast::overload_policy::wait;
     return {.max_connections = feed.max_connections,
             .max_per_address = doors.per_address,
             .accepts_per_second = static_cast<double>(doors.accepts_per_second),

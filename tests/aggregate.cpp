@@ -45,7 +45,7 @@ struct quote {
 // The twins have the same members: a description may name those of a base, a plain struct has none.
 struct described_quote : quote {};
 
-constexpr auto describe(holdfast::type<described_quote>)
+constexpr auto describe(holdfast::type_tag<described_quote>)
 {
     using q = described_quote;
     return holdfast::fields(field("id", &q::id), field("symbol", &q::symbol), field("bid", &q::bid),
@@ -64,7 +64,7 @@ struct book {
 
 struct described_book : book<described_quote> {};
 
-constexpr auto describe(holdfast::type<described_book>)
+constexpr auto describe(holdfast::type_tag<described_book>)
 {
     using b = described_book;
     return holdfast::fields(field("name", &b::name), field("best", &b::best), field("rows", &b::rows),
@@ -100,11 +100,11 @@ Book make_book()
 using event = std::variant<quote, std::monostate, book<quote>>;
 using described_event = std::variant<described_quote, std::monostate, described_book>;
 
-constexpr auto describe(holdfast::type<event>)
+constexpr auto describe(holdfast::type_tag<event>)
 {
     return holdfast::alternatives("quote", "none", "book").tagged_by("type");
 }
-constexpr auto describe(holdfast::type<described_event>)
+constexpr auto describe(holdfast::type_tag<described_event>)
 {
     return holdfast::alternatives("quote", "none", "book").tagged_by("type");
 }
@@ -112,7 +112,7 @@ constexpr auto describe(holdfast::type<described_event>)
 // No default constructors, and members that a pointer cannot change.
 struct request {
     std::reference_wrapper<const std::string> path;
-    holdfast::in<std::chrono::milliseconds> age;
+    holdfast::in_unit<std::chrono::milliseconds> age;
     std::span<const int, 2> range;
     const int attempt;
     mutable int reads;
@@ -120,7 +120,8 @@ struct request {
 
 struct timed {
     int counts[2][3] = {{1, 2, 3}, {4, 5, 6}};
-    holdfast::in<std::chrono::seconds> since = holdfast::in<std::chrono::seconds>(std::chrono::minutes(1));
+    holdfast::in_unit<std::chrono::seconds> since =
+        holdfast::in_unit<std::chrono::seconds>(std::chrono::minutes(1));
     std::array<quote, 2> best;
 };
 
@@ -271,7 +272,7 @@ TEST_CASE("members may be arrays, and have no default constructor, and be const 
 {
     const std::string path = "/a";
     const std::array<int, 2> range{3, 4};
-    request made{path, holdfast::in<std::chrono::milliseconds>(std::chrono::seconds(2)), range, 5, 6};
+    request made{path, holdfast::in_unit<std::chrono::milliseconds>(std::chrono::seconds(2)), range, 5, 6};
     const std::string text = R"({"path":"/a","age":2000,"range":[3,4],"attempt":5,"reads":6})";
     CHECK(serialize_to_string<json>(std::as_const(made)) == text);
     CHECK(serialize_to_string<json>(std::ref(made)) == text);

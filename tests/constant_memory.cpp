@@ -36,7 +36,7 @@ struct quote {
     bool open;
 };
 
-constexpr auto describe(holdfast::type<quote>)
+constexpr auto describe(holdfast::type_tag<quote>)
 {
     using holdfast::field;
     return holdfast::fields(field("id", &quote::id), field("symbol", &quote::symbol),

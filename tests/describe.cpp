@@ -25,7 +25,7 @@ struct price {
     std::string currency;
 };
 
-constexpr auto describe(holdfast::type<price>)
+constexpr auto describe(holdfast::type_tag<price>)
 {
     return holdfast::fields(holdfast::field("amount", &price::amount),
                             holdfast::field("currency", &price::currency));
@@ -37,7 +37,7 @@ struct item {
 };
 
 // The order of the description, not of the members; other names than theirs.
-constexpr auto describe(holdfast::type<item>)
+constexpr auto describe(holdfast::type_tag<item>)
 {
     return holdfast::fields(holdfast::field("each-price", &item::each), holdfast::field("#", &item::id));
 }
@@ -46,20 +46,20 @@ struct gift : item {
     std::string note;
 };
 
-constexpr auto describe(holdfast::type<gift>)
+constexpr auto describe(holdfast::type_tag<gift>)
 {
     return holdfast::fields(holdfast::field("id", &gift::id), holdfast::field("note", &gift::note));
 }
 
 struct nothing {};
 
-constexpr auto describe(holdfast::type<nothing>) { return holdfast::fields(); }
+constexpr auto describe(holdfast::type_tag<nothing>) { return holdfast::fields(); }
 
 struct awkward {
     int quote = 1, slash = 2, control = 3, sea = 4, empty = 5;
 };
 
-constexpr auto describe(holdfast::type<awkward>)
+constexpr auto describe(holdfast::type_tag<awkward>)
 {
     using holdfast::field;
     return holdfast::fields(field("\"", &awkward::quote), field("\\", &awkward::slash),
@@ -71,7 +71,7 @@ class account {
 public:
     explicit account(int balance) : balance_(balance) {}
 
-    friend constexpr auto describe(holdfast::type<account>)
+    friend constexpr auto describe(holdfast::type_tag<account>)
     {
         return holdfast::fields(holdfast::field("balance", &account::balance_));
     }
@@ -85,17 +85,17 @@ struct basket : std::vector<int> {
     std::string owner = "me";
 };
 
-constexpr auto describe(holdfast::type<basket>)
+constexpr auto describe(holdfast::type_tag<basket>)
 {
     return holdfast::fields(holdfast::field("owner", &basket::owner));
 }
 
 struct undescribed {};
-int describe(holdfast::type<undescribed>); // of another library, perhaps
+int describe(holdfast::type_tag<undescribed>); // of another library, perhaps
 
 enum class side : char { buy = 'B', sell = 'S', both = 'b', either = 'b' };
 
-constexpr auto describe(holdfast::type<side>)
+constexpr auto describe(holdfast::type_tag<side>)
 {
     using holdfast::enumerator;
     return holdfast::enumerators(enumerator("buy", side::buy), enumerator("\"sell\"", side::sell),
@@ -114,7 +114,7 @@ struct order {
     std::optional<std::vector<int>> rest;
 };
 
-constexpr auto describe(holdfast::type<order>)
+constexpr auto describe(holdfast::type_tag<order>)
 {
     using holdfast::field, holdfast::omit_empty;
     return holdfast::fields(field("id", &order::id, 4, omit_empty), field("note", &order::note, omit_empty),
@@ -131,7 +131,7 @@ struct tick {
     std::vector<std::byte> raw;
 };
 
-constexpr auto describe(holdfast::type<tick>)
+constexpr auto describe(holdfast::type_tag<tick>)
 {
     using holdfast::field, holdfast::omit_empty;
     return holdfast::fields(field("bid", &tick::bid, omit_empty), field("id", &tick::id),
@@ -140,18 +140,18 @@ constexpr auto describe(holdfast::type<tick>)
 
 using event = std::variant<item, int, std::monostate>;
 
-constexpr auto describe(holdfast::type<event>)
+constexpr auto describe(holdfast::type_tag<event>)
 {
     return holdfast::alternatives("item", holdfast::alternative("a \"number\"", 7), "none");
 }
 
 using change = std::variant<order, gift, order>; // the same type twice
 
-constexpr auto describe(holdfast::type<change>) { return holdfast::alternatives("new", "gift", "old"); }
+constexpr auto describe(holdfast::type_tag<change>) { return holdfast::alternatives("new", "gift", "old"); }
 
 using entry = std::variant<item, order, std::monostate, nothing, tick>;
 
-constexpr auto describe(holdfast::type<entry>)
+constexpr auto describe(holdfast::type_tag<entry>)
 {
     return holdfast::alternatives("item", "order", "no\"thing", "empty", "tick").tagged_by("type");
 }
@@ -162,7 +162,7 @@ struct boxed {
 };
 
 template <class T>
-constexpr auto describe(holdfast::type<boxed<T>>)
+constexpr auto describe(holdfast::type_tag<boxed<T>>)
 {
     return holdfast::fields(holdfast::field("value", &boxed<T>::value));
 }
@@ -216,7 +216,7 @@ TEST_CASE("described tells who is described, at compile time")
     STATIC_REQUIRE_FALSE(holdfast::described<int>);
     STATIC_REQUIRE_FALSE(holdfast::described<std::string>);
     // A description is a constant, from which other formats can read names and members.
-    constexpr auto list = describe(holdfast::type<shop::gift>{}).list;
+    constexpr auto list = describe(holdfast::type_tag<shop::gift>{}).list;
     STATIC_REQUIRE(std::get<1>(list).name == "note");
     const shop::gift gift{{}, "read"};
     CHECK(gift.*(std::get<1>(list).member) == "read");
@@ -297,11 +297,11 @@ TEST_CASE("a variant that is tagged_by a member has the name of what it holds as
 
 TEST_CASE("descriptions keep numbers for other formats")
 {
-    constexpr auto order = describe(holdfast::type<shop::order>{}).list;
+    constexpr auto order = describe(holdfast::type_tag<shop::order>{}).list;
     STATIC_REQUIRE(std::get<0>(order).number == 4);
     STATIC_REQUIRE(std::get<1>(order).number == 0);
     STATIC_REQUIRE(std::get<2>(order).number == 2);
-    STATIC_REQUIRE(describe(holdfast::type<shop::event>{}).list[1].number == 7);
+    STATIC_REQUIRE(describe(holdfast::type_tag<shop::event>{}).list[1].number == 7);
     STATIC_REQUIRE(holdfast::described_enum<shop::side>);
     STATIC_REQUIRE_FALSE(holdfast::described_enum<shop::flags>);
     STATIC_REQUIRE(holdfast::described_variant<shop::event>);

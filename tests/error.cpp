@@ -31,24 +31,24 @@ static_assert(std::is_convertible_v<errc, holdfast::error_code>);
 
 TEST_CASE("every error has a message of its own, and none is the message of an unknown value")
 {
-    std::set<std::string> messages{holdfast::category().message(0)};
-    CHECK(holdfast::category().message(9999) == holdfast::category().message(0));
+    std::set<std::string> messages{holdfast::error_category().message(0)};
+    CHECK(holdfast::error_category().message(9999) == holdfast::error_category().message(0));
     for (const errc e : all_errors) {
         const std::error_code code = e;
         CHECK(code); // none of them is zero
-        CHECK(code.category() == holdfast::category());
+        CHECK(code.category() == holdfast::error_category());
         CHECK(messages.insert(code.message()).second);
     }
     // the list above is complete: what comes after its last is unknown
-    CHECK(holdfast::category().message(static_cast<int>(all_errors.back()) + 1) ==
-          holdfast::category().message(0));
+    CHECK(holdfast::error_category().message(static_cast<int>(all_errors.back()) + 1) ==
+          holdfast::error_category().message(0));
     CHECK(static_cast<std::size_t>(all_errors.back()) == all_errors.size());
 }
 
 TEST_CASE("the category is called holdfast and is one object")
 {
-    CHECK(std::string(holdfast::category().name()) == "holdfast");
-    CHECK(&holdfast::category() == &holdfast::category());
+    CHECK(std::string(holdfast::error_category().name()) == "holdfast");
+    CHECK(&holdfast::error_category() == &holdfast::error_category());
 }
 
 TEST_CASE("an error converts to Asio's error code, equals itself, and differs from the others and from the "
@@ -61,7 +61,7 @@ TEST_CASE("an error converts to Asio's error code, equals itself, and differs fr
     const std::error_code back = code; // Boost's wraps the standard one
     CHECK(back.value() == static_cast<int>(errc::frame_too_long));
     CHECK(code.message() == make_error_code(errc::frame_too_long).message());
-    CHECK(back.category() == holdfast::category());
+    CHECK(back.category() == holdfast::error_category());
     CHECK(code != holdfast::error_code(code.value(), holdfast::net::error::get_system_category()));
 }
 

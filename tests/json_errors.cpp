@@ -27,7 +27,7 @@ namespace shop {
 
 enum class currency { eur, usd };
 
-constexpr auto describe(holdfast::type<currency>)
+constexpr auto describe(holdfast::type_tag<currency>)
 {
     using holdfast::enumerator;
     return holdfast::enumerators(enumerator("EUR", currency::eur), enumerator("USD", currency::usd));
@@ -41,7 +41,7 @@ struct row {
     std::vector<float> sizes; // short ones are written with their row
 };
 
-constexpr auto describe(holdfast::type<row>)
+constexpr auto describe(holdfast::type_tag<row>)
 {
     using holdfast::field, holdfast::omit_empty;
     return holdfast::fields(field("id", &row::id), field("name", &row::name, omit_empty),
@@ -55,7 +55,7 @@ struct table {
     std::map<currency, std::list<double>> totals;
 };
 
-constexpr auto describe(holdfast::type<table>)
+constexpr auto describe(holdfast::type_tag<table>)
 {
     using holdfast::field;
     return holdfast::fields(field("title", &table::title), field("rows", &table::rows),
@@ -63,10 +63,10 @@ constexpr auto describe(holdfast::type<table>)
 }
 
 using event = std::variant<row, double>;
-constexpr auto describe(holdfast::type<event>) { return holdfast::alternatives("row", "price"); }
+constexpr auto describe(holdfast::type_tag<event>) { return holdfast::alternatives("row", "price"); }
 
 using message = std::variant<std::monostate, row, table>;
-constexpr auto describe(holdfast::type<message>)
+constexpr auto describe(holdfast::type_tag<message>)
 {
     return holdfast::alternatives("none", "row", "table").tagged_by("type");
 }

@@ -107,7 +107,7 @@ struct only_moved {
     std::string name = "row";
 };
 
-constexpr auto describe(holdfast::type<only_moved>)
+constexpr auto describe(holdfast::type_tag<only_moved>)
 {
     return holdfast::fields(holdfast::field("id", &only_moved::id),
                             holdfast::field("name", &only_moved::name));
@@ -194,7 +194,7 @@ struct folder {
     std::vector<folder> folders;
 };
 
-constexpr auto describe(holdfast::type<folder>)
+constexpr auto describe(holdfast::type_tag<folder>)
 {
     return holdfast::recursive<100>(holdfast::field("folders", &folder::folders));
 }

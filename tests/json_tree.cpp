@@ -24,7 +24,7 @@ struct folder {
     std::vector<folder> folders;
 };
 
-constexpr auto describe(holdfast::type<folder>)
+constexpr auto describe(holdfast::type_tag<folder>)
 {
     return holdfast::recursive<8>(holdfast::field("name", &folder::name),
                                   holdfast::field("folders", &folder::folders));
@@ -47,12 +47,12 @@ struct node {
     std::vector<link> links{};
 };
 
-constexpr auto describe(holdfast::type<link>)
+constexpr auto describe(holdfast::type_tag<link>)
 {
     return holdfast::fields(holdfast::field("to", &link::to), holdfast::field("target", &link::target));
 }
 
-constexpr auto describe(holdfast::type<node>)
+constexpr auto describe(holdfast::type_tag<node>)
 {
     using holdfast::field, holdfast::omit_empty;
     return holdfast::recursive<4>(

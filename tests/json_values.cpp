@@ -27,7 +27,7 @@
 using holdfast::base64;
 using holdfast::checked_json;
 using holdfast::errc;
-using holdfast::in;
+using holdfast::in_unit;
 using holdfast::json;
 using holdfast::ndjson;
 using holdfast::raw_json;
@@ -48,15 +48,16 @@ struct event {
     const char* source = "here";
 };
 
-constexpr auto describe(holdfast::type<event>)
+constexpr auto describe(holdfast::type_tag<event>)
 {
-    using holdfast::as, holdfast::field;
-    return holdfast::fields(field("time", &event::time, as<in<std::chrono::seconds>>),
-                            field("took", &event::took, as<std::optional<in<std::chrono::microseconds>>>),
-                            field("key", &event::key, as<base64>),
-                            field("details", &event::details, as<raw_json>),
-                            field("urgency", &event::urgency, as<unsigned>),
-                            field("source", &event::source, as<std::string_view>));
+    using holdfast::written_as, holdfast::field;
+    return holdfast::fields(
+        field("time", &event::time, written_as<in_unit<std::chrono::seconds>>),
+        field("took", &event::took, written_as<std::optional<in_unit<std::chrono::microseconds>>>),
+        field("key", &event::key, written_as<base64>),
+        field("details", &event::details, written_as<raw_json>),
+        field("urgency", &event::urgency, written_as<unsigned>),
+        field("source", &event::source, written_as<std::string_view>));
 }
 
 } // namespace app
@@ -86,19 +87,19 @@ std::vector<std::byte> bytes_of(std::string_view text)
 TEST_CASE("durations and time points are numbers of the unit that is stated, rounded down")
 {
     using std::chrono::milliseconds, std::chrono::seconds, std::chrono::nanoseconds;
-    CHECK(serialize_to_string<json>(in<milliseconds>(2s)) == "2000");
-    CHECK(serialize_to_string<json>(in<seconds>(1999ms)) == "1");
-    CHECK(serialize_to_string<json>(in<seconds>(-1ms)) == "-1");
-    CHECK(serialize_to_string<json>(in<nanoseconds>(nanoseconds::min())) == "-9223372036854775808");
-    CHECK(serialize_to_string<json>(in<std::chrono::duration<double>>(1500ms)) == "1.5");
-    CHECK(serialize_to_string<json>(
-              in<std::chrono::duration<double, std::milli>>(std::chrono::duration<float>(0.25f))) == "250");
-    CHECK(serialize_to_string<json>(in<std::chrono::duration<int, std::ratio<60>>>(2h)) == "120");
+    CHECK(serialize_to_string<json>(in_unit<milliseconds>(2s)) == "2000");
+    CHECK(serialize_to_string<json>(in_unit<seconds>(1999ms)) == "1");
+    CHECK(serialize_to_string<json>(in_unit<seconds>(-1ms)) == "-1");
+    CHECK(serialize_to_string<json>(in_unit<nanoseconds>(nanoseconds::min())) == "-9223372036854775808");
+    CHECK(serialize_to_string<json>(in_unit<std::chrono::duration<double>>(1500ms)) == "1.5");
+    CHECK(serialize_to_string<json>(in_unit<std::chrono::duration<double, std::milli>>(
+              std::chrono::duration<float>(0.25f))) == "250");
+    CHECK(serialize_to_string<json>(in_unit<std::chrono::duration<int, std::ratio<60>>>(2h)) == "120");
     const std::chrono::sys_days day = std::chrono::year(2024) / 2 / 29;
-    CHECK(serialize_to_string<json>(in<seconds>(day)) == "1709164800");
-    CHECK(serialize_to_string<json>(in<milliseconds>(std::chrono::sys_days(1900y / 1 / 1) - 1ns)) ==
+    CHECK(serialize_to_string<json>(in_unit<seconds>(day)) == "1709164800");
+    CHECK(serialize_to_string<json>(in_unit<milliseconds>(std::chrono::sys_days(1900y / 1 / 1) - 1ns)) ==
           "-2208988800001");
-    CHECK_FALSE(std::is_constructible_v<in<seconds>, std::chrono::duration<double>>); // would be cut
+    CHECK_FALSE(std::is_constructible_v<in_unit<seconds>, std::chrono::duration<double>>); // would be cut
 }
 
 TEST_CASE("bytes are base64, for every length and cut wherever the chunk's edge is")

@@ -25,13 +25,13 @@
 
 namespace wire {
 
-using holdfast::always;
 using holdfast::field;
 using holdfast::fields;
-using holdfast::fixed;
-using holdfast::keys;
-using holdfast::sint;
-using holdfast::unpacked;
+using holdfast::proto::always;
+using holdfast::proto::fixed;
+using holdfast::proto::keys;
+using holdfast::proto::sint;
+using holdfast::proto::unpacked;
 
 enum class color : std::uint8_t { red, green = 200 };
 enum class level : std::int64_t { low = -2, none = 0 };
@@ -54,15 +54,16 @@ struct scalars {
     std::chrono::seconds age{};
 };
 
-constexpr auto describe(holdfast::type<scalars>)
+constexpr auto describe(holdfast::type_tag<scalars>)
 {
     using s = scalars;
-    return fields(field("i32", &s::i32, 1), field("i64", &s::i64, 2), field("u32", &s::u32, 3),
-                  field("u64", &s::u64, 4), field("s32", &s::s32, 5, sint), field("s64", &s::s64, 6, sint),
-                  field("f32", &s::f32, 7, fixed), field("sf64", &s::sf64, 8, fixed), field("f", &s::f, 9),
-                  field("d", &s::d, 10), field("b", &s::b, 11), field("e", &s::e, 12), field("l", &s::l, 13),
-                  field("small", &s::small, 14),
-                  field("age", &s::age, 15, holdfast::as<holdfast::in<std::chrono::milliseconds>>));
+    return fields(
+        field("i32", &s::i32, 1), field("i64", &s::i64, 2), field("u32", &s::u32, 3),
+        field("u64", &s::u64, 4), field("s32", &s::s32, 5, sint), field("s64", &s::s64, 6, sint),
+        field("f32", &s::f32, 7, fixed), field("sf64", &s::sf64, 8, fixed), field("f", &s::f, 9),
+        field("d", &s::d, 10), field("b", &s::b, 11), field("e", &s::e, 12), field("l", &s::l, 13),
+        field("small", &s::small, 14),
+        field("age", &s::age, 15, holdfast::written_as<holdfast::in_unit<std::chrono::milliseconds>>));
 }
 
 struct explicit_zero {
@@ -75,7 +76,7 @@ struct explicit_zero {
     int last = 0;
 };
 
-constexpr auto describe(holdfast::type<explicit_zero>)
+constexpr auto describe(holdfast::type_tag<explicit_zero>)
 {
     using e = explicit_zero;
     return fields(field("plain", &e::plain, 1), field("kept", &e::kept, 2, always),
@@ -93,12 +94,12 @@ struct texts {
     std::string raw{};
 };
 
-constexpr auto describe(holdfast::type<texts>)
+constexpr auto describe(holdfast::type_tag<texts>)
 {
     using t = texts;
     return fields(field("s", &t::s, 1), field("view", &t::view, 2), field("code", &t::code, 3),
                   field("letter", &t::letter, 4), field("bytes", &t::bytes, 5),
-                  field("raw", &t::raw, 6, holdfast::as<holdfast::base64>));
+                  field("raw", &t::raw, 6, holdfast::written_as<holdfast::base64>));
 }
 
 struct point {
@@ -106,7 +107,7 @@ struct point {
     int y = 0;
 };
 
-constexpr auto describe(holdfast::type<point>) // in another order than that of the numbers
+constexpr auto describe(holdfast::type_tag<point>) // in another order than that of the numbers
 {
     return fields(field("y", &point::y, 2), field("x", &point::x, 1));
 }
@@ -122,7 +123,7 @@ struct repeats {
     std::vector<std::unique_ptr<point>> pointers;
 };
 
-constexpr auto describe(holdfast::type<repeats>)
+constexpr auto describe(holdfast::type_tag<repeats>)
 {
     using r = repeats;
     return fields(field("packed", &r::packed, 1), field("zigzag", &r::zigzag, 2, sint),
@@ -137,7 +138,7 @@ struct maps {
     std::map<bool, point> by_flag;
 };
 
-constexpr auto describe(holdfast::type<maps>)
+constexpr auto describe(holdfast::type_tag<maps>)
 {
     return fields(field("by_name", &maps::by_name, 1),
                   field("by_number", &maps::by_number, 2, keys{sint}, fixed),
@@ -146,7 +147,7 @@ constexpr auto describe(holdfast::type<maps>)
 
 using choice = std::variant<std::monostate, point, int, std::string>;
 
-constexpr auto describe(holdfast::type<choice>)
+constexpr auto describe(holdfast::type_tag<choice>)
 {
     using holdfast::alternative;
     return holdfast::alternatives("nothing", alternative("point", 5), alternative("number", 2, sint),
@@ -154,7 +155,7 @@ constexpr auto describe(holdfast::type<choice>)
 }
 
 using tagged_choice = std::variant<std::monostate, point>;
-constexpr auto describe(holdfast::type<tagged_choice>)
+constexpr auto describe(holdfast::type_tag<tagged_choice>)
 {
     return holdfast::alternatives("none", holdfast::alternative("point", 5)).tagged_by("type");
 }
@@ -163,7 +164,7 @@ struct tagged_oneof {
     tagged_choice inlined;
     tagged_choice nested;
 };
-constexpr auto describe(holdfast::type<tagged_oneof>)
+constexpr auto describe(holdfast::type_tag<tagged_oneof>)
 {
     return fields(field("inlined", &tagged_oneof::inlined), field("nested", &tagged_oneof::nested, 6));
 }
@@ -175,7 +176,7 @@ struct oneof {
     int after = 0;
 };
 
-constexpr auto describe(holdfast::type<oneof>)
+constexpr auto describe(holdfast::type_tag<oneof>)
 {
     return fields(field("before", &oneof::before, 4), field("inlined", &oneof::inlined),
                   field("nested", &oneof::nested, 6), field("after", &oneof::after, 7));
@@ -188,7 +189,7 @@ struct holder {
     std::reference_wrapper<const point> elsewhere;
 };
 
-constexpr auto describe(holdfast::type<holder>)
+constexpr auto describe(holdfast::type_tag<holder>)
 {
     return holdfast::recursive<2>(field("inside", &holder::inside, 1), field("perhaps", &holder::perhaps, 2),
                                   field("never", &holder::never, 3),
@@ -196,20 +197,20 @@ constexpr auto describe(holdfast::type<holder>)
 }
 
 struct sent {
-    using milliseconds = holdfast::in<std::chrono::milliseconds>;
+    using milliseconds = holdfast::in_unit<std::chrono::milliseconds>;
     std::optional<std::chrono::sys_seconds> at{};
     std::chrono::seconds change{};
 };
 
-constexpr auto describe(holdfast::type<sent>)
+constexpr auto describe(holdfast::type_tag<sent>)
 {
-    return fields(field("at", &sent::at, 1, holdfast::as<std::optional<sent::milliseconds>>),
-                  field("change", &sent::change, 2, sint, holdfast::as<sent::milliseconds>));
+    return fields(field("at", &sent::at, 1, holdfast::written_as<std::optional<sent::milliseconds>>),
+                  field("change", &sent::change, 2, sint, holdfast::written_as<sent::milliseconds>));
 }
 
 struct nothing {};
 
-constexpr auto describe(holdfast::type<nothing>) { return fields(); }
+constexpr auto describe(holdfast::type_tag<nothing>) { return fields(); }
 
 } // namespace wire
 

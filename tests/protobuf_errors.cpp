@@ -32,11 +32,14 @@ struct text {
     std::string_view value{};
 };
 
-constexpr auto describe(holdfast::type<text>) { return holdfast::fields(field("value", &text::value, 1)); }
+constexpr auto describe(holdfast::type_tag<text>)
+{
+    return holdfast::fields(field("value", &text::value, 1));
+}
 
 using choice = std::variant<std::monostate, text, int>;
 
-constexpr auto describe(holdfast::type<choice>)
+constexpr auto describe(holdfast::type_tag<choice>)
 {
     return holdfast::alternatives("none", holdfast::alternative("text", 7), holdfast::alternative("n", 8));
 }
@@ -50,7 +53,7 @@ struct message {
     std::string own{};
 };
 
-constexpr auto describe(holdfast::type<message>)
+constexpr auto describe(holdfast::type_tag<message>)
 {
     using m = message;
     return holdfast::fields(field("id", &m::id, 1), field("rows", &m::rows, 2),
@@ -63,10 +66,10 @@ struct envelope {
     std::string_view bytes{};
 };
 
-constexpr auto describe(holdfast::type<envelope>)
+constexpr auto describe(holdfast::type_tag<envelope>)
 {
     return holdfast::fields(field("inside", &envelope::inside, 1),
-                            field("bytes", &envelope::bytes, 2, holdfast::as<holdfast::base64>));
+                            field("bytes", &envelope::bytes, 2, holdfast::written_as<holdfast::base64>));
 }
 
 struct folder {
@@ -75,7 +78,7 @@ struct folder {
     std::string name{};
 };
 
-constexpr auto describe(holdfast::type<folder>)
+constexpr auto describe(holdfast::type_tag<folder>)
 {
     return holdfast::recursive<3>(field("folders", &folder::folders, 1), field("last", &folder::last, 2),
                                   field("name", &folder::name, 3));
@@ -86,7 +89,7 @@ struct changing {
     std::string text{};
 };
 
-constexpr auto describe(holdfast::type<changing>)
+constexpr auto describe(holdfast::type_tag<changing>)
 {
     return holdfast::fields(field("numbers", &changing::numbers, 1), field("text", &changing::text, 2));
 }
@@ -95,7 +98,7 @@ struct around {
     changing inside{};
 };
 
-constexpr auto describe(holdfast::type<around>)
+constexpr auto describe(holdfast::type_tag<around>)
 {
     return holdfast::fields(field("inside", &around::inside, 1));
 }

@@ -24,7 +24,7 @@ struct row {
     std::uint32_t price = 0;
 };
 
-constexpr auto describe(holdfast::type<row>)
+constexpr auto describe(holdfast::type_tag<row>)
 {
     return holdfast::fields(field("id", &row::id, 1), field("price", &row::price, 2));
 }
@@ -54,13 +54,16 @@ struct numbers {
     numbers_view all{{}, {}};
 };
 
-constexpr auto describe(holdfast::type<numbers>) { return holdfast::fields(field("all", &numbers::all, 1)); }
+constexpr auto describe(holdfast::type_tag<numbers>)
+{
+    return holdfast::fields(field("all", &numbers::all, 1));
+}
 
 struct middle {
     numbers inside;
 };
 
-constexpr auto describe(holdfast::type<middle>)
+constexpr auto describe(holdfast::type_tag<middle>)
 {
     return holdfast::fields(field("inside", &middle::inside, 1));
 }
@@ -69,7 +72,7 @@ struct outer {
     middle inside;
 };
 
-constexpr auto describe(holdfast::type<outer>)
+constexpr auto describe(holdfast::type_tag<outer>)
 {
     return holdfast::fields(field("inside", &outer::inside, 1));
 }
@@ -79,7 +82,7 @@ struct snapshot {
     rows_view rows{{}, {}};
 };
 
-constexpr auto describe(holdfast::type<snapshot>)
+constexpr auto describe(holdfast::type_tag<snapshot>)
 {
     return holdfast::fields(field("sequence", &snapshot::sequence, 1), field("rows", &snapshot::rows, 2));
 }
@@ -89,7 +92,7 @@ struct folder {
     std::vector<folder> folders;
 };
 
-constexpr auto describe(holdfast::type<folder>)
+constexpr auto describe(holdfast::type_tag<folder>)
 {
     return holdfast::recursive<16>(field("name", &folder::name, 1), field("folders", &folder::folders, 2));
 }

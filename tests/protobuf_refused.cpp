@@ -16,7 +16,7 @@ struct row {
     double price = 0;
 };
 
-constexpr auto describe(holdfast::type<row>)
+constexpr auto describe(holdfast::type_tag<row>)
 {
 #if REFUSED == 1
     return holdfast::fields(field("id", &row::id, 1), field("price", &row::price));
@@ -25,14 +25,14 @@ constexpr auto describe(holdfast::type<row>)
 #elif REFUSED == 3
     return holdfast::fields(field("id", &row::id, 1), field("price", &row::price, 19'500));
 #elif REFUSED == 4
-    return holdfast::fields(field("id", &row::id, 1), field("price", &row::price, 2, holdfast::fixed));
+    return holdfast::fields(field("id", &row::id, 1), field("price", &row::price, 2, holdfast::proto::fixed));
 #else
     return holdfast::fields(field("id", &row::id, 1), field("price", &row::price, 2));
 #endif
 }
 
 using choice = std::variant<row, int>;
-constexpr auto describe(holdfast::type<choice>) { return holdfast::alternatives("row", "number"); }
+constexpr auto describe(holdfast::type_tag<choice>) { return holdfast::alternatives("row", "number"); }
 
 struct make_row {
     row operator()(int id) const { return {id, 0}; }
@@ -42,7 +42,7 @@ using once = std::ranges::transform_view<std::ranges::istream_view<int>, make_ro
 struct snapshot {
     once rows;
 };
-constexpr auto describe(holdfast::type<snapshot>)
+constexpr auto describe(holdfast::type_tag<snapshot>)
 {
     return holdfast::fields(field("rows", &snapshot::rows, 1));
 }
@@ -50,7 +50,7 @@ constexpr auto describe(holdfast::type<snapshot>)
 struct envelope {
     snapshot inside;
 };
-constexpr auto describe(holdfast::type<envelope>)
+constexpr auto describe(holdfast::type_tag<envelope>)
 {
     return holdfast::fields(field("inside", &envelope::inside, 1));
 }

@@ -32,7 +32,7 @@ struct leaf {
     std::vector<leaf> leaves;
 };
 
-constexpr auto describe(holdfast::type<leaf>)
+constexpr auto describe(holdfast::type_tag<leaf>)
 {
     return holdfast::recursive<4>(holdfast::field("name", &leaf::name),
                                   holdfast::field("leaves", &leaf::leaves, holdfast::omit_empty));

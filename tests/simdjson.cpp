@@ -127,7 +127,7 @@ struct row {
     bool operator==(const row&) const = default;
 };
 
-constexpr auto describe(holdfast::type<row>)
+constexpr auto describe(holdfast::type_tag<row>)
 {
     using holdfast::field;
     return holdfast::fields(field("number", &row::number), field("large", &row::large),

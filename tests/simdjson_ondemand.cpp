@@ -84,7 +84,7 @@ struct picked {
     result text;
     result rest;
 };
-constexpr auto describe(holdfast::type<picked>)
+constexpr auto describe(holdfast::type_tag<picked>)
 {
     using holdfast::field;
     return holdfast::fields(field("number", &picked::number), field("text", &picked::text),

@@ -36,7 +36,7 @@ struct level {
     std::uint32_t size;
 };
 
-constexpr auto describe(holdfast::type<level>)
+constexpr auto describe(holdfast::type_tag<level>)
 {
     return holdfast::fields(holdfast::field("price", &level::price), holdfast::field("size", &level::size));
 }
@@ -50,7 +50,7 @@ struct quote {
     bool open;
 };
 
-constexpr auto describe(holdfast::type<quote>)
+constexpr auto describe(holdfast::type_tag<quote>)
 {
     using holdfast::field;
     return holdfast::fields(field("id", &quote::id), field("symbol", &quote::symbol),
@@ -70,7 +70,7 @@ struct instrument {
     char side = 'B';
 };
 
-constexpr auto describe(holdfast::type<instrument>)
+constexpr auto describe(holdfast::type_tag<instrument>)
 {
     using holdfast::field;
     return holdfast::fields(field("id", &instrument::id), field("name", &instrument::name),
@@ -165,7 +165,7 @@ struct fixed_row {
     std::string name;
 };
 
-constexpr auto describe(holdfast::type<fixed_row>)
+constexpr auto describe(holdfast::type_tag<fixed_row>)
 {
     return holdfast::fields(holdfast::field("name", &fixed_row::name));
 }

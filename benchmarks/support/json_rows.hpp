@@ -24,7 +24,7 @@ struct quote {
     bool open;
 };
 
-constexpr auto describe(holdfast::type<quote>)
+constexpr auto describe(holdfast::type_tag<quote>)
 {
     using holdfast::field;
     return holdfast::fields(field("id", &quote::id, 1), field("symbol", &quote::symbol, 2),
@@ -40,7 +40,7 @@ struct log_row {
     std::array<std::string, 3> tags; // 3 to 10 letters
 };
 
-constexpr auto describe(holdfast::type<log_row>)
+constexpr auto describe(holdfast::type_tag<log_row>)
 {
     using holdfast::field;
     return holdfast::fields(field("time", &log_row::time), field("level", &log_row::level),

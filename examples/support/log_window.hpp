@@ -19,7 +19,7 @@ namespace examples {
 
 /// As in the schema.
 enum class log_level : std::uint8_t { debug, info, warn, error };
-constexpr auto describe(holdfast::type<log_level>)
+constexpr auto describe(holdfast::type_tag<log_level>)
 {
     using holdfast::enumerator;
     return holdfast::enumerators(enumerator("debug", log_level::debug), enumerator("info", log_level::info),

@@ -63,7 +63,7 @@ enum class errc : int {
 };
 
 /// The category of `errc`: its name is "holdfast".
-inline const std::error_category& category() noexcept
+inline const std::error_category& error_category() noexcept
 {
     class holdfast_category final : public std::error_category {
     public:
@@ -130,8 +130,8 @@ inline const std::error_category& category() noexcept
     return instance;
 }
 
-/// Makes a `std::error_code` of `category()`; found by argument-dependent lookup.
-inline std::error_code make_error_code(errc e) noexcept { return {static_cast<int>(e), category()}; }
+/// Makes a `std::error_code` of `error_category()`; found by argument-dependent lookup.
+inline std::error_code make_error_code(errc e) noexcept { return {static_cast<int>(e), error_category()}; }
 
 /// Why a connection ended. The first cause wins: a reset that follows our own time-out is still a time-out.
 enum class close_reason : std::uint8_t {

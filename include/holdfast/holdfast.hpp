@@ -10,7 +10,6 @@
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/bounded_spawner.hpp>
 #include <holdfast/buffer_pool.hpp>
-#include <holdfast/process/capacity_plan.hpp>
 #include <holdfast/census.hpp>
 #include <holdfast/coarse_timestamp.hpp>
 #include <holdfast/connection_end.hpp>
@@ -22,8 +21,6 @@
 #include <holdfast/heartbeat_profile.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 #include <holdfast/keepalive.hpp>
-#include <holdfast/testing/leak_check.hpp>
-#include <holdfast/testing/manual_clock.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/outbox_group.hpp>
 #include <holdfast/payload.hpp>
@@ -33,10 +30,12 @@
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/framed.hpp>
 #include <holdfast/serialize/json.hpp>
+#include <holdfast/serialize/ndjson_converter.hpp>
 #include <holdfast/serialize/protobuf.hpp>
-#include <holdfast/serialize/reframe.hpp>
-#include <holdfast/serialize/values.hpp>
 #include <holdfast/serialize/streaming_serializer.hpp>
+#include <holdfast/serialize/values.hpp>
+#include <holdfast/testing/leak_check.hpp>
+#include <holdfast/testing/manual_clock.hpp>
 #include <holdfast/version.hpp>
 #include <holdfast/write_streamed.hpp>
 

@@ -1,10 +1,10 @@
-// holdfast: a fuzz target: text that is JSON, or is not. What is copied, reframed, and written from
+// holdfast: a fuzz target: text that is JSON, or is not. What is copied, converted, and written from
 // simdjson's values is what simdjson makes of it, whatever the sizes of the pieces and chunks.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/json_text.hpp"
 #include "choices.hpp"
 #include "sizes.hpp"
-#include "support/reframed.hpp"
+#include "support/converted.hpp"
 
 #include <holdfast/adapters/simdjson.hpp>
 #include <holdfast/adapters/simdjson_ondemand.hpp>
@@ -16,11 +16,11 @@
 using holdfast::errc;
 using holdfast::json;
 using holdfast::ndjson;
-using holdfast::reframe_to;
+using holdfast::ndjson_conversion;
 using tests::chunked_text;
+using tests::converted;
+using tests::converted_text;
 using tests::in_chunks;
-using tests::reframed;
-using tests::reframed_text;
 
 namespace {
 
@@ -145,8 +145,8 @@ void check_on_demand(const simdjson::padded_string& text, const verdict& meant, 
 void check_array_to_lines(std::string_view text, const verdict& meant, const fuzz::sizes& pieces,
                           const fuzz::sizes& chunks)
 {
-    const reframed_text lines = reframed<reframe_to::ndjson>(text, pieces, chunks);
-    const reframed_text bytes = reframed<reframe_to::ndjson>(text, one_byte, one_byte);
+    const converted_text lines = converted<ndjson_conversion::from_array>(text, pieces, chunks);
+    const converted_text bytes = converted<ndjson_conversion::from_array>(text, one_byte, one_byte);
     check_same(lines, bytes);
     fuzz::check(lines.elements == bytes.elements);
     if (meant.is_array()) {
@@ -155,20 +155,20 @@ void check_array_to_lines(std::string_view text, const verdict& meant, const fuz
         fuzz::check(lines.error || meant.too_much() || meant.error == simdjson::UTF8_ERROR);
     }
     if (lines.error) return;
-    const reframed_text back = reframed<reframe_to::array>(lines.text, pieces, chunks);
+    const converted_text back = converted<ndjson_conversion::to_array>(lines.text, pieces, chunks);
     fuzz::check(!back.error && back.elements == lines.elements);
     fuzz::check(!meant.is_array() || back.text == meant.compact);
-    fuzz::check(reframed<reframe_to::ndjson>(back.text, pieces, chunks).text == lines.text);
+    fuzz::check(converted<ndjson_conversion::from_array>(back.text, pieces, chunks).text == lines.text);
 }
 
 void check_lines_to_array(std::string_view text, const fuzz::sizes& pieces, const fuzz::sizes& chunks)
 {
-    const reframed_text array = reframed<reframe_to::array>(text, pieces, chunks);
-    const reframed_text bytes = reframed<reframe_to::array>(text, one_byte, one_byte);
+    const converted_text array = converted<ndjson_conversion::to_array>(text, pieces, chunks);
+    const converted_text bytes = converted<ndjson_conversion::to_array>(text, one_byte, one_byte);
     check_same(array, bytes);
     fuzz::check(array.elements == bytes.elements);
 
-    reframed_text expected; // line by line
+    converted_text expected; // line by line
     while (!text.empty() && !expected.error) {
         const std::string_view line = text.substr(0, text.find('\n'));
         text.remove_prefix(std::min(line.size() + 1, text.size()));
@@ -181,9 +181,10 @@ void check_lines_to_array(std::string_view text, const fuzz::sizes& pieces, cons
     fuzz::check(array.error == expected.error && array.elements == expected.elements);
     if (array.error) return;
     fuzz::check(array.text == (expected.elements == 0 ? "[]" : expected.text + ']'));
-    const reframed_text back = reframed<reframe_to::ndjson>(array.text, pieces, chunks);
-    fuzz::check(back.error ? back.error == errc::depth_exceeded // by the array around
-                           : reframed<reframe_to::array>(back.text, pieces, chunks).text == array.text);
+    const converted_text back = converted<ndjson_conversion::from_array>(array.text, pieces, chunks);
+    fuzz::check(back.error
+                    ? back.error == errc::depth_exceeded // by the array around
+                    : converted<ndjson_conversion::to_array>(back.text, pieces, chunks).text == array.text);
 }
 
 } // namespace

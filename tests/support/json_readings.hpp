@@ -37,7 +37,7 @@ struct branch {
 
 inline constexpr std::size_t branch_levels = 6;
 
-constexpr auto describe(holdfast::type<branch>)
+constexpr auto describe(holdfast::type_tag<branch>)
 {
     using holdfast::field;
     return holdfast::recursive<branch_levels>(field("name", &branch::name),
@@ -47,7 +47,7 @@ constexpr auto describe(holdfast::type<branch>)
 
 enum class side : std::uint8_t { buy = 1, sell = 2 };
 
-constexpr auto describe(holdfast::type<side>)
+constexpr auto describe(holdfast::type_tag<side>)
 {
     using holdfast::enumerator;
     return holdfast::enumerators(enumerator("b\"uy", side::buy), enumerator("sell", side::sell));
@@ -60,7 +60,7 @@ struct trade {
     double price = 0;
 };
 
-constexpr auto describe(holdfast::type<trade>)
+constexpr auto describe(holdfast::type_tag<trade>)
 {
     return holdfast::fields(holdfast::field("id", &trade::id), holdfast::field("price", &trade::price));
 }
@@ -70,7 +70,7 @@ struct quote {
     std::vector<std::uint32_t> sizes;
 };
 
-constexpr auto describe(holdfast::type<quote>)
+constexpr auto describe(holdfast::type_tag<quote>)
 {
     return holdfast::fields(holdfast::field("symbol", &quote::symbol),
                             holdfast::field("sizes", &quote::sizes));
@@ -78,14 +78,14 @@ constexpr auto describe(holdfast::type<quote>)
 
 using tagged_event = std::variant<std::monostate, trade, quote>;
 
-constexpr auto describe(holdfast::type<tagged_event>)
+constexpr auto describe(holdfast::type_tag<tagged_event>)
 {
     return holdfast::alternatives("none", "trade", "quo\te").tagged_by("ty\"pe");
 }
 
 using named_event = std::variant<quote, std::string, std::vector<trade>>;
 
-constexpr auto describe(holdfast::type<named_event>)
+constexpr auto describe(holdfast::type_tag<named_event>)
 {
     return holdfast::alternatives("quote", "te\"xt", "trades");
 }
@@ -105,18 +105,19 @@ struct reading {
     branch tree;
 };
 
-constexpr auto describe(holdfast::type<reading>)
+constexpr auto describe(holdfast::type_tag<reading>)
 {
-    using holdfast::as, holdfast::field, holdfast::in;
+    using holdfast::written_as, holdfast::field, holdfast::in_unit;
     using std::chrono::milliseconds;
     using seconds = std::chrono::duration<double>;
     return holdfast::fields(
         field("side", &reading::of), field("level", &reading::level), field("tagged", &reading::tagged),
-        field("named", &reading::named), field("time", &reading::time, as<in<milliseconds>>),
-        field("took", &reading::took, as<std::optional<in<seconds>>>, holdfast::omit_empty),
-        field("bytes", &reading::bytes), field("key", &reading::key, as<holdfast::base64>),
-        field("raw", &reading::raw, as<holdfast::raw_json>),
-        field("checked", &reading::checked, as<holdfast::checked_json>), field("tree", &reading::tree));
+        field("named", &reading::named), field("time", &reading::time, written_as<in_unit<milliseconds>>),
+        field("took", &reading::took, written_as<std::optional<in_unit<seconds>>>, holdfast::omit_empty),
+        field("bytes", &reading::bytes), field("key", &reading::key, written_as<holdfast::base64>),
+        field("raw", &reading::raw, written_as<holdfast::raw_json>),
+        field("checked", &reading::checked, written_as<holdfast::checked_json>),
+        field("tree", &reading::tree));
 }
 
 template <class Choices>

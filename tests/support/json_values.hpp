@@ -32,7 +32,7 @@ struct loose_row {
     loose_map tags;
 };
 
-constexpr auto describe(holdfast::type<loose_row>)
+constexpr auto describe(holdfast::type_tag<loose_row>)
 {
     using holdfast::field;
     return holdfast::fields(field("id", &loose_row::id), field("name", &loose_row::name),
@@ -52,7 +52,7 @@ struct nested_order {
     std::map<std::int16_t, std::optional<double>> by_number;
 };
 
-constexpr auto describe(holdfast::type<nested_order>)
+constexpr auto describe(holdfast::type_tag<nested_order>)
 {
     using holdfast::field;
     using order = nested_order;

@@ -23,8 +23,8 @@
 namespace tests::wire {
 
 using holdfast::field;
-using holdfast::fixed;
-using holdfast::sint;
+using holdfast::proto::fixed;
+using holdfast::proto::sint;
 
 enum class side { none, buy, sell };
 
@@ -34,7 +34,7 @@ struct leaf {
     bool last = false;
 };
 
-constexpr auto describe(holdfast::type<leaf>)
+constexpr auto describe(holdfast::type_tag<leaf>)
 {
     return holdfast::fields(field("change", &leaf::change, 1, sint), field("name", &leaf::name, 2),
                             field("last", &leaf::last, 16));
@@ -47,7 +47,7 @@ struct tree {
     std::map<std::string, tree> named;
 };
 
-constexpr auto describe(holdfast::type<tree>)
+constexpr auto describe(holdfast::type_tag<tree>)
 {
     return holdfast::recursive<8>(field("id", &tree::id, 1), field("nodes", &tree::nodes, 2),
                                   field("next", &tree::next, 3), field("named", &tree::named, 4));
@@ -74,7 +74,7 @@ struct row {
     std::optional<std::string> word;
 };
 
-constexpr auto describe(holdfast::type<row>)
+constexpr auto describe(holdfast::type_tag<row>)
 {
     return holdfast::fields(
         field("i32", &row::i32, 1), field("i64", &row::i64, 2), field("u32", &row::u32, 3),
@@ -88,7 +88,7 @@ constexpr auto describe(holdfast::type<row>)
 
 using event = std::variant<std::monostate, leaf, std::int32_t, std::string>;
 
-constexpr auto describe(holdfast::type<event>)
+constexpr auto describe(holdfast::type_tag<event>)
 {
     using holdfast::alternative;
     return holdfast::alternatives("nothing", alternative("moved", 14), alternative("changed", 20, sint),
@@ -116,15 +116,15 @@ struct order {
     std::int32_t far = 0;
 };
 
-constexpr auto describe(holdfast::type<order>)
+constexpr auto describe(holdfast::type_tag<order>)
 {
-    using holdfast::keys;
+    using holdfast::proto::keys;
     return holdfast::fields( // in any order
         field("root", &order::root, 17), field("first", &order::first, 1), field("rows", &order::rows, 2),
         field("numbers", &order::numbers, 3), field("changes", &order::changes, 4, sint),
         field("marks", &order::marks, 5, fixed), field("prices", &order::prices, 6),
         field("flags", &order::flags, 7), field("ways", &order::ways, 8),
-        field("loose", &order::loose, 9, holdfast::unpacked), field("words", &order::words, 10),
+        field("loose", &order::loose, 9, holdfast::proto::unpacked), field("words", &order::words, 10),
         field("what", &order::what), field("counts", &order::counts, 11),
         field("leaves", &order::leaves, 12, keys{sint}), field("sums", &order::sums, 13, keys{fixed}),
         field("within", &order::within, 16), field("pointed", &order::pointed, 18),

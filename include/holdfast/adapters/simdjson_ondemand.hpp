@@ -5,7 +5,7 @@
 
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/json.hpp>
-#include <holdfast/serialize/reframe.hpp>
+#include <holdfast/serialize/ndjson_converter.hpp>
 
 #include <simdjson.h>
 
@@ -261,7 +261,7 @@ struct json_foreign_cursor<T, Lines> {
 
     std::string_view text;
     json_cursor<checked_json> copy;
-    [[no_unique_address]] std::conditional_t<Lines, reframer<reframe_to::ndjson>, nothing> lines;
+    [[no_unique_address]] std::conditional_t<Lines, array_to_ndjson, nothing> lines;
     std::size_t taken = 0;
     bool copied = false;
 };

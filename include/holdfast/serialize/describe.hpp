@@ -17,78 +17,85 @@
 
 namespace holdfast {
 
-/// Names a type in a function's parameters: the only parameter of `describe`.
+/// The only parameter of a `describe` function: it names the type that is described.
 template <class T>
-struct type {};
+struct type_tag {};
 
-/// An option of `field`: the member is left out where it is an optional or smart pointer without a value, or
-/// an empty string or range.
+/// Option of `field`: the member is left out if it is an optional or smart pointer without a value, an empty
+/// string or an empty range.
 struct omit_empty_t {};
 inline constexpr omit_empty_t omit_empty{};
 
-/// How Protobuf writes integers: an option of `field` and of `alternative`, which holds for all integers of a
-/// member: its own, those of a range, the values of a map.
-enum class integer_wire : std::uint8_t {
+/// Option of `field`: the member is written as `W(member)`. `W` is for instance a wrapper of
+/// serialize/values.hpp, `std::string_view`, or `int` for an enumeration.
+///
+/// The serializer keeps the `W` until it is written, so `W` may own what it holds; it takes `sizeof(W)` bytes
+/// of the serializer. A trivially copyable `W` may be made several times, another one is made once.
+template <class W>
+struct written_as_t {
+    static_assert(std::is_object_v<W>, "holdfast: written_as<W> takes a type that is no reference");
+};
+template <class W>
+inline constexpr written_as_t<W> written_as{};
+
+/// Options of `field` and `alternative` that only Protobuf reads.
+namespace proto {
+
+/// How integers are encoded. As an option it holds for all integers of a member: its own value, the elements
+/// of a range, the values of a map.
+enum class integer_encoding : std::uint8_t {
     /// `int32`, `int64`, `uint32`, `uint64`.
     varint,
-    /// `sint32`, `sint64`: short also where they are negative.
+    /// `sint32`, `sint64`: short for negative numbers too.
     zigzag,
     /// `fixed32`, `fixed64`, `sfixed32`, `sfixed64`.
     fixed,
 };
-/// Options of `field` and of `alternative`: `field("change", &tick::change, 2, sint)`.
-inline constexpr integer_wire sint = integer_wire::zigzag;
-inline constexpr integer_wire fixed = integer_wire::fixed;
 
-/// An option of `field`: how Protobuf writes the keys of a map: `keys{sint}`.
+/// `field("change", &tick::change, 2, proto::sint)`
+inline constexpr integer_encoding sint = integer_encoding::zigzag;
+/// `field("time", &tick::time, 3, proto::fixed)`
+inline constexpr integer_encoding fixed = integer_encoding::fixed;
+
+/// How the keys of a map are encoded: `proto::keys{proto::sint}`.
 struct keys {
-    integer_wire of;
+    integer_encoding encoding;
 };
 
-/// An option of `field`: Protobuf writes the member also where it is zero or empty, as it does an `optional`
-/// of proto3 that is set. (A `std::optional` is written whenever it holds a value; an empty range is
-/// nothing.)
+/// The member is written also if it is zero or empty, as proto3 does with an `optional` field that is set. (A
+/// `std::optional` is written whenever it holds a value. An empty range is never written.)
 struct always_t {};
 inline constexpr always_t always{};
 
-/// An option of `field`: Protobuf writes a range of scalars element by element, as `[packed = false]`.
+/// A range of scalars is written element by element, as `[packed = false]` declares.
 struct unpacked_t {};
 inline constexpr unpacked_t unpacked{};
 
-/// An option of `field`: the member is written as `W(member)`, for instance as one of the wrappers of
-/// serialize/values.hpp, as `std::string_view`, or an enumeration as `int`. It is made again for every chunk:
-/// so W has to be trivially copyable, a value or a view of the member.
-template <class W>
-struct as_t {
-    static_assert(std::is_trivially_copyable_v<W>,
-                  "holdfast::as takes a type that owns nothing: a value, or a view of the member");
-};
-template <class W>
-inline constexpr as_t<W> as{};
+} // namespace proto
 
 namespace detail {
 
 struct as_it_is {};
 
 template <class... Options>
-struct written_as {
+struct as_type_of {
     using type = as_it_is;
 };
 template <class First, class... Rest>
-struct written_as<First, Rest...> : written_as<Rest...> {};
+struct as_type_of<First, Rest...> : as_type_of<Rest...> {};
 template <class W, class... Rest>
-struct written_as<as_t<W>, Rest...> {
+struct as_type_of<written_as_t<W>, Rest...> {
     using type = W;
 };
 
 } // namespace detail
 
-/// One member of a described struct: the name it has outside, and the pointer to the data member (its own or
-/// a base's). The name must have static storage, as a string literal has. Behind them, in any order:
-/// a number (the field's in Protobuf), `omit_empty`, `as<W>`; and for Protobuf `sint`, `fixed`, `keys`,
-/// `always`, `unpacked`.
+/// One member of a described struct: its name in the message, and a pointer to the data member (of the struct
+/// or of a base). The name must have static storage, as a string literal has. Options follow, in any order: a
+/// number (the field number of Protobuf), `omit_empty`, `written_as<W>`, and those of `holdfast::proto`.
 ///
-///     field("sent", &order::sent, 4, omit_empty, as<std::optional<in<std::chrono::milliseconds>>>)
+///     field("sent", &order::sent, 4, omit_empty,
+///     written_as<std::optional<in_unit<std::chrono::milliseconds>>>)
 template <class Member, class As = detail::as_it_is>
 struct field {
     static_assert(std::is_member_object_pointer_v<Member>,
@@ -105,32 +112,32 @@ struct field {
 
     std::string_view name;
     Member member;
-    /// The field's number in Protobuf; 0: it has none. JSON doesn't use it.
+    /// The field number of Protobuf. 0: the member has none.
     int number = 0;
     bool omits_empty = false;
-    integer_wire wire = integer_wire::varint;
-    integer_wire key_wire = integer_wire::varint;
+    proto::integer_encoding encoding = proto::integer_encoding::varint;
+    proto::integer_encoding key_encoding = proto::integer_encoding::varint;
     bool is_always = false;
     bool is_packed = true;
 
 private:
     constexpr void take(int n) noexcept { number = n; }
     constexpr void take(omit_empty_t) noexcept { omits_empty = true; }
-    constexpr void take(integer_wire w) noexcept { wire = w; }
-    constexpr void take(keys k) noexcept { key_wire = k.of; }
-    constexpr void take(always_t) noexcept { is_always = true; }
-    constexpr void take(unpacked_t) noexcept { is_packed = false; }
-    constexpr void take(as_t<As>) noexcept {}
+    constexpr void take(proto::integer_encoding e) noexcept { encoding = e; }
+    constexpr void take(proto::keys k) noexcept { key_encoding = k.encoding; }
+    constexpr void take(proto::always_t) noexcept { is_always = true; }
+    constexpr void take(proto::unpacked_t) noexcept { is_packed = false; }
+    constexpr void take(written_as_t<As>) noexcept {}
 };
 
 template <class Member, class... Options>
-field(std::string_view, Member, Options...) -> field<Member, typename detail::written_as<Options...>::type>;
+field(std::string_view, Member, Options...) -> field<Member, typename detail::as_type_of<Options...>::type>;
 
-/// The members of a described struct, in the order in which they are written.
+/// The members of a described struct. JSON writes them in this order, Protobuf in the order of their numbers.
 template <class... Fields>
 struct fields {
     static constexpr std::size_t size = sizeof...(Fields);
-    /// Of a struct that contains itself: how many may lie within one another. 0: it does not.
+    /// The maximum nesting depth of a struct that contains itself. 0: the struct does not contain itself.
     static constexpr std::size_t depth = 0;
 
     constexpr explicit fields(Fields... list_) noexcept : list(list_...) {}
@@ -146,13 +153,13 @@ struct recursive_fields : fields<Fields...> {
     using fields<Fields...>::fields;
 };
 
-/// The members of a described struct that contains itself, in whatever way: a tree. At most `Depth` of them
-/// may lie within one another, beyond it writing fails with `errc::depth_exceeded`: a serializer has room for
-/// so many, since it neither allocates nor recurses. A level takes what the struct's cursor takes, 56 bytes
-/// for this one on a 64-bit machine. Of structs that contain one another only one is described in this way.
+/// The members of a described struct that contains itself, directly or through other types: a tree. It may be
+/// nested at most `Depth` levels deep; beyond that, writing fails with `errc::depth_exceeded`. The serializer
+/// holds one cursor of the struct for each level (56 bytes for the struct below, on a 64-bit machine), since
+/// it neither allocates nor recurses. If structs contain each other, describe only one of them in this way.
 ///
 ///     struct folder { std::string name; std::vector<folder> folders; };
-///     constexpr auto describe(holdfast::type<folder>)
+///     constexpr auto describe(holdfast::type_tag<folder>)
 ///     {
 ///         return holdfast::recursive<32>(holdfast::field("name", &folder::name),
 ///                                        holdfast::field("folders", &folder::folders));
@@ -164,7 +171,7 @@ constexpr recursive_fields<Depth, Fields...> recursive(Fields... list) noexcept
     return recursive_fields<Depth, Fields...>(list...);
 }
 
-/// A value of an enumeration and its name outside, which must have static storage.
+/// A value of an enumeration and its name in the message. The name must have static storage.
 template <class Enum>
 struct enumerator {
     static_assert(std::is_enum_v<Enum>);
@@ -175,7 +182,7 @@ struct enumerator {
     Enum value;
 };
 
-/// The names of an enumeration's values. The first of several for one value is written.
+/// The names of an enumeration's values. If one value has several names, the first is written.
 template <class Enum, std::size_t Size>
 struct enumerators {
     template <class... Rest>
@@ -190,20 +197,21 @@ struct enumerators {
 template <class Enum, class... Rest>
 enumerators(enumerator<Enum>, Rest...) -> enumerators<Enum, 1 + sizeof...(Rest)>;
 
-/// The name of one alternative of a variant, with static storage, and the number of its field in Protobuf (0:
-/// it has none), with `sint` or `fixed` behind it: `holdfast::alternative("change", 4, holdfast::sint)`.
+/// One alternative of a variant: its name in the message, which must have static storage, its field number of
+/// Protobuf (0: none), and the encoding of its integers:
+/// `holdfast::alternative("change", 4, holdfast::proto::sint)`.
 struct alternative {
-    constexpr alternative(const char* name_, int number_ = 0, integer_wire wire_ = {}) noexcept
-        : name(name_), number(number_), wire(wire_)
+    constexpr alternative(const char* name_, int number_ = 0, proto::integer_encoding encoding_ = {}) noexcept
+        : name(name_), number(number_), encoding(encoding_)
     {
     }
 
     std::string_view name;
     int number;
-    integer_wire wire;
+    proto::integer_encoding encoding;
 };
 
-/// The names of a variant's alternatives, one for each, in their order.
+/// The names of a variant's alternatives: one for each alternative, in the order of the variant.
 template <std::size_t Size>
 struct alternatives {
     template <std::convertible_to<alternative>... Names>
@@ -211,9 +219,10 @@ struct alternatives {
     {
     }
 
-    /// The same, to be told by a member of the alternatives' own JSON objects, whose name has static storage
-    /// and is none of theirs: `alternatives("trade", "quote").tagged_by("type")` is written
-    /// `{"type":"trade","id":7}`. They are structs, or `std::monostate`. Protobuf doesn't use it.
+    /// The same, but JSON writes the name as the first member of the alternative's object:
+    /// `alternatives("trade", "quote").tagged_by("type")` is written `{"type":"trade","id":7}`. `member` must
+    /// have static storage and differ from the alternatives' own members. The alternatives must be structs or
+    /// `std::monostate`. Protobuf ignores it.
     constexpr alternatives tagged_by(const char* member) const noexcept
     {
         alternatives tagged = *this;
@@ -223,7 +232,7 @@ struct alternatives {
 
     static constexpr std::size_t size = Size;
     std::array<alternative, Size> list;
-    std::string_view tag{}; // of tagged_by()
+    std::string_view tag{}; ///< The member that `tagged_by` named; empty without it.
 };
 
 template <class... Names>
@@ -250,16 +259,12 @@ inline constexpr bool is_alternatives<alternatives<sizeof...(Ts)>, std::variant<
 
 } // namespace detail
 
-/// A struct that says how it is written: `describe(type<T>)` is found in its namespace, or as a friend of it
-/// (which may name private members), is `constexpr` and returns `fields` (or `recursive`).
-///
-/// Compile time: a struct of eight members and its serializer take 0.31 s with g++ 12 and 0.27 s with clang
-/// 19 at -O2 (0.21 s and 0.15 s at -O0), a `plain_struct` 0.25 s and 0.20 s (0.16 s and 0.10 s), where the
-/// standard headers that are needed, `<ranges>` and the like, take 1.6 s.
+/// A described struct: `describe(type_tag<T>)` returns `fields` or `recursive`. It is `constexpr`, and a
+/// function in the struct's namespace or a friend of the struct (which may name private members).
 ///
 ///     namespace market {
 ///     struct quote { std::uint64_t id; std::string symbol; double bid; };
-///     constexpr auto describe(holdfast::type<quote>)
+///     constexpr auto describe(holdfast::type_tag<quote>)
 ///     {
 ///         using holdfast::field;
 ///         return holdfast::fields(field("id", &quote::id), field("symbol", &quote::symbol),
@@ -267,17 +272,17 @@ inline constexpr bool is_alternatives<alternatives<sizeof...(Ts)>, std::variant<
 ///     }
 ///     }
 template <class T>
-concept described = requires { requires detail::is_fields<decltype(describe(type<T>{}))>; };
+concept described = requires { requires detail::is_fields<decltype(describe(type_tag<T>{}))>; };
 
-/// A struct that JSON writes without a description: an object of all its members, in their order and by the
-/// names that they have in the program, in the same time and by a cursor of the same size as if they were
-/// described so. (Whoever renames a member changes the text.) A range, a string, a tuple stays that.
+/// A struct that JSON writes without a description: an object of all its members, in their order, under the
+/// names that they have in the program. Renaming a member changes the text. Speed and serializer size are
+/// those of a described struct. Ranges, strings and tuples are not plain structs.
 ///
-/// It is an aggregate of at most 32 members and without a base class; a first member that anything converts
-/// to, as `std::any`, is taken for one. Refused with an error are bit-fields, references, anonymous unions,
-/// and an array behind a member without a default constructor. A struct that contains itself has to be
-/// described (`recursive`), and so has one with options (`omit_empty`, `as`); for Protobuf, which needs
-/// numbers, every one.
+/// `T` is an aggregate of at most 32 members without a base class. (An aggregate whose first member converts
+/// from anything, as `std::any` does, counts as one with a base class.) The compiler refuses bit-fields,
+/// references, and an array after a member without a default constructor. A struct with a union needs a
+/// description, so does one that contains itself (`recursive`), and one with options (`omit_empty`,
+/// `written_as`). Protobuf needs numbers, so it writes described structs only.
 ///
 ///     struct quote { std::uint64_t id; char symbol[8]; double bid; };
 ///     holdfast::serialize_to_string<holdfast::json>(quote{7, "ABC", 2.5})
@@ -285,27 +290,31 @@ concept described = requires { requires detail::is_fields<decltype(describe(type
 template <class T>
 concept plain_struct = !described<T> && detail::is_plain_struct<T>();
 
-/// An enumeration whose values are written by name: `describe(type<T>)` returns `enumerators`. (One without a
-/// description is written as a number, and so is a value that its description does not name.)
+/// An enumeration whose values JSON writes by name: `describe(type_tag<T>)` returns `enumerators`. An
+/// enumeration without a description is written as a number, and so is a value that the description does not
+/// name.
 ///
 ///     enum class side { buy, sell };
-///     constexpr auto describe(holdfast::type<side>)
+///     constexpr auto describe(holdfast::type_tag<side>)
 ///     {
 ///         using holdfast::enumerator;
 ///         return holdfast::enumerators(enumerator("buy", side::buy), enumerator("sell", side::sell));
 ///     }
 template <class T>
 concept described_enum =
-    std::is_enum_v<T> && requires { requires detail::is_enumerators<decltype(describe(type<T>{})), T>; };
+    std::is_enum_v<T> && requires { requires detail::is_enumerators<decltype(describe(type_tag<T>{})), T>; };
 
-/// A `std::variant` that says which alternative it holds: `describe(type<T>)`, in the namespace of one of the
-/// alternatives, returns `alternatives`. Then JSON writes `{"trade":{...}}`, or `{"type":"trade",...}` where
-/// that is chosen by `tagged_by`. (One without a description is written as the value that it holds.)
+/// A `std::variant` whose text names the alternative that it holds: `describe(type_tag<T>)`, in the namespace
+/// of one of the alternatives, returns `alternatives`. JSON writes `{"trade":{...}}`, or
+/// `{"type":"trade",...}` with `tagged_by`. A variant without a description is written as the value that it
+/// holds.
 ///
 ///     using event = std::variant<trade, quote>;
-///     constexpr auto describe(holdfast::type<event>) { return holdfast::alternatives("trade", "quote"); }
+///     constexpr auto describe(holdfast::type_tag<event>) { return holdfast::alternatives("trade", "quote");
+///     }
 template <class T>
-concept described_variant = requires { requires detail::is_alternatives<decltype(describe(type<T>{})), T>; };
+concept described_variant =
+    requires { requires detail::is_alternatives<decltype(describe(type_tag<T>{})), T>; };
 
 } // namespace holdfast
 

@@ -4,8 +4,8 @@
 #define HOLDFAST_SERIALIZE_PROTOBUF_HPP
 
 #include <holdfast/serialize/describe.hpp>
-#include <holdfast/serialize/values.hpp>
 #include <holdfast/serialize/streaming_serializer.hpp>
+#include <holdfast/serialize/values.hpp>
 
 #include <cstdint>
 
@@ -62,11 +62,11 @@ inline constexpr std::uint64_t protobuf_max_bytes = 0x7fffffff;
 /// `errc::depth_exceeded`.
 ///
 ///     struct tick { std::uint64_t id; std::int32_t change; std::vector<double> prices; };
-///     constexpr auto describe(holdfast::type<tick>)
+///     constexpr auto describe(holdfast::type_tag<tick>)
 ///     {
 ///         using holdfast::field;
 ///         return holdfast::fields(field("id", &tick::id, 1), field("prices", &tick::prices, 3),
-///                                 field("change", &tick::change, 2, holdfast::sint));
+///                                 field("change", &tick::change, 2, holdfast::proto::sint));
 ///     }
 ///     // message tick { uint64 id = 1; sint32 change = 2; repeated double prices = 3; }
 ///

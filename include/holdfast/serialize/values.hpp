@@ -18,23 +18,24 @@ namespace holdfast {
 /// tell their unit, and a change of the program's types would change it.
 ///
 /// It is rounded down, also below zero; Unit's representation must be able to hold it. Real numbers stay real
-/// numbers: `in<std::chrono::duration<double>>` is seconds with a fraction.
+/// numbers: `in_unit<std::chrono::duration<double>>` is seconds with a fraction.
 ///
-///     holdfast::field("time", &quote::time, holdfast::as<holdfast::in<std::chrono::milliseconds>>)
-///     holdfast::in<std::chrono::seconds>(age)
+///     holdfast::field("time", &quote::time,
+///     holdfast::written_as<holdfast::in_unit<std::chrono::milliseconds>>)
+///     holdfast::in_unit<std::chrono::seconds>(age)
 template <class Unit>
-class in {
+class in_unit {
 public:
     using rep = typename Unit::rep;
 
     template <class Rep, class Period>
         requires(std::chrono::treat_as_floating_point_v<rep> || !std::chrono::treat_as_floating_point_v<Rep>)
-    constexpr explicit in(std::chrono::duration<Rep, Period> d) : count_(in_unit(d).count())
+    constexpr explicit in_unit(std::chrono::duration<Rep, Period> d) : count_(converted(d).count())
     {
     }
 
     template <class Clock, class Duration>
-    constexpr explicit in(std::chrono::time_point<Clock, Duration> t) : in(t.time_since_epoch())
+    constexpr explicit in_unit(std::chrono::time_point<Clock, Duration> t) : in_unit(t.time_since_epoch())
     {
     }
 
@@ -42,7 +43,7 @@ public:
 
 private:
     template <class Duration>
-    static constexpr Unit in_unit(Duration d)
+    static constexpr Unit converted(Duration d)
     {
         if constexpr (std::chrono::treat_as_floating_point_v<rep>)
             return std::chrono::duration_cast<Unit>(d);
@@ -56,7 +57,7 @@ private:
 /// Bytes as a string in base64 (RFC 4648, section 4: `+`, `/` and padding). Contiguous ranges of `std::byte`
 /// are written so by themselves; this is for bytes of another type, and refers to them.
 ///
-///     holdfast::field("key", &session::key, holdfast::as<holdfast::base64>)
+///     holdfast::field("key", &session::key, holdfast::written_as<holdfast::base64>)
 ///     holdfast::base64(std::string_view("any bytes"))
 class base64 {
 public:

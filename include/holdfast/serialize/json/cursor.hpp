@@ -3,13 +3,13 @@
 #ifndef HOLDFAST_SERIALIZE_JSON_CURSOR_HPP
 #define HOLDFAST_SERIALIZE_JSON_CURSOR_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/json/number.hpp>
 #include <holdfast/serialize/json/string.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/serialize/detail/cursor.hpp>
-#include <holdfast/error.hpp>
-#include <holdfast/serialize/json.hpp>
 
 #include <cmath>
 #include <cstddef>
@@ -48,7 +48,7 @@ struct json_cursor<T, Within, json_kind::unknown> {
         sizeof(T) == 0,
         "holdfast cannot write this type as JSON. A struct that is no holdfast::plain_struct needs a "
         "describe() in its namespace (holdfast/serialize/describe.hpp); a duration or time point needs "
-        "holdfast::in<Unit>; a simdjson document needs holdfast/adapters/simdjson.hpp, a value of an "
+        "holdfast::in_unit<Unit>; a simdjson document needs holdfast/adapters/simdjson.hpp, a value of an "
         "on-demand one (get_value(), not get_array()) holdfast/adapters/simdjson_ondemand.hpp; a range of "
         "char needs a std::string_view; a const view may have to be not const.");
     static constexpr bool bounded = false;

@@ -3,15 +3,15 @@
 #ifndef HOLDFAST_SERIALIZE_JSON_ENUM_HPP
 #define HOLDFAST_SERIALIZE_JSON_ENUM_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/describe.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/json/name.hpp>
 #include <holdfast/serialize/json/number.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/serialize/detail/cursor.hpp>
-#include <holdfast/error.hpp>
-#include <holdfast/serialize/describe.hpp>
-#include <holdfast/serialize/json.hpp>
 
 #include <algorithm>
 #include <array>
@@ -26,7 +26,7 @@ namespace holdfast::detail {
 // The texts of the names of a description of enumerators or alternatives.
 template <class T, char Before, char After>
 struct json_names {
-    static constexpr auto list = describe(type<T>{}).list;
+    static constexpr auto list = describe(type_tag<T>{}).list;
 
     template <std::size_t I>
     struct named {

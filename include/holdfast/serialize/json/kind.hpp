@@ -50,7 +50,7 @@ concept json_bytes = std::ranges::contiguous_range<const T> && std::ranges::size
 template <class T>
 inline constexpr bool is_in = false;
 template <class Unit>
-inline constexpr bool is_in<in<Unit>> = true;
+inline constexpr bool is_in<in_unit<Unit>> = true;
 
 template <class T>
 concept json_nullable = is_specialization<T, std::optional> || is_specialization<T, std::unique_ptr> ||
@@ -118,7 +118,7 @@ consteval json_kind json_kind_of()
     } else if constexpr (std::same_as<value, float> || std::same_as<value, double>) {
         return json_kind::floating;
     } else if constexpr (described<value>) {
-        return decltype(describe(type<value>{}))::depth == 0 ? json_kind::record : json_kind::tree;
+        return decltype(describe(type_tag<value>{}))::depth == 0 ? json_kind::record : json_kind::tree;
     } else if constexpr (is_in<value>) {
         return json_kind::count;
     } else if constexpr (std::is_enum_v<value>) {
@@ -141,7 +141,7 @@ consteval json_kind json_kind_of()
         if constexpr (!described_variant<value>)
             return json_kind::variant;
         else
-            return describe(type<value>{}).tag.empty() ? json_kind::tagged : json_kind::tagged_inside;
+            return describe(type_tag<value>{}).tag.empty() ? json_kind::tagged : json_kind::tagged_inside;
     } else if constexpr (std::ranges::input_range<T>) {
         using element = std::remove_cvref_t<std::ranges::range_reference_t<T>>;
         // A range of itself (std::filesystem::path) has no end; a range of char may be text or not.

@@ -3,13 +3,13 @@
 #ifndef HOLDFAST_SERIALIZE_JSON_MEMBERS_HPP
 #define HOLDFAST_SERIALIZE_JSON_MEMBERS_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/describe.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/detail/cursor.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/json/name.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/serialize/detail/cursor.hpp>
-#include <holdfast/error.hpp>
-#include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/values.hpp>
 
 #include <concepts>
@@ -160,14 +160,14 @@ struct json_plain_shape {
 
 template <class T, std::size_t I>
 struct json_member_name {
-    static constexpr std::string_view name = std::get<I>(describe(type<T>{}).list).name;
+    static constexpr std::string_view name = std::get<I>(describe(type_tag<T>{}).list).name;
 };
 
 template <class T, class Within>
 struct json_record_shape {
     using value = std::remove_const_t<T>;
-    using list_type = decltype(describe(type<value>{}).list);
-    static constexpr list_type list = describe(type<value>{}).list;
+    using list_type = decltype(describe(type_tag<value>{}).list);
+    static constexpr list_type list = describe(type_tag<value>{}).list;
     static constexpr std::size_t size = std::tuple_size_v<list_type>;
 
     template <std::size_t I>

@@ -3,14 +3,14 @@
 #ifndef HOLDFAST_SERIALIZE_JSON_TAGGED_HPP
 #define HOLDFAST_SERIALIZE_JSON_TAGGED_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/describe.hpp>
+#include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/aggregate.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/json/members.hpp>
 #include <holdfast/serialize/json/name.hpp>
-#include <holdfast/error.hpp>
-#include <holdfast/serialize/describe.hpp>
-#include <holdfast/serialize/json.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -24,7 +24,7 @@ namespace holdfast::detail {
 // What each object of the I-th alternative of Variant begins with: `{"type":"trade"`.
 template <class Variant, std::size_t I>
 struct json_tag {
-    static constexpr auto description = describe(type<Variant>{});
+    static constexpr auto description = describe(type_tag<Variant>{});
 
     struct member {
         static constexpr std::string_view name = description.tag;

@@ -3,14 +3,14 @@
 #ifndef HOLDFAST_SERIALIZE_JSON_TREE_HPP
 #define HOLDFAST_SERIALIZE_JSON_TREE_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/detail/bounded_stack.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/json/members.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/error.hpp>
-#include <holdfast/serialize/describe.hpp>
-#include <holdfast/serialize/json.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -91,7 +91,7 @@ public:
     }
 
 private:
-    bounded_stack<level, decltype(describe(type<node>{}))::depth> levels_;
+    bounded_stack<level, decltype(describe(type_tag<node>{}))::depth> levels_;
 };
 
 } // namespace holdfast::detail

@@ -4,12 +4,12 @@
 #ifndef HOLDFAST_SERIALIZE_PROTOBUF_CURSOR_HPP
 #define HOLDFAST_SERIALIZE_PROTOBUF_CURSOR_HPP
 
-#include <holdfast/serialize/protobuf/kind.hpp>
-#include <holdfast/serialize/protobuf/wire.hpp>
+#include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
-#include <holdfast/error.hpp>
 #include <holdfast/serialize/protobuf.hpp>
+#include <holdfast/serialize/protobuf/kind.hpp>
+#include <holdfast/serialize/protobuf/wire.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -83,11 +83,12 @@ concept protobuf_bounded = Cursor::bounded;
 
 template <class T, protobuf_field Field, class Within>
 struct protobuf_cursor<T, Field, Within, protobuf_kind::unknown> {
-    static_assert(sizeof(T) == 0,
-                  "holdfast cannot write this type as Protobuf. A struct needs a describe() in its namespace "
-                  "(holdfast/serialize/describe.hpp), and so does a variant; a duration or time point needs "
-                  "holdfast::in<Unit>; a pair, a tuple or a range of ranges has to be a struct; a range of "
-                  "char needs a std::string_view; a const view may have to be not const.");
+    static_assert(
+        sizeof(T) == 0,
+        "holdfast cannot write this type as Protobuf. A struct needs a describe() in its namespace "
+        "(holdfast/serialize/describe.hpp), and so does a variant; a duration or time point needs "
+        "holdfast::in_unit<Unit>; a pair, a tuple or a range of ranges has to be a struct; a range of "
+        "char needs a std::string_view; a const view may have to be not const.");
     static constexpr bool bounded = false;
 };
 
@@ -150,7 +151,7 @@ struct protobuf_text_cursor {
     using tag = protobuf_tag<Field.number, wire_type::delimited>;
     static constexpr bool bounded = true;
 
-    static_assert(Field.wire == integer_wire::varint,
+    static_assert(Field.wire == proto::integer_encoding::varint,
                   "holdfast: the options sint and fixed are for integers");
 
     static std::size_t room(const T& value) { return tag::size + 5 + protobuf_text(value).size(); }

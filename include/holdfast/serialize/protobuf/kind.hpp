@@ -3,9 +3,9 @@
 #ifndef HOLDFAST_SERIALIZE_PROTOBUF_KIND_HPP
 #define HOLDFAST_SERIALIZE_PROTOBUF_KIND_HPP
 
+#include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/protobuf/wire.hpp>
-#include <holdfast/serialize/describe.hpp>
 
 #include <bit>
 #include <concepts>
@@ -68,28 +68,28 @@ consteval bool protobuf_is_message()
 // What a description says of a field.
 struct protobuf_field {
     int number = 0;
-    integer_wire wire{};
-    integer_wire key_wire{};
+    proto::integer_encoding wire{};
+    proto::integer_encoding key_wire{};
     bool always = false; // written also where it is zero or empty
     bool packed = true;
 };
 
 // How a scalar is encoded: as `word`, of a size that is fixed or that of a varint.
-template <class T, integer_wire Wire>
+template <class T, proto::integer_encoding Wire>
 struct protobuf_scalar {
-    static_assert(Wire == integer_wire::varint || std::integral<T>,
+    static_assert(Wire == proto::integer_encoding::varint || std::integral<T>,
                   "holdfast: the options sint and fixed are for integers");
-    static_assert(Wire != integer_wire::zigzag || std::signed_integral<T>,
+    static_assert(Wire != proto::integer_encoding::zigzag || std::signed_integral<T>,
                   "holdfast: the option sint is for signed integers");
 
     static constexpr bool narrow = sizeof(T) <= 4;
-    static constexpr bool fixed_size = Wire == integer_wire::fixed || std::floating_point<T>;
+    static constexpr bool fixed_size = Wire == proto::integer_encoding::fixed || std::floating_point<T>;
     static constexpr wire_type type = !fixed_size ? wire_type::varint
                                       : narrow    ? wire_type::fixed32
                                                   : wire_type::fixed64;
     // Negative numbers of 32 bits are extended to 64, so that they are the same numbers in an int64.
     static constexpr bool short_word =
-        narrow && (fixed_size || Wire == integer_wire::zigzag || std::unsigned_integral<T>);
+        narrow && (fixed_size || Wire == proto::integer_encoding::zigzag || std::unsigned_integral<T>);
     using word = std::conditional_t<short_word, std::uint32_t, std::uint64_t>;
     static constexpr std::size_t max_size = fixed_size ? sizeof(word) : short_word ? 5 : 10;
 
@@ -97,7 +97,7 @@ struct protobuf_scalar {
     {
         if constexpr (std::floating_point<T>) {
             return std::bit_cast<word>(value);
-        } else if constexpr (Wire == integer_wire::zigzag) {
+        } else if constexpr (Wire == proto::integer_encoding::zigzag) {
             const auto wide = static_cast<std::make_signed_t<word>>(value);
             return static_cast<word>(wide) << 1 ^ static_cast<word>(wide >> (8 * sizeof(word) - 1));
         } else if constexpr (std::signed_integral<T> && !std::same_as<T, bool>) {
@@ -120,19 +120,19 @@ struct protobuf_scalar {
 
 template <class T>
     requires std::is_enum_v<T>
-struct protobuf_scalar<T, integer_wire::varint>
-    : protobuf_scalar<std::underlying_type_t<T>, integer_wire::varint> {
+struct protobuf_scalar<T, proto::integer_encoding::varint>
+    : protobuf_scalar<std::underlying_type_t<T>, proto::integer_encoding::varint> {
     using number = std::underlying_type_t<T>;
 
     static auto encode(T value) noexcept
     {
-        return protobuf_scalar<number, integer_wire::varint>::encode(static_cast<number>(value));
+        return protobuf_scalar<number, proto::integer_encoding::varint>::encode(static_cast<number>(value));
     }
 };
 
-template <class Unit, integer_wire Wire>
-struct protobuf_scalar<in<Unit>, Wire> : protobuf_scalar<typename Unit::rep, Wire> {
-    static auto encode(in<Unit> value) noexcept
+template <class Unit, proto::integer_encoding Wire>
+struct protobuf_scalar<in_unit<Unit>, Wire> : protobuf_scalar<typename Unit::rep, Wire> {
+    static auto encode(in_unit<Unit> value) noexcept
     {
         return protobuf_scalar<typename Unit::rep, Wire>::encode(value.count());
     }

@@ -3,13 +3,13 @@
 #ifndef HOLDFAST_SERIALIZE_PROTOBUF_MESSAGE_HPP
 #define HOLDFAST_SERIALIZE_PROTOBUF_MESSAGE_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/detail/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/protobuf/cursor.hpp>
 #include <holdfast/serialize/protobuf/shape.hpp>
 #include <holdfast/serialize/protobuf/wire.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/serialize/detail/cursor.hpp>
-#include <holdfast/error.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -237,7 +237,7 @@ private:
 template <class T, protobuf_field Field, class Within>
 struct protobuf_cursor<T, Field, Within, protobuf_kind::message>
     : protobuf_message_cursor<T, Field.number, protobuf_body<T, Within>> {
-    static_assert(Field.wire == integer_wire::varint,
+    static_assert(Field.wire == proto::integer_encoding::varint,
                   "holdfast: the options sint and fixed are for integers");
 };
 

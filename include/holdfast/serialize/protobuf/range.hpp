@@ -3,16 +3,16 @@
 #ifndef HOLDFAST_SERIALIZE_PROTOBUF_RANGE_HPP
 #define HOLDFAST_SERIALIZE_PROTOBUF_RANGE_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/detail/element.hpp>
+#include <holdfast/serialize/detail/walk.hpp>
 #include <holdfast/serialize/protobuf/cursor.hpp>
 #include <holdfast/serialize/protobuf/kind.hpp>
 #include <holdfast/serialize/protobuf/message.hpp>
 #include <holdfast/serialize/protobuf/shape.hpp>
 #include <holdfast/serialize/protobuf/wire.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/serialize/detail/cursor.hpp>
-#include <holdfast/serialize/detail/element.hpp>
-#include <holdfast/serialize/detail/walk.hpp>
-#include <holdfast/error.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -165,7 +165,7 @@ class protobuf_packed_cursor {
     static_assert(
         std::ranges::forward_range<range>,
         "holdfast: packed scalars have their length before them, so they are read twice: a single-pass "
-        "range of them has to be holdfast::unpacked");
+        "range of them has to be holdfast::proto::unpacked");
 
 public:
     static constexpr bool bounded = protobuf_in_memory<R>;

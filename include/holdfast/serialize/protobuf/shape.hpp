@@ -3,11 +3,11 @@
 #ifndef HOLDFAST_SERIALIZE_PROTOBUF_SHAPE_HPP
 #define HOLDFAST_SERIALIZE_PROTOBUF_SHAPE_HPP
 
+#include <holdfast/serialize/describe.hpp>
+#include <holdfast/serialize/detail/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/protobuf/cursor.hpp>
 #include <holdfast/serialize/protobuf/kind.hpp>
-#include <holdfast/serialize/detail/cursor.hpp>
-#include <holdfast/serialize/describe.hpp>
 
 #include <algorithm>
 #include <array>
@@ -66,7 +66,7 @@ consteval auto protobuf_sorted(std::array<protobuf_entry, Size> entries)
 template <class Variant, std::size_t... I>
 consteval auto protobuf_choices(std::size_t member, std::index_sequence<I...>)
 {
-    constexpr auto names = describe(type<Variant>{}).list;
+    constexpr auto names = describe(type_tag<Variant>{}).list;
     constexpr std::size_t size =
         (0 + ... + !std::same_as<std::variant_alternative_t<I, Variant>, std::monostate>);
     std::array<protobuf_entry, size> all;
@@ -74,7 +74,7 @@ consteval auto protobuf_choices(std::size_t member, std::index_sequence<I...>)
     const auto add = [&](std::size_t i, bool is_nothing) {
         if (is_nothing) return;
         all[n++] = {member, i,
-                    protobuf_field{.number = names[i].number, .wire = names[i].wire, .always = true},
+                    protobuf_field{.number = names[i].number, .wire = names[i].encoding, .always = true},
                     names[i].name};
     };
     (add(I, std::same_as<std::variant_alternative_t<I, Variant>, std::monostate>), ...);
@@ -89,8 +89,8 @@ consteval auto protobuf_choices(std::size_t member)
 
 template <class T>
 struct protobuf_record {
-    using list_type = decltype(describe(type<T>{}).list);
-    static constexpr list_type list = describe(type<T>{}).list;
+    using list_type = decltype(describe(type_tag<T>{}).list);
+    static constexpr list_type list = describe(type_tag<T>{}).list;
 
     template <std::size_t I, class Value>
     static decltype(auto) get(Value& v)
@@ -118,7 +118,7 @@ struct protobuf_record {
                           "field(\"id\", &quote::id, 1)");
             return std::array{
                 protobuf_entry{I, protobuf_entry::whole,
-                               protobuf_field{described.number, described.wire, described.key_wire,
+                               protobuf_field{described.number, described.encoding, described.key_encoding,
                                               described.is_always, described.is_packed},
                                described.name}};
         }

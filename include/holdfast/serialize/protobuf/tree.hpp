@@ -4,15 +4,15 @@
 #ifndef HOLDFAST_SERIALIZE_PROTOBUF_TREE_HPP
 #define HOLDFAST_SERIALIZE_PROTOBUF_TREE_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/detail/bounded_stack.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/detail/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/protobuf/cursor.hpp>
 #include <holdfast/serialize/protobuf/message.hpp>
 #include <holdfast/serialize/protobuf/shape.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/serialize/detail/cursor.hpp>
-#include <holdfast/error.hpp>
-#include <holdfast/serialize/describe.hpp>
 
 #include <array>
 #include <concepts>
@@ -38,7 +38,7 @@ template <class Node>
 using protobuf_node = protobuf_fields_cursor<const Node, protobuf_record_shape<const Node, Node>>;
 
 template <class Node>
-inline constexpr std::size_t protobuf_tree_depth = decltype(describe(type<Node>{}))::depth;
+inline constexpr std::size_t protobuf_tree_depth = decltype(describe(type_tag<Node>{}))::depth;
 
 // A node inside of its tree: not written here, but by the tree, while this cursor waits.
 template <class T, class Within>

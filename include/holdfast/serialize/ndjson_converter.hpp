@@ -1,11 +1,11 @@
-// holdfast: NDJSON to one JSON array and back, while the text passes.
+// holdfast: converts NDJSON to a JSON array, and an array to NDJSON, piece by piece. Standard library only.
 // SPDX-License-Identifier: BSL-1.0
-#ifndef HOLDFAST_SERIALIZE_REFRAME_HPP
-#define HOLDFAST_SERIALIZE_REFRAME_HPP
+#ifndef HOLDFAST_SERIALIZE_NDJSON_CONVERTER_HPP
+#define HOLDFAST_SERIALIZE_NDJSON_CONVERTER_HPP
 
+#include <holdfast/error.hpp>
 #include <holdfast/serialize/json/string.hpp>
 #include <holdfast/serialize/json/syntax.hpp>
-#include <holdfast/error.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -16,42 +16,44 @@
 
 namespace holdfast {
 
-/// Which of the two `reframer` makes.
-enum class reframe_to : std::uint8_t {
-    array,  ///< lines of NDJSON come in, one JSON array goes out
-    ndjson, ///< one JSON array comes in, its elements go out, each as a line
+/// The direction of an `ndjson_converter`.
+enum class ndjson_conversion : std::uint8_t {
+    to_array,   ///< The input is NDJSON, the output one JSON array.
+    from_array, ///< The input is one JSON array, the output NDJSON: one element a line.
 };
 
-/// Turns NDJSON into a JSON array, or an array into NDJSON, without I/O and holding none of it: the text
-/// comes in pieces of any size and goes out in chunks of any size, elements may be of any length.
+/// Converts NDJSON to a JSON array (`ndjson_to_array`), or a JSON array to NDJSON (`array_to_ndjson`),
+/// without I/O and without holding text: the input comes in pieces of any size, the output goes out in chunks
+/// of any size, elements may have any length.
 ///
-/// Everything is checked as by `checked_json`, with which it shares its limit: in what comes in, containers
-/// are nested at most `checked_json_max_depth` deep, the array that becomes lines among them. White space
-/// between tokens is left out, so an element printed on many lines becomes one; all else, numbers and escapes
-/// too, goes out as it is, and UTF-8 is not checked. Blank lines are skipped, lines may end with CR LF, the
-/// last one without. No lines are `[]`, and the other way round.
+/// The input is checked as `checked_json` is, with the same nesting limit: containers may be nested at most
+/// `checked_json_max_depth` deep, the outer array of `array_to_ndjson` included. White space between tokens
+/// is dropped, so an element printed on many lines becomes one line. Numbers and escapes are copied as they
+/// are. UTF-8 is not checked. Blank lines are skipped; a line may end with CR LF; the last line needs no line
+/// end. No lines become `[]`, and `[]` becomes no lines.
 ///
-/// Errors: `errc::invalid_json` (also for what is behind the array, and at `finish()` for what is incomplete)
-/// and `errc::depth_exceeded`. The call that fails returns nothing, as all calls after it; `elements()` tells
-/// where it was.
+/// Thread safety: one object belongs to one thread at a time. Objects are copyable.
+/// Exceptions: none. `next()` and `finish()` report `errc::invalid_json` (also for text after the array, and
+/// from `finish()` for an incomplete text) and `errc::depth_exceeded`; after an error every call fails with
+/// the same error and returns nothing, and `elements()` says which element it was. Cost: linear in the text;
+/// no allocation.
 ///
-/// Linear; no allocation, nothing throws. One object is for one thread at a time; it may be copied.
-///
-///     holdfast::reframer<holdfast::reframe_to::array> lines;
+///     holdfast::ndjson_to_array array;
 ///     std::array<char, 16384> chunk;
 ///     for (std::string_view piece : received) {
 ///         for (;;) {
-///             const std::string_view part = lines.next(piece, chunk, ec);
-///             if (part.empty()) break; // all of the piece was taken, or ec is set
+///             const std::string_view part = array.next(piece, chunk, ec);
+///             if (part.empty()) break; // the piece is consumed, or ec is set
 ///             send(part);
 ///         }
 ///     }
-///     // then the same with lines.finish(chunk, ec)
-template <reframe_to To>
-class reframer {
+///     // then the same with array.finish(chunk, ec)
+template <ndjson_conversion To>
+class ndjson_converter {
 public:
-    /// Takes from the front of `text` what fits into `chunk` (at least one byte), and returns what it wrote
-    /// there. Empty: all of `text` was taken, or `ec` is set. Not to be called after `finish()`.
+    /// Converts the front of `text` into `chunk` (at least one byte), removes it from `text`, and returns the
+    /// part of `chunk` that it wrote. The result is empty when all of `text` is consumed, or `ec` is set.
+    /// Must not be called after `finish()`.
     std::string_view next(std::string_view& text, std::span<char> chunk, std::error_code& ec) noexcept
     {
         char* p = chunk.data();
@@ -63,7 +65,7 @@ public:
                 p = detail::copy_plain<false>(p, s, s + std::min(last - s, end - p));
                 if (s == last || p == end) break;
             }
-            if constexpr (To == reframe_to::array)
+            if constexpr (To == ndjson_conversion::to_array)
                 p = step_lines(p, s);
             else
                 p = step_array(p, s);
@@ -72,12 +74,12 @@ public:
         return result(chunk.data(), p, ec);
     }
 
-    /// Says that there is no more text, and returns what is still to be sent: to be called until it returns
-    /// nothing, with a chunk of at least one byte.
+    /// Ends the input, and returns the next part of the remaining output. Call it until the result is empty,
+    /// with a chunk of at least one byte.
     std::string_view finish(std::span<char> chunk, std::error_code& ec) noexcept
     {
         char* p = chunk.data();
-        if constexpr (To == reframe_to::array) {
+        if constexpr (To == ndjson_conversion::to_array) {
             end_line();
             if (tail_ == nullptr) tail_ = elements_ == 0 ? "[]" : "]";
             for (char* const end = p + chunk.size(); p != end && *tail_ != 0; ++tail_)
@@ -88,8 +90,8 @@ public:
         return result(chunk.data(), p, ec);
     }
 
-    /// How many elements have begun, in an array by the comma before them; after an error it is in the last
-    /// of these, or behind it.
+    /// The number of elements that have begun (in an array the comma begins an element). After an error: the
+    /// error is in the last of them, or after it.
     std::uint64_t elements() const noexcept { return elements_; }
 
 private:
@@ -149,11 +151,16 @@ private:
     }
 
     detail::json_syntax syntax_; // of the line, or of the array
-    const char* tail_ = nullptr; // what is left of the array's end
+    const char* tail_ = nullptr; // the rest of the array's end
     std::uint64_t elements_ = 0;
     errc error_{};
     bool in_line_ = false; // a value has begun in it
 };
+
+/// Converts NDJSON to one JSON array.
+using ndjson_to_array = ndjson_converter<ndjson_conversion::to_array>;
+/// Converts one JSON array to NDJSON.
+using array_to_ndjson = ndjson_converter<ndjson_conversion::from_array>;
 
 } // namespace holdfast
 

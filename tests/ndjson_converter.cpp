@@ -1,11 +1,11 @@
-// holdfast: tests of reframing: lines of NDJSON to an array and back, in pieces and chunks of every size.
+// holdfast: tests of ndjson_converter: NDJSON to an array and back, in pieces and chunks of every size.
 // SPDX-License-Identifier: BSL-1.0
-#include <holdfast/serialize/reframe.hpp>
+#include <holdfast/serialize/ndjson_converter.hpp>
 
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
+#include "support/converted.hpp"
 #include "support/json_text.hpp"
-#include "support/reframed.hpp"
 #include "support/scale.hpp"
 
 #include <simdjson.h>
@@ -22,28 +22,28 @@
 
 namespace {
 
+using holdfast::array_to_ndjson;
 using holdfast::errc;
-using holdfast::reframe_to;
-using holdfast::reframer;
+using holdfast::ndjson_conversion;
 using tests::any_json;
+using tests::converted;
+using tests::converted_text;
 using tests::random_choices;
-using tests::reframed;
-using tests::reframed_text;
 
-template <reframe_to To>
-reframed_text reframe(std::string_view text, std::size_t piece_size, std::size_t chunk_size)
+template <ndjson_conversion To>
+converted_text convert(std::string_view text, std::size_t piece_size, std::size_t chunk_size)
 {
-    return reframed<To>(text, [=] { return piece_size; }, [=] { return chunk_size; });
+    return converted<To>(text, [=] { return piece_size; }, [=] { return chunk_size; });
 }
 
 void check_same(const std::string& lines, const std::string& array, const std::string& loose_lines,
                 const std::string& loose_array, std::size_t piece, std::size_t chunk)
 {
     INFO("pieces of " << piece << ", chunks of " << chunk);
-    const reframed_text a = reframe<reframe_to::array>(loose_lines, piece, chunk);
+    const converted_text a = convert<ndjson_conversion::to_array>(loose_lines, piece, chunk);
     REQUIRE_FALSE(a.error);
     REQUIRE(a.text == array);
-    const reframed_text l = reframe<reframe_to::ndjson>(loose_array, piece, chunk);
+    const converted_text l = convert<ndjson_conversion::from_array>(loose_array, piece, chunk);
     REQUIRE_FALSE(l.error);
     REQUIRE(l.text == lines);
     REQUIRE(a.elements == l.elements);
@@ -68,9 +68,9 @@ std::string minified(std::string_view text)
 }
 
 /// The array of what simdjson makes of each line, up to the first that it refuses.
-reframed_text expected_array(std::string_view lines)
+converted_text expected_array(std::string_view lines)
 {
-    reframed_text whole;
+    converted_text whole;
     while (!lines.empty() && !whole.error) {
         const std::string_view line = lines.substr(0, lines.find('\n'));
         lines.remove_prefix(std::min(line.size() + 1, lines.size()));
@@ -130,24 +130,25 @@ TEST_CASE("random text, spoiled or not, cut at random places, is what simdjson m
             array = spoiled(choices, array);
         }
 
-        const reframed_text one_array = reframed<reframe_to::array>(lines, any, any);
-        if (simdjson::validate_utf8(lines)) { // which simdjson wants, and a reframer does not look at
-            const reframed_text expected = expected_array(lines);
+        const converted_text one_array = converted<ndjson_conversion::to_array>(lines, any, any);
+        if (simdjson::validate_utf8(lines)) { // which simdjson requires and the converter does not check
+            const converted_text expected = expected_array(lines);
             REQUIRE(one_array.error == expected.error);
             REQUIRE(one_array.elements == expected.elements);
             if (!expected.error) REQUIRE(one_array.text == expected.text);
         }
-        const reframed_text its_lines = reframed<reframe_to::ndjson>(array, any, any);
+        const converted_text its_lines = converted<ndjson_conversion::from_array>(array, any, any);
         if (simdjson::validate_utf8(array)) {
             REQUIRE(!its_lines.error == parses(array, true));
             if (!its_lines.error)
-                REQUIRE(reframed<reframe_to::array>(its_lines.text, any, any).text == minified(array));
+                REQUIRE(converted<ndjson_conversion::to_array>(its_lines.text, any, any).text ==
+                        minified(array));
         }
         if (!one_array.error) {
-            const reframed_text back = reframed<reframe_to::ndjson>(one_array.text, any, any);
+            const converted_text back = converted<ndjson_conversion::from_array>(one_array.text, any, any);
             REQUIRE_FALSE(back.error);
             REQUIRE(back.elements == one_array.elements);
-            REQUIRE(reframed<reframe_to::array>(back.text, any, any).text == one_array.text);
+            REQUIRE(converted<ndjson_conversion::to_array>(back.text, any, any).text == one_array.text);
         }
         failures += one_array.error || its_lines.error;
     }
@@ -155,7 +156,7 @@ TEST_CASE("random text, spoiled or not, cut at random places, is what simdjson m
     CHECK(failures < rounds * 9 / 10);
 }
 
-TEST_CASE("real documents are reframed as simdjson minifies them")
+TEST_CASE("real documents are converted as simdjson minifies them")
 {
     const char* corpus = std::getenv("HOLDFAST_CORPUS");
     std::vector<std::string> files = {"/usr/share/iso-codes/json/iso_639-3.json"};
@@ -175,9 +176,9 @@ TEST_CASE("real documents are reframed as simdjson minifies them")
 TEST_CASE("nothing is an empty array, and the other way round")
 {
     for (std::size_t n = 1; n <= 3; ++n) {
-        CHECK(reframe<reframe_to::array>("", n, n).text == "[]");
-        CHECK(reframe<reframe_to::array>("\n \r\n", n, n).text == "[]");
-        const reframed_text o = reframe<reframe_to::ndjson>(" [\n] ", n, n);
+        CHECK(convert<ndjson_conversion::to_array>("", n, n).text == "[]");
+        CHECK(convert<ndjson_conversion::to_array>("\n \r\n", n, n).text == "[]");
+        const converted_text o = convert<ndjson_conversion::from_array>(" [\n] ", n, n);
         CHECK(o.text.empty());
         CHECK_FALSE(o.error);
         CHECK(o.elements == 0);
@@ -190,10 +191,10 @@ TEST_CASE("what is not JSON is refused, with the element where it was")
         std::string_view text;
         std::uint64_t elements;
     };
-    const auto check = [](auto reframed, const bad& b) {
+    const auto check = [](auto convert_text, const bad& b) {
         INFO(b.text);
         for (const std::size_t n : {std::size_t{1}, std::size_t{64}}) {
-            const reframed_text o = reframed(b.text, n, n);
+            const converted_text o = convert_text(b.text, n, n);
             CHECK(o.error == errc::invalid_json);
             CHECK(o.elements == b.elements);
         }
@@ -207,31 +208,31 @@ TEST_CASE("what is not JSON is refused, with the element where it was")
         {R"(["\x"])", 1},  {"[tru]", 1}, {"[01]", 1},       {R"([{"a" 1}])", 1},
     };
     for (const bad& b : arrays)
-        check(reframe<reframe_to::ndjson>, b);
+        check(convert<ndjson_conversion::from_array>, b);
     const bad lines[] = {
         {"1 2", 1},    {"1,2", 1}, {"1\n,2", 2}, {"[1,\n2]", 1}, {"\"a\nb\"", 1},
         {"1\n\"a", 2}, {"{\n", 1}, {"]", 1},     {"-\n", 1},
     };
     for (const bad& b : lines)
-        check(reframe<reframe_to::array>, b);
+        check(convert<ndjson_conversion::to_array>, b);
 }
 
 TEST_CASE("the limit of depth is that of checked_json, and counts an array that comes in")
 {
     const auto nested = [](std::size_t n) { return std::string(n, '[') + std::string(n, ']'); };
     const std::size_t most = holdfast::checked_json_max_depth;
-    CHECK(reframe<reframe_to::ndjson>(nested(most), 64, 64).text == nested(most - 1) + '\n');
-    CHECK(reframe<reframe_to::ndjson>(nested(most + 1), 64, 64).error == errc::depth_exceeded);
-    CHECK(reframe<reframe_to::array>(nested(most), 64, 64).text == '[' + nested(most) + ']');
-    CHECK(reframe<reframe_to::array>(nested(most + 1), 64, 64).error == errc::depth_exceeded);
+    CHECK(convert<ndjson_conversion::from_array>(nested(most), 64, 64).text == nested(most - 1) + '\n');
+    CHECK(convert<ndjson_conversion::from_array>(nested(most + 1), 64, 64).error == errc::depth_exceeded);
+    CHECK(convert<ndjson_conversion::to_array>(nested(most), 64, 64).text == '[' + nested(most) + ']');
+    CHECK(convert<ndjson_conversion::to_array>(nested(most + 1), 64, 64).error == errc::depth_exceeded);
 }
 
-TEST_CASE("reframing allocates nothing")
+TEST_CASE("converting allocates nothing")
 {
     char chunk[7];
     std::size_t bytes = 0;
     const std::size_t allocations = tests::allocations_in([&] {
-        reframer<reframe_to::ndjson> lines;
+        array_to_ndjson lines;
         std::error_code ec;
         std::string_view text = R"([{"a":"a string longer than the chunk"},2])";
         for (;;) {

@@ -1,11 +1,11 @@
-// holdfast: text that a reframer takes in pieces of any sizes and gives in chunks of any sizes.
+// holdfast: text that goes through an ndjson_converter in pieces and chunks of any sizes.
 // SPDX-License-Identifier: BSL-1.0
-#ifndef HOLDFAST_TESTS_SUPPORT_REFRAMED_HPP
-#define HOLDFAST_TESTS_SUPPORT_REFRAMED_HPP
+#ifndef HOLDFAST_TESTS_SUPPORT_CONVERTED_HPP
+#define HOLDFAST_TESTS_SUPPORT_CONVERTED_HPP
 
 #include "chosen.hpp"
 
-#include <holdfast/serialize/reframe.hpp>
+#include <holdfast/serialize/ndjson_converter.hpp>
 
 #include <cstdint>
 #include <stdexcept>
@@ -13,17 +13,17 @@
 
 namespace tests {
 
-struct reframed_text : chunked_text {
+struct converted_text : chunked_text {
     std::uint64_t elements = 0;
 };
 
 /// The text in pieces of `piece_size()` bytes, and out in chunks of `chunk_size()`. Throws where a piece is
 /// not taken, and where it goes on after an error.
-template <holdfast::reframe_to To, class PieceSize, class ChunkSize>
-reframed_text reframed(std::string_view text, PieceSize piece_size, ChunkSize chunk_size)
+template <holdfast::ndjson_conversion To, class PieceSize, class ChunkSize>
+converted_text converted(std::string_view text, PieceSize piece_size, ChunkSize chunk_size)
 {
-    holdfast::reframer<To> to;
-    reframed_text whole;
+    holdfast::ndjson_converter<To> to;
+    converted_text whole;
     const auto take = [&](auto next) {
         for (bool more = true; more;) {
             const std::string_view part = next(a_chunk(chunk_size()));
