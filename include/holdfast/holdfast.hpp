@@ -24,6 +24,7 @@
 #include <holdfast/outbox.hpp>
 #include <holdfast/outbox_group.hpp>
 #include <holdfast/payload.hpp>
+#include <holdfast/process/capacity_plan.hpp>
 #include <holdfast/process/cgroup.hpp>
 #include <holdfast/process/limits.hpp>
 #include <holdfast/process/memory.hpp>
