@@ -344,7 +344,7 @@ TEST_CASE("the longest time-out with a ping one tick before: both come, once, wh
 
 TEST_CASE("twelve bytes a connection, fourteen with a maximum lifetime")
 {
-    // tests/heartbeat_timer.cpp measures the first; here, that callbacks are not kept with each connection.
+    // tests/unit/heartbeat_timer.cpp measures the first; here, that callbacks are not kept with each connection.
     static_assert(sizeof(heartbeat) == sizeof(void*));
     world w;
     timer heart(w.io.get_executor(), {.tick = 1s});
