@@ -63,7 +63,7 @@ public:
     /// std::invalid_argument unless it is 1 to 65,534 of them.
     template <class Executor, class Clock>
     frame_deadline(heartbeat_timer<Executor, Clock>& heart, std::chrono::nanoseconds limit)
-        : frames_(heart, {.timeout = limit}, detail::ping_nobody{}, detail::end_reading{})
+        : frames_(heart, {.timeout = limit}, detail::no_ping{}, detail::end_reading{})
     {
     }
 

@@ -11,13 +11,13 @@
 #include <holdfast/bounded_spawner.hpp>
 #include <holdfast/buffer_pool.hpp>
 #include <holdfast/census.hpp>
-#include <holdfast/coarse_timestamp.hpp>
 #include <holdfast/connection_end.hpp>
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/frame_deadline.hpp>
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/framing.hpp>
+#include <holdfast/heartbeat_counters.hpp>
 #include <holdfast/heartbeat_profile.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 #include <holdfast/keepalive.hpp>

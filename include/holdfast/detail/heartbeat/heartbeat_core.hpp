@@ -1,11 +1,12 @@
-// holdfast: what a heartbeat_timer shares with its heartbeats and profiles: all tables, and the walk over
-// them in turns. No I/O, no clock: ticks come from outside.
+// holdfast: the tables of a heartbeat_timer, and the walk over them in turns. No I/O and no clock: ticks come from
+// outside.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_HEARTBEAT_HEARTBEAT_CORE_HPP
 #define HOLDFAST_DETAIL_HEARTBEAT_HEARTBEAT_CORE_HPP
 
 #include <holdfast/detail/heartbeat/heartbeat_table.hpp>
 #include <holdfast/error.hpp>
+#include <holdfast/heartbeat_counters.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -15,37 +16,17 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
-#include <vector>
 
-namespace holdfast {
+namespace holdfast::detail {
 
-/// What a `heartbeat_timer` has done since its construction.
-struct heartbeat_counters {
-    /// Ticks that were swept: one for each wake-up, however late.
-    std::uint64_t sweeps = 0;
-    /// Ticks that came so late that they were swept together with the next, and of these how many were
-    /// forgiven: not counted against the silent.
-    std::uint64_t missed = 0;
-    std::uint64_t credited = 0;
-    /// Calls for a ping.
-    std::uint64_t pings = 0;
-    /// Deaths by silence, and by age.
-    std::uint64_t timeouts = 0;
-    std::uint64_t lifetimes = 0;
-    /// The longest time for which one turn, sweep or callbacks, kept the loop.
-    std::chrono::nanoseconds longest_turn{};
-};
-
-namespace detail {
-
-/// Counted by hand and not atomically: it belongs to one shard. Each heartbeat, profile, timer and pending
-/// wait holds it.
+/// The state that a timer shares with its heartbeats, profiles and pending handlers, each of which holds a
+/// reference. The count is not atomic: all of them belong to one thread or strand.
 class heartbeat_core {
 public:
     explicit heartbeat_core(std::chrono::nanoseconds tick) : tick_length(tick)
     {
         if (tick <= tick.zero() || tick > std::chrono::hours(1))
-            throw std::invalid_argument("heartbeat_options.tick must be more than zero, and at most an hour");
+            throw std::invalid_argument("heartbeat_options.tick must be more than 0 and at most 1 hour");
     }
     heartbeat_core(const heartbeat_core&) = delete;
 
@@ -56,38 +37,50 @@ public:
         if (--owners_ == 0) delete this;
     }
 
-    /// The table that serves these calls; made where there is none yet.
+    /// Returns the table with these callbacks. Adds one where there is none yet, or where the callbacks have state.
     heartbeat_table& table_for(const heartbeat_limits& limits, heartbeat_calls calls, std::size_t expected)
     {
         if (calls.state == nullptr)
-            for (const auto& each : tables_)
+            for (heartbeat_table* each = first_; each != nullptr; each = each->next)
                 if (each->serves(calls)) return *each;
-        auto fresh = std::make_unique<heartbeat_table>(*this, limits, std::move(calls));
-        fresh->reserve(expected);
-        tables_.push_back(std::move(fresh));
-        return *tables_.back();
+        auto added = std::make_unique<heartbeat_table>(*this, limits, std::move(calls));
+        added->reserve(expected);
+        heartbeat_table& table = *added.release();
+        table.previous = last_;
+        (last_ != nullptr ? last_->next : first_) = &table;
+        last_ = &table;
+        return table;
     }
 
-    heartbeat_table::age_type* enlist(heartbeat_table& table, void* context)
+    /// Watches a new slot of a table.
+    heartbeat_table::age_type* watch(heartbeat_table& table, void* context)
     {
         auto* const age = table.acquire(context);
         acquire();
         if (watched_++ == 0) try {
                 start();
             } catch (...) {
-                discharge(age);
+                unwatch(age);
                 throw;
             }
         return age;
     }
 
-    static void discharge(heartbeat_table::age_type* age) noexcept
+    static void unwatch(heartbeat_table::age_type* age) noexcept
     {
         heartbeat_table& table = heartbeat_table::of(age);
-        table.release(age);
         heartbeat_core& core = table.core;
+        table.release(age);
+        core.remove_if_unused(table);
         if (--core.watched_ == 0) core.stop();
         core.release();
+    }
+
+    /// Ends the watches of a table. It is destroyed when its last slot is released.
+    void close(heartbeat_table& table) noexcept
+    {
+        table.close();
+        remove_if_unused(table);
     }
 
     [[nodiscard]] std::size_t watched() const noexcept { return watched_; }
@@ -96,57 +89,60 @@ public:
     heartbeat_counters counters;
 
 protected:
-    virtual ~heartbeat_core() = default;
+    virtual ~heartbeat_core()
+    {
+        while (first_ != nullptr)
+            delete std::exchange(first_, first_->next);
+    }
 
-    /// The first watched connection has come.
+    /// Called when the first connection is watched.
     virtual void start() = 0;
-    /// The last one has left.
+    /// Called when the last one is released.
     virtual void stop() noexcept = 0;
 
-    /// The `now`-th tick begins, `elapsed` after the last one.
+    /// Begins tick number `now`, `elapsed` ticks after the last one.
     void begin_tick(std::uint64_t now, std::uint64_t elapsed) noexcept
     {
-        // Profiles that are gone; not earlier, since a callback of theirs may have been running.
-        std::erase_if(tables_, [](const auto& table) { return table->idle(); });
         std::uint64_t forgiven = 0;
-        for (const auto& table : tables_)
-            forgiven = std::max(forgiven, table->begin(now, elapsed));
+        for (heartbeat_table* each = first_; each != nullptr; each = each->next)
+            forgiven = std::max(forgiven, each->begin(now, elapsed));
         ++counters.sweeps;
         counters.missed += elapsed - 1;
         counters.credited += forgiven;
         rewind();
-        someone_due_ = false;
+        any_due_ = false;
     }
 
-    /// Ages at least one segment, and no more than `slots`; whether that was the last.
+    /// Ages at least one segment and about `slots` slots at most. Returns whether all segments have been aged.
     bool sweep(std::size_t slots) noexcept
     {
-        for (std::size_t swept = 0; table_ != tables_.size(); ++table_, where_ = {})
-            for (; where_.segment != tables_[table_]->segments(); ++where_.segment) {
+        for (std::size_t swept = 0; table_ != nullptr; table_ = table_->next, where_ = {})
+            for (; where_.segment != table_->segments(); ++where_.segment) {
                 if (swept != 0 && swept + heartbeat_table::segment_slots > slots) return false;
-                if (tables_[table_]->sweep(where_.segment)) someone_due_ = true;
+                if (table_->sweep(where_.segment)) any_due_ = true;
                 swept += heartbeat_table::segment_slots;
             }
         rewind();
         return true;
     }
 
-    /// Whether the sweep marked a block.
-    [[nodiscard]] bool someone_due() const noexcept { return someone_due_; }
+    /// Whether the sweep has marked a block.
+    [[nodiscard]] bool any_due() const noexcept { return any_due_; }
 
     enum class progress { called, paused, finished };
 
-    /// Calls for the next one that something is due for, unless it has looked at `backlog_timeout` slots before.
-    /// Throws what the callback throws; the next call goes on behind it.
-    progress call_next(std::size_t& backlog_timeout)
+    /// Calls the next callback that is due. Pauses where it has examined `slots` slots, which it counts down,
+    /// without finding one. Throws what the callback throws; the next call continues after it.
+    progress call_next(std::size_t& slots)
     {
-        for (; table_ != tables_.size(); ++table_, where_ = {}) {
-            heartbeat_table& table = *tables_[table_];
+        for (; table_ != nullptr; table_ = table_->next, where_ = {}) {
+            heartbeat_table& table = *table_;
             void* context = nullptr;
-            const auto due = table.find(where_, backlog_timeout, context);
-            if (due != heartbeat_table::verdict::nothing) {
-                count(due);
-                table.call(due, context);
+            const auto found = table.find(where_, slots, context);
+            if (found != heartbeat_table::due::nothing) {
+                count(found);
+                const calling_scope calling(*this);
+                table.call(found, context);
                 return progress::called;
             }
             if (where_.segment != table.segments()) return progress::paused;
@@ -155,25 +151,64 @@ protected:
     }
 
 private:
+    /// While a callback runs, no table is destroyed: it may be the one whose state the callback is.
+    class calling_scope {
+    public:
+        explicit calling_scope(heartbeat_core& core) noexcept
+            : core_(core), outer_(std::exchange(core.calling_, true))
+        {
+        }
+        ~calling_scope()
+        {
+            core_.calling_ = outer_;
+            if (outer_ || !std::exchange(core_.any_unused_, false)) return;
+            for (heartbeat_table* each = core_.first_; each != nullptr;)
+                core_.remove_if_unused(*std::exchange(each, each->next));
+        }
+
+    private:
+        heartbeat_core& core_;
+        const bool outer_; // a callback may run the context, and so another callback
+    };
+
+    void remove_if_unused(heartbeat_table& table) noexcept
+    {
+        if (!table.unused()) return;
+        if (calling_) {
+            any_unused_ = true;
+            return;
+        }
+        if (table_ == &table) {
+            table_ = table.next;
+            where_ = {};
+        }
+        (table.previous != nullptr ? table.previous->next : first_) = table.next;
+        (table.next != nullptr ? table.next->previous : last_) = table.previous;
+        delete &table;
+    }
+
     void rewind() noexcept
     {
-        table_ = 0;
+        table_ = first_;
         where_ = {};
     }
 
-    void count(heartbeat_table::verdict due) noexcept
+    void count(heartbeat_table::due found) noexcept
     {
-        if (due == heartbeat_table::verdict::ping) ++counters.pings;
-        if (due == heartbeat_table::verdict::timeout) ++counters.timeouts;
-        if (due == heartbeat_table::verdict::lifetime) ++counters.lifetimes;
+        if (found == heartbeat_table::due::ping) ++counters.pings;
+        if (found == heartbeat_table::due::timeout) ++counters.timeouts;
+        if (found == heartbeat_table::due::lifetime) ++counters.lifetimes;
     }
 
     std::size_t owners_ = 0;
     std::size_t watched_ = 0;
-    std::vector<std::unique_ptr<heartbeat_table>> tables_;
-    std::size_t table_ = 0;         // the walk: in this table,
-    heartbeat_table::cursor where_; // here
-    bool someone_due_ = false;
+    heartbeat_table* first_ = nullptr; // owns all of them
+    heartbeat_table* last_ = nullptr;
+    heartbeat_table* table_ = nullptr; // where the walk is
+    heartbeat_table::cursor where_;
+    bool any_due_ = false;
+    bool calling_ = false;
+    bool any_unused_ = false; // a table became unused while a callback ran
 };
 
 /// A counted reference to a heartbeat_core.
@@ -199,17 +234,36 @@ private:
     Core* core_;
 };
 
-/// A time in whole ticks, rounded up; throws unless it is at least one tick, and at most 65,534.
+/// Converts a time to whole ticks, rounded up. The largest duration is 0, which means never. Throws for any other
+/// time outside of 1 to 65,534 ticks.
 inline std::uint16_t heartbeat_ticks(std::chrono::nanoseconds time, std::chrono::nanoseconds tick,
                                      const char* name)
 {
+    if (time == time.max()) return 0;
     const auto ticks = time / tick + (time % tick != tick.zero() ? 1 : 0);
     if (time < tick || ticks > 65'534)
-        throw std::invalid_argument(std::string(name) + " must be 1 to 65,534 ticks");
+        throw std::invalid_argument(std::string(name) +
+                                    " must be 1 to 65,534 ticks, or the largest duration for never");
     return static_cast<std::uint16_t>(ticks);
 }
 
-} // namespace detail
-} // namespace holdfast
+/// Converts a time to the age at which it is over; 0: never. The age is one tick more than the time, since the first
+/// tick may follow a touch at once.
+inline std::uint16_t age_limit(std::chrono::nanoseconds time, std::chrono::nanoseconds tick, const char* name)
+{
+    const std::uint16_t ticks = heartbeat_ticks(time, tick, name);
+    return static_cast<std::uint16_t>(ticks == 0 ? 0 : ticks + 1);
+}
+
+/// The largest number of connections for which memory may be reserved beforehand.
+inline constexpr std::size_t most_expected_heartbeats = std::size_t{1} << 24U;
+
+inline void check_expected_heartbeats(std::size_t expected, const char* name)
+{
+    if (expected > most_expected_heartbeats)
+        throw std::invalid_argument(std::string(name) + " must be at most 16,777,216");
+}
+
+} // namespace holdfast::detail
 
 #endif

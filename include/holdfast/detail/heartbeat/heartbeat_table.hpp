@@ -1,5 +1,5 @@
-// holdfast: the ages of watched connections in dense arrays, swept once a tick. No I/O, no clock:
-// ticks come from outside.
+// holdfast: the ages of watched connections in dense arrays, swept once a tick. No I/O and no clock: ticks come from
+// outside.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_HEARTBEAT_HEARTBEAT_TABLE_HPP
 #define HOLDFAST_DETAIL_HEARTBEAT_HEARTBEAT_TABLE_HPP
@@ -20,27 +20,27 @@ namespace holdfast::detail {
 
 class heartbeat_core;
 
-/// The times of a table, in ticks and in strides of several ticks.
+/// The times of a table, in ticks and in strides. A stride is a number of ticks.
 struct heartbeat_limits {
     std::uint16_t ping_at = 0; // the age at which a ping is due; 0: never
-    std::uint16_t dead_at = 0;
+    std::uint16_t dead_at = 0; // the age at which it has timed out; 0: never
     std::uint32_t stride = 0;   // ticks between two sweeps of the lifetimes; 0: lifetimes have no limit
-    std::uint16_t lifetime = 0; // the longest, in strides
-    std::uint16_t jitter = 0;   // by how much it is shortened at most
+    std::uint16_t lifetime = 0; // the longest lifetime, in strides
+    std::uint16_t jitter = 0;   // the most strides by which it is shortened
 };
 
-/// Whom a table calls, and with what: its own state, and the word that was given with the slot.
+/// The callbacks of a table. `state` is the table's, `context` the word that was given with the slot.
 struct heartbeat_calls {
     void (*die)(void* state, void* context, close_reason) = nullptr;
     void (*ping)(void* state, void* context) = nullptr;
     std::shared_ptr<void> state{};
 };
 
-/// Slots of two-byte ages, all with the same limits. A touch stores zero through a bare pointer; a tick adds
-/// one to every slot, saturating, and marks the blocks in which an age crosses a threshold: they are looked
-/// at later, slot by slot. Free slots rest at the maximum, which crosses nothing and never wraps.
+/// Slots of two-byte ages, all with the same limits. A touch stores zero through a pointer. A tick adds one to every
+/// slot, saturating, and marks the blocks of slots in which an age reaches a limit. Marked blocks are then examined
+/// slot by slot. A free slot has the largest age, which reaches no limit and does not wrap.
 ///
-/// Slots come in segments that never move. A slot takes 10 1/8 bytes, 12 1/8 where lifetimes are limited.
+/// Slots are in segments that never move. A slot takes 10 1/8 bytes, or 12 1/8 where lifetimes are limited.
 class heartbeat_table {
 public:
     using age_type = std::uint16_t;
@@ -49,37 +49,37 @@ public:
     static constexpr std::size_t block_slots = 256;
     static constexpr std::size_t segment_slots = 1024;
 
-    /// Where a walk over the slots has come to.
+    /// A position in a walk over the slots.
     struct cursor {
         std::size_t segment = 0;
         std::size_t slot = 0;
     };
 
     /// What is due for a slot.
-    enum class verdict { nothing, ping, timeout, lifetime };
+    enum class due { nothing, ping, timeout, lifetime };
 
     heartbeat_table(heartbeat_core& owner, const heartbeat_limits& limits, heartbeat_calls calls)
-        : core(owner), calls_(std::move(calls)), limits_(limits), credit_(timeout())
+        : core(owner), calls_(std::move(calls)), limits_(limits), credit_(full_credit())
     {
     }
 
     heartbeat_table(const heartbeat_table&) = delete;
 
-    /// Whether this table has these limits and calls this function, without a state of its own.
+    /// Whether this table has the same callbacks, without state.
     [[nodiscard]] bool serves(const heartbeat_calls& calls) const noexcept
     {
         return calls_.state == nullptr && calls_.die == calls.die && calls_.ping == calls.ping;
     }
 
-    /// Makes room for `slots` in all.
+    /// Allocates segments for `slots` slots in all.
     void reserve(std::size_t slots)
     {
         while (segments_.size() * segment_slots < slots)
             grow();
     }
 
-    /// Takes a slot with age zero; its address is stable until it is given back. Allocates a segment when all
-    /// slots are taken.
+    /// Takes a free slot and sets its age to zero. Its address is stable until it is released. Allocates a segment
+    /// where no slot is free.
     age_type* acquire(void* context)
     {
         if (free_ == nullptr) grow();
@@ -95,7 +95,7 @@ public:
         return age;
     }
 
-    /// The table to which a slot belongs.
+    /// Returns the table of a slot.
     static heartbeat_table& of(age_type* age) noexcept { return *segment_of(age).table; }
 
     void release(age_type* age) noexcept
@@ -110,26 +110,29 @@ public:
         --in_use_;
     }
 
-    /// Nobody is called any more; the slots stay until they are given back.
+    /// Ends all callbacks. The slots stay until they are released.
     void close() noexcept { closed_ = true; }
 
-    /// Whether nothing will ever come of it any more.
-    [[nodiscard]] bool idle() const noexcept { return closed_ && in_use_ == 0; }
+    /// Whether it is closed and all slots are released.
+    [[nodiscard]] bool unused() const noexcept { return closed_ && in_use_ == 0; }
 
-    /// The time-out in ticks.
-    [[nodiscard]] std::size_t timeout() const noexcept { return limits_.dead_at - std::size_t{1}; }
+    /// The credit of a table when no tick has come late: its time-out in ticks.
+    [[nodiscard]] std::size_t full_credit() const noexcept
+    {
+        return limits_.dead_at != 0 ? limits_.dead_at - std::size_t{1} : std::size_t{resting};
+    }
 
-    /// A tick begins, the `now`-th; `elapsed` have passed since the last one, more than one when it came
-    /// late. The result says how many were forgiven: the ages of this tick grow by so much less.
+    /// Begins tick number `now`, `elapsed` ticks after the last one: more than one where it comes late. Returns how
+    /// many of the missed ticks are forgiven: the ages grow by so many less.
     ///
-    /// The allowance is one time-out. What is forgiven is taken from it, and it grows by one with each tick
-    /// that is on time. While more than half of it is there, a stall of any length is forgiven as a whole: so
-    /// one is, but between two such there must be half a time-out of ticks on time, by which the silent age.
+    /// The credit is at most one time-out. What is forgiven is subtracted from it; each tick on time adds one. While
+    /// more than half of it is left, a stall of any length is forgiven as a whole. Between two stalls that are
+    /// forgiven as a whole there must so be half a time-out of ticks on time, in which silent connections age.
     std::uint64_t begin(std::uint64_t now, std::uint64_t elapsed) noexcept
     {
         const std::uint64_t missed = elapsed - 1;
-        const std::uint64_t forgiven = 2 * credit_ > timeout() ? missed : std::min(missed, credit_);
-        credit_ = missed == 0 ? std::min<std::uint64_t>(credit_ + 1, timeout())
+        const std::uint64_t forgiven = 2 * credit_ > full_credit() ? missed : std::min(missed, credit_);
+        credit_ = missed == 0 ? std::min<std::uint64_t>(credit_ + 1, full_credit())
                               : credit_ - std::min(forgiven, credit_);
         growth_ = saturated(elapsed - forgiven);
         strides_ = limits_.stride == 0 ? age_type{0}
@@ -139,65 +142,66 @@ public:
 
     [[nodiscard]] std::size_t segments() const noexcept { return segments_.size(); }
 
-    /// Ages one segment; whether something may be due in it.
+    /// Ages one segment. Returns whether something may be due in it.
     bool sweep(std::size_t which) noexcept
     {
         segment& s = *segments_[which];
-        // The ages lie in runs of 2 KiB, each in a page of its own: more than the hardware foresees.
+        // The ages of a segment are 2 KiB in a page of their own, which the hardware does not prefetch.
         if (which + 1 != segments_.size())
             for (std::size_t i = 0; i != segment_slots; i += 64 / sizeof(age_type))
                 __builtin_prefetch(&segments_[which + 1]->ages[i], 1);
         bool any = false;
-        for (std::size_t b = 0; b != s.due.size(); ++b) {
+        for (std::size_t b = 0; b != s.marked.size(); ++b) {
             age_type* const ages = &s.ages[b * block_slots];
-            bool due = growth_ == 1 ? grow_by_one(ages) : grow_by(ages, growth_);
-            if (strides_ != 0 && s.left && shrink_by(&s.left[b * block_slots], strides_)) due = true;
-            s.due[b] = due;
-            any = any || due;
+            bool marked = growth_ == 1 ? grow_by_one(ages) : grow_by(ages, growth_);
+            if (strides_ != 0 && s.left && shrink_by(&s.left[b * block_slots], strides_)) marked = true;
+            s.marked[b] = marked;
+            any = any || marked;
         }
         return any;
     }
 
-    /// Finds the next slot in a marked block for which something is due, from `where` on; looks at no more
-    /// than about `backlog_timeout` slots, which it lowers. Leaves `where` behind the slot, so that each is found
-    /// once a tick.
-    verdict find(cursor& where, std::size_t& backlog_timeout, void*& context) noexcept
+    /// Finds the next slot in a marked block for which something is due, from `where` on. Examines about `slots` slots
+    /// at most, which it counts down. Leaves `where` after the slot, so that each is found once a tick.
+    due find(cursor& where, std::size_t& slots, void*& context) noexcept
     {
         for (; where.segment != segments_.size(); ++where.segment, where.slot = 0) {
             if (closed_) continue;
             segment& s = *segments_[where.segment];
             while (where.slot != segment_slots) {
                 if (where.slot % block_slots == 0) {
-                    if (!s.due[where.slot / block_slots]) {
+                    if (!s.marked[where.slot / block_slots]) {
                         where.slot += block_slots;
                         continue;
                     }
-                    if (backlog_timeout == 0) return verdict::nothing;
-                    backlog_timeout -= std::min(backlog_timeout, block_slots);
+                    if (slots == 0) return due::nothing;
+                    slots -= std::min(slots, block_slots);
                 }
                 const std::size_t i = where.slot++;
-                const verdict due = judge(s, i);
-                if (due == verdict::nothing) continue;
-                if (due != verdict::ping)
-                    s.alive[i / 64] &= ~bit(i); // a touch after death must not let it die twice
+                const due found = check(s, i);
+                if (found == due::nothing) continue;
+                if (found != due::ping)
+                    s.alive[i / 64] &= ~bit(i); // a touch after the time-out must not cause a second one
                 context = s.contexts[i];
-                return due;
+                return found;
             }
         }
-        return verdict::nothing;
+        return due::nothing;
     }
 
-    void call(verdict due, void* context)
+    void call(due found, void* context)
     {
-        if (due == verdict::ping)
+        if (found == due::ping)
             calls_.ping(calls_.state.get(), context);
         else
             calls_.die(calls_.state.get(), context,
-                       due == verdict::timeout ? close_reason::heartbeat_timeout
+                       found == due::timeout ? close_reason::heartbeat_timeout
                                                : close_reason::max_lifetime);
     }
 
     heartbeat_core& core;
+    heartbeat_table* previous = nullptr; // in the core's list
+    heartbeat_table* next = nullptr;
 
 private:
     struct segment {
@@ -220,7 +224,7 @@ private:
         std::array<age_type, segment_slots> ages;
         std::array<void*, segment_slots> contexts; // of a free slot: the next free one
         std::array<std::uint64_t, segment_slots / 64> alive;
-        std::array<bool, segment_slots / block_slots> due;
+        std::array<bool, segment_slots / block_slots> marked;
         heartbeat_table* table;
         std::unique_ptr<age_type[]> left; // strides left to live; null where lifetimes have no limit
     };
@@ -239,32 +243,38 @@ private:
         return static_cast<age_type>(std::min<std::uint64_t>(n, resting));
     }
 
-    /// One block, of constant length and without branches, so that the compiler makes vector code of it. In
-    /// two loops: g++ 12 at -O3 can make one that does both up to five times slower.
+    /// Whether any age can become due at all; else a block is not marked for ages.
+    [[nodiscard]] bool ages_matter() const noexcept { return limits_.dead_at != 0 || limits_.ping_at != 0; }
+
+    /// Ages one block. Of constant length and without branches, so that the compiler vectorizes it. In two loops:
+    /// g++ 12 at -O3 can make a single loop up to five times slower.
     bool grow_by_one(age_type* ages) const noexcept
     {
-        const auto before_death = static_cast<age_type>(limits_.dead_at - 1);
-        const auto before_ping =
-            limits_.ping_at != 0 ? static_cast<age_type>(limits_.ping_at - 1) : before_death;
+        const std::uint16_t death = limits_.dead_at != 0 ? limits_.dead_at : limits_.ping_at;
+        const std::uint16_t ping = limits_.ping_at != 0 ? limits_.ping_at : limits_.dead_at;
+        const auto before_death = static_cast<age_type>(death - 1);
+        const auto before_ping = static_cast<age_type>(ping - 1);
         age_type crossed = 0;
         for (std::size_t i = 0; i != block_slots; ++i)
             crossed = static_cast<age_type>(crossed | (ages[i] == before_death ? resting : 0) |
                                             (ages[i] == before_ping ? resting : 0));
         for (std::size_t i = 0; i != block_slots; ++i)
             ages[i] = static_cast<age_type>(ages[i] + (ages[i] != resting ? 1 : 0));
-        return crossed != 0;
+        return crossed != 0 && ages_matter();
     }
 
-    /// For a tick so late that it is not wholly forgiven. Who was touched since the last tick ages by one all
-    /// the same: it may have been just now.
+    /// Ages one block in a tick so late that it is not wholly forgiven. A slot that was touched since the last tick
+    /// ages by one all the same: the touch may have been just now.
     bool grow_by(age_type* ages, age_type growth) const noexcept
     {
+        const auto reaches = [](age_type old, age_type now, std::uint16_t limit) {
+            return limit != 0 && old < limit && now >= limit;
+        };
         bool crossed = false;
         for (std::size_t i = 0; i != block_slots; ++i) {
             const age_type old = ages[i];
             ages[i] = old == 0 ? age_type{1} : saturated(std::uint64_t{old} + growth);
-            crossed = crossed || (old < limits_.dead_at && ages[i] >= limits_.dead_at) ||
-                      (old < limits_.ping_at && ages[i] >= limits_.ping_at);
+            crossed = crossed || reaches(old, ages[i], limits_.dead_at) || reaches(old, ages[i], limits_.ping_at);
         }
         return crossed;
     }
@@ -279,19 +289,19 @@ private:
         return ended != 0;
     }
 
-    [[nodiscard]] verdict judge(const segment& s, std::size_t i) const noexcept
+    [[nodiscard]] due check(const segment& s, std::size_t i) const noexcept
     {
-        if ((s.alive[i / 64] & bit(i)) == 0) return verdict::nothing;
+        if ((s.alive[i / 64] & bit(i)) == 0) return due::nothing;
         const age_type age = s.ages[i];
-        if (age >= limits_.dead_at) return verdict::timeout;
-        if (s.left && s.left[i] == 0) return verdict::lifetime;
-        // Crossed in this very tick: a silence is pinged once.
+        if (limits_.dead_at != 0 && age >= limits_.dead_at) return due::timeout;
+        if (s.left && s.left[i] == 0) return due::lifetime;
+        // Only in the tick that reaches the limit: one ping for each silence.
         if (limits_.ping_at != 0 && age >= limits_.ping_at && age - limits_.ping_at < growth_)
-            return verdict::ping;
-        return verdict::nothing;
+            return due::ping;
+        return due::nothing;
     }
 
-    /// Multiples of the golden ratio: whoever comes in a row leaves evenly spread.
+    /// Draws from multiples of the golden ratio, so that connections made in a row end evenly spread.
     age_type draw_lifetime() noexcept
     {
         drawn_ += 0x9E3779B9U;
@@ -302,17 +312,17 @@ private:
     void grow()
     {
         if (segments_.size() == segments_.capacity()) segments_.reserve(2 * segments_.size() + 1);
-        std::unique_ptr<segment> fresh(new segment); // its ages stay uninitialized: not {}
-        if (limits_.stride != 0) fresh->left = std::make_unique<age_type[]>(segment_slots);
-        fresh->ages.fill(resting);
-        fresh->alive.fill(0);
-        fresh->due.fill(false);
-        fresh->table = this;
+        std::unique_ptr<segment> added(new segment); // not {}: the ages are filled below
+        if (limits_.stride != 0) added->left = std::make_unique<age_type[]>(segment_slots);
+        added->ages.fill(resting);
+        added->alive.fill(0);
+        added->marked.fill(false);
+        added->table = this;
         for (std::size_t i = segment_slots; i-- != 0;) {
-            fresh->contexts[i] = free_;
-            free_ = &fresh->ages[i];
+            added->contexts[i] = free_;
+            free_ = &added->ages[i];
         }
-        segments_.push_back(std::move(fresh));
+        segments_.push_back(std::move(added));
     }
 
     const heartbeat_calls calls_;
