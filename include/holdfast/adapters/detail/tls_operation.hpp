@@ -1,0 +1,162 @@
+// holdfast: the steps of tls_stream's asynchronous operations.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_ADAPTERS_DETAIL_TLS_OPERATION_HPP
+#define HOLDFAST_ADAPTERS_DETAIL_TLS_OPERATION_HPP
+
+#include <holdfast/adapters/detail/tls_engine.hpp>
+#include <holdfast/asio.hpp>
+#include <holdfast/detail/async/plain_allocator.hpp>
+
+#include <array>
+#include <cstddef>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+namespace holdfast::detail {
+
+struct tls_handshake_work {
+    static constexpr bool counts_bytes = false;
+    bool as_server;
+
+    template <class Stream>
+    tls_step operator()(Stream& stream) noexcept
+    {
+        return stream.handshake_step();
+    }
+};
+
+struct tls_shutdown_work {
+    static constexpr bool counts_bytes = false;
+
+    template <class Stream>
+    tls_step operator()(Stream& stream) noexcept
+    {
+        return stream.engine().shutdown(stream.descriptor());
+    }
+};
+
+struct tls_read_work {
+    static constexpr bool counts_bytes = true;
+    std::span<char> to;
+
+    template <class Stream>
+    tls_step operator()(Stream& stream) noexcept
+    {
+        if (to.empty()) return {};
+        return stream.engine().read(stream.descriptor(), to);
+    }
+};
+
+struct tls_write_work {
+    static constexpr bool counts_bytes = true;
+    static constexpr std::size_t most_parts = 16;
+    std::array<std::span<const char>, most_parts> parts{};
+    std::size_t count = 0;
+    std::size_t sealed = 0;
+
+    /// Seals and sends at the first call; what the socket has not taken then is sent by the later ones.
+    template <class Stream>
+    tls_step operator()(Stream& stream) noexcept
+    {
+        tls_step step;
+        if (sealed == 0 && count != 0) {
+            step = stream.engine().write(stream.descriptor(), {parts.data(), count});
+            sealed = step.bytes;
+            if (sealed == 0) return step;
+        } else {
+            step = stream.engine().flush(stream.descriptor());
+        }
+        step.bytes = sealed;
+        return step;
+    }
+};
+
+/// The operation, and the handler of its waits. It does its work, waits for the socket where the engine says so, and does it again.
+template <class Stream, class Work, class Handler>
+class tls_operation {
+public:
+    using executor_type = net::associated_executor_t<Handler, typename Stream::executor_type>;
+    using allocator_type = net::associated_allocator_t<Handler, plain_allocator<void>>;
+    using cancellation_slot_type = net::cancellation_slot;
+
+    tls_operation(Stream& stream, Work work, Handler&& handler)
+        : stream_(&stream),
+          work_(work),
+          handler_(std::move(handler)),
+          cancellation_(net::get_associated_cancellation_slot(handler_), net::enable_total_cancellation())
+    {
+    }
+
+    executor_type get_executor() const noexcept { return net::get_associated_executor(handler_, stream_->get_executor()); }
+    allocator_type get_allocator() const noexcept { return net::get_associated_allocator(handler_, plain_allocator<void>()); }
+    cancellation_slot_type get_cancellation_slot() const noexcept { return cancellation_.slot(); }
+
+    /// The first step, inside the initiating function, where nothing may complete.
+    void start()
+    {
+        const tls_step step = work_(*stream_);
+        if (step.error || step.what == tls_step::next::done) {
+            auto executor = stream_->get_executor();
+            net::post(executor, settled{std::move(*this), step.error, step.bytes});
+        } else {
+            wait(step);
+        }
+    }
+
+    /// The socket is ready, or the wait was cancelled.
+    void operator()(error_code ec)
+    {
+        if (!ec && cancellation_.cancelled() != net::cancellation_type::none) ec = net::error::operation_aborted;
+        if (ec) {
+            if constexpr (requires { work_.sealed; }) return complete(ec, work_.sealed);
+            return complete(ec, 0);
+        }
+        stream_->engine().readable();
+        const tls_step step = work_(*stream_);
+        if (step.error || step.what == tls_step::next::done)
+            complete(step.error, step.bytes);
+        else
+            wait(step);
+    }
+
+private:
+    /// A completion that comes later.
+    struct settled {
+        using executor_type = tls_operation::executor_type;
+        using allocator_type = net::associated_allocator_t<Handler>;
+
+        executor_type get_executor() const noexcept { return op.get_executor(); }
+        allocator_type get_allocator() const noexcept { return net::get_associated_allocator(op.handler_); }
+        void operator()() { op.complete(error, bytes); }
+
+        tls_operation op;
+        error_code error;
+        std::size_t bytes;
+    };
+
+    void wait(const tls_step& step)
+    {
+        auto& socket = stream_->lowest_layer();
+        socket.async_wait(step.what == tls_step::next::wait_write ? net::socket_base::wait_write : net::socket_base::wait_read,
+                          std::move(*this));
+    }
+
+    void complete(error_code ec, std::size_t bytes)
+    {
+        auto handler = std::move(handler_);
+        if constexpr (Work::counts_bytes)
+            std::move(handler)(ec, bytes);
+        else
+            std::move(handler)(ec);
+    }
+
+    Stream* stream_;
+    [[no_unique_address]] Work work_;
+    Handler handler_;
+    net::cancellation_state cancellation_;
+};
+
+} // namespace holdfast::detail
+
+#endif

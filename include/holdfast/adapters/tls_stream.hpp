@@ -1,0 +1,200 @@
+// holdfast: tls_stream, TLS by OpenSSL on the socket itself: no buffer while a connection is idle.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_ADAPTERS_TLS_STREAM_HPP
+#define HOLDFAST_ADAPTERS_TLS_STREAM_HPP
+
+#include <holdfast/adapters/detail/tls_engine.hpp>
+#include <holdfast/adapters/detail/tls_operation.hpp>
+#include <holdfast/adapters/tls_context.hpp>
+#include <holdfast/asio.hpp>
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace holdfast {
+
+/// The side that a `tls_stream` takes in the handshake.
+enum class tls_role : unsigned char { client, server };
+
+/// Encrypts a socket by TLS 1.2 or 1.3. It is an AsyncReadStream and an AsyncWriteStream, so that `net::async_read`, Beast and the rest of
+/// holdfast work on it, and a layer that a `connection_guard` can own.
+///
+/// OpenSSL works on the descriptor, and Asio says when that is ready: there is no second pair of buffers as in `ssl::stream`. While no
+/// record is being read or written the stream holds no buffer. An idle TLS 1.3 connection takes about 14 KB, OpenSSL's own objects;
+/// with `tls_context_options::compact_records` it takes about 400 bytes.
+///
+/// Records are small for the first 32 KiB after each read, so that a peer can open each segment as it comes, and of 16 KiB afterwards.
+///
+/// Errors: those of the socket; OpenSSL's in Asio's category for them; `net::error::eof` after the peer's close_notify, and
+/// `net::ssl::error::stream_truncated` where its TCP stream ended without one. Renegotiation is refused.
+///
+/// Lifetime: the stream must stay in place while an operation is pending. Moving it otherwise is allowed.
+/// Thread safety: distinct objects are safe. One read and one write may be pending at once; where several threads run the context they
+/// must run on one strand.
+///
+///     holdfast::tls_stream<> stream{std::move(socket), context};
+///     co_await stream.async_handshake(holdfast::tls_role::server);
+///     co_await net::async_write(stream, net::buffer("hello\n", 6), net::use_awaitable);
+///     co_await stream.async_shutdown();
+template <class Socket = net::ip::tcp::socket>
+class tls_stream {
+public:
+    using next_layer_type = Socket;
+    using lowest_layer_type = typename Socket::lowest_layer_type;
+    using executor_type = typename Socket::executor_type;
+
+    /// The type of this stream over a socket of another executor.
+    template <class OtherExecutor>
+    struct rebind_executor {
+        using other = tls_stream<typename Socket::template rebind_executor<OtherExecutor>::other>;
+    };
+
+    /// Takes over a connected socket. Throws `std::bad_alloc`, or `system_error` where OpenSSL refuses the context.
+    tls_stream(Socket socket, const tls_context& context) : socket_(std::move(socket)), engine_(context.make_session()), compact_(context.compact_records())
+    {
+    }
+
+    /// The same with a context of the user's own, whose reference count OpenSSL keeps. Its records are never compact.
+    tls_stream(Socket socket, SSL_CTX* context) : socket_(std::move(socket)), engine_(::SSL_new(context)) {}
+
+    tls_stream(tls_stream&&) = default;
+    tls_stream& operator=(tls_stream&&) = default;
+
+    executor_type get_executor() { return socket_.get_executor(); }
+    next_layer_type& next_layer() noexcept { return socket_; }
+    const next_layer_type& next_layer() const noexcept { return socket_; }
+    lowest_layer_type& lowest_layer() noexcept { return socket_.lowest_layer(); }
+    const lowest_layer_type& lowest_layer() const noexcept { return socket_.lowest_layer(); }
+
+    /// OpenSSL's object, to set what the handshake is to do (the server's name, a verification of the peer's) and to ask what it found;
+    /// null once the records are compact.
+    [[nodiscard]] SSL* native_session() const noexcept { return engine_.ssl(); }
+
+    /// How many bytes can be read although the socket has none.
+    [[nodiscard]] std::size_t pending() const noexcept { return engine_.pending(); }
+
+    /// Whether OpenSSL's object has been freed and the records are protected by two keys alone.
+    [[nodiscard]] bool compact() const noexcept { return engine_.compact(); }
+
+    /// Performs the handshake.
+    ///
+    /// Completion: void(error_code), on the handler's executor, never inside this call. Success once both sides have finished.
+    /// Cancellation: terminal, partial and total; the stream is then of no more use than to be closed.
+    /// Cost: about 1 ms of processor time, most of it the server's signature; nothing is kept for it afterwards.
+    template <net::completion_token_for<void(error_code)> CompletionToken = default_token_t<executor_type>>
+    auto async_handshake(tls_role role, CompletionToken&& token = default_token_t<executor_type>())
+    {
+        return net::async_initiate<CompletionToken, void(error_code)>(initiate<detail::tls_handshake_work>(*this), token,
+                                                                      detail::tls_handshake_work{role == tls_role::server});
+    }
+
+    /// Reads at least one byte, at most one socket's read full of records.
+    ///
+    /// Completion: void(error_code, std::size_t), on the handler's executor, never inside this call. The errors are those of the class.
+    /// Cancellation: terminal, partial and total: `operation_aborted`, and no byte is lost.
+    /// Cost: no allocation, except for the operation's wait and for records of which the buffers take a part only.
+    template <class MutableBufferSequence,
+              net::completion_token_for<void(error_code, std::size_t)> CompletionToken = default_token_t<executor_type>>
+    auto async_read_some(const MutableBufferSequence& buffers, CompletionToken&& token = default_token_t<executor_type>())
+    {
+        std::span<char> to;
+        const auto end = net::buffer_sequence_end(buffers);
+        for (auto each = net::buffer_sequence_begin(buffers); each != end && to.empty(); ++each) {
+            const net::mutable_buffer buffer(*each);
+            to = {static_cast<char*>(buffer.data()), buffer.size()};
+        }
+        return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(initiate<detail::tls_read_work>(*this), token,
+                                                                                   detail::tls_read_work{to});
+    }
+
+    /// Writes up to 16 KiB of up to 16 buffers, as one system call where the socket takes it.
+    ///
+    /// Completion: void(error_code, std::size_t), on the handler's executor, never inside this call: the bytes that were sealed; all of
+    /// them have been handed to the kernel where there is no error.
+    /// Cancellation: terminal and partial: `operation_aborted` with the number of bytes sealed; the rest of the last record is kept and
+    /// goes out with the next operation, so that the stream stays usable.
+    /// Cost: no allocation, except for the operation's wait and for what the socket's full buffer refused.
+    template <class ConstBufferSequence,
+              net::completion_token_for<void(error_code, std::size_t)> CompletionToken = default_token_t<executor_type>>
+    auto async_write_some(const ConstBufferSequence& buffers, CompletionToken&& token = default_token_t<executor_type>())
+    {
+        detail::tls_write_work work;
+        const auto end = net::buffer_sequence_end(buffers);
+        for (auto each = net::buffer_sequence_begin(buffers); each != end && work.count != work.parts.size(); ++each) {
+            const net::const_buffer buffer(*each);
+            if (buffer.size() != 0) work.parts[work.count++] = {static_cast<const char*>(buffer.data()), buffer.size()};
+        }
+        return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(initiate<detail::tls_write_work>(*this), token, work);
+    }
+
+    /// Sends close_notify. Afterwards nothing can be written any more; what the peer still sends can be read, up to its own close_notify.
+    /// (OpenSSL's, and with it `ssl::stream`'s, shutdown waits for that as well.)
+    ///
+    /// Completion: void(error_code), on the handler's executor, never inside this call, when close_notify has been handed to the kernel.
+    /// Cancellation: terminal, partial and total.
+    template <net::completion_token_for<void(error_code)> CompletionToken = default_token_t<executor_type>>
+    auto async_shutdown(CompletionToken&& token = default_token_t<executor_type>())
+    {
+        return net::async_initiate<CompletionToken, void(error_code)>(initiate<detail::tls_shutdown_work>(*this), token,
+                                                                      detail::tls_shutdown_work{});
+    }
+
+private:
+    template <class, class, class>
+    friend class detail::tls_operation;
+    friend detail::tls_handshake_work;
+    friend detail::tls_shutdown_work;
+    friend detail::tls_read_work;
+    friend detail::tls_write_work;
+
+    template <class Work>
+    class initiate {
+    public:
+        using executor_type = typename tls_stream::executor_type;
+
+        explicit initiate(tls_stream& stream) noexcept : stream_(&stream) {}
+        executor_type get_executor() const noexcept { return stream_->get_executor(); }
+
+        template <class Handler>
+        void operator()(Handler&& handler, Work work) const
+        {
+            using operation = detail::tls_operation<tls_stream, Work, std::decay_t<Handler>>;
+            if constexpr (std::is_same_v<Work, detail::tls_handshake_work>) stream_->begin_handshake(work.as_server);
+            operation(*stream_, work, std::forward<Handler>(handler)).start();
+        }
+
+    private:
+        tls_stream* stream_;
+    };
+
+    detail::tls_engine& engine() noexcept { return engine_; }
+    int descriptor() noexcept { return socket_.lowest_layer().native_handle(); }
+
+    void begin_handshake(bool as_server)
+    {
+        if (as_server)
+            ::SSL_set_accept_state(engine_.ssl());
+        else
+            ::SSL_set_connect_state(engine_.ssl());
+        if (compact_) engine_.capture_secrets();
+    }
+
+    detail::tls_step handshake_step() noexcept
+    {
+        const detail::tls_step step = engine_.handshake(descriptor());
+        if (compact_ && !step.error && step.what == detail::tls_step::next::done) (void)engine_.make_compact();
+        return step;
+    }
+
+    Socket socket_;
+    detail::tls_engine engine_;
+    bool compact_ = false;
+};
+
+} // namespace holdfast
+
+#endif

@@ -1,0 +1,408 @@
+// holdfast: tests of tls_stream: what OpenSSL's peers send comes through whole, however it is cut, and every violation ends with its alert.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/certificates.hpp"
+#include "support/sockets.hpp"
+#include "support/tls_peer.hpp"
+
+#include <holdfast/adapters/tls_stream.hpp>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+using holdfast::error_code;
+namespace net = holdfast::net;
+
+namespace {
+
+/// How the server keeps its connection, and what is negotiated.
+struct variant {
+    const char* name;
+    bool compact;
+    int version = TLS1_3_VERSION;
+    const char* suites = nullptr;
+};
+const std::vector<variant> variants = {{"OpenSSL's records, TLS 1.2", false, TLS1_2_VERSION},
+                                {"OpenSSL's records, TLS 1.3", false},
+                                {"compact records asked for, TLS 1.2", true, TLS1_2_VERSION},
+                                {"compact, AES-128", true, TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"},
+                                {"compact, AES-256", true, TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384"},
+                                {"compact, ChaCha20", true, TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256"}};
+
+struct fixture {
+    explicit fixture(const variant& v, std::size_t tickets = 2)
+        : context(holdfast::tls_context::server({.certificate_chain_file = files.chain_file(),
+                                                 .private_key_file = files.key_file(),
+                                                 .tickets = tickets,
+                                                 .compact_records = v.compact}))
+    {
+        auto [a, b] = tests::socket_pair(io);
+        server.emplace(std::move(a), context);
+        client.emplace(std::move(b), v.version, v.suites);
+    }
+
+    void handshake()
+    {
+        std::optional<error_code> done;
+        server->async_handshake(holdfast::tls_role::server, [&](error_code ec) { done = ec; });
+        bool client_done = false;
+        tests::run_until(io, [&] {
+            client_done = client->handshake() || client_done;
+            return done.has_value() && client_done;
+        });
+        REQUIRE_FALSE(*done);
+    }
+
+    /// Begins to read; `got` and `read_error` say what came.
+    void read(std::size_t size = 65536)
+    {
+        buffer.resize(size);
+        got.reset();
+        server->async_read_some(net::buffer(buffer), [this](error_code ec, std::size_t n) {
+            read_error = ec;
+            got = buffer.substr(0, n);
+        });
+        io.restart();
+        io.poll();
+    }
+    void await_read()
+    {
+        tests::run_until(io, [this] { return got.has_value(); });
+    }
+
+    /// Writes it all, while the client reads; what the client got.
+    std::string write(const std::string& text)
+    {
+        std::optional<error_code> done;
+        net::async_write(*server, net::buffer(text), [&](error_code ec, std::size_t) { done = ec; });
+        std::string all;
+        tests::run_until(io, [&] {
+            all += client->read();
+            return done.has_value() && all.size() >= text.size();
+        });
+        REQUIRE_FALSE(*done);
+        return all;
+    }
+
+    net::io_context io;
+    tests::certificate files;
+    holdfast::tls_context context;
+    std::optional<holdfast::tls_stream<>> server;
+    std::optional<tests::tls_peer> client;
+    std::string buffer;
+    std::optional<std::string> got;
+    error_code read_error;
+};
+
+std::string text_of(std::size_t size)
+{
+    std::string text(size, ' ');
+    for (std::size_t i = 0; i != size; ++i)
+        text[i] = static_cast<char>('a' + (i * 7 + i / 251) % 26);
+    return text;
+}
+
+} // namespace
+
+TEST_CASE("texts of any size pass in both directions, whatever protects the records", "[tls]")
+{
+    const variant& v = GENERATE(from_range(variants));
+    INFO(v.name);
+    fixture f(v);
+    f.handshake();
+    CHECK(f.server->compact() == (v.compact && v.version == TLS1_3_VERSION));
+    for (const std::size_t size : {1U, 2U, 100U, 1359U, 1360U, 1361U, 16383U, 16384U, 16385U, 100'000U, 1'000'000U}) {
+        const std::string text = text_of(size);
+        REQUIRE(f.write(text) == text);
+        std::string all;
+        std::string sealed = f.client->seal(text);
+        f.read();
+        const auto take = [&] {
+            f.io.restart();
+            f.io.poll();
+            if (!f.got) return;
+            REQUIRE_FALSE(f.read_error);
+            all += *f.got;
+            if (all.size() != size) f.read();
+        };
+        while (!sealed.empty()) {
+            const std::size_t part = std::min<std::size_t>(sealed.size(), 20'000);
+            f.client->send(std::string_view(sealed).substr(0, part));
+            sealed.erase(0, part);
+            while (f.server->lowest_layer().available() != 0)
+                take();
+        }
+        tests::run_until(f.io, [&] {
+            if (f.got && all.size() != size) take();
+            return all.size() == size;
+        });
+        REQUIRE(all == text);
+    }
+}
+
+TEST_CASE("records cut at any byte, and any number of them at once, come through whole", "[tls]")
+{
+    const variant& v = GENERATE(from_range(variants));
+    INFO(v.name);
+    fixture f(v);
+    f.handshake();
+    std::string expected, sealed;
+    for (const char* text : {"a", "two words", "three", "and a fourth one that is a little longer"}) {
+        expected += text;
+        sealed += f.client->seal(text);
+    }
+    std::string all;
+    f.read();
+    for (const char byte : sealed) { // one byte a segment
+        f.client->send({&byte, 1});
+        for (int i = 0; i != 3; ++i) {
+            f.io.restart();
+            f.io.poll();
+        }
+        if (f.got) {
+            REQUIRE_FALSE(f.read_error);
+            all += *f.got;
+            f.read();
+        }
+    }
+    tests::run_until(f.io, [&] {
+        if (f.got) {
+            all += *f.got;
+            if (all.size() < expected.size()) f.read();
+        }
+        return all.size() >= expected.size();
+    });
+    CHECK(all == expected);
+    CHECK(f.server->pending() == 0);
+
+    // All at once, into a reader that takes three bytes at a time.
+    sealed.clear();
+    for (int i = 0; i != 50; ++i)
+        sealed += f.client->seal("0123456789");
+    if (f.got) f.read(3);
+    f.client->send(sealed);
+    std::string rest;
+    while (rest.size() != 500) {
+        f.await_read();
+        REQUIRE_FALSE(f.read_error);
+        rest += *f.got;
+        if (rest.size() != 500) f.read(3);
+    }
+    CHECK(rest.substr(0, 20) == "01234567890123456789");
+    CHECK(f.server->pending() == 0);
+}
+
+TEST_CASE("keys are updated by either side, as often as it likes, and an update that asks for one is answered", "[tls]")
+{
+    const variant& v = GENERATE(from_range(variants));
+    if (v.version == TLS1_2_VERSION) return;
+    INFO(v.name);
+    fixture f(v);
+    f.handshake();
+    for (int i = 0; i != 20; ++i) {
+        ::SSL_key_update(f.client->ssl(), i % 2 == 0 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
+        f.read();
+        f.client->send(f.client->seal("after an update"));
+        f.await_read();
+        REQUIRE_FALSE(f.read_error);
+        REQUIRE(*f.got == "after an update");
+        REQUIRE(f.write("an answer under the new key") == "an answer under the new key");
+    }
+}
+
+TEST_CASE("close_notify ends a stream without an error; without it the end is a truncation", "[tls]")
+{
+    const variant& v = GENERATE(from_range(variants));
+    INFO(v.name);
+    fixture f(v);
+    f.handshake();
+    f.read();
+    SECTION("the peer's close_notify, after data")
+    {
+        std::string sealed = f.client->seal("last words");
+        ::SSL_shutdown(f.client->ssl());
+        f.client->send(sealed + f.client->take_output());
+        f.await_read();
+        CHECK_FALSE(f.read_error);
+        CHECK(*f.got == "last words");
+        f.read();
+        f.await_read();
+        CHECK(f.read_error == net::error::eof);
+        CHECK(f.write("still writable") == "still writable");
+    }
+    SECTION("the peer's FIN alone")
+    {
+        f.client->socket().shutdown(tests::tcp::socket::shutdown_send);
+        f.await_read();
+        CHECK(f.read_error == net::ssl::error::stream_truncated);
+    }
+    SECTION("a reset")
+    {
+        tests::reset(f.client->socket());
+        f.await_read();
+        CHECK(f.read_error == net::error::connection_reset);
+    }
+    SECTION("this side's close_notify")
+    {
+        error_code ec = net::error::in_progress;
+        f.server->async_shutdown([&](error_code result) { ec = result; });
+        tests::run_until(f.io, [&] { return ec != net::error::in_progress; });
+        CHECK_FALSE(ec);
+        tests::await_readable(f.client->socket());
+        f.client->read();
+        CHECK(f.client->ended());
+        if (v.version == TLS1_3_VERSION) {
+            f.client->send(f.client->seal("half closed"));
+            f.await_read();
+            CHECK_FALSE(f.read_error);
+            CHECK(*f.got == "half closed");
+        }
+    }
+}
+
+TEST_CASE("no byte of a record that was altered is delivered, and the peer gets bad_record_mac", "[tls]")
+{
+    const variant& v = GENERATE(from_range(variants));
+    if (v.version == TLS1_2_VERSION) return;
+    INFO(v.name);
+    fixture probe(v);
+    probe.handshake();
+    const std::size_t size = probe.client->seal("secret").size();
+    for (std::size_t at = 5; at != size; ++at) {
+        fixture f(v);
+        f.handshake();
+        std::string sealed = f.client->seal("secret");
+        sealed[at] = static_cast<char>(sealed[at] ^ (1 << at % 8));
+        f.read();
+        f.client->send(sealed);
+        f.await_read();
+        REQUIRE(f.read_error);
+        REQUIRE(f.got->empty());
+        tests::await_readable(f.client->socket());
+        f.client->read();
+        REQUIRE(f.client->reason() == SSL_AD_REASON_OFFSET + SSL_AD_BAD_RECORD_MAC);
+        f.read();
+        f.await_read();
+        REQUIRE(f.read_error); // and never anything else afterwards
+    }
+}
+
+TEST_CASE("what is no record of this connection is refused: plain text, other types, lengths, swapped and repeated records", "[tls]")
+{
+    const variant& v = GENERATE(from_range(variants));
+    if (v.version == TLS1_2_VERSION) return;
+    INFO(v.name);
+    fixture f(v);
+    f.handshake();
+    f.read();
+    const std::string first = f.client->seal("first"), second = f.client->seal("second");
+    std::string sent;
+    int alert = SSL_AD_BAD_RECORD_MAC;
+    SECTION("swapped") { sent = second + first; }
+    SECTION("repeated") { sent = first + first; }
+    SECTION("a record that is missing") { sent = second; }
+    SECTION("plain text")
+    {
+        sent = std::string("\x17\x03\x03\x00\x19", 5) + std::string(25, 'x');
+    }
+    SECTION("HTTP") { sent = "GET / HTTP/1.1\r\nHost: here\r\n\r\n"; alert = 0; }
+    SECTION("an unprotected alert") { sent = std::string("\x15\x03\x03\x00\x02\x02\x28", 7); alert = 0; }
+    SECTION("longer than any record") { sent = std::string("\x17\x03\x03\x41\x01", 5) + std::string(0x4101, 'x'); alert = SSL_AD_RECORD_OVERFLOW; }
+    SECTION("empty") { sent = std::string("\x17\x03\x03\x00\x00", 5); alert = 0; }
+    f.client->send(sent);
+    std::string all;
+    do {
+        f.await_read();
+        all += *f.got;
+        if (!f.read_error) f.read();
+    } while (!f.got || !f.read_error);
+    CHECK((all.empty() || all == "first"));
+    if (alert != 0) {
+        tests::await_readable(f.client->socket());
+        f.client->read();
+        CHECK(f.client->reason() == SSL_AD_REASON_OFFSET + alert);
+    }
+}
+
+TEST_CASE("a peer that reads nothing suspends the writer; a cancelled write loses and doubles nothing", "[tls]")
+{
+    const variant& v = GENERATE(from_range(variants));
+    INFO(v.name);
+    fixture f(v);
+    f.handshake();
+    const std::string text = text_of(16'384);
+    std::string sealed;
+    error_code ec;
+    std::size_t n = 0;
+    for (;;) { // until the socket's buffers are full
+        bool done = false;
+        f.server->async_write_some(net::buffer(text), [&](error_code e, std::size_t bytes) {
+            ec = e;
+            n = bytes;
+            done = true;
+        });
+        for (int i = 0; i != 20 && !done; ++i) {
+            f.io.restart();
+            f.io.poll();
+        }
+        if (!done) {
+            f.server->lowest_layer().cancel();
+            tests::run_until(f.io, [&] { return done; });
+            CHECK(ec == net::error::operation_aborted);
+            sealed += text.substr(0, n);
+            break;
+        }
+        REQUIRE_FALSE(ec);
+        sealed += text.substr(0, n);
+        REQUIRE(sealed.size() < 100'000'000);
+    }
+    const std::string last = "and this";
+    bool done = false;
+    net::async_write(*f.server, net::buffer(last), [&](error_code e, std::size_t) {
+        ec = e;
+        done = true;
+    });
+    std::string all;
+    tests::run_until(f.io, [&] {
+        all += f.client->read();
+        return done && all.size() >= sealed.size() + last.size();
+    });
+    CHECK_FALSE(ec);
+    CHECK(all == sealed + last);
+}
+
+TEST_CASE("floods of KeyUpdates and of empty records end the connection instead of the processor's time", "[tls]")
+{
+    fixture f(variants[3]);
+    f.handshake();
+    f.read();
+    for (int i = 0; i != 100 && !f.got; ++i) {
+        ::SSL_key_update(f.client->ssl(), SSL_KEY_UPDATE_NOT_REQUESTED);
+        ::SSL_do_handshake(f.client->ssl());
+        f.client->send(f.client->take_output());
+        f.io.restart();
+        f.io.poll();
+    }
+    f.await_read();
+    CHECK(f.read_error);
+}
+
+TEST_CASE("a certificate that is reloaded serves new handshakes; connections that exist go on", "[tls]")
+{
+    fixture f(variants[1]);
+    f.handshake();
+    f.files.write("renewed.example");
+    f.context.reload();
+    CHECK(f.write("still here") == "still here");
+    auto [a, b] = tests::socket_pair(f.io);
+    f.server.emplace(std::move(a), f.context);
+    f.client.emplace(std::move(b));
+    f.handshake();
+    char name[64];
+    const std::unique_ptr<X509, decltype(&::X509_free)> seen(::SSL_get1_peer_certificate(f.client->ssl()), &::X509_free);
+    ::X509_NAME_get_text_by_NID(::X509_get_subject_name(seen.get()), NID_commonName, name, sizeof name);
+    CHECK(std::string(name) == "renewed.example");
+    std::filesystem::remove(f.files.chain_file());
+    CHECK_THROWS_AS(f.context.reload(), holdfast::system_error);
+}
