@@ -19,7 +19,9 @@ namespace tests {
 class tls_peer {
 public:
     explicit tls_peer(tcp::socket socket, int version = TLS1_3_VERSION, const char* suites = nullptr)
-        : socket_(std::move(socket)), context_(::SSL_CTX_new(::TLS_client_method()), &::SSL_CTX_free), ssl_(nullptr, &::SSL_free)
+        : socket_(std::move(socket)),
+          context_(::SSL_CTX_new(::TLS_client_method()), &::SSL_CTX_free),
+          ssl_(nullptr, &::SSL_free)
     {
         ::SSL_CTX_set_min_proto_version(context_.get(), version);
         ::SSL_CTX_set_max_proto_version(context_.get(), version);
@@ -37,7 +39,8 @@ public:
     std::string take_output()
     {
         std::string bytes(::BIO_ctrl_pending(::SSL_get_wbio(ssl_.get())), '\0');
-        if (!bytes.empty()) ::BIO_read(::SSL_get_wbio(ssl_.get()), bytes.data(), static_cast<int>(bytes.size()));
+        if (!bytes.empty())
+            ::BIO_read(::SSL_get_wbio(ssl_.get()), bytes.data(), static_cast<int>(bytes.size()));
         return bytes;
     }
 
@@ -75,7 +78,8 @@ public:
     /// One record, or more, of this text, sealed.
     std::string seal(std::string_view text)
     {
-        if (::SSL_write(ssl_.get(), text.data(), static_cast<int>(text.size())) != static_cast<int>(text.size()))
+        if (::SSL_write(ssl_.get(), text.data(), static_cast<int>(text.size())) !=
+            static_cast<int>(text.size()))
             throw std::runtime_error("OpenSSL does not seal");
         return take_output();
     }

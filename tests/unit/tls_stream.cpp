@@ -1,5 +1,5 @@
-// holdfast: tests of tls_stream: what OpenSSL's peers send comes through whole, however it is cut, and every violation ends with its alert.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of tls_stream: what OpenSSL's peers send comes through whole, however it is cut, and every
+// violation ends with its alert. SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/certificates.hpp"
 #include "support/sockets.hpp"
@@ -23,12 +23,13 @@ struct variant {
     int version = TLS1_3_VERSION;
     const char* suites = nullptr;
 };
-const std::vector<variant> variants = {{"OpenSSL's records, TLS 1.2", false, TLS1_2_VERSION},
-                                {"OpenSSL's records, TLS 1.3", false},
-                                {"compact records asked for, TLS 1.2", true, TLS1_2_VERSION},
-                                {"compact, AES-128", true, TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"},
-                                {"compact, AES-256", true, TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384"},
-                                {"compact, ChaCha20", true, TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256"}};
+const std::vector<variant> variants = {
+    {"OpenSSL's records, TLS 1.2", false, TLS1_2_VERSION},
+    {"OpenSSL's records, TLS 1.3", false},
+    {"compact records asked for, TLS 1.2", true, TLS1_2_VERSION},
+    {"compact, AES-128", true, TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"},
+    {"compact, AES-256", true, TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384"},
+    {"compact, ChaCha20", true, TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256"}};
 
 struct fixture {
     explicit fixture(const variant& v, std::size_t tickets = 2)
@@ -112,7 +113,8 @@ TEST_CASE("texts of any size pass in both directions, whatever protects the reco
     fixture f(v);
     f.handshake();
     CHECK(f.server->compact() == (v.compact && v.version == TLS1_3_VERSION));
-    for (const std::size_t size : {1U, 2U, 100U, 1359U, 1360U, 1361U, 16383U, 16384U, 16385U, 100'000U, 1'000'000U}) {
+    for (const std::size_t size :
+         {1U, 2U, 100U, 1359U, 1360U, 1361U, 16383U, 16384U, 16385U, 100'000U, 1'000'000U}) {
         const std::string text = text_of(size);
         REQUIRE(f.write(text) == text);
         std::string all;
@@ -193,7 +195,9 @@ TEST_CASE("records cut at any byte, and any number of them at once, come through
     CHECK(f.server->pending() == 0);
 }
 
-TEST_CASE("keys are updated by either side, as often as it likes, and an update that asks for one is answered", "[tls]")
+TEST_CASE(
+    "keys are updated by either side, as often as it likes, and an update that asks for one is answered",
+    "[tls]")
 {
     const variant& v = GENERATE(from_range(variants));
     if (v.version == TLS1_2_VERSION) return;
@@ -201,7 +205,8 @@ TEST_CASE("keys are updated by either side, as often as it likes, and an update 
     fixture f(v);
     f.handshake();
     for (int i = 0; i != 20; ++i) {
-        ::SSL_key_update(f.client->ssl(), i % 2 == 0 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
+        ::SSL_key_update(f.client->ssl(),
+                         i % 2 == 0 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
         f.read();
         f.client->send(f.client->seal("after an update"));
         f.await_read();
@@ -288,7 +293,9 @@ TEST_CASE("no byte of a record that was altered is delivered, and the peer gets 
     }
 }
 
-TEST_CASE("what is no record of this connection is refused: plain text, other types, lengths, swapped and repeated records", "[tls]")
+TEST_CASE("what is no record of this connection is refused: plain text, other types, lengths, swapped and "
+          "repeated records",
+          "[tls]")
 {
     const variant& v = GENERATE(from_range(variants));
     if (v.version == TLS1_2_VERSION) return;
@@ -302,14 +309,27 @@ TEST_CASE("what is no record of this connection is refused: plain text, other ty
     SECTION("swapped") { sent = second + first; }
     SECTION("repeated") { sent = first + first; }
     SECTION("a record that is missing") { sent = second; }
-    SECTION("plain text")
+    SECTION("plain text") { sent = std::string("\x17\x03\x03\x00\x19", 5) + std::string(25, 'x'); }
+    SECTION("HTTP")
     {
-        sent = std::string("\x17\x03\x03\x00\x19", 5) + std::string(25, 'x');
+        sent = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+        alert = 0;
     }
-    SECTION("HTTP") { sent = "GET / HTTP/1.1\r\nHost: here\r\n\r\n"; alert = 0; }
-    SECTION("an unprotected alert") { sent = std::string("\x15\x03\x03\x00\x02\x02\x28", 7); alert = 0; }
-    SECTION("longer than any record") { sent = std::string("\x17\x03\x03\x41\x01", 5) + std::string(0x4101, 'x'); alert = SSL_AD_RECORD_OVERFLOW; }
-    SECTION("empty") { sent = std::string("\x17\x03\x03\x00\x00", 5); alert = 0; }
+    SECTION("an unprotected alert")
+    {
+        sent = std::string("\x15\x03\x03\x00\x02\x02\x28", 7);
+        alert = 0;
+    }
+    SECTION("longer than any record")
+    {
+        sent = std::string("\x17\x03\x03\x41\x01", 5) + std::string(0x4101, 'x');
+        alert = SSL_AD_RECORD_OVERFLOW;
+    }
+    SECTION("empty")
+    {
+        sent = std::string("\x17\x03\x03\x00\x00", 5);
+        alert = 0;
+    }
     f.client->send(sent);
     std::string all;
     do {
@@ -325,7 +345,8 @@ TEST_CASE("what is no record of this connection is refused: plain text, other ty
     }
 }
 
-TEST_CASE("a peer that reads nothing suspends the writer; a cancelled write loses and doubles nothing", "[tls]")
+TEST_CASE("a peer that reads nothing suspends the writer; a cancelled write loses and doubles nothing",
+          "[tls]")
 {
     const variant& v = GENERATE(from_range(variants));
     INFO(v.name);
@@ -372,7 +393,8 @@ TEST_CASE("a peer that reads nothing suspends the writer; a cancelled write lose
     CHECK(all == sealed + last);
 }
 
-TEST_CASE("floods of KeyUpdates and of empty records end the connection instead of the processor's time", "[tls]")
+TEST_CASE("floods of KeyUpdates and of empty records end the connection instead of the processor's time",
+          "[tls]")
 {
     fixture f(variants[3]);
     f.handshake();
@@ -400,7 +422,8 @@ TEST_CASE("a certificate that is reloaded serves new handshakes; connections tha
     f.client.emplace(std::move(b));
     f.handshake();
     char name[64];
-    const std::unique_ptr<X509, decltype(&::X509_free)> seen(::SSL_get1_peer_certificate(f.client->ssl()), &::X509_free);
+    const std::unique_ptr<X509, decltype(&::X509_free)> seen(::SSL_get1_peer_certificate(f.client->ssl()),
+                                                             &::X509_free);
     ::X509_NAME_get_text_by_NID(::X509_get_subject_name(seen.get()), NID_commonName, name, sizeof name);
     CHECK(std::string(name) == "renewed.example");
     std::filesystem::remove(f.files.chain_file());

@@ -1,5 +1,5 @@
-// holdfast: tls_context, what all TLS connections of a server share: certificates, protocol settings, tickets. Reloadable.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: tls_context, what all TLS connections of a server share: certificates, protocol settings,
+// tickets. Reloadable. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ADAPTERS_TLS_CONTEXT_HPP
 #define HOLDFAST_ADAPTERS_TLS_CONTEXT_HPP
 
@@ -20,41 +20,52 @@ namespace holdfast {
 
 /// Settings of a `tls_context`.
 struct tls_context_options {
-    /// The server's certificate and those of its issuers, in PEM format. Empty for a client without a certificate.
+    /// The server's certificate and those of its issuers, in PEM format. Empty for a client without a
+    /// certificate.
     std::string certificate_chain_file{};
     /// Its private key, in PEM format.
     std::string private_key_file{};
-    /// Certificates that a peer's has to be issued by, in PEM format. Empty: a server asks its clients for none, a client takes the
-    /// system's.
+    /// Certificates that a peer's has to be issued by, in PEM format. Empty: a server asks its clients for
+    /// none, a client takes the system's.
     std::string peer_authorities_file{};
-    /// Protocols of the application for ALPN, the preferred one first, such as {"h2", "http/1.1"}. Each has 1 to 255 bytes. A server
-    /// refuses a client that offers only others; it serves a client that offers none.
+    /// Protocols of the application for ALPN, the preferred one first, such as {"h2", "http/1.1"}. Each has 1
+    /// to 255 bytes. A server refuses a client that offers only others; it serves a client that offers none.
     std::vector<std::string> application_protocols{};
-    /// How many session tickets a TLS 1.3 server sends after each handshake. No session is kept in memory on the server. 0 to 16.
+    /// How many session tickets a TLS 1.3 server sends after each handshake. No session is kept in memory on
+    /// the server. 0 to 16.
     std::size_t tickets = 2;
-    /// Frees OpenSSL's object of each connection after its handshake, which lowers an idle TLS 1.3 connection from about 14 KB to about
-    /// 400 bytes. Records, alerts and KeyUpdate are then handled by holdfast as RFC 8446 says, with OpenSSL's ciphers; the handshake stays
-    /// OpenSSL's. Leave it off where a certified module has to do everything, or where post-handshake authentication is used.
-    /// Connections of TLS 1.2, or of a cipher suite other than the three usual ones, keep OpenSSL's object.
+    /// Frees OpenSSL's object of each connection after its handshake, which lowers an idle TLS 1.3 connection
+    /// from about 14 KB to about 400 bytes. Records, alerts and KeyUpdate are then handled by holdfast as RFC
+    /// 8446 says, with OpenSSL's ciphers; the handshake stays OpenSSL's. Leave it off where a certified
+    /// module has to do everything, or where post-handshake authentication is used. Connections of TLS 1.2,
+    /// or of a cipher suite other than the three usual ones, keep OpenSSL's object.
     bool compact_records = false;
 };
 
-/// What all TLS connections of a server, or all that a client makes, share. TLS 1.2 and newer, OpenSSL's security level 2, no
-/// renegotiation, no compression, no early data, no session cache; the server's order of ciphers.
+/// What all TLS connections of a server, or all that a client makes, share. TLS 1.2 and newer, OpenSSL's
+/// security level 2, no renegotiation, no compression, no early data, no session cache; the server's order of
+/// ciphers.
 ///
 /// Thread safety: all members may be called from any thread.
 ///
-///     holdfast::tls_context context = holdfast::tls_context::server({.certificate_chain_file = "server.pem", .private_key_file = "key.pem"});
+///     holdfast::tls_context context = holdfast::tls_context::server({.certificate_chain_file = "server.pem",
+///     .private_key_file = "key.pem"});
 class tls_context {
 public:
-    /// Reads the files. Throws `system_error` that names the file, and `std::invalid_argument` for an option out of range.
+    /// Reads the files. Throws `system_error` that names the file, and `std::invalid_argument` for an option
+    /// out of range.
     static tls_context server(tls_context_options options) { return tls_context(std::move(options), true); }
-    /// The same for connections that this side opens: the peer's certificate and name are verified once a name is set
+    /// The same for connections that this side opens: the peer's certificate and name are verified once a
+    /// name is set
     /// (`SSL_set1_host` on the stream's `native_session()`).
-    static tls_context client(tls_context_options options = {}) { return tls_context(std::move(options), false); }
+    static tls_context client(tls_context_options options = {})
+    {
+        return tls_context(std::move(options), false);
+    }
 
-    /// Reads the files again. Handshakes that begin afterwards use what they hold now; connections that exist are not touched. Where a file
-    /// cannot be read, or certificate and key do not match, nothing changes and `system_error` is thrown.
+    /// Reads the files again. Handshakes that begin afterwards use what they hold now; connections that exist
+    /// are not touched. Where a file cannot be read, or certificate and key do not match, nothing changes and
+    /// `system_error` is thrown.
     void reload()
     {
         handle fresh = make(*options_, server_);
@@ -64,7 +75,8 @@ public:
 
     [[nodiscard]] bool compact_records() const noexcept { return options_->compact_records; }
 
-    /// OpenSSL's object of a new connection, which refers to the certificates of this moment. The caller owns it; null without memory.
+    /// OpenSSL's object of a new connection, which refers to the certificates of this moment. The caller owns
+    /// it; null without memory.
     [[nodiscard]] SSL* make_session() const
     {
         const std::lock_guard lock(current_->mutex);
@@ -83,7 +95,9 @@ private:
     };
 
     tls_context(tls_context_options options, bool is_server)
-        : options_(std::make_shared<const tls_context_options>(std::move(options))), current_(std::make_shared<current>()), server_(is_server)
+        : options_(std::make_shared<const tls_context_options>(std::move(options))),
+          current_(std::make_shared<current>()),
+          server_(is_server)
     {
         current_->context = make(*options_, server_);
     }
@@ -101,7 +115,8 @@ private:
         std::string protocols;
         for (const std::string& each : options.application_protocols) {
             if (each.empty() || each.size() > 255)
-                throw std::invalid_argument("tls_context_options::application_protocols must have 1 to 255 bytes each");
+                throw std::invalid_argument(
+                    "tls_context_options::application_protocols must have 1 to 255 bytes each");
             protocols += static_cast<char>(each.size());
             protocols += each;
         }
@@ -111,7 +126,8 @@ private:
         if (c == nullptr) fail("OpenSSL cannot make a TLS context");
         ::SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION);
         ::SSL_CTX_set_security_level(c, 2);
-        ::SSL_CTX_set_options(c, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+        ::SSL_CTX_set_options(c, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
+                                     SSL_OP_CIPHER_SERVER_PREFERENCE);
         ::SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
         ::SSL_CTX_set_num_tickets(c, options.tickets);
         if (options.tickets == 0) ::SSL_CTX_set_options(c, SSL_OP_NO_TICKET);
@@ -119,9 +135,11 @@ private:
             if (::SSL_CTX_use_certificate_chain_file(c, options.certificate_chain_file.c_str()) != 1)
                 fail("the certificate cannot be read: " + options.certificate_chain_file);
             if (::SSL_CTX_use_PrivateKey_file(c, options.private_key_file.c_str(), SSL_FILETYPE_PEM) != 1)
-                fail("the private key cannot be read, or is not the certificate's: " + options.private_key_file);
+                fail("the private key cannot be read, or is not the certificate's: " +
+                     options.private_key_file);
         } else if (is_server) {
-            throw std::invalid_argument("tls_context_options::certificate_chain_file must name a server's certificate");
+            throw std::invalid_argument(
+                "tls_context_options::certificate_chain_file must name a server's certificate");
         }
         if (!options.peer_authorities_file.empty()) {
             if (::SSL_CTX_load_verify_locations(c, options.peer_authorities_file.c_str(), nullptr) != 1)
@@ -132,33 +150,40 @@ private:
             ::SSL_CTX_set_verify(c, SSL_VERIFY_PEER, nullptr);
         }
         if (is_server) {
-            static constexpr unsigned char session_context[] = "holdfast"; // tickets of clients with certificates need one
+            static constexpr unsigned char session_context[] =
+                "holdfast"; // tickets of clients with certificates need one
             ::SSL_CTX_set_session_id_context(c, session_context, sizeof session_context - 1);
         }
         if (!protocols.empty()) set_protocols(c, protocols, is_server);
-        if (options.compact_records) ::SSL_CTX_set_keylog_callback(c, &detail::tls_handshake_secrets::on_key_log);
+        if (options.compact_records)
+            ::SSL_CTX_set_keylog_callback(c, &detail::tls_handshake_secrets::on_key_log);
         return context;
     }
 
     static void set_protocols(SSL_CTX* c, const std::string& protocols, bool is_server)
     {
         if (!is_server) {
-            ::SSL_CTX_set_alpn_protos(c, reinterpret_cast<const unsigned char*>(protocols.data()), static_cast<unsigned>(protocols.size()));
+            ::SSL_CTX_set_alpn_protos(c, reinterpret_cast<const unsigned char*>(protocols.data()),
+                                      static_cast<unsigned>(protocols.size()));
             return;
         }
         // The context owns its list, and frees it.
-        static const int index = ::SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr,
-            [](void*, void* list, CRYPTO_EX_DATA*, int, long, void*) { delete static_cast<std::string*>(list); });
+        static const int index = ::SSL_CTX_get_ex_new_index(
+            0, nullptr, nullptr, nullptr, [](void*, void* list, CRYPTO_EX_DATA*, int, long, void*) {
+                delete static_cast<std::string*>(list);
+            });
         auto list = std::make_unique<std::string>(protocols);
         if (::SSL_CTX_set_ex_data(c, index, list.get()) != 1) throw std::bad_alloc();
         const std::string* const kept = list.release();
         ::SSL_CTX_set_alpn_select_cb(
             c,
-            [](SSL*, const unsigned char** out, unsigned char* size, const unsigned char* offered, unsigned offered_size, void* of_context) {
+            [](SSL*, const unsigned char** out, unsigned char* size, const unsigned char* offered,
+               unsigned offered_size, void* of_context) {
                 const auto* const ours = static_cast<const std::string*>(of_context);
                 unsigned char* chosen = nullptr;
-                if (::SSL_select_next_proto(&chosen, size, reinterpret_cast<const unsigned char*>(ours->data()),
-                                            static_cast<unsigned>(ours->size()), offered, offered_size) != OPENSSL_NPN_NEGOTIATED)
+                if (::SSL_select_next_proto(
+                        &chosen, size, reinterpret_cast<const unsigned char*>(ours->data()),
+                        static_cast<unsigned>(ours->size()), offered, offered_size) != OPENSSL_NPN_NEGOTIATED)
                     return SSL_TLSEXT_ERR_ALERT_FATAL;
                 *out = chosen;
                 return SSL_TLSEXT_ERR_OK;

@@ -20,21 +20,25 @@ namespace holdfast {
 /// The side that a `tls_stream` takes in the handshake.
 enum class tls_role : unsigned char { client, server };
 
-/// Encrypts a socket by TLS 1.2 or 1.3. It is an AsyncReadStream and an AsyncWriteStream, so that `net::async_read`, Beast and the rest of
-/// holdfast work on it, and a layer that a `connection_guard` can own.
+/// Encrypts a socket by TLS 1.2 or 1.3. It is an AsyncReadStream and an AsyncWriteStream, so that
+/// `net::async_read`, Beast and the rest of holdfast work on it, and a layer that a `connection_guard` can
+/// own.
 ///
-/// OpenSSL works on the descriptor, and Asio says when that is ready: there is no second pair of buffers as in `ssl::stream`. While no
-/// record is being read or written the stream holds no buffer. An idle TLS 1.3 connection takes about 14 KB, OpenSSL's own objects;
-/// with `tls_context_options::compact_records` it takes about 400 bytes.
+/// OpenSSL works on the descriptor, and Asio says when that is ready: there is no second pair of buffers as
+/// in `ssl::stream`. While no record is being read or written the stream holds no buffer. An idle TLS 1.3
+/// connection takes about 14 KB, OpenSSL's own objects; with `tls_context_options::compact_records` it takes
+/// about 400 bytes.
 ///
-/// Records are small for the first 32 KiB after each read, so that a peer can open each segment as it comes, and of 16 KiB afterwards.
+/// Records are small for the first 32 KiB after each read, so that a peer can open each segment as it comes,
+/// and of 16 KiB afterwards.
 ///
-/// Errors: those of the socket; OpenSSL's in Asio's category for them; `net::error::eof` after the peer's close_notify, and
-/// `net::ssl::error::stream_truncated` where its TCP stream ended without one. Renegotiation is refused.
+/// Errors: those of the socket; OpenSSL's in Asio's category for them; `net::error::eof` after the peer's
+/// close_notify, and `net::ssl::error::stream_truncated` where its TCP stream ended without one.
+/// Renegotiation is refused.
 ///
 /// Lifetime: the stream must stay in place while an operation is pending. Moving it otherwise is allowed.
-/// Thread safety: distinct objects are safe. One read and one write may be pending at once; where several threads run the context they
-/// must run on one strand.
+/// Thread safety: distinct objects are safe. One read and one write may be pending at once; where several
+/// threads run the context they must run on one strand.
 ///
 ///     holdfast::tls_stream<> stream{std::move(socket), context};
 ///     co_await stream.async_handshake(holdfast::tls_role::server);
@@ -53,12 +57,15 @@ public:
         using other = tls_stream<typename Socket::template rebind_executor<OtherExecutor>::other>;
     };
 
-    /// Takes over a connected socket. Throws `std::bad_alloc`, or `system_error` where OpenSSL refuses the context.
-    tls_stream(Socket socket, const tls_context& context) : socket_(std::move(socket)), engine_(context.make_session()), compact_(context.compact_records())
+    /// Takes over a connected socket. Throws `std::bad_alloc`, or `system_error` where OpenSSL refuses the
+    /// context.
+    tls_stream(Socket socket, const tls_context& context)
+        : socket_(std::move(socket)), engine_(context.make_session()), compact_(context.compact_records())
     {
     }
 
-    /// The same with a context of the user's own, whose reference count OpenSSL keeps. Its records are never compact.
+    /// The same with a context of the user's own, whose reference count OpenSSL keeps. Its records are never
+    /// compact.
     tls_stream(Socket socket, SSL_CTX* context) : socket_(std::move(socket)), engine_(::SSL_new(context)) {}
 
     tls_stream(tls_stream&&) = default;
@@ -70,8 +77,8 @@ public:
     lowest_layer_type& lowest_layer() noexcept { return socket_.lowest_layer(); }
     const lowest_layer_type& lowest_layer() const noexcept { return socket_.lowest_layer(); }
 
-    /// OpenSSL's object, to set what the handshake is to do (the server's name, a verification of the peer's) and to ask what it found;
-    /// null once the records are compact.
+    /// OpenSSL's object, to set what the handshake is to do (the server's name, a verification of the peer's)
+    /// and to ask what it found; null once the records are compact.
     [[nodiscard]] SSL* native_session() const noexcept { return engine_.ssl(); }
 
     /// How many bytes can be read although the socket has none.
@@ -82,24 +89,28 @@ public:
 
     /// Performs the handshake.
     ///
-    /// Completion: void(error_code), on the handler's executor, never inside this call. Success once both sides have finished.
-    /// Cancellation: terminal, partial and total; the stream is then of no more use than to be closed.
-    /// Cost: about 1 ms of processor time, most of it the server's signature; nothing is kept for it afterwards.
+    /// Completion: void(error_code), on the handler's executor, never inside this call. Success once both
+    /// sides have finished. Cancellation: terminal, partial and total; the stream is then of no more use than
+    /// to be closed. Cost: about 1 ms of processor time, most of it the server's signature; nothing is kept
+    /// for it afterwards.
     template <net::completion_token_for<void(error_code)> CompletionToken = default_token_t<executor_type>>
     auto async_handshake(tls_role role, CompletionToken&& token = default_token_t<executor_type>())
     {
-        return net::async_initiate<CompletionToken, void(error_code)>(initiate<detail::tls_handshake_work>(*this), token,
-                                                                      detail::tls_handshake_work{role == tls_role::server});
+        return net::async_initiate<CompletionToken, void(error_code)>(
+            initiate<detail::tls_handshake_work>(*this), token,
+            detail::tls_handshake_work{role == tls_role::server});
     }
 
     /// Reads at least one byte, at most one socket's read full of records.
     ///
-    /// Completion: void(error_code, std::size_t), on the handler's executor, never inside this call. The errors are those of the class.
-    /// Cancellation: terminal, partial and total: `operation_aborted`, and no byte is lost.
-    /// Cost: no allocation, except for the operation's wait and for records of which the buffers take a part only.
-    template <class MutableBufferSequence,
-              net::completion_token_for<void(error_code, std::size_t)> CompletionToken = default_token_t<executor_type>>
-    auto async_read_some(const MutableBufferSequence& buffers, CompletionToken&& token = default_token_t<executor_type>())
+    /// Completion: void(error_code, std::size_t), on the handler's executor, never inside this call. The
+    /// errors are those of the class. Cancellation: terminal, partial and total: `operation_aborted`, and no
+    /// byte is lost. Cost: no allocation, except for the operation's wait and for records of which the
+    /// buffers take a part only.
+    template <class MutableBufferSequence, net::completion_token_for<void(error_code, std::size_t)>
+                                               CompletionToken = default_token_t<executor_type>>
+    auto async_read_some(const MutableBufferSequence& buffers,
+                         CompletionToken&& token = default_token_t<executor_type>())
     {
         std::span<char> to;
         const auto end = net::buffer_sequence_end(buffers);
@@ -107,40 +118,44 @@ public:
             const net::mutable_buffer buffer(*each);
             to = {static_cast<char*>(buffer.data()), buffer.size()};
         }
-        return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(initiate<detail::tls_read_work>(*this), token,
-                                                                                   detail::tls_read_work{to});
+        return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(
+            initiate<detail::tls_read_work>(*this), token, detail::tls_read_work{to});
     }
 
     /// Writes up to 16 KiB of up to 16 buffers, as one system call where the socket takes it.
     ///
-    /// Completion: void(error_code, std::size_t), on the handler's executor, never inside this call: the bytes that were sealed; all of
-    /// them have been handed to the kernel where there is no error.
-    /// Cancellation: terminal and partial: `operation_aborted` with the number of bytes sealed; the rest of the last record is kept and
-    /// goes out with the next operation, so that the stream stays usable.
-    /// Cost: no allocation, except for the operation's wait and for what the socket's full buffer refused.
-    template <class ConstBufferSequence,
-              net::completion_token_for<void(error_code, std::size_t)> CompletionToken = default_token_t<executor_type>>
-    auto async_write_some(const ConstBufferSequence& buffers, CompletionToken&& token = default_token_t<executor_type>())
+    /// Completion: void(error_code, std::size_t), on the handler's executor, never inside this call: the
+    /// bytes that were sealed; all of them have been handed to the kernel where there is no error.
+    /// Cancellation: terminal and partial: `operation_aborted` with the number of bytes sealed; the rest of
+    /// the last record is kept and goes out with the next operation, so that the stream stays usable. Cost:
+    /// no allocation, except for the operation's wait and for what the socket's full buffer refused.
+    template <class ConstBufferSequence, net::completion_token_for<void(error_code, std::size_t)>
+                                             CompletionToken = default_token_t<executor_type>>
+    auto async_write_some(const ConstBufferSequence& buffers,
+                          CompletionToken&& token = default_token_t<executor_type>())
     {
         detail::tls_write_work work;
         const auto end = net::buffer_sequence_end(buffers);
-        for (auto each = net::buffer_sequence_begin(buffers); each != end && work.count != work.parts.size(); ++each) {
+        for (auto each = net::buffer_sequence_begin(buffers); each != end && work.count != work.parts.size();
+             ++each) {
             const net::const_buffer buffer(*each);
-            if (buffer.size() != 0) work.parts[work.count++] = {static_cast<const char*>(buffer.data()), buffer.size()};
+            if (buffer.size() != 0)
+                work.parts[work.count++] = {static_cast<const char*>(buffer.data()), buffer.size()};
         }
-        return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(initiate<detail::tls_write_work>(*this), token, work);
+        return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(
+            initiate<detail::tls_write_work>(*this), token, work);
     }
 
-    /// Sends close_notify. Afterwards nothing can be written any more; what the peer still sends can be read, up to its own close_notify.
-    /// (OpenSSL's, and with it `ssl::stream`'s, shutdown waits for that as well.)
+    /// Sends close_notify. Afterwards nothing can be written any more; what the peer still sends can be read,
+    /// up to its own close_notify. (OpenSSL's, and with it `ssl::stream`'s, shutdown waits for that as well.)
     ///
-    /// Completion: void(error_code), on the handler's executor, never inside this call, when close_notify has been handed to the kernel.
-    /// Cancellation: terminal, partial and total.
+    /// Completion: void(error_code), on the handler's executor, never inside this call, when close_notify has
+    /// been handed to the kernel. Cancellation: terminal, partial and total.
     template <net::completion_token_for<void(error_code)> CompletionToken = default_token_t<executor_type>>
     auto async_shutdown(CompletionToken&& token = default_token_t<executor_type>())
     {
-        return net::async_initiate<CompletionToken, void(error_code)>(initiate<detail::tls_shutdown_work>(*this), token,
-                                                                      detail::tls_shutdown_work{});
+        return net::async_initiate<CompletionToken, void(error_code)>(
+            initiate<detail::tls_shutdown_work>(*this), token, detail::tls_shutdown_work{});
     }
 
 private:
@@ -163,7 +178,8 @@ private:
         void operator()(Handler&& handler, Work work) const
         {
             using operation = detail::tls_operation<tls_stream, Work, std::decay_t<Handler>>;
-            if constexpr (std::is_same_v<Work, detail::tls_handshake_work>) stream_->begin_handshake(work.as_server);
+            if constexpr (std::is_same_v<Work, detail::tls_handshake_work>)
+                stream_->begin_handshake(work.as_server);
             operation(*stream_, work, std::forward<Handler>(handler)).start();
         }
 
@@ -186,7 +202,8 @@ private:
     detail::tls_step handshake_step() noexcept
     {
         const detail::tls_step step = engine_.handshake(descriptor());
-        if (compact_ && !step.error && step.what == detail::tls_step::next::done) (void)engine_.make_compact();
+        if (compact_ && !step.error && step.what == detail::tls_step::next::done)
+            (void)engine_.make_compact();
         return step;
     }
 

@@ -1,5 +1,5 @@
-// holdfast: TLS 1.3 record protection without an SSL object: two keys, two nonces and two counters a connection.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: TLS 1.3 record protection without an SSL object: two keys, two nonces and two counters a
+// connection. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ADAPTERS_DETAIL_COMPACT_RECORDS_HPP
 #define HOLDFAST_ADAPTERS_DETAIL_COMPACT_RECORDS_HPP
 
@@ -36,7 +36,12 @@ enum class tls_alert : std::uint8_t {
 enum class tls_suite : std::uint8_t { aes_128_gcm, aes_256_gcm, chacha20_poly1305 };
 
 /// The types of records.
-enum class tls_content : std::uint8_t { change_cipher_spec = 20, alert = 21, handshake = 22, application_data = 23 };
+enum class tls_content : std::uint8_t {
+    change_cipher_spec = 20,
+    alert = 21,
+    handshake = 22,
+    application_data = 23
+};
 
 inline constexpr std::size_t tls_tag_bytes = 16;
 inline constexpr std::size_t tls_nonce_bytes = 12;
@@ -60,8 +65,8 @@ inline tls_suite_parameters parameters_of(tls_suite suite) noexcept
 }
 
 /// HKDF-Expand-Label of RFC 8446, 7.1, with an empty context; false where OpenSSL fails, for want of memory.
-inline bool hkdf_expand_label(const EVP_MD* hash, std::span<const unsigned char> secret, std::string_view label,
-                              std::span<unsigned char> out) noexcept
+inline bool hkdf_expand_label(const EVP_MD* hash, std::span<const unsigned char> secret,
+                              std::string_view label, std::span<unsigned char> out) noexcept
 {
     std::array<unsigned char, 2 + 1 + 6 + 16 + 1> info{};
     constexpr std::string_view prefix = "tls13 ";
@@ -94,7 +99,8 @@ public:
         auto& context = contexts.all_[static_cast<std::size_t>(suite) * 2 + (sealing ? 1 : 0)];
         if (context == nullptr) {
             context = ::EVP_CIPHER_CTX_new();
-            if (context != nullptr && ::EVP_CipherInit_ex(context, cipher_of(suite), nullptr, nullptr, nullptr, sealing) != 1) {
+            if (context != nullptr &&
+                ::EVP_CipherInit_ex(context, cipher_of(suite), nullptr, nullptr, nullptr, sealing) != 1) {
                 ::EVP_CIPHER_CTX_free(context);
                 context = nullptr;
             }
@@ -155,10 +161,10 @@ public:
     /// How many records were protected with this key.
     [[nodiscard]] std::uint64_t records() const noexcept { return sequence_; }
 
-    /// Seals a record of type `type` around the payload's parts into `out`, which has room for it: the size of the record, or 0 where
-    /// OpenSSL fails.
-    std::size_t seal(tls_suite suite, tls_content type, std::span<const std::span<const char>> parts, std::size_t size,
-                     char* out) noexcept
+    /// Seals a record of type `type` around the payload's parts into `out`, which has room for it: the size
+    /// of the record, or 0 where OpenSSL fails.
+    std::size_t seal(tls_suite suite, tls_content type, std::span<const std::span<const char>> parts,
+                     std::size_t size, char* out) noexcept
     {
         auto* const record = reinterpret_cast<unsigned char*>(out);
         write_header(record, size + 1 + tls_tag_bytes);
@@ -176,12 +182,13 @@ public:
         if (::EVP_EncryptUpdate(context, to, &n, &last, 1) != 1) return 0;
         to += n;
         if (::EVP_EncryptFinal_ex(context, to, &n) != 1) return 0;
-        if (::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, static_cast<int>(tls_tag_bytes), to) != 1) return 0;
+        if (::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, static_cast<int>(tls_tag_bytes), to) != 1)
+            return 0;
         return tls_header_bytes + size + 1 + tls_tag_bytes;
     }
 
-    /// Opens a whole record in place. The size of the inner plaintext, its type and padding included; none where it was not sealed
-    /// with this key and number.
+    /// Opens a whole record in place. The size of the inner plaintext, its type and padding included; none
+    /// where it was not sealed with this key and number.
     std::optional<std::size_t> open(tls_suite suite, std::span<char> record) noexcept
     {
         auto* const bytes = reinterpret_cast<unsigned char*>(record.data());
@@ -190,7 +197,8 @@ public:
         int n = 0, last = 0;
         unsigned char* const text = bytes + tls_header_bytes;
         if (context == nullptr || ::EVP_DecryptUpdate(context, text, &n, text, static_cast<int>(size)) != 1 ||
-            ::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, static_cast<int>(tls_tag_bytes), text + size) != 1 ||
+            ::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, static_cast<int>(tls_tag_bytes),
+                                  text + size) != 1 ||
             ::EVP_DecryptFinal_ex(context, text + n, &last) != 1)
             return std::nullopt;
         return size;
@@ -217,7 +225,8 @@ private:
     {
         const auto [key_bytes, hash] = parameters_of(suite);
         return hkdf_expand_label(hash, secret(suite), "key", {bytes_.data() + max_secret, key_bytes}) &&
-               hkdf_expand_label(hash, secret(suite), "iv", {bytes_.data() + max_secret + max_key, tls_nonce_bytes});
+               hkdf_expand_label(hash, secret(suite), "iv",
+                                 {bytes_.data() + max_secret + max_key, tls_nonce_bytes});
     }
 
     /// Sets the key, the record's nonce and the header that is authenticated.
@@ -231,7 +240,8 @@ private:
         ++sequence_;
         int n = 0;
         if (context == nullptr ||
-            ::EVP_CipherInit_ex(context, nullptr, nullptr, bytes_.data() + max_secret, nonce.data(), sealing) != 1 ||
+            ::EVP_CipherInit_ex(context, nullptr, nullptr, bytes_.data() + max_secret, nonce.data(),
+                                sealing) != 1 ||
             ::EVP_CipherUpdate(context, nullptr, &n, header, static_cast<int>(tls_header_bytes)) != 1)
             return nullptr;
         return context;
@@ -241,8 +251,9 @@ private:
     std::uint64_t sequence_ = 0;
 };
 
-/// A TLS 1.3 connection after its handshake, without OpenSSL's SSL object. The handshake, the key exchange and the certificates are
-/// OpenSSL's, and so are the ciphers; the framing of records, alerts and KeyUpdate are done here, as RFC 8446 says in 4.6.3, 5 and 6.
+/// A TLS 1.3 connection after its handshake, without OpenSSL's SSL object. The handshake, the key exchange
+/// and the certificates are OpenSSL's, and so are the ciphers; the framing of records, alerts and KeyUpdate
+/// are done here, as RFC 8446 says in 4.6.3, 5 and 6.
 class compact_records {
 public:
     /// Why reading a record led to no data.
@@ -257,20 +268,23 @@ public:
     compact_records() noexcept = default;
     compact_records(const compact_records&) = delete;
 
-    bool begin(tls_suite suite, bool is_client, std::span<const unsigned char> read_secret, std::uint64_t records_read,
-               std::span<const unsigned char> write_secret, std::uint64_t records_written) noexcept
+    bool begin(tls_suite suite, bool is_client, std::span<const unsigned char> read_secret,
+               std::uint64_t records_read, std::span<const unsigned char> write_secret,
+               std::uint64_t records_written) noexcept
     {
         suite_ = suite;
         is_client_ = is_client;
-        return in_.begin(suite, read_secret, records_read) && out_.begin(suite, write_secret, records_written);
+        return in_.begin(suite, read_secret, records_read) &&
+               out_.begin(suite, write_secret, records_written);
     }
 
     [[nodiscard]] tls_alert alert() const noexcept { return alert_; }
     [[nodiscard]] bool failed() const noexcept { return state_ == state::failed; }
 
-    /// Takes the next record from the bytes at hand and deals with alerts and KeyUpdates. `consumed` is how many of the bytes it took;
-    /// the plaintext lies in them.
-    outcome open(std::span<char> bytes, std::size_t& consumed, std::span<char>& plaintext, tls_transport& transport) noexcept
+    /// Takes the next record from the bytes at hand and deals with alerts and KeyUpdates. `consumed` is how
+    /// many of the bytes it took; the plaintext lies in them.
+    outcome open(std::span<char> bytes, std::size_t& consumed, std::span<char>& plaintext,
+                 tls_transport& transport) noexcept
     {
         consumed = 0;
         plaintext = {};
@@ -279,7 +293,8 @@ public:
         if (bytes.size() < tls_header_bytes) return outcome::incomplete;
         const auto* const header = reinterpret_cast<const unsigned char*>(bytes.data());
         const std::size_t length = std::size_t{header[3]} << 8U | header[4];
-        if (static_cast<tls_content>(header[0]) != tls_content::application_data) return fail(tls_alert::unexpected_message, transport);
+        if (static_cast<tls_content>(header[0]) != tls_content::application_data)
+            return fail(tls_alert::unexpected_message, transport);
         if (length > tls_max_plaintext + 256) return fail(tls_alert::record_overflow, transport);
         if (length < 1 + tls_tag_bytes) return fail(tls_alert::bad_record_mac, transport);
         if (bytes.size() < tls_header_bytes + length) return outcome::incomplete;
@@ -294,7 +309,8 @@ public:
         if (n - 1 > tls_max_plaintext) return fail(tls_alert::record_overflow, transport);
         const auto type = static_cast<tls_content>(text[n - 1]);
         plaintext = {text, n - 1};
-        if (type != tls_content::handshake && partial_ != 0) return fail(tls_alert::unexpected_message, transport);
+        if (type != tls_content::handshake && partial_ != 0)
+            return fail(tls_alert::unexpected_message, transport);
         switch (type) {
         case tls_content::application_data:
             if (!plaintext.empty())
@@ -313,13 +329,17 @@ public:
     }
 
     /// Seals at most one record of the payload. False where OpenSSL fails: the connection is of no more use.
-    bool seal(std::span<const std::span<const char>> parts, std::size_t size, tls_transport& transport) noexcept
+    bool seal(std::span<const std::span<const char>> parts, std::size_t size,
+              tls_transport& transport) noexcept
     {
         if (out_.records() >= max_records_of_a_key && !send_key_update(transport)) return false;
         return send(tls_content::application_data, parts, size, transport);
     }
 
-    bool close(tls_transport& transport) noexcept { return send_alert(1, tls_alert::close_notify, transport); }
+    bool close(tls_transport& transport) noexcept
+    {
+        return send_alert(1, tls_alert::close_notify, transport);
+    }
 
     /// After how many records a key is replaced: RFC 8446, 5.5, allows 2^24.5 for AES-GCM.
     static constexpr std::uint64_t max_records_of_a_key = std::uint64_t{1} << 24U;
@@ -327,7 +347,8 @@ public:
 private:
     enum class state : std::uint8_t { open, closed, failed };
 
-    bool send(tls_content type, std::span<const std::span<const char>> parts, std::size_t size, tls_transport& transport) noexcept
+    bool send(tls_content type, std::span<const std::span<const char>> parts, std::size_t size,
+              tls_transport& transport) noexcept
     {
         const std::span<char> room = transport.output(tls_header_bytes + size + 1 + tls_tag_bytes);
         const std::size_t sealed = out_.seal(suite_, type, parts, size, room.data());
@@ -362,7 +383,8 @@ private:
         if (text.size() != 2) return fail(tls_alert::decode_error, transport);
         alert_ = static_cast<tls_alert>(text[1]);
         if (alert_ == tls_alert::user_canceled) // a close_notify follows
-            return ++without_data_ > max_without_data ? fail(tls_alert::unexpected_message, transport) : outcome::data;
+            return ++without_data_ > max_without_data ? fail(tls_alert::unexpected_message, transport)
+                                                      : outcome::data;
         if (alert_ == tls_alert::close_notify) {
             state_ = state::closed;
             return outcome::closed;
@@ -371,10 +393,12 @@ private:
         return outcome::alert;
     }
 
-    /// Of the messages that may follow a handshake a server knows KeyUpdate alone; what a client gets besides, tickets, is passed over.
+    /// Of the messages that may follow a handshake a server knows KeyUpdate alone; what a client gets
+    /// besides, tickets, is passed over.
     outcome receive_handshake(std::span<const char> text, tls_transport& transport) noexcept
     {
-        if (text.empty() || ++without_data_ > max_without_data) return fail(tls_alert::unexpected_message, transport);
+        if (text.empty() || ++without_data_ > max_without_data)
+            return fail(tls_alert::unexpected_message, transport);
         while (!text.empty()) {
             if (skip_ != 0) { // the rest of a ticket
                 const std::size_t part = std::min<std::size_t>(skip_, text.size());
@@ -386,10 +410,13 @@ private:
             message_[partial_++] = text[0];
             text = text.subspan(1);
             if (partial_ < 4) continue;
-            const auto byte = [this](std::size_t i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(message_[i])); };
+            const auto byte = [this](std::size_t i) {
+                return static_cast<std::uint32_t>(static_cast<unsigned char>(message_[i]));
+            };
             const std::uint32_t length = byte(1) << 16U | byte(2) << 8U | byte(3);
             if (partial_ == 4) {
-                if (message_[0] == 4 && is_client_ && length != 0 && length <= 64 * 1024) { // NewSessionTicket
+                if (message_[0] == 4 && is_client_ && length != 0 &&
+                    length <= 64 * 1024) { // NewSessionTicket
                     skip_ = length;
                     continue;
                 }
@@ -400,7 +427,8 @@ private:
             partial_ = 0;
             const char requested = message_[4];
             if (requested != 0 && requested != 1) return fail(tls_alert::illegal_parameter, transport);
-            if (!text.empty()) return fail(tls_alert::unexpected_message, transport); // no message crosses a change of keys
+            if (!text.empty())
+                return fail(tls_alert::unexpected_message, transport); // no message crosses a change of keys
             if (!in_.update(suite_)) return fail(tls_alert::internal_error, transport);
             // One answer is enough for requests that come while the peer reads nothing.
             if (requested == 1 && transport.state().unsent.size() == 0 && !send_key_update(transport))

@@ -1,5 +1,5 @@
-// holdfast: one TLS connection on a descriptor: OpenSSL's SSL object, or after the handshake compact records. No Asio operations.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: one TLS connection on a descriptor: OpenSSL's SSL object, or after the handshake compact records.
+// No Asio operations. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ADAPTERS_DETAIL_TLS_ENGINE_HPP
 #define HOLDFAST_ADAPTERS_DETAIL_TLS_ENGINE_HPP
 
@@ -38,11 +38,12 @@ inline error_code tls_error(unsigned long code) noexcept
 /// The error that OpenSSL reports for an alert.
 inline error_code tls_error(tls_alert alert) noexcept
 {
-    return detail::tls_error(static_cast<unsigned long>(ERR_PACK(ERR_LIB_SSL, 0, SSL_AD_REASON_OFFSET + static_cast<int>(alert))));
+    return detail::tls_error(
+        static_cast<unsigned long>(ERR_PACK(ERR_LIB_SSL, 0, SSL_AD_REASON_OFFSET + static_cast<int>(alert))));
 }
 
-/// What OpenSSL's callbacks reveal during a handshake whose connection is to be compact: both traffic secrets, and how many records were
-/// protected with them.
+/// What OpenSSL's callbacks reveal during a handshake whose connection is to be compact: both traffic
+/// secrets, and how many records were protected with them.
 struct tls_handshake_secrets {
     std::array<unsigned char, 48> client{}, server{};
     std::uint8_t client_bytes = 0, server_bytes = 0;
@@ -73,16 +74,20 @@ struct tls_handshake_secrets {
         const std::string_view label = text.substr(0, text.find(' '));
         const std::string_view hex = text.substr(text.rfind(' ') + 1);
         const bool of_client = label == "CLIENT_TRAFFIC_SECRET_0";
-        if ((!of_client && label != "SERVER_TRAFFIC_SECRET_0") || hex.size() > 2 * self->client.size()) return;
+        if ((!of_client && label != "SERVER_TRAFFIC_SECRET_0") || hex.size() > 2 * self->client.size())
+            return;
         auto& secret = of_client ? self->client : self->server;
-        const auto digit = [](char c) { return static_cast<unsigned char>(c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10); };
+        const auto digit = [](char c) {
+            return static_cast<unsigned char>(c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
+        };
         for (std::size_t i = 0; i != hex.size() / 2; ++i)
             secret[i] = static_cast<unsigned char>(digit(hex[2 * i]) << 4U | digit(hex[2 * i + 1]));
         (of_client ? self->client_bytes : self->server_bytes) = static_cast<std::uint8_t>(hex.size() / 2);
     }
 
     /// OpenSSL's message callback: each side's Finished is the last message under the keys of the handshake.
-    static void on_message(int written, int, int type, const void* message, std::size_t, SSL*, void* self_as_void) noexcept
+    static void on_message(int written, int, int type, const void* message, std::size_t, SSL*,
+                           void* self_as_void) noexcept
     {
         auto* const self = static_cast<tls_handshake_secrets*>(self_as_void);
         std::uint64_t& records = written != 0 ? self->records_written : self->records_read;
@@ -114,8 +119,11 @@ public:
             throw std::bad_alloc();
         }
         ::SSL_set_bio(ssl_.get(), bio, bio);
-        ::SSL_set_mode(ssl_.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-        ::SSL_set_read_ahead(ssl_.get(), 0); // the transport reads in large steps, into a buffer that an idle connection does not have
+        ::SSL_set_mode(ssl_.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                       SSL_MODE_RELEASE_BUFFERS);
+        ::SSL_set_read_ahead(
+            ssl_.get(),
+            0); // the transport reads in large steps, into a buffer that an idle connection does not have
     }
 
     /// OpenSSL's object; null once the records are compact.
@@ -123,7 +131,8 @@ public:
 
     [[nodiscard]] bool compact() const noexcept { return compact_ != nullptr; }
 
-    /// How many bytes are held here that no readiness of the descriptor announces: plaintext, and records received but not opened.
+    /// How many bytes are held here that no readiness of the descriptor announces: plaintext, and records
+    /// received but not opened.
     [[nodiscard]] std::size_t pending() const noexcept
     {
         return plaintext_.size() + state_.received.size() +
@@ -155,8 +164,8 @@ public:
         ::SSL_set_msg_callback_arg(ssl_.get(), secrets_.get());
     }
 
-    /// After the handshake: frees OpenSSL's object, where the protocol and the cipher suite allow that. Otherwise, and without memory,
-    /// the connection stays as it is.
+    /// After the handshake: frees OpenSSL's object, where the protocol and the cipher suite allow that.
+    /// Otherwise, and without memory, the connection stays as it is.
     bool make_compact() noexcept
     {
         const std::unique_ptr<tls_handshake_secrets> secrets = std::move(secrets_);
@@ -180,7 +189,8 @@ public:
         }
         const auto size = static_cast<std::size_t>(::EVP_MD_size(parameters_of(suite).hash));
         if (secrets->client_bytes != size || secrets->server_bytes != size) return false;
-        const std::span<const unsigned char> client(secrets->client.data(), size), server(secrets->server.data(), size);
+        const std::span<const unsigned char> client(secrets->client.data(), size),
+            server(secrets->server.data(), size);
         const bool is_server = ::SSL_is_server(ssl_.get()) != 0;
         std::unique_ptr<compact_records> records(new (std::nothrow) compact_records);
         if (!records || !records->begin(suite, !is_server, is_server ? client : server, secrets->records_read,
@@ -206,8 +216,8 @@ public:
         return compact_ ? read_compact(transport, to) : read_openssl(transport, to);
     }
 
-    /// Seals and sends as much of the parts as fits into one system call; what the socket refuses of it is kept, and has to be flushed
-    /// before the next.
+    /// Seals and sends as much of the parts as fits into one system call; what the socket refuses of it is
+    /// kept, and has to be flushed before the next.
     tls_step write(int descriptor, std::span<const std::span<const char>> parts) noexcept
     {
         tls_transport transport(descriptor, state_);
@@ -216,7 +226,8 @@ public:
         for (const auto part : parts)
             size += part.size();
         tls_step step;
-        if (transport.flush()) step = compact_ ? write_compact(transport, parts, size) : write_openssl(parts, size);
+        if (transport.flush())
+            step = compact_ ? write_compact(transport, parts, size) : write_openssl(parts, size);
         return end_of_output(transport, step);
     }
 
@@ -260,7 +271,10 @@ private:
         }
     };
 
-    static tls_transport& transport_of(BIO* bio) noexcept { return *static_cast<tls_transport*>(::BIO_get_data(bio)); }
+    static tls_transport& transport_of(BIO* bio) noexcept
+    {
+        return *static_cast<tls_transport*>(::BIO_get_data(bio));
+    }
 
     static BIO_METHOD* bio_method() noexcept
     {
@@ -301,7 +315,8 @@ private:
             ::BIO_meth_set_ctrl(made, [](BIO* bio, int command, long, void*) -> long {
                 if (command == BIO_CTRL_EOF) {
                     const auto* const transport = static_cast<tls_transport*>(::BIO_get_data(bio));
-                    return transport != nullptr && const_cast<tls_transport*>(transport)->state().ended ? 1 : 0;
+                    return transport != nullptr && const_cast<tls_transport*>(transport)->state().ended ? 1
+                                                                                                        : 0;
                 }
                 return command == BIO_CTRL_FLUSH ? 1 : 0; // sent at the end of the engine's call
             });
@@ -310,7 +325,10 @@ private:
         return method;
     }
 
-    static tls_step failed(int number) noexcept { return {.error = error_code(number, net::error::get_system_category())}; }
+    static tls_step failed(int number) noexcept
+    {
+        return {.error = error_code(number, net::error::get_system_category())};
+    }
 
     /// The end of the peer's TCP stream, or why it cannot be read any more.
     tls_step end_of_input() const noexcept
@@ -372,12 +390,14 @@ private:
             if (n != 0) std::memcpy(to.data() + total, text.data(), n);
             total += n;
             const bool kept = plaintext_.append(text.data() + n, text.size() - n);
-            if (!text.empty()) ::OPENSSL_cleanse(text.data(), text.size()); // the buffer goes back to the stack or the heap
+            if (!text.empty())
+                ::OPENSSL_cleanse(text.data(), text.size()); // the buffer goes back to the stack or the heap
             transport.consume(consumed);
             if (!kept) return {.error = net::error::no_memory};
             switch (outcome) {
             case compact_records::outcome::data:
-                if (total == to.size() || (total != 0 && transport.available().empty())) return {.bytes = total};
+                if (total == to.size() || (total != 0 && transport.available().empty()))
+                    return {.bytes = total};
                 break;
             case compact_records::outcome::incomplete:
                 if (total != 0) return {.bytes = total};
@@ -395,10 +415,15 @@ private:
         }
     }
 
-    /// Records are small while a peer waits for the first of them, so that it can open each segment that comes, and large afterwards.
-    [[nodiscard]] std::size_t record_size() noexcept { return sent_since_read_ < small_until ? small_record : tls_max_plaintext; }
+    /// Records are small while a peer waits for the first of them, so that it can open each segment that
+    /// comes, and large afterwards.
+    [[nodiscard]] std::size_t record_size() noexcept
+    {
+        return sent_since_read_ < small_until ? small_record : tls_max_plaintext;
+    }
 
-    /// Calls `seal(parts, size)` for the parts of each record, until `size` bytes or a system call's worth are sealed.
+    /// Calls `seal(parts, size)` for the parts of each record, until `size` bytes or a system call's worth
+    /// are sealed.
     template <class Seal>
     std::size_t in_records(std::span<const std::span<const char>> parts, std::size_t size, Seal seal) noexcept
     {
@@ -425,7 +450,8 @@ private:
         return total;
     }
 
-    tls_step write_compact(tls_transport& transport, std::span<const std::span<const char>> parts, std::size_t size) noexcept
+    tls_step write_compact(tls_transport& transport, std::span<const std::span<const char>> parts,
+                           std::size_t size) noexcept
     {
         if (compact_->failed()) return {.error = tls_error(compact_->alert())};
         if (shut_down_) return {.error = net::error::shut_down};

@@ -72,7 +72,8 @@ struct tls_write_work {
     }
 };
 
-/// The operation, and the handler of its waits. It does its work, waits for the socket where the engine says so, and does it again.
+/// The operation, and the handler of its waits. It does its work, waits for the socket where the engine says
+/// so, and does it again.
 template <class Stream, class Work, class Handler>
 class tls_operation {
 public:
@@ -88,8 +89,14 @@ public:
     {
     }
 
-    executor_type get_executor() const noexcept { return net::get_associated_executor(handler_, stream_->get_executor()); }
-    allocator_type get_allocator() const noexcept { return net::get_associated_allocator(handler_, plain_allocator<void>()); }
+    executor_type get_executor() const noexcept
+    {
+        return net::get_associated_executor(handler_, stream_->get_executor());
+    }
+    allocator_type get_allocator() const noexcept
+    {
+        return net::get_associated_allocator(handler_, plain_allocator<void>());
+    }
     cancellation_slot_type get_cancellation_slot() const noexcept { return cancellation_.slot(); }
 
     /// The first step, inside the initiating function, where nothing may complete.
@@ -107,7 +114,8 @@ public:
     /// The socket is ready, or the wait was cancelled.
     void operator()(error_code ec)
     {
-        if (!ec && cancellation_.cancelled() != net::cancellation_type::none) ec = net::error::operation_aborted;
+        if (!ec && cancellation_.cancelled() != net::cancellation_type::none)
+            ec = net::error::operation_aborted;
         if (ec) {
             if constexpr (requires { work_.sealed; }) return complete(ec, work_.sealed);
             return complete(ec, 0);
@@ -138,7 +146,8 @@ private:
     void wait(const tls_step& step)
     {
         auto& socket = stream_->lowest_layer();
-        socket.async_wait(step.what == tls_step::next::wait_write ? net::socket_base::wait_write : net::socket_base::wait_read,
+        socket.async_wait(step.what == tls_step::next::wait_write ? net::socket_base::wait_write
+                                                                  : net::socket_base::wait_read,
                           std::move(*this));
     }
 
