@@ -1,18 +1,17 @@
-// holdfast: climbs rungs of connections to any TCP server, and judges its memory.
+// holdfast: ladder, which opens more and more connections to any TCP server and judges its memory.
 // SPDX-License-Identifier: BSL-1.0
 //
 //     ladder --port 7777
-//         climbs to 10,000 connections to whatever listens there, with the default mix of clients
+//         climbs to 10,000 connections, with the default mix of clients
 //     ladder --port 7777 --budget-bytes 4k --json a.json
-//         fails above 4 KiB a connection, and keeps the figures
+//         fails above 4 KiB a connection, and writes the figures to a file
 //     ladder --join a.json b.json --report both.html
 //         shows several runs in one table and one chart
 //
-// Linux. Plain sockets and epoll, so that the load is light and owes nothing to what it measures. In
-// support/: ladder_plan.hpp (what is asked for), ladder_clients.hpp and ladder_load.hpp (the load),
-// ladder_server.hpp and ladder_sockets.hpp (the server's figures), ladder_climb.hpp (the run),
-// ladder_verdict.hpp (the judgement), ladder_report.hpp, ladder_json.hpp and ladder_chart.hpp (what is
-// shown).
+// Linux. Plain sockets and epoll, so that the load is light and shares no code with what it measures. In support/:
+// ladder_plan.hpp (options), ladder_clients.hpp and ladder_load.hpp (the load), ladder_server.hpp and
+// ladder_sockets.hpp (the server's figures), ladder_climb.hpp (the run), ladder_verdict.hpp (the verdict),
+// ladder_report.hpp, ladder_json.hpp and ladder_chart.hpp (the output).
 
 #include "support/command_line.hpp"
 #include "support/ladder_chart.hpp"
@@ -29,11 +28,9 @@
 #include <string_view>
 #include <vector>
 
-#include <sys/resource.h>
-
 namespace {
 
-/// Where the results go beside the terminal; empty: nowhere.
+/// The output files; an empty name writes none.
 struct outputs {
     std::string json, report, svg;
 };
@@ -43,7 +40,7 @@ struct outputs {
     throw examples::usage_error("cannot write '" + path + "': check the folder and its permissions");
 }
 
-/// Before the climb, so that nobody waits for figures that cannot be kept.
+/// Checks the files before the climb: an error after it would lose the figures.
 void check_writable(const outputs& files)
 {
     for (const std::string& path : {files.json, files.report, files.svg})
@@ -59,21 +56,18 @@ void write_file(const std::string& path, Write&& write)
     if (!file.flush()) cannot_write(path);
 }
 
-/// Raises the limit of open files as far as it goes, and returns it.
+/// Raises the limit of open files to the hard limit, and returns it.
 std::uint64_t raise_descriptor_limit()
 {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    return limit.rlim_cur;
+    std::error_code error;
+    holdfast::raise_descriptor_limit(holdfast::read_descriptor_limits(error).hard, error);
+    return holdfast::read_descriptor_limits(error).soft;
 }
 
 int climb_server(ladder::settings wanted, const outputs& files)
 {
     if (wanted.port == 0)
-        throw examples::usage_error("--port is needed: where does the server listen? (see --help)");
+        throw examples::usage_error("--port is missing: give the port on which the server listens (see --help)");
     if (wanted.connect_rate == 0) examples::command_line::fail("connect-rate", "must be at least 1");
     if (wanted.slow_rate == 0) examples::command_line::fail("slow-rate", "must be at least 1");
 
@@ -82,14 +76,14 @@ int climb_server(ladder::settings wanted, const outputs& files)
     if (wanted.pid == 0 && !wanted.pid_file.empty()) wanted.pid = ladder::read_pid_file(wanted.pid_file);
     if (wanted.pid == 0) wanted.pid = ladder::find_listener(wanted.port);
     if (wanted.pid == 0)
-        throw examples::usage_error("cannot tell which process listens there: name it with --pid");
+        throw examples::usage_error("the process that listens there cannot be found: give its id with --pid");
     std::error_code error;
     holdfast::read_process_memory(wanted.pid, error);
     if (error)
         throw examples::usage_error("there is no process " + std::to_string(wanted.pid) + ": check --pid");
     holdfast::read_open_descriptors(wanted.pid, error);
     if (error)
-        throw examples::usage_error("may not read the descriptors of process " + std::to_string(wanted.pid) +
+        throw examples::usage_error("no permission to read the descriptors of process " + std::to_string(wanted.pid) +
                                     ": run the ladder as the server's user, or as root");
     if (wanted.title.empty()) wanted.title = "process " + std::to_string(wanted.pid);
 
@@ -119,17 +113,17 @@ int climb_server(ladder::settings wanted, const outputs& files)
     return run.judgement.pass() ? 0 : 1;
 }
 
-/// Shows several runs together; fails where the last one's growth is above its share of the first one's.
+/// Shows several runs in one report. Fails where the last one's growth is above the given share of the first one's.
 int join_runs(const std::vector<std::string>& paths, double at_most, const outputs& files)
 {
     std::vector<ladder::run_record> runs;
     for (const std::string& path : paths) {
         std::ifstream in{path};
-        if (!in) throw examples::usage_error("cannot read '" + path + "': name files that --json wrote");
+        if (!in) throw examples::usage_error("cannot read '" + path + "': give files that --json has written");
         for (ladder::run_record& run : ladder::read_json(in, path))
             runs.push_back(std::move(run));
     }
-    if (runs.empty()) throw examples::usage_error("--join needs files that --json wrote (see --help)");
+    if (runs.empty()) throw examples::usage_error("--join needs the names of files that --json has written (see --help)");
     ladder::print_joint(std::cout, runs);
     write_file(files.report, [&](std::ostream& out) { ladder::write_html(out, runs); });
     write_file(files.svg, [&](std::ostream& out) { ladder::write_svg(out, runs); });
@@ -149,7 +143,7 @@ int run(int argc, char** argv)
 {
     ladder::settings wanted;
     outputs files;
-    std::string rungs = "500,1000,2000,5000,10000", answer, second = "full", sources, line;
+    std::string rungs = "500,1000,2000,5000,10000", answer, later = "all", sources, line;
     wanted.mix_text = "idle=70,slow=10,silent=10,half-closed=5,aborting=5";
     examples::byte_count slow_rate{wanted.slow_rate}, receive_buffer{wanted.receive_buffer}, budget;
     double at_most = 0;
@@ -157,49 +151,51 @@ int run(int argc, char** argv)
     std::vector<std::string> to_join;
 
     examples::command_line cli{
-        "ladder", "Climbs rungs of connections to a TCP server, comes down again, and judges the "
-                  "server's memory.\nExit status: 0 pass, 1 fail, 2 nothing could be measured."};
+        "ladder", "Opens more and more connections to a TCP server (a climb over rungs), closes them, repeats this until "
+                  "two climbs agree, and judges the server's memory.\n"
+                  "Exit status: 0 pass, 1 fail, 2 nothing could be measured."};
     cli.add("port", wanted.port, "N", "where the server listens");
     cli.add("host", wanted.host, "HOST", "the server's address; it must run on this machine");
-    cli.add("pid", wanted.pid, "PID", "the server's process; 0: the one that listens on the port");
+    cli.add("pid", wanted.pid, "PID", "the server's process; 0: the process that listens on the port");
     cli.add("pid-file", wanted.pid_file, "FILE",
-            "names it, and may name another: the server may be restarted, and who is closed comes back");
-    cli.add("title", wanted.title, "NAME", "what to call the server");
+            "a file with the server's process id, which may change: closed clients then connect again");
+    cli.add("title", wanted.title, "NAME", "the server's name in the report");
     cli.add("rungs", rungs, "N,N,...", "connections at each rung");
     cli.add("mix", wanted.mix_text, "KIND=SHARE,...",
             "kinds of clients: idle, slow, silent, half-closed, aborting");
-    cli.add("slow-rate", slow_rate, "BYTES", "what a slow client reads in a second");
+    cli.add("slow-rate", slow_rate, "BYTES", "bytes that a slow client reads in a second");
     cli.add("receive-buffer", receive_buffer, "BYTES", "SO_RCVBUF of slow and silent clients");
     cli.add("hello", wanted.hello, "TEXT",
-            R"(sent by all but silent clients once connected; knows \n, \r, \t, \0, \\)");
-    cli.add("answer", answer, "PATTERN=REPLY", "clients that read send REPLY whenever they received PATTERN");
-    cli.add("aborts", wanted.aborts, "N", "how often an aborting client resets before it stays");
+            R"(text that all but silent clients send once connected; with \n, \r, \t, \0, \\)");
+    cli.add("answer", answer, "PATTERN=REPLY", "clients that read send REPLY for each PATTERN that they receive");
+    cli.add("aborts", wanted.aborts, "N", "how often an aborting client resets its connection before it stays");
     cli.add("connect-rate", wanted.connect_rate, "N", "new connections a second");
-    cli.add("settle", wanted.settle, "SECONDS", "a rung is measured after so long without new bursts");
-    cli.add("rung-deadline", wanted.rung_deadline, "SECONDS", "or after so long at the latest");
-    cli.add("hold", wanted.hold, "SECONDS", "then it is held so long, and measured again");
-    cli.add("second-climb", second, "full|top|none", "the rungs of the second climb");
-    cli.add("budget-bytes", budget, "BYTES", "RssAnon that a connection may cost; 0: any");
+    cli.add("settle", wanted.settle, "SECONDS", "a rung is measured after this time without a burst");
+    cli.add("rung-deadline", wanted.rung_deadline, "SECONDS", "or after this time at the latest");
+    cli.add("hold", wanted.hold, "SECONDS", "and measured again after this time");
+    cli.add("climbs", wanted.climbs, "N", "climbs at most; fewer where the tops of two in a row agree");
+    cli.add("later-climbs", later, "all|top", "the rungs of the climbs after the first");
+    cli.add("budget-bytes", budget, "BYTES", "the most RssAnon for each connection; 0: not judged");
     cli.add("plan", line, "BASE+EACH+KERNEL",
-            "the line that the server states, in bytes, as the examples print it");
+            "the bound that the server states, in bytes, as the examples print it");
     cli.add("may-keep", wanted.may_keep_percent, "PERCENT",
-            "of the growth that may stay after the descent, 8M at least");
-    cli.add("processes", wanted.processes, "N", "load processes; 0: as many as are needed");
+            "part of the growth that may stay after the descent, 8M at least");
+    cli.add("processes", wanted.processes, "N", "load processes; 0: as many as needed");
     cli.add("source-addresses", sources, "ADDR,...",
-            "of the load processes in turn; for more than 28000 connections");
-    cli.add("json", files.json, "FILE", "one object a line for each measurement and for the verdict");
-    cli.add("report", files.report, "FILE", "a page of HTML with chart, tables and verdict");
-    cli.add("svg", files.svg, "FILE", "the chart alone");
-    cli.add("join", join, "show the runs of several --json files together");
+            "addresses of the load processes in turn; for more than 28000 connections");
+    cli.add("json", files.json, "FILE", "write one JSON object a line: measurements and verdict");
+    cli.add("report", files.report, "FILE", "write an HTML page with chart, tables and verdict");
+    cli.add("svg", files.svg, "FILE", "write the chart alone");
+    cli.add("join", join, "show the runs of several --json files in one report");
     cli.add("at-most", at_most, "SHARE",
-            "with --join: fail where the last run grew by more than this share of the first");
+            "with --join: fail where the last run grows by more than this share of the first");
     cli.add_rest(to_join, "FILE...", "with --join: the files");
     if (!cli.parse(argc, argv)) return 0;
 
     check_writable(files);
     if (join) return join_runs(to_join, at_most, files);
     if (!to_join.empty())
-        throw examples::usage_error("'" + to_join.front() + "' is taken with --join only (see --help)");
+        throw examples::usage_error("'" + to_join.front() + "' is allowed with --join only (see --help)");
     wanted.rungs = ladder::parse_rungs(rungs);
     wanted.line = ladder::stated_line::parse(line);
     wanted.mix = ladder::client_mix::parse(wanted.mix_text);
@@ -211,10 +207,10 @@ int run(int argc, char** argv)
     if (!sources.empty())
         ladder::for_each_part(sources,
                               [&](std::string_view each) { wanted.source_addresses.emplace_back(each); });
-    if (second != "full" && second != "top" && second != "none")
-        examples::command_line::fail("second-climb", "takes full, top or none, not '" + second + "'");
-    if (second == "top") wanted.second = ladder::second_climb::top;
-    if (second == "none") wanted.second = ladder::second_climb::none;
+    if (wanted.climbs == 0) examples::command_line::fail("climbs", "must be at least 1");
+    if (later != "all" && later != "top")
+        examples::command_line::fail("later-climbs", "must be all or top, not '" + later + "'");
+    if (later == "top") wanted.later_climbs = ladder::later_rungs::top;
     return climb_server(wanted, files);
 }
 

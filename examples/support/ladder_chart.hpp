@@ -53,8 +53,8 @@ inline double tick_distance(double range, int ticks, bool bytes)
     return 10 * power;
 }
 
-/// RssAnon over the baseline against connections: one line a run, the second climb as rings, the budget
-/// dotted. Readable on light and dark grounds; stands alone as a file and inside of HTML.
+/// Draws RssAnon over the baseline against connections: the first climb of each run as a line, later climbs as rings,
+/// the budget dotted. Readable on light and dark backgrounds. Valid as a file and inside of HTML.
 inline void write_svg(std::ostream& out, const std::vector<run_record>& runs)
 {
     constexpr double width = 860, height = 420, left = 76, right = 210, top = 46, bottom = 52;
@@ -108,7 +108,7 @@ inline void write_svg(std::ostream& out, const std::vector<run_record>& runs)
     }
     for (double value = 0; value <= most_x * 1.001; value += step_x)
         text(x(value), height - bottom + 20, "middle", format_count(static_cast<std::uint64_t>(value)));
-    text(left, height - 10, "start", "connections still up; rings: the second climb");
+    text(left, height - 10, "start", "connections still up; rings: later climbs");
 
     struct end_label {
         double y;
@@ -137,7 +137,7 @@ inline void write_svg(std::ostream& out, const std::vector<run_record>& runs)
                 end_y = at_y;
                 end_value = growth(run, each);
                 if (each.server_ended) fate = ", then ended";
-            } else if (each.is_climb(2)) {
+            } else if (each.is_climb()) {
                 dots += "<circle class=\"ring s" + series + "\" r=\"8\" " + place + ">" + hover;
             }
         }
@@ -209,8 +209,8 @@ inline void write_html(std::ostream& out, const std::vector<run_record>& runs)
             out << "</tr>\n";
             cell = "td";
         }
-        out << "</table></div>\n<p>* TCP buffers of the whole machine: both ends, and everybody "
-               "else's.</p>\n";
+        out << "</table></div>\n<p>* TCP buffers of the whole machine: both ends, and those "
+               "of other programs.</p>\n";
     }
     out << "</body></html>\n";
 }

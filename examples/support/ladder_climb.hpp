@@ -24,8 +24,8 @@
 
 namespace ladder {
 
-/// One line on the standard error output that says how far the run is: rewritten in a terminal, else a new
-/// line every two seconds.
+/// Progress on the standard error output: one line that is rewritten in a terminal, else a new line every two
+/// seconds.
 class progress_line {
 public:
     void show(std::string_view text)
@@ -50,8 +50,9 @@ private:
     steady::time_point next_ = steady::now() + std::chrono::milliseconds{200};
 };
 
-/// Climbs once or twice, comes down again each time, and returns what was measured; the first point is the
-/// baseline. Where the server ends, or connections cannot be made, the points end there: that is a result.
+/// Climbs and descends until the tops of two climbs in a row agree, `settings::climbs` times at most, and returns the
+/// measured points. The first one is the baseline. Where the server ends or connections cannot be made, the points end
+/// there: that is a result.
 class climb {
 public:
     climb(const settings& wanted, const climb_plan& plan, const socket_address& server)
@@ -66,14 +67,17 @@ public:
 
     std::vector<measured_point> run()
     {
-        if (baseline() && up_and_down(1, plan_.rungs) && wanted_.second != second_climb::none) {
-            const bool full = wanted_.second == second_climb::full;
-            up_and_down(2, full ? plan_.rungs : std::vector{plan_.rungs.back()});
+        if (!baseline()) return std::move(points_);
+        const std::vector top{plan_.rungs.back()};
+        for (std::uint32_t number = 1; number <= wanted_.climbs; ++number) {
+            const bool all = number == 1 || wanted_.later_climbs == later_rungs::all;
+            if (!up_and_down(static_cast<int>(number), all ? plan_.rungs : top)) break;
+            if (climbs_agree(climb_tops(points_), {})) break;
         }
         return std::move(points_);
     }
 
-    /// Where the server may be restarted: how often it was, and whether anybody was hurt by that.
+    /// Where the server may be restarted: how often it was, and how many connections were refused or broken.
     std::optional<finding> restarts() const
     {
         if (wanted_.pid_file.empty()) return std::nullopt;
@@ -86,7 +90,8 @@ public:
 private:
     static constexpr std::chrono::milliseconds sample_period{100};
 
-    /// Without connections, once the probe's traces are gone: the same number of descriptors for a while.
+    /// Measures without connections, once the probe's connection is gone: the number of descriptors is constant for a
+    /// while.
     bool baseline()
     {
         measured_point point;
@@ -104,7 +109,7 @@ private:
         return figures(point) ? measured(point) : server_ended(point);
     }
 
-    /// False where there is no point in climbing again.
+    /// Returns false where another climb makes no sense.
     bool up_and_down(int number, const std::vector<std::uint32_t>& rungs)
     {
         for (const std::uint32_t rung : rungs) {
@@ -133,13 +138,13 @@ private:
         std::uint64_t restarts = restarts_;
         for (;;) {
             if (!sample(point)) return server_ended(point);
-            if (std::exchange(restarts, restarts_) != restarts_) settle_.begin_rung(); // all came anew
+            if (std::exchange(restarts, restarts_) != restarts_) settle_.begin_rung(); // all connect again
             const std::uint64_t events = seen_.connects + seen_.with_first_byte + seen_.closed_by_server;
             const bool pending = !load_.up_to_date() || seen_.pending > 0 || away_;
             const auto now = steady::now();
             const bool settled = settle_.settled(now, seen_.bytes, events, pending);
-            // At the top the slow readers may finish too, so that both climbs are measured in the same state.
-            // Those of an endless or a huge message never do.
+            // At the top the slow readers may finish too, so that all climbs are measured in the same state. Those
+            // that read an endless or huge message never do.
             const bool slow_settled = settle_slow_.settled(now, seen_.slow_bytes, 0, false) || !top;
             if (settled && slow_settled) break;
             if (now >= deadline) {
@@ -170,7 +175,7 @@ private:
         begin(point);
         move_to(0);
         const auto deadline = steady::now() + wanted_.rung_deadline;
-        // Back to the descriptors of the start, and then as long again as a rung takes to settle.
+        // Until the descriptors are those of the baseline, and then as long as a rung takes to settle.
         auto quiet_since = steady::now();
         while (steady::now() - quiet_since < wanted_.settle) {
             if (!sample(point)) return server_ended(point);
@@ -199,7 +204,7 @@ private:
         point.rss_anon_peak = holdfast::read_process_memory(pid_, error).rss_anon;
     }
 
-    /// Waits for a moment, with an eye on the server; false where it has ended.
+    /// Waits for one sample period and samples the server's memory. Returns false where the server has ended.
     bool sample(measured_point& point)
     {
         seen_ = load_.wait(sample_period);
@@ -217,7 +222,7 @@ private:
         return true;
     }
 
-    /// Looks for the process that takes the server's place; false where there can't be one any more.
+    /// Looks for the process that replaces the server. Returns false where the deadline for it has passed.
     bool follow()
     {
         if (wanted_.pid_file.empty()) return false;
@@ -229,7 +234,7 @@ private:
         return steady::now() - *gone_since_ < wanted_.rung_deadline;
     }
 
-    /// Reads the server's figures, those of the next process where this one has just gone.
+    /// Reads the server's figures, from the next process where this one has just ended.
     bool figures(measured_point& point)
     {
         while (!read_figures(pid_, point))
@@ -237,7 +242,7 @@ private:
         return true;
     }
 
-    /// Adds the point of a server that is no more; false.
+    /// Adds the point of a server that has ended. Returns false.
     bool server_ended(measured_point& point)
     {
         point.server_ended = true;
@@ -247,7 +252,7 @@ private:
         return false;
     }
 
-    /// Adds the point; true.
+    /// Adds the point. Returns true.
     bool measured(measured_point& point)
     {
         point.rss_anon_peak = std::max(point.rss_anon_peak, point.rss_anon);

@@ -84,6 +84,7 @@ inline constexpr std::pair<const char*, std::uint64_t measured_point::*> point_n
     {"threads", &measured_point::threads},
     {"descriptors", &measured_point::descriptors},
     {"anonymous_mappings", &measured_point::mappings},
+    {"arenas", &measured_point::arenas},
     {"kernel_tcp_bytes", &measured_point::kernel_bytes},
     {"server_kernel_bytes", &measured_point::server_kernel_bytes},
 };

@@ -287,15 +287,15 @@ inline climb_plan make_plan(const std::vector<std::uint32_t>& rungs, std::uint32
     return plan;
 }
 
-/// Which rungs are climbed the second time.
-enum class second_climb : std::uint8_t { none, top, full };
+/// The rungs of the second climb and of those after it.
+enum class later_rungs : std::uint8_t { top, all };
 
-/// All that was asked for.
+/// The options of a run.
 struct settings {
     std::string host = "127.0.0.1";
     std::uint16_t port = 0;
     std::int32_t pid = 0;
-    std::string pid_file; ///< names the process, the next one too where the server is restarted
+    std::string pid_file; ///< names the server's process, and the next one where the server is restarted
     std::string title;
     std::vector<std::uint32_t> rungs{500, 1000, 2000, 5000, 10'000};
     client_mix mix = client_mix::parse("idle=70,slow=10,silent=10,half-closed=5,aborting=5");
@@ -312,7 +312,8 @@ struct settings {
     double may_keep_percent = 50;      ///< of the climb's growth, after the descent: allocators keep some
     std::uint32_t connect_rate = 5000; ///< a second
     std::uint32_t aborts = 3;          ///< how often an aborting client resets before it stays
-    second_climb second = second_climb::full;
+    std::uint32_t climbs = 5; ///< at most; fewer where two in a row agree
+    later_rungs later_climbs = later_rungs::all;
     std::uint32_t processes = 0;
     std::vector<std::string> source_addresses;
 };

@@ -63,8 +63,8 @@ inline std::string per_connection(const run_record& run, const measured_point& p
 inline std::vector<std::vector<std::string>> table_rows(const run_record& run)
 {
     std::vector<std::vector<std::string>> rows{{"", "rung", "connected", "still up", "RssAnon", "its peak",
-                                                "VmRSS", "per conn.", "threads", "fds", "maps", "kernel TCP*",
-                                                "seconds"}};
+                                                "VmRSS", "per conn.", "threads", "fds", "maps", "arenas",
+                                                "kernel TCP*", "seconds"}};
     for (const measured_point& each : run.points) {
         char seconds[32];
         std::snprintf(seconds, sizeof seconds, "%.1f", each.seconds);
@@ -74,7 +74,7 @@ inline std::vector<std::vector<std::string>> table_rows(const run_record& run)
         rows.push_back({phase, format_count(each.rung), format_count(each.connected), format_count(each.up),
                         format_bytes(each.rss_anon), format_bytes(each.rss_anon_peak),
                         format_bytes(each.vm_rss), per_connection(run, each), format_count(each.threads),
-                        format_count(each.descriptors), format_count(each.mappings),
+                        format_count(each.descriptors), format_count(each.mappings), format_count(each.arenas),
                         format_bytes(each.kernel_bytes), seconds});
     }
     return rows;
@@ -109,7 +109,7 @@ inline void print_bars(std::ostream& out, const std::vector<run_record>& runs)
 
     out << "RssAnon over the baseline (a full bar is " << format_bytes(most) << ")\n";
     const auto row = [&](const std::string& label, const run_record& run, const measured_point& each,
-                         const char* mark) {
+                         const std::string& mark) {
         const std::string padding(name_width - run.title.size() + 1, ' ');
         out << label << "  " << run.title << padding << mark << ' ' << bar(growth(run, each) / most, 50)
             << ' ' << format_bytes(growth(run, each)) << (each.server_ended ? ", then the server ended" : "")
@@ -123,7 +123,7 @@ inline void print_bars(std::ostream& out, const std::vector<run_record>& runs)
         for (const run_record& run : runs)
             for (const measured_point& each : run.points)
                 if (each.rung == rung) {
-                    row(label, run, each, each.is_climb(1) ? " " : "2");
+                    row(label, run, each, each.is_climb(1) ? " " : std::to_string(each.number()));
                     label = padded("");
                 }
     }
@@ -131,7 +131,7 @@ inline void print_bars(std::ostream& out, const std::vector<run_record>& runs)
     for (const run_record& run : runs)
         for (const measured_point& each : run.points)
             if (each.phase.starts_with("descent")) {
-                row(label, run, each, each.phase == "descent 1" ? " " : "2");
+                row(label, run, each, each.number() == 1 ? " " : std::to_string(each.number()));
                 label = padded("");
             }
 }
@@ -153,7 +153,7 @@ inline void print_run(std::ostream& out, const run_record& run)
 {
     out << run.title << " (" << run.server << "), clients: " << run.mix << '\n';
     print_columns(out, table_rows(run));
-    out << "* TCP buffers of the whole machine: both ends, and everybody else's\n";
+    out << "* TCP buffers of the whole machine: both ends, and those of other programs\n";
     for (const measured_point& each : run.points) {
         if (each.rung == 0 || each.server_ended || each.rss_anon_settled == each.rss_anon_held) continue;
         out << each.phase << ", rung " << format_count(each.rung) << ": RssAnon "

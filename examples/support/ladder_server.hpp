@@ -28,8 +28,8 @@
 
 namespace ladder {
 
-/// Connects once, and resets the connection at once so that the server keeps nothing of it. Throws
-/// `usage_error` where nobody listens.
+/// Connects once and resets the connection, so that the server keeps no state of it. Throws `usage_error` where the
+/// port is not open.
 inline void probe(const settings& wanted, const socket_address& server)
 {
     const std::string place = wanted.host + " port " + std::to_string(wanted.port);
@@ -50,7 +50,8 @@ inline void probe(const settings& wanted, const socket_address& server)
     ::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
-/// The inode of the socket that listens on a port, in the text of /proc/net/tcp or tcp6; 0: none does.
+/// Finds the inode of the socket that listens on a port in the text of /proc/net/tcp or tcp6. Returns 0 where there is
+/// none.
 inline std::uint64_t find_listening_inode(std::string_view table, std::uint16_t port)
 {
     std::istringstream lines{std::string{table}};
@@ -72,7 +73,8 @@ inline std::uint64_t find_listening_inode(std::string_view table, std::uint16_t 
     return 0;
 }
 
-/// The process that listens on a local port, as far as this user may see; 0: not found.
+/// Finds the process that listens on a local port, among those that this user may inspect. Returns 0 where there is
+/// none.
 inline std::int32_t find_listener(std::uint16_t port)
 {
     std::uint64_t inode = 0;
@@ -96,7 +98,7 @@ inline std::int32_t find_listener(std::uint16_t port)
     return 0;
 }
 
-/// The process that a file names; 0: none.
+/// Reads the process id in a file. Returns 0 where there is none.
 inline std::int32_t read_pid_file(const std::string& path)
 {
     std::int32_t pid = 0;
@@ -104,7 +106,8 @@ inline std::int32_t read_pid_file(const std::string& path)
     return pid;
 }
 
-/// The soft limit of open files in the text of /proc/PID/limits; nothing where it is unlimited or missing.
+/// Parses the soft limit of open files in the text of /proc/PID/limits. Returns nothing where it is unlimited or
+/// missing.
 inline std::optional<std::uint64_t> parse_open_files_limit(std::string_view text)
 {
     constexpr std::string_view label = "Max open files";
@@ -119,7 +122,7 @@ inline std::optional<std::uint64_t> parse_open_files_limit(std::string_view text
     return limit;
 }
 
-/// How many descriptors a process can still open.
+/// Returns how many more descriptors a process can open.
 inline std::uint64_t descriptors_left(std::int32_t pid)
 {
     std::ostringstream text;
@@ -131,8 +134,8 @@ inline std::uint64_t descriptors_left(std::int32_t pid)
     return *limit - std::min(*limit, open);
 }
 
-/// Reads the figures of the server into a point; false where it has ended. What this user may not read stays
-/// 0.
+/// Reads the figures of the server into a point. Returns false where it has ended. A figure that this user may not
+/// read is 0.
 inline bool read_figures(std::int32_t pid, measured_point& point)
 {
     std::error_code error;
@@ -142,7 +145,9 @@ inline bool read_figures(std::int32_t pid, measured_point& point)
     point.vm_rss = memory.vm_rss;
     point.threads = memory.threads;
     point.descriptors = holdfast::read_open_descriptors(pid, error);
-    point.mappings = holdfast::read_anonymous_mappings(pid, error).count;
+    const auto mappings = holdfast::read_anonymous_mappings(pid, error);
+    point.mappings = mappings.count;
+    point.arenas = mappings.arenas;
     point.kernel_bytes = holdfast::read_socket_memory(error).tcp_bytes;
     return true;
 }

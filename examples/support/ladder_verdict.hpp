@@ -1,4 +1,4 @@
-// holdfast: the ladder's judgement: when a rung has settled, the figures, the fit, what is wrong.
+// holdfast: the ladder's verdict: when a rung has settled, the figures, the fits, the findings.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LADDER_VERDICT_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_VERDICT_HPP
@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <deque>
 #include <optional>
 #include <string>
@@ -18,26 +20,26 @@
 
 namespace ladder {
 
-/// Tells when a rung has settled: everybody is connected, and the burst that newcomers get is over. For the
-/// length of a window nobody has been connected or has received a first byte, and the bytes that were
-/// received in it are less than a share of the climb's busiest window: so the traffic that never stops does
-/// not count, as long as it is small beside the burst. A rung that never settles ends with its deadline.
+/// Detects when a rung has settled: all clients are connected and the burst of data to new connections is over. That
+/// is: during one window no client has connected or received its first byte, and the bytes received are less than a
+/// share of the climb's busiest window. Continuous traffic that is small compared with the burst does so not count. A
+/// rung that never settles ends at its deadline.
 class settle_detector {
 public:
     using time_point = std::chrono::steady_clock::time_point;
 
-    /// \param share quiet is less than one `share`-th of the busiest window.
+    /// A window is quiet where it has less than 1/`share` of the bytes of the busiest one.
     explicit settle_detector(std::chrono::milliseconds window, std::uint64_t share = 10)
         : window_{window}, share_{share}
     {
     }
 
-    /// Forgets the samples, not the busiest window: a new rung begins.
+    /// Begins a rung: drops the samples, but keeps the busiest window.
     void begin_rung() { samples_.clear(); }
 
-    /// Takes a sample: the total of bytes received by the clients that read at once, a number that changes
-    /// with every connection and every first byte, and whether clients are still to be connected. True:
-    /// settled.
+    /// Adds a sample and returns whether the rung has settled. `bytes`: the total received by clients that read at
+    /// once. `events`: a number that changes with every connection and every first byte. `pending`: whether clients
+    /// are still to be connected.
     bool settled(time_point now, std::uint64_t bytes, std::uint64_t events, bool pending)
     {
         samples_.push_back({now, bytes, events});
@@ -65,29 +67,37 @@ private:
     std::uint64_t busiest_ = 0;
 };
 
-/// What was measured at one place of the run. Sizes in bytes.
+/// The figures of one point of the run. Sizes are in bytes.
 struct measured_point {
-    std::string phase;           ///< "baseline", "climb 1", "descent 1", "climb 2" or "descent 2"
-    std::uint64_t rung = 0;      ///< connections asked for
-    std::uint64_t connected = 0; ///< were made; without those that aborting clients made before
-    std::uint64_t up = 0;        ///< of these were still up when measured
+    std::string phase;           ///< "baseline", "climb 1", "descent 1", "climb 2" and so on
+    std::uint64_t rung = 0;      ///< connections that the ladder wanted
+    std::uint64_t connected = 0; ///< connections that were made, without the earlier ones of aborting clients
+    std::uint64_t up = 0;        ///< connections that were still up when measured
     std::uint64_t closed_by_server = 0;
     std::uint64_t rss_anon = 0;         ///< the higher of the two readings
     std::uint64_t rss_anon_settled = 0; ///< when the rung had settled
-    std::uint64_t rss_anon_held = 0;    ///< after it had been held
-    std::uint64_t rss_anon_peak = 0;    ///< the highest seen since the point before
+    std::uint64_t rss_anon_held = 0;    ///< at the end of the hold
+    std::uint64_t rss_anon_peak = 0;    ///< the highest since the previous point
     std::uint64_t vm_rss = 0;
     std::uint64_t threads = 0;
     std::uint64_t descriptors = 0;
-    std::uint64_t mappings = 0;            ///< anonymous ones
+    std::uint64_t mappings = 0;            ///< anonymous mappings
+    std::uint64_t arenas = 0;              ///< mappings of 64 MiB that are arenas of glibc's malloc
     std::uint64_t kernel_bytes = 0;        ///< TCP buffers of the whole machine, both ends
     std::uint64_t server_kernel_bytes = 0; ///< of the server's end alone; 0 where they cannot be read
     double seconds = 0;                    ///< since the ladder began
     bool settled = true;                   ///< false: the deadline came first
-    bool server_ended = false;             ///< then the figures are the last that were seen
-    std::string shortage;                  ///< why fewer were connected than asked for; empty: all were
+    bool server_ended = false;             ///< true: the figures are the last that were read
+    std::string shortage;                  ///< why fewer were connected than wanted; empty: all were
 
-    bool is_climb(int number) const { return phase == "climb " + std::to_string(number); }
+    /// The number of the climb or descent that this point belongs to; 0: the baseline.
+    int number() const
+    {
+        const std::size_t space = phase.find(' ');
+        return space == phase.npos ? 0 : std::atoi(phase.c_str() + space);
+    }
+    bool is_climb() const { return phase.starts_with("climb"); }
+    bool is_climb(int which) const { return is_climb() && number() == which; }
 };
 
 /// A straight line y = intercept + slope * x.
@@ -96,7 +106,7 @@ struct fitted_line {
     double slope = 0;
 };
 
-/// The line with the least squared distances; nothing where the points do not have two different x.
+/// Fits the line of least squares. Returns nothing where all points have the same x.
 inline std::optional<fitted_line> fit(const std::vector<std::pair<double, double>>& points)
 {
     const auto count = static_cast<double>(points.size());
@@ -141,7 +151,7 @@ inline std::string format_count(std::uint64_t number)
     return text;
 }
 
-/// What the verdict is measured by.
+/// The limits that a run must keep.
 struct verdict_limits {
     std::uint64_t budget_bytes = 0; ///< per connection; 0: not judged
     stated_line line{};             ///< stays above the figures of every rung, if it is stated
@@ -149,9 +159,10 @@ struct verdict_limits {
     double may_keep_percent = 50;
     /// But so much may always be kept.
     std::uint64_t may_keep_bytes = 8 * 1024 * 1024;
-    /// How far the second climb's top may be above the first's: the larger of both counts.
-    double second_climb_percent = 2;
-    std::uint64_t second_climb_bytes = 1024 * 1024;
+    /// How far the tops of two climbs may be apart to agree: the larger of the two counts. Also the most by which the
+    /// tops may grow from climb to climb.
+    double climbs_agree_percent = 2;
+    std::uint64_t climbs_agree_bytes = 1024 * 1024;
 };
 
 /// One thing that was looked at.
@@ -172,6 +183,52 @@ struct verdict {
         return std::all_of(findings.begin(), findings.end(), [](const finding& each) { return each.good; });
     }
 };
+
+/// The highest rung of each climb, as long as every climb reaches that of the first one.
+inline std::vector<const measured_point*> climb_tops(const std::vector<measured_point>& points)
+{
+    std::vector<const measured_point*> tops;
+    for (const measured_point& each : points) {
+        if (!each.is_climb() || each.server_ended) continue;
+        if (each.number() == 1) {
+            tops.assign(1, &each);
+        } else if (!tops.empty() && each.rung == tops.front()->rung &&
+                   each.number() == static_cast<int>(tops.size()) + 1) {
+            tops.push_back(&each);
+        }
+    }
+    return tops;
+}
+
+inline double rss_of(const measured_point& point) { return static_cast<double>(point.rss_anon); }
+
+/// How far the tops of two climbs may be apart to agree.
+inline double agreement_bytes(const measured_point& first_top, const verdict_limits& limits)
+{
+    return std::max(rss_of(first_top) * limits.climbs_agree_percent / 100,
+                    static_cast<double>(limits.climbs_agree_bytes));
+}
+
+/// Whether the last two climbs agree: memory has reached its plateau.
+inline bool climbs_agree(const std::vector<const measured_point*>& tops, const verdict_limits& limits)
+{
+    if (tops.size() < 2) return false;
+    const double apart = std::abs(rss_of(*tops[tops.size() - 1]) - rss_of(*tops[tops.size() - 2]));
+    return apart <= agreement_bytes(*tops.front(), limits);
+}
+
+/// The Theil–Sen estimate of how many bytes the tops grow from climb to climb: the median of the slopes of all pairs,
+/// which one climb that stands out does not change much. Precondition: at least two tops.
+inline double theil_sen_slope(const std::vector<const measured_point*>& tops)
+{
+    std::vector<double> slopes;
+    for (std::size_t i = 0; i != tops.size(); ++i)
+        for (std::size_t j = i + 1; j != tops.size(); ++j)
+            slopes.push_back((rss_of(*tops[j]) - rss_of(*tops[i])) / static_cast<double>(j - i));
+    std::sort(slopes.begin(), slopes.end());
+    const std::size_t middle = slopes.size() / 2;
+    return slopes.size() % 2 != 0 ? slopes[middle] : (slopes[middle - 1] + slopes[middle]) / 2;
+}
 
 namespace detail {
 
@@ -272,23 +329,45 @@ inline void judge_descent(verdict& result, const measured_point& baseline, const
     }
 }
 
-inline void judge_second_climb(verdict& result, const measured_point& first, const measured_point& second,
-                               const verdict_limits& limits)
+inline void judge_climbs(verdict& result, const std::vector<const measured_point*>& tops,
+                         const verdict_limits& limits)
 {
-    const auto share =
-        static_cast<std::uint64_t>(static_cast<double>(first.rss_anon) * limits.second_climb_percent / 100);
-    const bool level = second.rss_anon <= first.rss_anon + std::max(share, limits.second_climb_bytes);
-    const bool higher = second.rss_anon > first.rss_anon;
-    const std::uint64_t apart = higher ? second.rss_anon - first.rss_anon : first.rss_anon - second.rss_anon;
+    const std::string place = " at " + format_count(tops.front()->rung);
+    if (climbs_agree(tops, limits)) {
+        const std::size_t n = tops.size();
+        const double apart = std::abs(rss_of(*tops[n - 1]) - rss_of(*tops[n - 2]));
+        result.findings.push_back({true, "plateau" + place + ": climbs " + std::to_string(n - 1) + " and " +
+                                             std::to_string(n) + " are " + format_bytes(apart) + " apart"});
+        return;
+    }
+    const double slope = theil_sen_slope(tops);
+    const bool level = slope <= agreement_bytes(*tops.front(), limits);
+    std::string text = level ? "plateau" + place + ": no trend (" : "grows by ";
+    text += format_bytes(slope) + " a climb" + (level ? ")" : place) + " over " + std::to_string(tops.size()) +
+            " climbs:";
+    for (const measured_point* each : tops)
+        text += ' ' + format_bytes(rss_of(*each)) + (each == tops.back() ? "" : ",");
+    result.findings.push_back({level, std::move(text)});
+}
+
+/// Names the arenas of glibc's malloc where they may be why memory stays or grows.
+inline void advise_on_arenas(verdict& result, const std::vector<measured_point>& points)
+{
+    std::uint64_t arenas = 0, threads = 0;
+    for (const measured_point& each : points) {
+        arenas = std::max(arenas, each.arenas);
+        threads = std::max(threads, each.threads);
+    }
+    if (arenas == 0 || result.pass()) return;
     result.findings.push_back(
-        {level, std::string{level ? "the second climb is no higher: " : "the second climb is higher: "} +
-                    format_bytes(apart) + (higher ? " above" : " below") + " the first at " +
-                    format_count(first.rung)});
+        {true, format_count(arenas) + " mappings of 64 MiB are arenas of glibc's malloc (" + format_count(threads) +
+                   " threads): each keeps its own free memory. Try MALLOC_ARENA_MAX=2 in the server's environment, and "
+                   "malloc_trim(0) after a burst, before you look for a leak"});
 }
 
 } // namespace detail
 
-/// Judges a run; the first point must be the baseline.
+/// Judges a run. The first point must be the baseline.
 inline verdict judge(const std::vector<measured_point>& points, const verdict_limits& limits)
 {
     verdict result;
@@ -318,9 +397,9 @@ inline verdict judge(const std::vector<measured_point>& points, const verdict_li
         if (each.server_ended) continue;
         if (each.phase.starts_with("descent"))
             detail::judge_descent(result, baseline, *first_top, each, limits);
-        if (each.is_climb(2) && each.rung == first_top->rung)
-            detail::judge_second_climb(result, *first_top, each, limits);
     }
+    if (const auto tops = climb_tops(points); tops.size() > 1) detail::judge_climbs(result, tops, limits);
+    detail::advise_on_arenas(result, points);
     return result;
 }
 

@@ -41,7 +41,7 @@ int slow_ladder(server& feed, std::string& output)
 {
     process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()),
                     "--rungs", "100", "--mix", "slow=100", "--slow-rate", "1k", "--rung-deadline", "5",
-                    "--hold", "20", "--second-climb", "none", "--budget-bytes",
+                    "--hold", "20", "--climbs", "1", "--budget-bytes",
                     std::to_string(16 * 1024 + 4 * 1024)});
     return ladder.wait(&output, std::chrono::minutes(2));
 }
@@ -65,7 +65,7 @@ TEST_CASE("market_feed stays below the line that it states, also where nobody re
     const std::string stated = feed.line_beginning("market_feed: the line: ");
     process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()),
                     "--rungs", "100,300,600", "--mix", "silent=50,slow=40,idle=10", "--settle", "500ms",
-                    "--hold", "300ms", "--rung-deadline", "3s", "--second-climb", "none", "--plan",
+                    "--hold", "300ms", "--rung-deadline", "3s", "--climbs", "1", "--plan",
                     stated.substr(stated.rfind(' ') + 1)});
     std::string output;
     CHECK(ladder.wait(&output) == 0);

@@ -160,7 +160,7 @@ TEST_CASE("the ladder climbs across two restarts: nobody is refused, no connecti
     start();
     process ladder({EXAMPLES_DIRECTORY "/ladder", "--port", std::to_string(listener.local_endpoint().port()),
                     "--pid-file", pid_file, "--rungs", "50,100", "--hello", "line\\n", "--hold", "0s",
-                    "--settle", "500ms", "--second-climb", "none", "--mix",
+                    "--settle", "500ms", "--climbs", "1", "--mix",
                     "idle=70,slow=10,silent=10,aborting=10"});
     const auto serves = [&](std::uint64_t connections) {
         std::error_code ec;

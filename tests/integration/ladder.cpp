@@ -122,7 +122,7 @@ ladder::settings short_run()
     wanted.settle = std::chrono::milliseconds{200};
     wanted.hold = std::chrono::milliseconds{0};
     wanted.aborts = 1;
-    wanted.second = ladder::second_climb::none;
+    wanted.climbs = 1;
     return wanted;
 }
 
@@ -416,10 +416,10 @@ TEST_CASE("Each vice fails the verdict with its own reason")
         points[5].threads = 3;
         reason = "threads grew from 1 to 3";
     }
-    SECTION("a second climb that is higher")
+    SECTION("a second climb that is higher, and no third")
     {
         points[4].rss_anon = points[2].rss_anon + 1100 * 1024;
-        reason = "second climb is higher";
+        reason = "grows by 1.1 MiB a climb at 10,000 over 2 climbs: 14.5 MiB, 15.6 MiB";
     }
     SECTION("connections that could not be made")
     {
@@ -445,6 +445,55 @@ TEST_CASE("Each vice fails the verdict with its own reason")
     CHECK(!run.judgement.pass());
     CHECK(says(run, reason));
     CHECK(failures(run).find("; ") == failures(run).size() - 2); // this reason and no other
+}
+
+TEST_CASE("A heap that reaches a plateau passes, and one that grows from climb to climb does not")
+{
+    const auto run_of = [](const std::vector<double>& tops) {
+        std::vector<ladder::measured_point> points{point("baseline", 0, 5 * MiB)};
+        for (std::size_t i = 0; i != tops.size(); ++i) {
+            const std::string number = std::to_string(i + 1);
+            points.push_back(point("climb " + number, 10'000, static_cast<std::uint64_t>(tops[i] * MiB), 10'010));
+            points.push_back(point("descent " + number, 0, 6 * MiB));
+        }
+        ladder::run_record run;
+        run.judgement = ladder::judge(points, {});
+        return run;
+    };
+    const auto text = [](const ladder::run_record& run) { return run.judgement.findings.back().text; };
+    SECTION("plateaus")
+    {
+        CHECK(text(run_of({40, 40.5})) == "plateau at 10,000: climbs 1 and 2 are 512 KiB apart");
+        // An interpreter whose second climb is higher, and the third is not.
+        CHECK(text(run_of({40, 42.4, 42.5})) == "plateau at 10,000: climbs 2 and 3 are 102 KiB apart");
+        CHECK(text(run_of({40, 38.5, 38})) == "plateau at 10,000: climbs 2 and 3 are 512 KiB apart");
+        // Five that never agree, and have no trend.
+        const auto noisy = run_of({40, 43, 40, 43, 40});
+        CHECK(noisy.judgement.pass());
+        CHECK(text(noisy) == "plateau at 10,000: no trend (0 B a climb) over 5 climbs: 40.0 MiB, 43.0 MiB, 40.0 MiB, "
+                             "43.0 MiB, 40.0 MiB");
+    }
+    SECTION("growth")
+    {
+        const auto leak = run_of({40, 42, 44, 46, 48});
+        CHECK_FALSE(leak.judgement.pass());
+        CHECK(text(leak).starts_with("grows by 2.0 MiB a climb at 10,000 over 5 climbs: 40.0 MiB, 42.0 MiB,"));
+        CHECK_FALSE(run_of({40, 42, 39, 46, 48}).judgement.pass()); // one that stands out hides no leak
+        CHECK_FALSE(run_of({40, 41.5}).judgement.pass());           // no more climbs were allowed
+    }
+}
+
+TEST_CASE("Arenas of malloc are named where memory stays, and only there")
+{
+    auto points = good_points();
+    for (auto& each : points)
+        each.arenas = 7, each.threads = 4;
+    const auto last = [&] { return ladder::judge(points, {}).findings.back(); };
+    CHECK(last().text.find("arena") == std::string::npos);
+    points[3].rss_anon = 15 * MiB;
+    CHECK(last().good);
+    CHECK(last().text.starts_with("7 mappings of 64 MiB are arenas of glibc's malloc (4 threads)"));
+    CHECK(last().text.find("MALLOC_ARENA_MAX=2") != std::string::npos);
 }
 
 TEST_CASE("One rung alone is judged by its quotient, several that nobody added to by the last one's")
@@ -539,7 +588,7 @@ TEST_CASE("A server that keeps nothing passes, and every kind of client is moved
     const test_server server{{.greeting = 10'000}};
     CHECK(ladder::find_listener(server.port()) == server.pid());
     ladder::settings wanted = short_run();
-    wanted.second = ladder::second_climb::full;
+    wanted.climbs = 5;
     wanted.budget_bytes = 2048;
     wanted.processes = 2;
     const auto run = climb(server, wanted);
@@ -564,13 +613,15 @@ TEST_CASE("A server that leaks 64 KiB a connection is above its budget and memor
 {
     const test_server server{{.leak = 64 * 1024}};
     ladder::settings wanted = short_run();
-    wanted.second = ladder::second_climb::top;
+    wanted.climbs = 3;
+    wanted.later_climbs = ladder::later_rungs::top;
     wanted.budget_bytes = 16 * 1024;
     const auto run = climb(server, wanted);
     INFO(failures(run));
     CHECK(says(run, "above the budget"));
     CHECK(says(run, "memory stays after descent"));
-    CHECK(says(run, "the second climb is higher"));
+    CHECK(says(run, "a climb at 60 over 3 climbs: "));
+    CHECK(run.points.back().phase == "descent 3");
     REQUIRE(run.judgement.bytes_per_connection);
     CHECK(*run.judgement.bytes_per_connection > 60 * 1024);
 }

@@ -144,12 +144,12 @@ TEST_CASE("a time-out of the largest duration never comes, also after stalls tha
         int deaths = 0;
         void abort(holdfast::close_reason) noexcept { ++deaths; }
     };
-    holdfast::heartbeat_profile<pinged> profile(heartbeats, {.ping_after = 20ns, .timeout = forever},
-                                                [](pinged& p) { ++*p.pings; });
+    holdfast::heartbeat_profile<pinged> pinging(heartbeats, {.ping_after = 20ns, .timeout = forever},
+                                                [](pinged& self) { ++*self.pings; });
     peer silent;
     pinged also{&pings};
     auto first = heartbeats.watch(silent);
-    auto second = profile.watch(also);
+    auto second = pinging.watch(also);
     w.advance_by_steps(10ns, 70'000);
     CHECK(pings == 1);
     for (int i = 0; i != 100; ++i)
@@ -213,20 +213,20 @@ TEST_CASE("a callback that ends its own profile runs to its end with its state")
     world w;
     timer heartbeats(w.io, {.tick = 1ns, .timeout = forever});
     struct owner {
-        std::optional<holdfast::heartbeat_profile<owner>> profile;
+        std::optional<holdfast::heartbeat_profile<owner>> own_profile;
         heartbeat beat;
         std::shared_ptr<int> seen;
         void abort(holdfast::close_reason) noexcept {}
     };
     owner o;
     auto state = std::make_shared<int>(7);
-    o.profile.emplace(heartbeats, heartbeat_profile_options{.timeout = 1ns}, holdfast::detail::no_ping{},
+    o.own_profile.emplace(heartbeats, heartbeat_profile_options{.timeout = 1ns}, holdfast::detail::no_ping{},
                       [state](owner& self, holdfast::close_reason) {
                           self.beat.release();
-                          self.profile.reset();
+                          self.own_profile.reset();
                           self.seen = state; // the callback itself must still be there
                       });
-    o.beat = o.profile->watch(o);
+    o.beat = o.own_profile->watch(o);
     w.advance_by_steps(1ns, 3);
     CHECK(o.seen == state);
     o.seen.reset();
