@@ -28,6 +28,7 @@
 #include <holdfast/process/cgroup.hpp>
 #include <holdfast/process/limits.hpp>
 #include <holdfast/process/memory.hpp>
+#include <holdfast/progress.hpp>
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/framed.hpp>
 #include <holdfast/serialize/json.hpp>

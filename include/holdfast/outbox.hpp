@@ -15,6 +15,7 @@
 #include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/payload.hpp>
+#include <holdfast/progress.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <algorithm>
@@ -66,8 +67,8 @@ struct outbox_options {
     /// TCP_NOTSENT_LOWAT of the socket: the kernel takes no more while it has so many bytes that it has not
     /// sent. What waits here can still be replaced or dropped, what waits there cannot. 0 leaves it alone.
     int notsent_lowat_bytes = 0;
-    /// Told whenever the socket took some bytes: a slow reader that takes a little at a time is alive.
-    write_progress progress{};
+    /// Is notified of what the peer has received: see `holdfast::progress`.
+    holdfast::progress progress{};
 };
 static_assert(std::is_trivially_destructible_v<outbox_options>);
 
@@ -280,7 +281,7 @@ protected:
     detail::outbox_waiters waiting_;  // for room
     detail::outbox_waiters flushing_; // until no write is pending
     error_code closed_;
-    write_progress progress_;
+    holdfast::progress progress_;
     std::size_t soft_bytes_;
     std::uint32_t chunk_bytes_;
     std::uint16_t soft_ticks_;

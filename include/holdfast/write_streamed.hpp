@@ -10,6 +10,7 @@
 #include <holdfast/detail/buffer/pool_placed.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/error.hpp>
+#include <holdfast/progress.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/streaming_serializer.hpp>
 
@@ -26,38 +27,6 @@
 
 namespace holdfast {
 
-/// Who is told of bytes that a socket took: a reference to an object with `touch()`, such as a `heartbeat`,
-/// or to a noexcept callable that takes the number of bytes. The referred object must outlive the operation.
-class write_progress {
-public:
-    /// Tells nobody.
-    constexpr write_progress() noexcept = default;
-
-    template <class T>
-        requires requires(T& object) { object.touch(); }
-    constexpr write_progress(T& object) noexcept // implicit, so that `{.progress = beat}` reads well
-        : object_(std::addressof(object)),
-          call_([](void* o, std::size_t) noexcept { static_cast<T*>(o)->touch(); })
-    {
-    }
-
-    template <class F>
-        requires std::is_nothrow_invocable_v<F&, std::size_t>
-    constexpr write_progress(F& f) noexcept
-        : object_(std::addressof(f)), call_([](void* o, std::size_t n) noexcept { (*static_cast<F*>(o))(n); })
-    {
-    }
-
-    void operator()(std::size_t bytes) const noexcept
-    {
-        if (call_ != nullptr) call_(object_, bytes);
-    }
-
-private:
-    void* object_ = nullptr;
-    void (*call_)(void*, std::size_t) noexcept = nullptr;
-};
-
 /// Options of `async_write_streamed`.
 struct write_streamed_options {
     /// The whole memory of the message: how many bytes to serialize at a time, and the cursor. 0 counts as 1.
@@ -65,8 +34,8 @@ struct write_streamed_options {
     /// Makes the next chunk while one is being sent, in a second chunk of memory: for sources that take their
     /// time, and streams that take theirs (TLS). Without a second chunk to be had it goes on with one.
     bool double_buffered = false;
-    /// Told whenever the socket took some bytes: a slow reader that takes a little at a time is alive.
-    write_progress progress{};
+    /// Is notified of what the peer has received of the message: see `holdfast::progress`.
+    holdfast::progress progress{};
     /// Where to put the path of the value that could not be written, as the serializer's `error_path()`: set
     /// as soon as the source or the format fails (a write of what was made before may fail after that), and
     /// else left as it is. It must outlive the operation.
@@ -182,7 +151,7 @@ struct write_streamed_state {
     net::executor_work_guard<stream_executor> stream_work;
     net::executor_work_guard<handler_executor> handler_work;
     net::cancellation_state cancellation;
-    write_progress progress;
+    holdfast::progress progress;
     std::string* error_path;
     streaming_serializer<Format, Source> serializer;
     op_storage storage;        // of the pending write

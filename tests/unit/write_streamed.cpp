@@ -77,7 +77,7 @@ auto fails_at(int k)
 }
 
 static_assert(std::is_trivially_destructible_v<holdfast::write_streamed_options>);
-static_assert(std::is_convertible_v<holdfast::heartbeat&, holdfast::write_progress>);
+static_assert(std::is_convertible_v<holdfast::heartbeat&, holdfast::progress>);
 
 } // namespace
 
