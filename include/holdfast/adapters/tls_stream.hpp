@@ -9,6 +9,7 @@
 #include <holdfast/asio.hpp>
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,7 +37,8 @@ enum class tls_role : unsigned char { client, server };
 /// close_notify, and `net::ssl::error::stream_truncated` where its TCP stream ended without one.
 /// Renegotiation is refused.
 ///
-/// Lifetime: the stream must stay in place while an operation is pending. Moving it otherwise is allowed.
+/// Lifetime: the stream may be moved and destroyed while operations are pending; they then complete with
+/// `operation_aborted`. Their buffers must stay until they have completed.
 /// Thread safety: distinct objects are safe. One read and one write may be pending at once; where several
 /// threads run the context they must run on one strand.
 ///
@@ -57,35 +59,62 @@ public:
         using other = tls_stream<typename Socket::template rebind_executor<OtherExecutor>::other>;
     };
 
-    /// Takes over a connected socket. Throws `std::bad_alloc`, or `system_error` where OpenSSL refuses the
-    /// context.
+    /// Takes over a connected socket. Throws `std::bad_alloc`.
     tls_stream(Socket socket, const tls_context& context)
-        : socket_(std::move(socket)), engine_(context.make_session()), compact_(context.compact_records())
+        : core_(std::make_shared<core>(std::move(socket), context.make_session(), context.compact_records()))
     {
     }
 
-    /// The same with a context of the user's own, whose reference count OpenSSL keeps. Its records are never
-    /// compact.
-    tls_stream(Socket socket, SSL_CTX* context) : socket_(std::move(socket)), engine_(::SSL_new(context)) {}
+    /// The same with a session of the user's own, whose ownership it takes; a handshake may have been done on it already.
+    /// Its records are never compact.
+    tls_stream(Socket socket, SSL* session) : core_(std::make_shared<core>(std::move(socket), session, false)) {}
 
-    tls_stream(tls_stream&&) = default;
-    tls_stream& operator=(tls_stream&&) = default;
+    tls_stream(tls_stream&&) noexcept = default;
+    tls_stream& operator=(tls_stream&& other) noexcept
+    {
+        if (this != &other) {
+            close();
+            core_ = std::move(other.core_);
+        }
+        return *this;
+    }
 
-    executor_type get_executor() { return socket_.get_executor(); }
-    next_layer_type& next_layer() noexcept { return socket_; }
-    const next_layer_type& next_layer() const noexcept { return socket_; }
-    lowest_layer_type& lowest_layer() noexcept { return socket_.lowest_layer(); }
-    const lowest_layer_type& lowest_layer() const noexcept { return socket_.lowest_layer(); }
+    /// Closes the socket. Pending operations complete with `operation_aborted`.
+    ~tls_stream() { close(); }
 
-    /// OpenSSL's object, to set what the handshake is to do (the server's name, a verification of the peer's)
-    /// and to ask what it found; null once the records are compact.
-    [[nodiscard]] SSL* native_session() const noexcept { return engine_.ssl(); }
+    executor_type get_executor() { return core_->socket.get_executor(); }
+    next_layer_type& next_layer() noexcept { return core_->socket; }
+    const next_layer_type& next_layer() const noexcept { return core_->socket; }
+    lowest_layer_type& lowest_layer() noexcept { return core_->socket.lowest_layer(); }
+    const lowest_layer_type& lowest_layer() const noexcept { return core_->socket.lowest_layer(); }
 
-    /// How many bytes can be read although the socket has none.
-    [[nodiscard]] std::size_t pending() const noexcept { return engine_.pending(); }
+    /// OpenSSL's object, to set what the handshake is to do (the server's name, a verification of the peer's) and to
+    /// read what it found; null once the records are compact.
+    [[nodiscard]] SSL* native_session() const noexcept { return core_->engine.ssl(); }
+
+    /// How many bytes are held that no readiness of the socket announces: decrypted ones, and ones received but not yet
+    /// decrypted.
+    [[nodiscard]] std::size_t pending() const noexcept { return core_->engine.pending(); }
 
     /// Whether OpenSSL's object has been freed and the records are protected by two keys alone.
-    [[nodiscard]] bool compact() const noexcept { return engine_.compact(); }
+    [[nodiscard]] bool compact() const noexcept { return core_->engine.compact(); }
+
+    /// Reads what has come, without waiting: `net::error::would_block` where that is less than a record. For use when
+    /// the socket was found readable. No other read may be pending.
+    std::size_t try_read_some(const net::mutable_buffer& buffer, error_code& ec) noexcept
+    {
+        ec = {};
+        if (buffer.size() == 0) return 0;
+        if (!lowest_layer().is_open()) {
+            ec = net::error::bad_descriptor;
+            return 0;
+        }
+        core_->engine.readable();
+        const detail::tls_step step =
+            core_->engine.read(core_->descriptor(), {static_cast<char*>(buffer.data()), buffer.size()});
+        ec = step.error || step.what == detail::tls_step::next::done ? step.error : error_code(net::error::would_block);
+        return step.bytes;
+    }
 
     /// Performs the handshake.
     ///
@@ -159,12 +188,7 @@ public:
     }
 
 private:
-    template <class, class, class>
-    friend class detail::tls_operation;
-    friend detail::tls_handshake_work;
-    friend detail::tls_shutdown_work;
-    friend detail::tls_read_work;
-    friend detail::tls_write_work;
+    using core = detail::tls_core<Socket>;
 
     template <class Work>
     class initiate {
@@ -177,39 +201,25 @@ private:
         template <class Handler>
         void operator()(Handler&& handler, Work work) const
         {
-            using operation = detail::tls_operation<tls_stream, Work, std::decay_t<Handler>>;
+            using operation = detail::tls_operation<core, Work, std::decay_t<Handler>>;
             if constexpr (std::is_same_v<Work, detail::tls_handshake_work>)
-                stream_->begin_handshake(work.as_server);
-            operation(*stream_, work, std::forward<Handler>(handler)).start();
+                stream_->core_->begin_handshake(work.as_server);
+            operation(stream_->core_, work, std::forward<Handler>(handler)).start();
         }
 
     private:
         tls_stream* stream_;
     };
 
-    detail::tls_engine& engine() noexcept { return engine_; }
-    int descriptor() noexcept { return socket_.lowest_layer().native_handle(); }
-
-    void begin_handshake(bool as_server)
+    void close() noexcept
     {
-        if (as_server)
-            ::SSL_set_accept_state(engine_.ssl());
-        else
-            ::SSL_set_connect_state(engine_.ssl());
-        if (compact_) engine_.capture_secrets();
+        if (core_) {
+            error_code ignored;
+            core_->socket.lowest_layer().close(ignored);
+        }
     }
 
-    detail::tls_step handshake_step() noexcept
-    {
-        const detail::tls_step step = engine_.handshake(descriptor());
-        if (compact_ && !step.error && step.what == detail::tls_step::next::done)
-            (void)engine_.make_compact();
-        return step;
-    }
-
-    Socket socket_;
-    detail::tls_engine engine_;
-    bool compact_ = false;
+    std::shared_ptr<core> core_;
 };
 
 } // namespace holdfast

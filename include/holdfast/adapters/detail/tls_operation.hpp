@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -19,20 +20,20 @@ struct tls_handshake_work {
     static constexpr bool counts_bytes = false;
     bool as_server;
 
-    template <class Stream>
-    tls_step operator()(Stream& stream) noexcept
+    template <class Core>
+    tls_step operator()(Core& core) noexcept
     {
-        return stream.handshake_step();
+        return core.handshake();
     }
 };
 
 struct tls_shutdown_work {
     static constexpr bool counts_bytes = false;
 
-    template <class Stream>
-    tls_step operator()(Stream& stream) noexcept
+    template <class Core>
+    tls_step operator()(Core& core) noexcept
     {
-        return stream.engine().shutdown(stream.descriptor());
+        return core.engine.shutdown(core.descriptor());
     }
 };
 
@@ -40,11 +41,11 @@ struct tls_read_work {
     static constexpr bool counts_bytes = true;
     std::span<char> to;
 
-    template <class Stream>
-    tls_step operator()(Stream& stream) noexcept
+    template <class Core>
+    tls_step operator()(Core& core) noexcept
     {
         if (to.empty()) return {};
-        return stream.engine().read(stream.descriptor(), to);
+        return core.engine.read(core.descriptor(), to);
     }
 };
 
@@ -56,33 +57,66 @@ struct tls_write_work {
     std::size_t sealed = 0;
 
     /// Seals and sends at the first call; what the socket has not taken then is sent by the later ones.
-    template <class Stream>
-    tls_step operator()(Stream& stream) noexcept
+    template <class Core>
+    tls_step operator()(Core& core) noexcept
     {
         tls_step step;
         if (sealed == 0 && count != 0) {
-            step = stream.engine().write(stream.descriptor(), {parts.data(), count});
+            step = core.engine.write(core.descriptor(), {parts.data(), count});
             sealed = step.bytes;
             if (sealed == 0) return step;
         } else {
-            step = stream.engine().flush(stream.descriptor());
+            step = core.engine.flush(core.descriptor());
         }
         step.bytes = sealed;
         return step;
     }
 };
 
-/// The operation, and the handler of its waits. It does its work, waits for the socket where the engine says
-/// so, and does it again.
-template <class Stream, class Work, class Handler>
+/// What a stream and its pending operations share: the stream may be destroyed or moved while they are pending.
+template <class Socket>
+struct tls_core {
+    tls_core(Socket s, SSL* ssl, bool wants_compact)
+        : socket(std::move(s)), engine(ssl), compact(wants_compact)
+    {
+    }
+
+    int descriptor() noexcept { return socket.lowest_layer().native_handle(); }
+
+    void begin_handshake(bool as_server)
+    {
+        if (as_server)
+            ::SSL_set_accept_state(engine.ssl());
+        else
+            ::SSL_set_connect_state(engine.ssl());
+        if (compact) engine.capture_secrets();
+    }
+
+    tls_step handshake() noexcept
+    {
+        const tls_step step = engine.handshake(descriptor());
+        if (compact && !step.error && step.what == tls_step::next::done) (void)engine.make_compact();
+        return step;
+    }
+
+    Socket socket;
+    tls_engine engine;
+    const bool compact;
+};
+
+/// The operation, and the handler of its waits. It does its work, waits for the socket where the engine says so,
+/// and does it again.
+template <class Core, class Work, class Handler>
 class tls_operation {
+    using io_executor = decltype(std::declval<Core&>().socket.get_executor());
+
 public:
-    using executor_type = net::associated_executor_t<Handler, typename Stream::executor_type>;
+    using executor_type = net::associated_executor_t<Handler, io_executor>;
     using allocator_type = net::associated_allocator_t<Handler, plain_allocator<void>>;
     using cancellation_slot_type = net::cancellation_slot;
 
-    tls_operation(Stream& stream, Work work, Handler&& handler)
-        : stream_(&stream),
+    tls_operation(std::shared_ptr<Core> core, Work work, Handler&& handler)
+        : core_(std::move(core)),
           work_(work),
           handler_(std::move(handler)),
           cancellation_(net::get_associated_cancellation_slot(handler_), net::enable_total_cancellation())
@@ -91,7 +125,7 @@ public:
 
     executor_type get_executor() const noexcept
     {
-        return net::get_associated_executor(handler_, stream_->get_executor());
+        return net::get_associated_executor(handler_, core_->socket.get_executor());
     }
     allocator_type get_allocator() const noexcept
     {
@@ -102,9 +136,9 @@ public:
     /// The first step, inside the initiating function, where nothing may complete.
     void start()
     {
-        const tls_step step = work_(*stream_);
+        const tls_step step = do_work();
         if (step.error || step.what == tls_step::next::done) {
-            auto executor = stream_->get_executor();
+            auto executor = core_->socket.get_executor();
             net::post(executor, settled{std::move(*this), step.error, step.bytes});
         } else {
             wait(step);
@@ -114,14 +148,15 @@ public:
     /// The socket is ready, or the wait was cancelled.
     void operator()(error_code ec)
     {
-        if (!ec && cancellation_.cancelled() != net::cancellation_type::none)
-            ec = net::error::operation_aborted;
+        if (!ec && cancellation_.cancelled() != net::cancellation_type::none) ec = net::error::operation_aborted;
         if (ec) {
-            if constexpr (requires { work_.sealed; }) return complete(ec, work_.sealed);
-            return complete(ec, 0);
+            if constexpr (requires { work_.sealed; })
+                return complete(ec, work_.sealed);
+            else
+                return complete(ec, 0);
         }
-        stream_->engine().readable();
-        const tls_step step = work_(*stream_);
+        core_->engine.readable();
+        const tls_step step = do_work();
         if (step.error || step.what == tls_step::next::done)
             complete(step.error, step.bytes);
         else
@@ -143,9 +178,16 @@ private:
         std::size_t bytes;
     };
 
+    /// The socket may have been closed while a step was queued.
+    tls_step do_work() noexcept
+    {
+        if (!core_->socket.lowest_layer().is_open()) return {.error = net::error::operation_aborted};
+        return work_(*core_);
+    }
+
     void wait(const tls_step& step)
     {
-        auto& socket = stream_->lowest_layer();
+        auto& socket = core_->socket.lowest_layer();
         socket.async_wait(step.what == tls_step::next::wait_write ? net::socket_base::wait_write
                                                                   : net::socket_base::wait_read,
                           std::move(*this));
@@ -153,6 +195,7 @@ private:
 
     void complete(error_code ec, std::size_t bytes)
     {
+        core_.reset(); // before the handler is called
         auto handler = std::move(handler_);
         if constexpr (Work::counts_bytes)
             std::move(handler)(ec, bytes);
@@ -160,7 +203,7 @@ private:
             std::move(handler)(ec);
     }
 
-    Stream* stream_;
+    std::shared_ptr<Core> core_;
     [[no_unique_address]] Work work_;
     Handler handler_;
     net::cancellation_state cancellation_;

@@ -1,0 +1,108 @@
+// holdfast: tls_stream's operations in the conformance matrix.
+// SPDX-License-Identifier: BSL-1.0
+#include "conformance/harness.hpp"
+#include "conformance/layers.hpp"
+#include "support/certificates.hpp"
+#include "support/tls_peer.hpp"
+
+#include <holdfast/adapters/tls_stream.hpp>
+
+#include <array>
+#include <string>
+
+namespace {
+
+const holdfast::tls_context& context()
+{
+    static const tests::certificate files;
+    static const auto made = holdfast::tls_context::server(
+        {.certificate_chain_file = files.chain_file(), .private_key_file = files.key_file()});
+    return made;
+}
+
+/// A server's stream and the client at its other end, after their handshake.
+template <class Executor>
+struct pair {
+    using stream = holdfast::tls_stream<conformance::tcp_layer::stream<Executor>>;
+
+    explicit pair(const Executor& executor)
+    {
+        conformance::tcp_layer::connected<Executor> below(executor);
+        net::ip::tcp::socket socket(client_io);
+        const auto local = below.peer.socket.local_endpoint();
+        socket.assign(local.protocol(), below.peer.socket.release());
+        client = std::make_unique<tests::tls_peer>(std::move(socket));
+        SSL* const session = context().make_session();
+        ::SSL_set_fd(session, below.stream->native_handle()); // nothing runs the executor yet
+        ::SSL_set_accept_state(session);
+        below.stream->native_non_blocking(true);
+        for (bool done = false, client_done = false; !done || !client_done;) {
+            client_done = client->handshake() || client_done;
+            done = ::SSL_do_handshake(session) == 1;
+        }
+        ::ERR_clear_error();
+        server = std::make_unique<stream>(std::move(*below.stream), session);
+    }
+
+    net::io_context client_io;
+    std::unique_ptr<tests::tls_peer> client;
+    std::unique_ptr<stream> server;
+};
+
+struct read_some : conformance::operation {
+    static constexpr bool any_executor = true;
+    static constexpr bool several = false;
+
+    template <class Executor>
+    struct object {
+        explicit object(const Executor& executor) : ends(executor) {}
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return ends.server->async_read_some(net::buffer(*to), std::forward<Token>(token));
+        }
+        void complete() { ends.client->send(ends.client->seal("text")); }
+
+        std::shared_ptr<std::array<char, 100>> to = std::make_shared<std::array<char, 100>>();
+        pair<Executor> ends;
+    };
+};
+
+/// Waits for room in the socket's buffer, which is full.
+struct write_some : conformance::operation {
+    static constexpr bool any_executor = true;
+    static constexpr bool several = false;
+    static constexpr bool completes_at_once = false;
+
+    template <class Executor>
+    struct object {
+        explicit object(const Executor& executor) : ends(executor)
+        {
+            const int descriptor = ends.server->next_layer().native_handle();
+            const std::string block(65536, 'x'); // not of TLS: the client only takes it away
+            while (::send(descriptor, block.data(), block.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+                ;
+        }
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return ends.server->async_write_some(net::buffer("text", 4), std::forward<Token>(token));
+        }
+        void complete()
+        {
+            char taken[65536];
+            for (int i = 0; i != 3; ++i)
+                while (::recv(ends.client->socket().native_handle(), taken, sizeof taken, MSG_DONTWAIT) > 0)
+                    ;
+        }
+
+        pair<Executor> ends;
+    };
+};
+
+} // namespace
+
+HOLDFAST_CONFORMANCE(read_some);
+HOLDFAST_CONFORMANCE(write_some);
