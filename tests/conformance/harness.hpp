@@ -268,16 +268,32 @@ struct reads_executor {
 };
 
 template <class Initiation>
+struct executor_of {
+    using type = net::any_io_executor; // Asio's concept of a token asks with an initiation that has none
+};
+template <class Initiation>
+    requires requires { typename Initiation::executor_type; }
+struct executor_of<Initiation> {
+    using type = typename Initiation::executor_type;
+};
+
+template <class Initiation>
 class reading_initiation {
 public:
-    using executor_type = typename Initiation::executor_type;
+    using executor_type = typename executor_of<Initiation>::type;
 
     reading_initiation(Initiation initiation, const launch& how)
         : initiation_(std::move(initiation)), own_(how.own), notes_(how.notes)
     {
     }
 
-    executor_type get_executor() const noexcept { return initiation_.get_executor(); }
+    executor_type get_executor() const noexcept
+    {
+        if constexpr (requires { initiation_.get_executor(); })
+            return initiation_.get_executor();
+        else
+            return {};
+    }
 
     template <class Handler, class... Args>
     void operator()(Handler&& handler, Args&&... args) &&

@@ -12,6 +12,8 @@
 
 namespace {
 
+namespace net = holdfast::net;
+
 const holdfast::tls_context& context()
 {
     static const tests::certificate files;
@@ -52,6 +54,7 @@ struct pair {
 struct read_some : conformance::operation {
     static constexpr bool any_executor = true;
     static constexpr bool several = false;
+    static constexpr bool outlives_context = false; // as a socket
 
     template <class Executor>
     struct object {
@@ -73,6 +76,7 @@ struct read_some : conformance::operation {
 struct write_some : conformance::operation {
     static constexpr bool any_executor = true;
     static constexpr bool several = false;
+    static constexpr bool outlives_context = false; // as a socket
     static constexpr bool completes_at_once = false;
 
     template <class Executor>
