@@ -20,7 +20,10 @@ struct gate {
     async_semaphore units;
 };
 
-net::awaitable<void> pass(std::shared_ptr<gate> through) { co_await through->units.async_acquire(); }
+net::awaitable<void> pass(std::shared_ptr<gate> through) 
+{
+    const auto passed = co_await through->units.async_acquire();
+}
 
 /// A body whose child waits.
 struct one_child {

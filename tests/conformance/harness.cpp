@@ -99,10 +99,10 @@ public:
     std::function<bool()> at_home(bool of_handler)
     {
         if (place_ == place::pool && !of_handler)
-            return [ex = pool_->get_executor()] { return ex.running_in_this_thread(); };
-        if (threaded()) return [ex = *strand_] { return ex.running_in_this_thread(); };
+            return [this] { return pool_->get_executor().running_in_this_thread(); };
+        if (threaded()) return [this] { return strand_->running_in_this_thread(); };
         auto& context = place_ == place::second_context && of_handler ? *other_ : *io_;
-        return [ex = context.get_executor()] { return ex.running_in_this_thread(); };
+        return [&context] { return context.get_executor().running_in_this_thread(); };
     }
 
     /// Lets the contexts run until `done()`; false after 20 seconds.
@@ -369,8 +369,8 @@ bool applies(const described& operation, token t, place p, end e)
         return operation.object_may_go && t != token::alternative; // which waits on after a failure
     case end::object_destroyed_by_handler:
         return operation.object_may_go && t != token::alternative && t != token::future;
-    case end::context_destroyed:
-        return operation.outlives_context;
+    case end::context_destroyed: // no object that holds a strand may outlive it: Asio's do not
+        return operation.outlives_context && p != place::strand;
     case end::context_destroyed_after_object:
         return operation.object_may_go;
     }

@@ -268,37 +268,21 @@ struct reads_executor {
 };
 
 template <class Initiation>
-struct executor_of {
-    using type = net::any_io_executor; // Asio's concept of a token asks with an initiation that has none
-};
-template <class Initiation>
-    requires requires { typename Initiation::executor_type; }
-struct executor_of<Initiation> {
-    using type = typename Initiation::executor_type;
-};
-
-template <class Initiation>
 class reading_initiation {
 public:
-    using executor_type = typename executor_of<Initiation>::type;
-
     reading_initiation(Initiation initiation, const launch& how)
         : initiation_(std::move(initiation)), own_(how.own), notes_(how.notes)
     {
     }
 
-    executor_type get_executor() const noexcept
-    {
-        if constexpr (requires { initiation_.get_executor(); })
-            return initiation_.get_executor();
-        else
-            return {};
-    }
-
     template <class Handler, class... Args>
     void operator()(Handler&& handler, Args&&... args) &&
     {
-        if (net::any_io_executor(get_executor()) != own_) notes_->wrong_executor = true;
+        if constexpr (requires { typename Initiation::executor_type; }) {
+            if (net::any_io_executor(initiation_.get_executor()) != own_) notes_->wrong_executor = true;
+        } else { // Asio's constraints come here with an initiation of their own, but never call it
+            notes_->wrong_executor = true;
+        }
         std::move(initiation_)(std::forward<Handler>(handler), std::forward<Args>(args)...);
     }
 
@@ -409,7 +393,7 @@ private:
         how.notes->poll_future = [result]() -> std::optional<error_code> {
             if (result->wait_for(std::chrono::seconds(0)) != std::future_status::ready) return {};
             try {
-                result->get();
+                (void)result->get();
             } catch (const std::future_error&) {
                 return {}; // destroyed uncalled
             } catch (...) {

@@ -116,7 +116,7 @@ TEST_CASE("the context may die while a coroutine waits for a permit of a semapho
                 } destroyed{frame_destroyed};
                 holdfast::async_semaphore semaphore(co_await net::this_coro::executor, 1);
                 const holdfast::permit taken = semaphore.try_acquire();
-                co_await semaphore.async_acquire();
+                const auto never = co_await semaphore.async_acquire();
             },
             net::detached);
         io.poll();

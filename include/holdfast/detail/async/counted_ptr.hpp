@@ -1,4 +1,4 @@
-// holdfast: what the handles of one object share, counted with atomics or without.
+// holdfast: a pointer to an object that counts its owners, with atomics or without.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_ASYNC_COUNTED_PTR_HPP
 #define HOLDFAST_DETAIL_ASYNC_COUNTED_PTR_HPP
@@ -10,14 +10,16 @@
 
 namespace holdfast::detail {
 
-/// For objects that any thread may use.
+/// For objects that every thread may use.
 struct synchronized {
     using mutex = std::mutex;
 
     class count {
     public:
         void add() noexcept { owners_.fetch_add(1, std::memory_order_relaxed); }
+        /// True for the last owner.
         bool drop() noexcept { return owners_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+        [[nodiscard]] bool sole() const noexcept { return owners_.load(std::memory_order_acquire) == 1; }
 
     private:
         std::atomic<std::size_t> owners_{0};
@@ -35,6 +37,7 @@ struct unsynchronized {
     public:
         void add() noexcept { ++owners_; }
         bool drop() noexcept { return --owners_ == 0; }
+        [[nodiscard]] static bool sole() noexcept { return true; } // nothing runs at the same time
 
     private:
         std::size_t owners_ = 0;
