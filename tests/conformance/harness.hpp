@@ -413,7 +413,7 @@ private:
     {
         error_code result;
         try {
-            co_await object.start(net::use_awaitable);
+            (void)co_await object.start(net::use_awaitable);
         } catch (...) {
             result = code_of(std::current_exception());
         }
