@@ -6,6 +6,7 @@
 
 #include <holdfast/admitted_connection.hpp>
 #include <holdfast/asio.hpp>
+#include <holdfast/async_event.hpp>
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/bounded_spawner.hpp>
