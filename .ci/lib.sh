@@ -7,13 +7,17 @@ cd "$root"
 say() { printf '== %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 2; }
 
-# need PACKAGE...: installs the Debian packages that are not there yet, with sudo where that is needed.
+installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null || true)" = installed ]; }
+
+# need PACKAGE...: installs the Debian packages that are not there yet, with sudo where that is needed. Of A|B one is
+# enough: an installed one, else the first that this release has.
 need() {
-  local missing=() package
+  local missing=() chosen=() package name
   command -v dpkg-query >/dev/null ||
     die "this script installs with apt; elsewhere install the equivalents of: $* and build with cmake --preset dev"
   for package in "$@"; do
-    [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")
+    for name in ${package//|/ }; do installed "$name" && continue 2; done
+    missing+=("$package")
   done
   [ ${#missing[@]} = 0 ] && return
   local as_root=()
@@ -24,25 +28,58 @@ need() {
   say "installing ${missing[*]}"
   local log
   log=$(mktemp)
-  if ! { "${as_root[@]}" apt-get update && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  "${as_root[@]}" apt-get update >"$log" 2>&1 || { tail -n 5 "$log" >&2; die "apt-get update failed: see the lines above"; }
+  for package in "${missing[@]}"; do
+    for name in ${package//|/ }; do
+      if apt-cache show "$name" >/dev/null 2>&1; then break; fi
+    done
+    chosen+=("$name")
+  done
+  if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends "${chosen[@]}" >"$log" 2>&1; then
     tail -n 5 "$log" >&2
-    die "could not install ${missing[*]}: see the lines above"
+    die "could not install ${chosen[*]}: see the lines above"
   fi
   rm -f "$log"
 }
 
 build_packages=(g++ cmake ninja-build libasio-dev libsimdjson-dev zlib1g-dev)
+boost_package="libboost1.81-dev|libboost1.88-dev|libboost1.83-dev" # Debian 12, 13; Ubuntu 24.04
 
-# build PRESET [TARGET...]: configures once, then builds; quiet unless it fails.
+# progress LOG WHAT: appends ninja's output to LOG and shows how far it is: in place on a terminal, else in a line every
+# ten seconds.
+progress() {
+  local log=$1 what=$2 line steps=configured started=$SECONDS shown=$SECONDS status
+  while :; do
+    status=0
+    IFS= read -r -t 1 line || status=$?
+    if [ $status = 0 ]; then
+      printf '%s\n' "$line" >>"$log"
+      [[ $line =~ ^\[([0-9]+)/([0-9]+)\] ]] && steps="${BASH_REMATCH[1]} of ${BASH_REMATCH[2]}"
+    else
+      printf '%s' "$line" >>"$log" # what has come of a line
+      [ $status -gt 128 ] || break # else the second is over
+    fi
+    if [ -t 2 ]; then
+      printf '\r\033[K== %s: %s, %s s' "$what" "$steps" $((SECONDS - started)) >&2
+    elif ((SECONDS - shown >= 10)); then
+      shown=$SECONDS
+      say "$what: $steps, $((SECONDS - started)) s"
+    fi
+  done
+  if [ -t 2 ]; then printf '\r\033[K' >&2; fi
+  say "$what: $steps, $((SECONDS - started)) s"
+}
+
+# build PRESET [TARGET...]: configures, then builds; shows its progress, and the errors when it fails.
 build() {
   local preset=$1 launcher=() log
   shift
   command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
-  say "building ($preset)"
   mkdir -p build
   log=build/$preset.log
-  if ! { cmake --preset "$preset" "${launcher[@]}" && cmake --build --preset "$preset" ${1:+--target "$@"}; } >"$log" 2>&1; then
+  if ! cmake --preset "$preset" "${launcher[@]}" >"$log" 2>&1 ||
+    ! NINJA_STATUS='[%f/%t] ' cmake --build --preset "$preset" ${1:+--target "$@"} 2>&1 | progress "$log" "building ($preset)"; then
     grep -E 'error|Error|FAILED' -A 12 "$log" | head -n 60 >&2 || true
     die "the build failed: the whole log is in $log"
   fi
