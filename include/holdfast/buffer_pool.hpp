@@ -131,7 +131,7 @@ public:
     /// The pool that belongs to the execution context of `executor`, has no limit, and is used where none is
     /// given.
     template <class Executor>
-    static basic_buffer_pool& of(const Executor& executor)
+    static basic_buffer_pool& of(Executor executor) // by value: a reference makes g++ 14 warn of dangling
         requires std::is_same_v<Sharing, detail::synchronized>
     {
         return net::use_service<service>(net::query(executor, net::execution::context)).pool;

@@ -219,7 +219,8 @@ TEST_CASE(
         }
     };
     const payload message(std::string(at_end == 7 ? 50 : 84, 'm'));
-    CHECK(group->push(message) == expected);
+    const std::size_t taken = group->push(message); // may change what is expected
+    CHECK(taken == expected);
     if (newcomer) CHECK(newcomer->box.queued() == 0);
     settle(io);
 }
