@@ -186,13 +186,13 @@ private:
         ++served_;
     }
 
-    /// One attempt: asks, and is answered before its backlog_timeout is over.
-    net::awaitable<bool> is_served(unsigned address, clock_type::duration backlog_timeout)
+    /// One attempt: asks, and is answered before its time_limit is over.
+    net::awaitable<bool> is_served(unsigned address, clock_type::duration time_limit)
     {
         ++attempts_;
         const auto socket = std::make_shared<tcp::socket>(io_);
         open_from(*socket, address);
-        net::steady_timer alarm(io_, backlog_timeout);
+        net::steady_timer alarm(io_, time_limit);
         alarm.async_wait([socket](error_code cancelled) {
             if (!cancelled) socket->close();
         });

@@ -43,7 +43,7 @@ constexpr unsigned concurrency = 1'000;
 constexpr unsigned waiting = 900;                       // of them; the others are coming or going
 constexpr std::uint64_t memory_tolerance = 1024 * 1024; // 5 bytes a connection
 
-constexpr auto backlog_timeout = 20ms; // of clients
+constexpr auto time_limit = 20ms; // of clients
 constexpr std::string_view endless_line = "0123456789abcdef";
 
 using by_reason = std::array<std::uint64_t, holdfast::close_reason_count>;
@@ -305,7 +305,7 @@ private:
     static net::awaitable<void> close_before_client(connection& peer)
     {
         error_code error;
-        co_await peer.async_close({.deadline = backlog_timeout / 2}, net::redirect_error(net::use_awaitable, error));
+        co_await peer.async_close({.deadline = time_limit / 2}, net::redirect_error(net::use_awaitable, error));
         CHECK(error == holdfast::errc::close_incomplete);
     }
 
@@ -357,7 +357,7 @@ private:
                     co_await socket.async_read_some(net::buffer(&byte, 1),
                                                     net::redirect_error(net::use_awaitable, end));
             if (order == 'K') {
-                net::steady_timer soon(io_, backlog_timeout);
+                net::steady_timer soon(io_, time_limit);
                 co_await soon.async_wait(net::use_awaitable);
             }
             if (order != 'F' && order != 'G') {
@@ -386,7 +386,7 @@ private:
                        {net::ip::address_v4::loopback(), 0},
                        {.max_connections = concurrency / 2},
                        count_end{&ends}};
-    holdfast::heartbeat_timer<> heart_{io_.get_executor(), {.tick = 5ms, .timeout = backlog_timeout}};
+    holdfast::heartbeat_timer<> heart_{io_.get_executor(), {.tick = 5ms, .timeout = time_limit}};
     net::steady_timer timer_{io_};
     std::mt19937 random_;
     std::discrete_distribution<std::size_t> draw_ = weights();

@@ -92,10 +92,10 @@ public:
     void signal(int number) const noexcept { ::kill(pid_, number); }
 
     /// The next line that it prints, without its end; empty at the end of its output. Throws after
-    /// `backlog_timeout`.
-    std::string line(std::chrono::milliseconds backlog_timeout = std::chrono::seconds(30))
+    /// `timeout`.
+    std::string line(std::chrono::milliseconds timeout = std::chrono::seconds(30))
     {
-        const auto deadline = std::chrono::steady_clock::now() + backlog_timeout;
+        const auto deadline = std::chrono::steady_clock::now() + timeout;
         for (;;) {
             if (const auto end = text_.find('\n'); end != std::string::npos) {
                 std::string first = text_.substr(0, end);
@@ -107,10 +107,10 @@ public:
     }
 
     /// Its exit status once its output has ended; 128 plus the signal where one killed it. Throws after
-    /// `backlog_timeout`. What it printed is left in `rest`.
-    int wait(std::string* rest = nullptr, std::chrono::milliseconds backlog_timeout = std::chrono::seconds(60))
+    /// `timeout`. What it printed is left in `rest`.
+    int wait(std::string* rest = nullptr, std::chrono::milliseconds timeout = std::chrono::seconds(60))
     {
-        const auto deadline = std::chrono::steady_clock::now() + backlog_timeout;
+        const auto deadline = std::chrono::steady_clock::now() + timeout;
         while (read_until(deadline)) {
         }
         if (rest != nullptr) *rest = text_;

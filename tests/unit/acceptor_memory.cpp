@@ -94,8 +94,8 @@ outcome fail_allocation(const way& serve, std::size_t limit, long n)
     const int before = served;
     tcp::socket third(io);
     third.connect(doors.local_endpoint());
-    const auto backlog_timeout = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-    while (served == before && std::chrono::steady_clock::now() < backlog_timeout)
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (served == before && std::chrono::steady_clock::now() < deadline)
         io.run_one_for(std::chrono::milliseconds(100));
     seen.served_next = served != before;
     doors.close();

@@ -84,12 +84,12 @@ public:
     /// Waits until it has stopped.
     void await_stop() const { ::waitpid(pid_, nullptr, WUNTRACED); }
 
-    /// The next number that it writes; -1 where none comes within `backlog_timeout`.
-    int number(std::chrono::milliseconds backlog_timeout = 30s) const
+    /// The next number that it writes; -1 where none comes within `timeout`.
+    int number(std::chrono::milliseconds timeout = 30s) const
     {
         ::pollfd readable{output_, POLLIN, 0};
         int value = -1;
-        if (::poll(&readable, 1, static_cast<int>(backlog_timeout.count())) != 1) return -1;
+        if (::poll(&readable, 1, static_cast<int>(timeout.count())) != 1) return -1;
         return ::read(output_, &value, sizeof value) == sizeof value ? value : -1;
     }
 
