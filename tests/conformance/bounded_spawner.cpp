@@ -6,7 +6,7 @@
 
 #include <memory>
 
-namespace spawner_operations {
+namespace {
 
 namespace net = holdfast::net;
 using holdfast::async_semaphore;
@@ -35,8 +35,6 @@ struct one_child {
 /// The whole operation.
 struct with_spawner : conformance::operation {
     static constexpr bool uses_handler_allocator = false; // coroutine frames
-    static constexpr bool names_executor = false;
-    static constexpr bool rvalue_handlers = false;
 
     template <class Executor>
     struct object {
@@ -59,7 +57,6 @@ struct with_spawner : conformance::operation {
 /// A spawn that waits for a slot.
 struct spawn : conformance::operation {
     static constexpr bool object_may_go = false; // body and children keep the spawner
-    static constexpr bool rvalue_handlers = false;
 
     template <class Executor>
     struct object {
@@ -93,7 +90,7 @@ struct spawn : conformance::operation {
     };
 };
 
-} // namespace spawner_operations
+} // namespace
 
-HOLDFAST_CONFORMANCE(spawner_operations::with_spawner);
-HOLDFAST_CONFORMANCE(spawner_operations::spawn);
+HOLDFAST_CONFORMANCE(with_spawner);
+HOLDFAST_CONFORMANCE(spawn);

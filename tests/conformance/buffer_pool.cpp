@@ -9,7 +9,6 @@ namespace {
 template <class Pool>
 struct borrow : conformance::operation {
     static constexpr bool any_thread = std::is_same_v<Pool, holdfast::shared_buffer_pool>;
-    static constexpr bool rvalue_handlers = false;
 
     template <class Executor>
     struct object {

@@ -1,5 +1,6 @@
 // holdfast: tests of bounded_spawner: never more children than the limit, and none outlives its operation.
 // SPDX-License-Identifier: BSL-1.0
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
@@ -389,4 +390,125 @@ TEST_CASE("a limit of zero is refused at once")
     const auto nothing = [](bounded_spawner&) -> net::awaitable<void> { co_return; };
     CHECK_THROWS_AS(async_with_spawner(io.get_executor(), {.max_children = 0}, nothing, net::detached),
                     std::invalid_argument);
+}
+
+namespace {
+
+/// A body that starts two children, then throws where it is called: it is no coroutine.
+struct throws_at_once {
+    net::awaitable<void> operator()(bounded_spawner& children) const
+    {
+        CHECK(children.try_spawn(wait_at(gate, alive)));
+        CHECK(children.try_spawn(wait_at(gate, alive)));
+        throw std::runtime_error("no coroutine");
+    }
+
+    net::steady_timer& gate;
+    int& alive;
+};
+
+/// What a user's operation may do: it completes inside the emission that cancels it.
+net::awaitable<void> wait_for_emission(int& alive)
+{
+    const mark m{alive};
+    co_await net::async_initiate<const net::use_awaitable_t<>&, void(error_code)>(
+        [](auto handler) {
+            auto slot = net::get_associated_cancellation_slot(handler);
+            slot.assign([h = std::make_shared<decltype(handler)>(std::move(handler))](net::cancellation_type) {
+                auto last = std::move(*h); // the emission's handler is gone when this one has run
+                std::move(last)(error_code(net::error::operation_aborted));
+            });
+        },
+        net::use_awaitable);
+}
+
+} // namespace
+
+TEST_CASE("children of a body that throws before it is a coroutine are waited for")
+{
+    net::io_context io;
+    auto gate = closed_gate(io);
+    int alive = 0;
+    outcome end;
+    async_with_spawner(io.get_executor(), {}, throws_at_once{gate, alive}, into(end));
+    tests::run(io);
+    CHECK((end.completed && alive == 0));
+    CHECK(end.message() == "no coroutine");
+}
+
+TEST_CASE("children that end inside the emission of their cancellation leave the others in order")
+{
+    net::io_context io;
+    int alive = 0;
+    outcome end;
+    bounded_spawner* spawner = nullptr;
+    async_with_spawner(
+        io.get_executor(), {},
+        [&](bounded_spawner& children) -> net::awaitable<void> {
+            spawner = &children;
+            for (int i = 0; i != 4; ++i)
+                CHECK(children.try_spawn(wait_for_emission(alive)));
+            co_return;
+        },
+        into(end));
+    io.poll();
+    REQUIRE(alive == 4);
+    net::post(io, [&] { spawner->cancel(); }); // on the executor: children end inline
+    tests::run(io);
+    CHECK((end.completed && alive == 0));
+    CHECK(end.message() == aborted);
+}
+
+TEST_CASE("a child that cannot be started for want of memory is destroyed, and its slot is free again")
+{
+    if (!tests::counts_bytes) return; // allocations cannot be made to fail here
+    net::io_context io;
+    int alive = 0;
+    outcome end;
+    async_with_spawner(
+        io.get_executor(), {.max_children = 1},
+        [&](bounded_spawner& children) -> net::awaitable<void> {
+            for (long allocation = 0; allocation != 4; ++allocation) {
+                auto child = [](int& n) -> net::awaitable<void> {
+                    const mark m{n};
+                    co_return;
+                }(alive);
+                tests::until_failure = allocation;
+                bool threw = false;
+                try {
+                    (void)children.try_spawn(std::move(child));
+                } catch (const std::bad_alloc&) {
+                    threw = true;
+                }
+                tests::until_failure = -1;
+                if (threw) CHECK(children.running() == 0);
+                while (children.running() != 0)
+                    co_await net::post(net::use_awaitable);
+            }
+        },
+        into(end));
+    tests::run(io);
+    CHECK((end.completed && !end.failure && alive == 0));
+}
+
+TEST_CASE("handlers of the spawner's operations may be callable as rvalues only")
+{
+    struct once {
+        explicit once(int& n) : completed(&n) {}
+        once(once&&) = default;
+        void operator()(std::exception_ptr) && { ++*completed; }
+        void operator()(error_code) && { ++*completed; }
+        int* completed;
+    };
+    net::io_context io;
+    int completed = 0;
+    async_with_spawner(
+        io.get_executor(), {},
+        [&](bounded_spawner& children) -> net::awaitable<void> {
+            children.async_spawn([]() -> net::awaitable<void> { co_return; }(), once(completed));
+            co_return;
+        },
+        once(completed));
+    tests::run(io);
+    CHECK(completed == 2);
 }

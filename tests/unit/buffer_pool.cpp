@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <set>
 #include <thread>
@@ -252,4 +253,49 @@ TEST_CASE("a shared pool lends to several threads, never more than its bytes, an
     CHECK(pool.counters().peak_bytes <= 16 * 1024);
     CHECK(pool.counters().lent_bytes == 0);
     CHECK(pool.counters().lent == static_cast<std::uint64_t>(lent));
+}
+
+TEST_CASE("the pool of a context lends to operations, too, on the context's threads")
+{
+    net::io_context io;
+    int completed = 0;
+    SECTION("found by its executor")
+    {
+        shared_buffer_pool::of(io.get_executor()).async_borrow(512, [&](error_code ec, auto loan) {
+            completed += !ec && loan && io.get_executor().running_in_this_thread() ? 1 : 0;
+        });
+    }
+    SECTION("found by the context")
+    {
+        shared_buffer_pool::of(io).async_borrow(512, [&](error_code ec, auto loan) {
+            completed += !ec && loan && io.get_executor().running_in_this_thread() ? 1 : 0;
+        });
+    }
+    SECTION("found by a strand, which it does not keep")
+    {
+        shared_buffer_pool::of(net::make_strand(net::any_io_executor(io.get_executor())))
+            .async_borrow(512, [&](error_code ec, auto loan) {
+                completed += !ec && loan && io.get_executor().running_in_this_thread() ? 1 : 0;
+            });
+    }
+    CHECK(completed == 0);
+    run(io);
+    CHECK(completed == 1);
+    const auto& pool = shared_buffer_pool::of(io.get_executor()); // no warning: it refers to no temporary
+    CHECK(pool.get_executor() == net::any_io_executor(io.get_executor()));
+}
+
+TEST_CASE("a size that no buffer can have is refused at once, with a limit and without")
+{
+    net::io_context io;
+    buffer_pool unlimited{io};
+    buffer_pool limited{io, {.max_bytes = 4096}};
+    const auto kept = unlimited.try_borrow(512);
+    outcome beyond_memory, beyond_limit;
+    unlimited.async_borrow(std::numeric_limits<std::size_t>::max(), beyond_memory.handler());
+    limited.async_borrow(std::numeric_limits<std::size_t>::max(), beyond_limit.handler());
+    run(io);
+    CHECK(beyond_memory.error == net::error::no_memory);
+    CHECK(beyond_limit.error == errc::exceeds_limit);
+    CHECK_FALSE(unlimited.try_borrow(std::numeric_limits<std::size_t>::max()));
 }

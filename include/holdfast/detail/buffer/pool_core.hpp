@@ -1,9 +1,10 @@
-// holdfast: what a buffer pool and its loans share: blocks by size, and the count of what is lent.
+// holdfast: what a buffer pool and its loans share: blocks by size, and counters.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_BUFFER_POOL_CORE_HPP
 #define HOLDFAST_DETAIL_BUFFER_POOL_CORE_HPP
 
-#include <holdfast/async_semaphore.hpp>
+#include <holdfast/detail/async/counted_ptr.hpp>
+#include <holdfast/detail/async/semaphore_core.hpp>
 #include <holdfast/detail/buffer/block_slabs.hpp>
 
 #include <algorithm>
@@ -30,7 +31,7 @@ struct pool_block {
     }
 };
 
-/// Blocks of 512, 1,024, 2,048 bytes and so on. It knows no executor and may outlive the execution context.
+/// Blocks of 512, 1,024, 2,048 bytes and so on. It knows no executor, and may outlive the execution context.
 template <class Sharing>
 class pool_core {
 public:
@@ -68,7 +69,7 @@ public:
 
     void give_back(pool_block block) noexcept
     {
-        basic_permit<Sharing> bytes; // returned behind the lock, to whom it may wake
+        basic_permit<Sharing> bytes; // returned after the lock: it may wake operations
         const std::lock_guard lock(mutex_);
         sizes_[block.which]->give_back(block.data, keep_bytes_);
         lent_bytes_ -= block.size();
