@@ -16,30 +16,30 @@ namespace examples {
 /// at). At most nine digits are read.
 struct netstring {
     /// Reading: what is known of the frame that `bytes` begin with.
-    [[nodiscard]] static holdfast::framing::bounds look(std::string_view bytes, std::size_t) noexcept
+    [[nodiscard]] static holdfast::framing::bounds parse(std::string_view bytes, std::size_t) noexcept
     {
         std::size_t digits = 0;
         std::size_t length = 0;
         for (; digits < bytes.size() && bytes[digits] >= '0' && bytes[digits] <= '9' && digits < 9; ++digits)
             length = 10 * length + static_cast<std::size_t>(bytes[digits] - '0');
-        if (digits == bytes.size()) return {.head = digits + 1}; // so many bytes at least
+        if (digits == bytes.size()) return {.header = digits + 1}; // so many bytes at least
         if (digits == 0 || bytes[digits] != ':') return {.error = holdfast::errc::malformed_frame};
-        return {.head = digits + 1, .payload = length, .tail = 1, .known = true};
+        return {.header = digits + 1, .payload = length, .trailer = 1, .known = true};
     }
 
     // Writing: what stands around a message whose size is known, and how much room that takes.
 
     static constexpr std::size_t max_header_size = 21;
-    static constexpr std::size_t end_room = 1;
+    static constexpr std::size_t max_trailer_size = 1;
 
-    static char* begin(char* p, std::uint64_t size) noexcept
+    static char* write_header(char* p, std::uint64_t size) noexcept
     {
         p = std::to_chars(p, p + 20, size).ptr;
         *p++ = ':';
         return p;
     }
 
-    static char* end(char* p) noexcept
+    static char* write_trailer(char* p) noexcept
     {
         *p++ = ',';
         return p;

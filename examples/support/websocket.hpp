@@ -19,9 +19,9 @@ struct websocket_frames {
     kind of = kind::text;
 
     static constexpr std::size_t max_header_size = 10; // the most that stands in front of a payload
-    static constexpr std::size_t end_room = 0;
+    static constexpr std::size_t max_trailer_size = 0;
 
-    char* begin(char* p, const holdfast::framing::part& part) const noexcept
+    char* write_header(char* p, const holdfast::framing::part& part) const noexcept
     {
         const auto opcode = part.first ? static_cast<unsigned>(of) : 0; // 0: goes on
         *p++ = static_cast<char>((part.last ? 0x80 : 0) | opcode);
@@ -32,7 +32,7 @@ struct websocket_frames {
         return p;
     }
 
-    char* end(char* p, const holdfast::framing::part&) const noexcept { return p; }
+    char* write_trailer(char* p, const holdfast::framing::part&) const noexcept { return p; }
 };
 
 } // namespace examples

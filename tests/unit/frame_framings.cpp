@@ -29,25 +29,25 @@ namespace {
 
 std::string u32(std::size_t length)
 {
-    std::string head(4, '\0');
+    std::string header(4, '\0');
     for (unsigned i = 0; i != 4; ++i)
-        head[i] = static_cast<char>(length >> (24 - 8 * i));
-    return head;
+        header[i] = static_cast<char>(length >> (24 - 8 * i));
+    return header;
 }
 
 std::string of(framing::u32_length<>, const std::string& payload) { return u32(payload.size()) + payload; }
 std::string of(framing::u32_length<std::endian::little>, const std::string& payload)
 {
-    const std::string head = u32(payload.size());
-    return std::string(head.rbegin(), head.rend()) + payload;
+    const std::string header = u32(payload.size());
+    return std::string(header.rbegin(), header.rend()) + payload;
 }
 std::string of(framing::varint_length, const std::string& payload)
 {
-    std::string head;
+    std::string header;
     std::size_t n = payload.size();
     for (; n >= 0x80; n >>= 7U)
-        head += static_cast<char>(n | 0x80U);
-    return head + static_cast<char>(n) + payload;
+        header += static_cast<char>(n | 0x80U);
+    return header + static_cast<char>(n) + payload;
 }
 std::string of(netstring, const std::string& payload)
 {
@@ -172,9 +172,9 @@ TEST_CASE("a length above the limit is refused by its number, and costs no more 
     peers<framing::u32_length<std::endian::little>> minus_two(1'000'000);
     minus_two.send("\xFE\xFF\xFF\xFF"s);
     minus_two.expect(errc::frame_too_long);
-    for (const auto& head : {"\xFF\xFF\xFF\xFF\x0F"s, std::string(9, '\xFF') + '\x01'}) { // of 32 and 64 bits
+    for (const auto& header : {"\xFF\xFF\xFF\xFF\x0F"s, std::string(9, '\xFF') + '\x01'}) { // of 32 and 64 bits
         peers<framing::varint_length> most(1'000'000);
-        most.send(head);
+        most.send(header);
         most.expect(errc::frame_too_long);
     }
     peers<netstring> digits(1'000'000);
@@ -193,7 +193,7 @@ TEST_CASE("a length above the limit is refused by its number, and costs no more 
     CHECK(o.frame->size() == 1'000'000);
 }
 
-TEST_CASE("a head that its framing does not allow is malformed, and stays so")
+TEST_CASE("a header that its framing does not allow is malformed, and stays so")
 {
     peers<framing::varint_length> endless(100);
     endless.send(std::string(11, '\xFF'));
@@ -203,6 +203,56 @@ TEST_CASE("a head that its framing does not allow is malformed, and stays so")
     letters.send("3:abc,x");
     letters.expect("abc");
     letters.expect(errc::malformed_frame);
+}
+
+namespace {
+
+/// Searches for a blank line, without a word about the size before it has come.
+struct until_blank_line {
+    [[nodiscard]] static framing::bounds parse(std::string_view bytes, std::size_t) noexcept
+    {
+        const auto end = bytes.find("\n\n");
+        if (end == bytes.npos) return {};
+        return {.payload = end, .trailer = 2, .known = true};
+    }
+};
+
+/// Finds frames of no bytes.
+struct takes_nothing {
+    [[nodiscard]] static framing::bounds parse(std::string_view, std::size_t) noexcept { return {.known = true}; }
+};
+
+} // namespace
+
+TEST_CASE("a framing that reports no size before the frame is complete is limited all the same")
+{
+    constexpr std::size_t limit = 1024;
+    for (const std::size_t sent : {limit + 2 * framing::max_overhead, std::size_t{1} << 20U}) {
+        peers<until_blank_line> p(limit);
+        net::async_write(p.both.second, net::buffer(std::string(sent, 'x')), [](error_code, std::size_t) {});
+        outcome o;
+        p.reader.async_next(o.handler());
+        tests::run_until(p.io, [&] { return o.completed == 1; });
+        CHECK(o.error == errc::frame_too_long);
+        CHECK(holdfast::shared_buffer_pool::of(p.io.get_executor()).counters().lent_bytes <= 2048);
+        p.both.second.close();
+    }
+    peers<until_blank_line> p(limit);
+    p.send(std::string(limit, 'x') + "\n");
+    outcome o;
+    p.reader.async_next(o.handler());
+    p.io.poll();
+    CHECK(o.completed == 0);
+    p.send("\nnext");
+    tests::run(p.io);
+    CHECK(o.frame == std::string(limit, 'x'));
+}
+
+TEST_CASE("a frame of no bytes is malformed: it would be found without end")
+{
+    peers<takes_nothing> p(100);
+    p.send("x");
+    p.expect(errc::malformed_frame);
 }
 
 TEST_CASE("10,000 pipelined frames come one by one, however they are cut into segments")

@@ -385,16 +385,16 @@ namespace {
 /// An exchange's framing: two digits of length.
 struct two_digits {
     static constexpr std::size_t max_header_size = 2;
-    static constexpr std::size_t end_room = 0;
+    static constexpr std::size_t max_trailer_size = 0;
     static constexpr std::uint64_t max_size = 99;
 
-    char* begin(char* p, std::uint64_t size) const noexcept
+    char* write_header(char* p, std::uint64_t size) const noexcept
     {
         *p++ = static_cast<char>('0' + size / 10);
         *p++ = static_cast<char>('0' + size % 10);
         return p;
     }
-    char* end(char* p) const noexcept { return p; }
+    char* write_trailer(char* p) const noexcept { return p; }
 };
 
 } // namespace

@@ -24,18 +24,18 @@ static_assert(!readable<int>);
 namespace {
 
 struct expected {
-    std::size_t head, payload, tail;
+    std::size_t header, payload, trailer;
     bool known;
 };
 
 template <class Framing>
 void expect(std::string_view bytes, const expected& e, std::size_t seen = 0)
 {
-    const bounds b = Framing::look(bytes, seen);
+    const bounds b = Framing::parse(bytes, seen);
     INFO(bytes.size() << " bytes");
-    CHECK(b.head == e.head);
+    CHECK(b.header == e.header);
     CHECK(b.payload == e.payload);
-    CHECK(b.tail == e.tail);
+    CHECK(b.trailer == e.trailer);
     CHECK(b.known == e.known);
     CHECK_FALSE(b.error);
 }
@@ -91,7 +91,7 @@ TEST_CASE("a varint is known with its last byte, also where it is longer than it
 
 TEST_CASE("a varint of more than 64 bits or ten bytes is malformed")
 {
-    CHECK(varint_length::look(std::string(9, '\xFF') + '\2', 0).error == errc::malformed_frame);
-    CHECK(varint_length::look(std::string(10, '\x80'), 0).error == errc::malformed_frame);
-    CHECK(varint_length::look(std::string(10, '\x80') + '\0', 0).error == errc::malformed_frame);
+    CHECK(varint_length::parse(std::string(9, '\xFF') + '\2', 0).error == errc::malformed_frame);
+    CHECK(varint_length::parse(std::string(10, '\x80'), 0).error == errc::malformed_frame);
+    CHECK(varint_length::parse(std::string(10, '\x80') + '\0', 0).error == errc::malformed_frame);
 }

@@ -31,10 +31,10 @@ struct content_length {
     std::uint64_t size;
 
     static constexpr std::size_t max_header_size = 0;
-    static constexpr std::size_t end_room = 0;
+    static constexpr std::size_t max_trailer_size = 0;
 
-    char* begin(char* p) const noexcept { return p; }
-    char* end(char* p) const noexcept { return p; }
+    char* write_header(char* p) const noexcept { return p; }
+    char* write_trailer(char* p) const noexcept { return p; }
 };
 
 /// The chunks of HTTP/1.1's chunked transfer coding, as `Transfer-Encoding: chunked` announces them.
@@ -43,16 +43,16 @@ struct http_chunked {
     bool ends = true;
 
     static constexpr std::size_t max_header_size = 18;
-    static constexpr std::size_t end_room = 7;
+    static constexpr std::size_t max_trailer_size = 7;
 
-    char* begin(char* p, const part& frame) const noexcept
+    char* write_header(char* p, const part& frame) const noexcept
     {
         if (frame.size == 0) return p;
         p = std::to_chars(p, p + 16, frame.size, 16).ptr;
         return put(p, "\r\n");
     }
 
-    char* end(char* p, const part& frame) const noexcept
+    char* write_trailer(char* p, const part& frame) const noexcept
     {
         if (frame.size != 0) p = put(p, "\r\n");
         return frame.last && ends ? put(p, "0\r\n\r\n") : p;
@@ -73,17 +73,17 @@ struct u32_parts {
     static constexpr std::uint32_t is_part = 0x80000000;
     static constexpr std::uint32_t more_follow = 0x40000000;
     static constexpr std::size_t max_header_size = 4;
-    static constexpr std::size_t end_room = 0;
+    static constexpr std::size_t max_trailer_size = 0;
     static constexpr std::uint64_t max_size = more_follow - 1;
 
-    char* begin(char* p, const part& frame) const noexcept
+    char* write_header(char* p, const part& frame) const noexcept
     {
         const std::uint64_t marks = frame.first && frame.last ? 0
                                     : frame.last              ? is_part
                                                               : is_part | more_follow;
-        return u32_length<Order>{}.begin(p, frame.size | marks);
+        return u32_length<Order>{}.write_header(p, frame.size | marks);
     }
-    char* end(char* p, const part&) const noexcept { return p; }
+    char* write_trailer(char* p, const part&) const noexcept { return p; }
 };
 
 /// A server-sent event (`Content-Type: text/event-stream`): its data is the message, each line of it after
@@ -130,6 +130,15 @@ class framed_cursor;
 ///                                    holdfast::ndjson{}});
 template <class Framing, class Format = json>
 struct framed {
+    static_assert(
+        [] {
+            if constexpr (requires { Framing::max_header_size + Framing::max_trailer_size; })
+                return Framing::max_header_size <= framing::max_overhead &&
+                       Framing::max_trailer_size <= framing::max_overhead;
+            return true;
+        }(),
+        "a framing's max_header_size and max_trailer_size must be at most framing::max_overhead");
+
     Framing framing{};
     Format format{};
 
@@ -138,7 +147,7 @@ struct framed {
 
     /// The smallest chunk that is one whole frame.
     static constexpr std::size_t whole_frames = [] {
-        if constexpr (framing::parted<Framing>) return Framing::max_header_size + Framing::end_room + 1;
+        if constexpr (framing::parted<Framing>) return Framing::max_header_size + Framing::max_trailer_size + 1;
         return std::size_t{1};
     }();
 };

@@ -69,13 +69,16 @@ public:
         const std::size_t size = b->end - b->begin;
         if (size == 0) return std::nullopt;
         const char* const from = b->data() + b->begin;
-        const framing::bounds f = framing_.look({from, size}, b->seen);
+        const framing::bounds f = framing_.parse({from, size}, b->seen);
         why = f.error;
         if (!why && f.payload > max_frame_) why = errc::frame_too_long;
-        if (!why && (f.head > framing::max_overhead || f.tail > framing::max_overhead))
+        const std::size_t whole = f.header + f.payload + f.trailer;
+        if (!why && (f.header > framing::max_overhead || f.trailer > framing::max_overhead ||
+                     (f.known && whole == 0))) // which would be found without end
             why = errc::malformed_frame;
+        if (!why && !f.known && size >= max_frame_ + 2 * framing::max_overhead)
+            why = errc::frame_too_long; // whatever the framing is still waiting for
         if (why) return std::nullopt;
-        const std::size_t whole = f.head + f.payload + f.tail;
         if (!f.known || whole > size) {
             b->seen = size;
             return std::nullopt;
@@ -83,7 +86,7 @@ public:
         b->beat.release();
         b->begin += whole;
         b->seen = 0;
-        return std::string_view(from + f.head, f.payload);
+        return std::string_view(from + f.header, f.payload);
     }
 
     /// Whether no byte is held that was not handed out.

@@ -85,7 +85,7 @@ public:
             if (!ended) return false;
             phase_ = phase::end;
         }
-        return out.piece<Framing::end_room>([&](char* p) { return format.framing.end(p); });
+        return out.piece<Framing::max_trailer_size>([&](char* p) { return format.framing.write_trailer(p); });
     }
 
     void path(std::string& to, auto& source) { append_path(inner_, to, source); }
@@ -97,7 +97,7 @@ private:
     bool begin(chunk_writer& out, T&, const format_type& format)
         requires(!sized)
     {
-        if (!out.piece<Framing::max_header_size>([&](char* p) { return format.framing.begin(p); })) return false;
+        if (!out.piece<Framing::max_header_size>([&](char* p) { return format.framing.write_header(p); })) return false;
         if constexpr (told) size_ = size_check(format.framing.size);
         phase_ = phase::payload;
         return true;
@@ -120,7 +120,7 @@ private:
         }
         if (all) {
             char front[Framing::max_header_size];
-            const auto n = static_cast<std::size_t>(format.framing.begin(front, size) - front);
+            const auto n = static_cast<std::size_t>(format.framing.write_header(front, size) - front);
             std::memmove(out.at() + n, payload, here);
             std::memcpy(out.at(), front, n);
             out.advance_to(out.at() + n + here);
@@ -131,7 +131,7 @@ private:
         std::construct_at(&inner_);
         size_ = size_check(size);
         phase_ = phase::payload;
-        return out.piece<Framing::max_header_size>([&](char* p) { return format.framing.begin(p, size); });
+        return out.piece<Framing::max_header_size>([&](char* p) { return format.framing.write_header(p, size); });
     }
 
     inner_cursor inner_{};
@@ -171,12 +171,12 @@ private:
     char* frame(char* const p, char* const end, T& source, const format_type& format)
     {
         const auto room_behind = [&](const char* from) {
-            const auto room = static_cast<std::size_t>(end - from) - Framing::end_room;
+            const auto room = static_cast<std::size_t>(end - from) - Framing::max_trailer_size;
             return static_cast<std::size_t>(std::min<std::uint64_t>(room, max_frame_size<Framing>()));
         };
         char front[Framing::max_header_size];
         const auto begin = [&](const framing::part& part) {
-            return static_cast<std::size_t>(format.framing.begin(front, part) - front);
+            return static_cast<std::size_t>(format.framing.write_header(front, part) - front);
         };
         char* const payload = p + begin({room_behind(p), first_, false}); // it can't be longer
         framing::part part{message_.fill({payload, room_behind(payload)}, source, format.format), first_,
@@ -187,7 +187,7 @@ private:
         const std::size_t n = begin(part);
         if (p + n != payload) std::memmove(p + n, payload, part.size);
         std::memcpy(p, front, n);
-        return format.framing.end(p + n + part.size, part);
+        return format.framing.write_trailer(p + n + part.size, part);
     }
 
     serialize_message<typename Format::template cursor<Source>> message_;
