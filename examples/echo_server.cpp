@@ -9,11 +9,13 @@
 #include "support/capacity.hpp"
 #include "support/command_line.hpp"
 #include "support/listening.hpp"
+#include "support/log.hpp"
 
 #include <holdfast/holdfast.hpp>
 
 #include <csignal>
 #include <iostream>
+#include <ostream>
 #include <optional>
 
 #include <unistd.h>
@@ -30,7 +32,7 @@ struct reply {
 };
 
 struct log_end {
-    void operator()(const holdfast::connection_end& end) const noexcept { std::clog << end << '\n'; }
+    void operator()(const holdfast::connection_end& end) const noexcept { examples::log_line(end); }
 };
 using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
 using connection = acceptor::connection_type;
@@ -58,10 +60,10 @@ net::awaitable<void> drain_at_signal(acceptor& doors, std::chrono::milliseconds 
 {
     net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
     while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
-        doors.census().report(std::cout);
+        examples::log_text([&](std::ostream& out) { doors.census().report(out); });
     signals.clear(); // a second SIGTERM ends the process at once
     const std::size_t aborted = co_await doors.async_drain({.deadline = deadline});
-    std::cout << "echo_server: drained, " << aborted << " aborted" << std::endl;
+    examples::log_line("echo_server: drained, ", aborted, " aborted");
 }
 
 int run(int argc, char** argv)
@@ -82,6 +84,7 @@ int run(int argc, char** argv)
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
     const auto capacity = examples::plan_capacity(max_connections, cost);
 
+    const examples::log_queue log;
     net::io_context io(1);
     holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
     std::optional<acceptor> doors;
@@ -91,7 +94,7 @@ int run(int argc, char** argv)
                                                  .send_buffer_bytes = cost.send_buffer_bytes,
                                                  .receive_buffer_bytes = cost.receive_buffer_bytes,
                                                  .on_event = [](const auto& event) {
-                                                     examples::print_event("echo_server", event);
+                                                     examples::log_event("echo_server", event);
                                                  }});
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
@@ -101,7 +104,7 @@ int run(int argc, char** argv)
     std::cout << "echo_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("echo_server");
     io.run(); // returns when the drain is over and the last session has ended
-    doors->census().report(std::cout);
+    examples::log_text([&](std::ostream& out) { doors->census().report(out); });
     return 0;
 }
 

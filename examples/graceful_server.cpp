@@ -16,11 +16,13 @@
 #include "support/command_line.hpp"
 #include "support/inherited_listener.hpp"
 #include "support/listening.hpp"
+#include "support/log.hpp"
 
 #include <holdfast/holdfast.hpp>
 
 #include <csignal>
 #include <iostream>
+#include <ostream>
 #include <optional>
 
 #include <unistd.h>
@@ -44,7 +46,7 @@ constexpr auto describe(holdfast::type_tag<goodbye>)
 }
 
 struct log_end {
-    void operator()(const holdfast::connection_end& end) const noexcept { std::clog << end << '\n'; }
+    void operator()(const holdfast::connection_end& end) const noexcept { examples::log_line(end); }
 };
 using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
 using connection = acceptor::connection_type;
@@ -82,12 +84,12 @@ net::awaitable<void> drain_at_signal(acceptor& doors, std::chrono::milliseconds 
 {
     net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
     while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
-        doors.census().report(std::cout);
+        examples::log_text([&](std::ostream& out) { doors.census().report(out); });
     signals.clear();
-    std::cout << "graceful_server: draining " << doors.census().live() << " connections" << std::endl;
+    examples::log_line("graceful_server: draining ", doors.census().live(), " connections");
     // The news is spread, so that they do not all come back at once.
     const std::size_t aborted = co_await doors.async_drain({.deadline = deadline, .stagger = deadline / 4});
-    std::cout << "graceful_server: drained, " << aborted << " aborted" << std::endl;
+    examples::log_line("graceful_server: drained, ", aborted, " aborted");
 }
 
 int run(int argc, char** argv)
@@ -109,6 +111,7 @@ int run(int argc, char** argv)
     const auto capacity = examples::plan_capacity(max_connections, cost);
     const auto inherited = examples::take_inherited_listener();
 
+    const examples::log_queue log;
     net::io_context io(1);
     holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
     const holdfast::acceptor_options options{.max_connections = max_connections,
@@ -129,7 +132,7 @@ int run(int argc, char** argv)
               << '\n';
     capacity.print("graceful_server");
     io.run(); // returns when the drain is over and the last session has ended
-    doors->census().report(std::cout);
+    examples::log_text([&](std::ostream& out) { doors->census().report(out); });
     return 0;
 }
 

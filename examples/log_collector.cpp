@@ -20,6 +20,7 @@
 #include "support/command_line.hpp"
 #include "support/http_request.hpp"
 #include "support/listening.hpp"
+#include "support/log.hpp"
 #include "support/log_window.hpp"
 #include "support/protobuf_fields.hpp"
 
@@ -31,6 +32,7 @@
 #include <charconv>
 #include <csignal>
 #include <iostream>
+#include <ostream>
 #include <optional>
 
 #include <unistd.h>
@@ -268,13 +270,13 @@ net::awaitable<void> drain_at_signal(collector& c, acceptor& programs, acceptor&
 {
     net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
     while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
-        readers.census().report(std::cout);
+        examples::log_text([&](std::ostream& out) { readers.census().report(out); });
     signals.clear();
-    std::cout << "log_collector: draining" << std::endl;
+    examples::log_line("log_collector: draining");
     std::size_t aborted = co_await programs.async_drain({.deadline = deadline / 2});
     net::post(c.news.get_executor(), [&c] { c.news.cancel(); }); // once they have been told
     aborted += co_await readers.async_drain({.deadline = deadline / 2});
-    std::cout << "log_collector: drained, " << aborted << " aborted" << std::endl;
+    examples::log_line("log_collector: drained, ", aborted, " aborted");
     over = true;
 }
 
@@ -306,6 +308,7 @@ int run(int argc, char** argv)
                                examples::listen_endpoint(address, http_port)};
     examples::require_descriptors(max_programs + max_readers + examples::spare_descriptors);
 
+    const examples::log_queue log;
     net::io_context io(1);
     collector c(io, window.value, compressors, timeout);
     const holdfast::acceptor_options of_programs{.max_connections = max_programs,
@@ -330,7 +333,7 @@ int run(int argc, char** argv)
               << '\n'
               << "log_collector: readers at http://" << readers->local_endpoint() << "/logs" << std::endl;
     io.run(); // returns when the drain is over and the last session has ended
-    readers->census().report(std::cout);
+    examples::log_text([&](std::ostream& out) { readers->census().report(out); });
     return 0;
 }
 

@@ -23,6 +23,7 @@
 #include "support/capacity.hpp"
 #include "support/command_line.hpp"
 #include "support/listening.hpp"
+#include "support/log.hpp"
 #include "support/offload.hpp"
 
 #include <holdfast/holdfast.hpp>
@@ -31,6 +32,7 @@
 #include <charconv>
 #include <csignal>
 #include <iostream>
+#include <ostream>
 #include <optional>
 #include <thread>
 
@@ -87,7 +89,7 @@ struct refusal {
 };
 
 struct log_end {
-    void operator()(const holdfast::connection_end& end) const noexcept { std::clog << end << '\n'; }
+    void operator()(const holdfast::connection_end& end) const noexcept { examples::log_line(end); }
 };
 using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
 using connection = acceptor::connection_type;
@@ -207,10 +209,10 @@ net::awaitable<void> drain_at_signal(acceptor& doors, const task_pool& pool,
 {
     net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
     while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
-        pool.report(std::cout, doors.census());
+        examples::log_text([&](std::ostream& out) { pool.report(out, doors.census()); });
     signals.clear();
     const std::size_t aborted = co_await doors.async_drain({.deadline = deadline});
-    std::cout << "task_pool_server: drained, " << aborted << " aborted" << std::endl;
+    examples::log_line("task_pool_server: drained, ", aborted, " aborted");
 }
 
 int run(int argc, char** argv)
@@ -240,6 +242,7 @@ int run(int argc, char** argv)
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
     const auto capacity = examples::plan_capacity(max_connections, cost(max_parts));
 
+    const examples::log_queue log;
     net::io_context io(1);
     task_pool pool(io, at_once, timeout);
     std::optional<acceptor> doors;
@@ -250,7 +253,7 @@ int run(int argc, char** argv)
                 .max_connections = max_connections,
                 .send_buffer_bytes = static_cast<int>(capacity.plan.cost().send_buffer_bytes),
                 .receive_buffer_bytes = static_cast<int>(capacity.plan.cost().receive_buffer_bytes),
-                .on_event = [](const auto& event) { examples::print_event("task_pool_server", event); }});
+                .on_event = [](const auto& event) { examples::log_event("task_pool_server", event); }});
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
@@ -263,7 +266,7 @@ int run(int argc, char** argv)
               << '\n';
     capacity.print("task_pool_server");
     io.run(); // returns when the drain is over and the last session has ended
-    pool.report(std::cout, doors->census());
+    examples::log_text([&](std::ostream& out) { pool.report(out, doors->census()); });
     return 0;
 }
 

@@ -1,12 +1,14 @@
-// holdfast: what an acceptor deals with by itself, in a line each: the hook of the examples.
+// holdfast: the examples' hook for an acceptor's events: one line of the log for each.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_ACCEPTOR_EVENTS_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_ACCEPTOR_EVENTS_HPP
 
+#include "log.hpp"
+
 #include <holdfast/bounded_acceptor.hpp>
 
 #include <exception>
-#include <iostream>
+#include <ostream>
 #include <string>
 #include <string_view>
 
@@ -20,7 +22,7 @@ inline std::string_view to_string(holdfast::admission_limit limit) noexcept
     case holdfast::admission_limit::per_address:
         return "connections of one address";
     case holdfast::admission_limit::rate:
-        return "newcomers a second";
+        return "new connections a second";
     case holdfast::admission_limit::memory:
         return "memory";
     case holdfast::admission_limit::descriptors:
@@ -29,7 +31,7 @@ inline std::string_view to_string(holdfast::admission_limit limit) noexcept
     return "descriptors";
 }
 
-/// Why a session failed; empty where it is only the network's doing, which the census counts.
+/// Returns why a session failed, or an empty text for an error of the network, which the census counts.
 inline std::string failure_text(const std::exception_ptr& failure)
 {
     try {
@@ -41,36 +43,37 @@ inline std::string failure_text(const std::exception_ptr& failure)
     }
 }
 
-/// Writes an event to the standard error output. They come a few a second at most.
+/// Logs an event, unless it is a session that ended by an error of the network. The acceptor reports a few a second at
+/// most.
 ///
-///     .on_event = [](const holdfast::acceptor_event& event) { examples::print_event("echo_server", event); }
-inline void print_event(std::string_view program, const holdfast::acceptor_event& event) noexcept
-try {
-    using kind = holdfast::acceptor_event::kind;
-    const bool failed = event.what == kind::session_failed;
+///     .on_event = [](const holdfast::acceptor_event& event) { examples::log_event("echo_server", event); }
+inline void log_event(std::string_view program, const holdfast::acceptor_event& event) noexcept
+{
+    const bool failed = event.what == holdfast::acceptor_event::kind::session_failed;
     const std::string failure = failed ? failure_text(event.exception) : std::string();
     if (failed && failure.empty()) return;
-    std::cerr << program << ": ";
-    switch (event.what) {
-    case kind::starved:
-        std::cerr << "accepting rests: " << event.error.message();
-        break;
-    case kind::lost:
-        std::cerr << "a newcomer was gone before it was accepted: " << event.error.message();
-        break;
-    case kind::session_failed:
-        std::cerr << "a session failed: " << failure;
-        break;
-    case kind::paused:
-        std::cerr << "newcomers wait, at the limit of " << to_string(event.limit);
-        break;
-    case kind::rejected:
-        std::cerr << "a newcomer was turned away, at the limit of " << to_string(event.limit);
-        break;
-    }
-    if (event.count != 1) std::cerr << " (" << event.count << " times)";
-    std::cerr << std::endl;
-} catch (...) { // there is nobody left to tell
+    log_text([&](std::ostream& out) {
+        using kind = holdfast::acceptor_event::kind;
+        out << program << ": ";
+        switch (event.what) {
+        case kind::starved:
+            out << "accepting is suspended: " << event.error.message();
+            break;
+        case kind::lost:
+            out << "a connection was gone before it was accepted: " << event.error.message();
+            break;
+        case kind::session_failed:
+            out << "a session failed: " << failure;
+            break;
+        case kind::paused:
+            out << "pending connections wait at the limit of " << to_string(event.limit);
+            break;
+        case kind::rejected:
+            out << "a connection was rejected at the limit of " << to_string(event.limit);
+            break;
+        }
+        if (event.count != 1) out << " (" << event.count << " times)";
+    });
 }
 
 } // namespace examples

@@ -111,12 +111,8 @@ concept heartbeat_callback =
 /// Ends connections that show no sign of life, any number of them with one timer. The timer is armed only while
 /// something is watched.
 ///
-/// What counts as life:
-///  - bytes received: call `touch()` when a read completes, or give the heartbeat to a reader as `.progress`;
-///  - bytes of a message in flight that the peer has acknowledged: give the heartbeat to an `outbox` or to
-///    `async_write_streamed` as `.progress`.
-/// The server's own control messages (pings) never count, nor do bytes that only its kernel has taken: a peer that
-/// acknowledges pings and never answers times out.
+/// What counts as life is said in `progress`: give the heartbeat to readers and writers as their `.progress`, or call
+/// `touch()` for bytes received. The server's own pings never count.
 ///
 /// Precision: a connection times out at the earliest after its time-out and at the latest one tick later, plus the
 /// lateness of the timer itself. Ticks are on a grid that begins at construction and does not drift. A tick is split
@@ -140,7 +136,7 @@ concept heartbeat_callback =
 ///
 ///     holdfast::heartbeat_timer<> heartbeats{context, {.tick = 1s, .timeout = 30s}};
 ///     auto heartbeat = heartbeats.watch(peer); // peer.abort(close_reason::heartbeat_timeout) after 30 silent seconds
-///     heartbeat.touch();                       // at every sign of life
+///     holdfast::outbox outbox{peer, {.progress = heartbeat}};
 template <class Executor = net::any_io_executor, class Clock = std::chrono::steady_clock>
 class heartbeat_timer {
 public:

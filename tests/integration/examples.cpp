@@ -106,9 +106,8 @@ TEST_CASE("market_feed turns away who is one too many for an address, with a lin
     }
     tcp::socket third(io);
     third.connect(feed.endpoint());
-    CHECK(read_all(third) == "{\"sorry\":\"too many are here: come again later\"}\n");
-    CHECK(feed.line_beginning("market_feed: a newcomer was turned away, at the limit of connections of one "
-                              "address") != "");
+    CHECK(read_all(third) == "{\"error\":\"too many connections: try again later\"}\n");
+    CHECK(feed.line_beginning("market_feed: a connection was rejected at the limit of connections of one address") != "");
 }
 
 TEST_CASE("the same 100 slow readers are more than naive_feed can bear")

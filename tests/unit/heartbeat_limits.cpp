@@ -33,7 +33,7 @@ namespace {
 
 constexpr auto forever = nanoseconds::max();
 constexpr auto unlimited = std::numeric_limits<std::size_t>::max();
-constexpr nanoseconds times[] = {nanoseconds::min(), -1ns, 0ns, 1ns, 1s, forever - 1ns, forever};
+constexpr nanoseconds durations[] = {nanoseconds::min(), -1ns, 0ns, 1ns, 1s, forever - 1ns, forever};
 constexpr std::size_t counts[] = {0, 1, 1'000, unlimited - 1, unlimited};
 
 using profile = holdfast::heartbeat_profile<peer>;
@@ -60,7 +60,7 @@ static_assert(std::is_same_v<holdfast::heartbeat_timer<>::rebind_executor<net::i
 TEST_CASE("every option of a timer is accepted in its range, refused with its name outside of it, and never wraps")
 {
     world w;
-    for (const auto time : times) {
+    for (const auto time : durations) {
         INFO(time.count() << " ns");
         const bool tick = accepted("heartbeat_options.tick", [&] {
             timer(w.io, {.tick = time, .timeout = forever});
@@ -100,7 +100,7 @@ TEST_CASE("every option of a profile is accepted in its range, refused with its 
 {
     world w;
     timer heartbeats(w.io, {.tick = 1ns, .timeout = forever});
-    for (const auto time : times) {
+    for (const auto time : durations) {
         INFO(time.count() << " ns");
         CHECK(accepted("heartbeat_profile_options.timeout", [&] {
                   profile(heartbeats, {.timeout = time});

@@ -1,0 +1,159 @@
+// holdfast: tests that a log whose reader does not read, or is gone, never stops a server.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/example_server.hpp"
+#include "support/log.hpp"
+#include "support/sockets.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+using tests::tcp;
+namespace net = holdfast::net;
+
+namespace {
+
+struct pipe_ends {
+    int reading = -1, writing = -1;
+    pipe_ends()
+    {
+        std::array<int, 2> ends{};
+        REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+        reading = ends[0];
+        writing = ends[1];
+        ::fcntl(writing, F_SETPIPE_SZ, 4096);
+    }
+    pipe_ends(const pipe_ends&) = delete;
+    ~pipe_ends()
+    {
+        close_reader();
+        ::close(writing);
+    }
+    void close_reader()
+    {
+        if (reading >= 0) ::close(std::exchange(reading, -1));
+    }
+    std::string read_all() const // until nothing comes for half a second
+    {
+        std::string all;
+        std::array<char, 65536> bytes;
+        for (::pollfd readable{reading, POLLIN, 0}; ::poll(&readable, 1, 500) > 0;) {
+            const auto n = ::read(reading, bytes.data(), bytes.size());
+            if (n <= 0) break;
+            all.append(bytes.data(), static_cast<std::size_t>(n));
+        }
+        return all;
+    }
+};
+
+/// Sends `request` and reads the answer; the time it took.
+std::chrono::microseconds exchange(const tests::example_server& server, const std::string& request,
+                                   const std::string& answer)
+{
+    const auto begin = std::chrono::steady_clock::now();
+    net::io_context io;
+    tcp::socket client(io);
+    client.connect(server.endpoint());
+    net::write(client, net::buffer(request));
+    std::string got(answer.size(), '\0');
+    tests::await_readable(client);
+    net::read(client, net::buffer(got));
+    CHECK(got == answer);
+    return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin);
+}
+
+/// Connects, says something and resets, `count` times: each is a line of the server's log.
+void connect_and_reset(const tests::example_server& server, const std::string& request, int count)
+{
+    net::io_context io;
+    for (int i = 0; i != count; ++i) {
+        tcp::socket client(io);
+        client.connect(server.endpoint());
+        holdfast::error_code ec;
+        net::write(client, net::buffer(request), ec);
+        tests::reset(client);
+    }
+}
+
+} // namespace
+
+TEST_CASE("a server whose log pipe is full serves on, drains, and exits")
+{
+    struct program {
+        std::string name, request, answer;
+    };
+    for (const auto& [name, request, answer] :
+         {program{"echo_server", "one\n", "{\"line\":1,\"text\":\"one\"}\n"},
+          program{"netstring_server", "3:one,", "26:{\"message\":1,\"text\":\"one\"},"}}) {
+        tests::example_server server(name, {"--drain", "5s"});
+        const auto before = exchange(server, request, answer);
+        connect_and_reset(server, request, 5000); // the output of more than 64 KiB is not read
+        std::chrono::microseconds slowest{};
+        for (int i = 0; i != 100; ++i)
+            slowest = std::max(slowest, exchange(server, request, answer));
+        WARN(name << ": an exchange takes " << before.count() << " us before, and " << slowest.count()
+                  << " us at most of 100 with a full log pipe");
+        server.child.signal(SIGTERM);
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+        while (server.child.running() && std::chrono::steady_clock::now() < deadline)
+            ::poll(nullptr, 0, 10); // without reading its output
+        CHECK_FALSE(server.child.running());
+        CHECK(server.child.wait() == 0);
+    }
+}
+
+TEST_CASE("a full log drops the oldest lines, counts them, and goes on when it is read again")
+{
+    const pipe_ends pipe;
+    constexpr std::size_t lines = 3 * examples::log_queue::capacity;
+    const examples::log_queue log(pipe.writing);
+    for (std::size_t i = 0; i != lines; ++i)
+        examples::log_line("line ", i);
+    const std::string text = pipe.read_all();
+    CHECK(text.starts_with("line 0\n"));
+    CHECK(text.ends_with("line " + std::to_string(lines - 1) + "\n"));
+    std::size_t dropped = 0, reports = 0, written = 0;
+    for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) {
+        if (text.compare(at, 5, "log: ") == 0) {
+            dropped += std::stoul(text.substr(at + 5));
+            ++reports;
+        } else {
+            ++written;
+        }
+    }
+    CHECK(reports >= 1);
+    CHECK(dropped > 0);
+    CHECK(written + dropped == lines);
+    examples::log_line("one more");
+    CHECK(pipe.read_all() == "one more\n");
+}
+
+TEST_CASE("a log whose reader is gone neither ends the process nor blocks its end")
+{
+    pipe_ends pipe;
+    {
+        const examples::log_queue log(pipe.writing);
+        pipe.close_reader();
+        for (int i = 0; i != 1000; ++i)
+            examples::log_line("line ", i);
+    }
+    pipe_ends full;
+    {
+        const examples::log_queue log(full.writing);
+        for (int i = 0; i != 10'000; ++i)
+            examples::log_line("line ", i);
+    } // nobody reads
+    examples::log_line("without a log");
+    CHECK(full.read_all().starts_with("line 0\n"));
+}
