@@ -78,7 +78,7 @@ struct feed {
           heartbeats(io, {.tick = 250ms, .timeout = opts.timeout}),
           clients(heartbeats, {.ping_after = opts.ping_after, .timeout = opts.timeout},
                   [](client& silent) { silent.send_ping(); }),
-          pulse(io, net::steady_timer::time_point::max()),
+          tick(io),
           clock(io),
           buffers(holdfast::shared_buffer_pool::of(io.get_executor()))
     {
@@ -94,7 +94,7 @@ struct feed {
     holdfast::heartbeat_timer<> heartbeats;
     holdfast::heartbeat_profile<client> clients;
     holdfast::outbox_group up_to_date; // the clients that get each change at once
-    net::steady_timer pulse;           // never expires: cancelling it wakes all sessions
+    holdfast::unsynchronized_event tick; // of the market: wakes all sessions
     net::steady_timer clock;
     holdfast::shared_buffer_pool& buffers;
     std::uint64_t snapshots = 0; // sent in full
@@ -146,8 +146,7 @@ net::awaitable<void> serve(connection peer, feed& f)
             if (!changes.empty()) outbox.push_streamed<ndjson>(changes);
             if (f.few_changes()) here = {f.up_to_date, outbox};
         }
-        holdfast::error_code woken;
-        co_await f.pulse.async_wait(net::redirect_error(net::use_awaitable, woken));
+        co_await f.tick.async_wait();
     }
     holdfast::error_code unsent; // then the outbox has ended the connection
     co_await outbox.async_close(net::redirect_error(net::use_awaitable, unsent));
@@ -167,7 +166,7 @@ net::awaitable<void> run_clock(feed& f, holdfast::census members)
         f.market.tick(f.options.rate);
         if (f.up_to_date.size() != 0)
             f.up_to_date.push(holdfast::serialize_to_payload<ndjson>(f.market.changed_since(before)));
-        f.pulse.cancel();
+        f.tick.notify_all();
         f.buffers.trim();
         if (const std::uint64_t freed = f.snapshots + members.ended(); freed != trimmed_at) {
             ::malloc_trim(0);
