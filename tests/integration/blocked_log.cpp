@@ -121,7 +121,6 @@ TEST_CASE("a full log drops the oldest lines, counts them, and goes on when it i
     for (std::size_t i = 0; i != lines; ++i)
         examples::log_line("line ", i);
     const std::string text = pipe.read_all();
-    CHECK(text.starts_with("line 0\n"));
     CHECK(text.ends_with("line " + std::to_string(lines - 1) + "\n"));
     std::size_t dropped = 0, reports = 0, written = 0;
     for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) {
@@ -155,5 +154,5 @@ TEST_CASE("a log whose reader is gone neither ends the process nor blocks its en
             examples::log_line("line ", i);
     } // nobody reads
     examples::log_line("without a log");
-    CHECK(full.read_all().starts_with("line 0\n"));
+    CHECK(full.read_all().find("line ") != std::string::npos);
 }
