@@ -18,9 +18,9 @@
 
 namespace examples {
 
-/// Answers whoever connects to a local socket with a census, a line of JSON, one at a time: so however many
-/// ask, it takes one copy of the figures. A stale socket, which a server that ended in a hurry has left, is
-/// replaced; its own is removed with it. Who may ask is the umask's matter: usually its owner alone.
+/// Answers each client of a local socket with a census as a line of JSON, one client at a time: there is one copy of the
+/// figures, however many clients connect. Replaces a stale socket that a crashed server has left. Removes its own. The
+/// umask says which users may connect, usually the owner alone.
 ///
 ///     $ socat - UNIX-CONNECT:/run/feed.socket
 ///     {"live":1,"peak":2,"ended":1,"ended_by":{"closed by peer":1},"members":[{"id":...}]}
@@ -28,13 +28,13 @@ class admin_socket {
 public:
     using protocol = holdfast::net::local::stream_protocol;
 
-    /// Throws a `usage_error` that says what to do where the socket cannot be opened. `heart` drops who does
-    /// not read its answer.
+    /// Throws a `usage_error` that says what to do where the socket cannot be opened. `heartbeats` ends clients that do
+    /// not read.
     admin_socket(holdfast::net::io_context& io, const std::string& path, const holdfast::census& members,
-                 holdfast::heartbeat_timer<>& heart)
-        : doors_(open(io, path)), path_(path)
+                 holdfast::heartbeat_timer<>& heartbeats)
+        : acceptor_(open(io, path)), path_(path)
     {
-        doors_.async_serve([members, &heart](connection& peer) { return answer(peer, members, heart); },
+        acceptor_.async_serve([members, &heartbeats](connection& peer) { return answer(peer, members, heartbeats); },
                            holdfast::net::detached);
     }
 
@@ -47,12 +47,12 @@ private:
     using connection = acceptor::connection_type;
 
     static holdfast::net::awaitable<void> answer(connection& peer, holdfast::census members,
-                                                 holdfast::heartbeat_timer<>& heart)
+                                                 holdfast::heartbeat_timer<>& heartbeats)
     {
-        auto beat = heart.watch(peer);
+        auto heartbeat = heartbeats.watch(peer);
         const census_report report = report_of(members);
         co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), std::cref(report),
-                                                                  {.progress = beat});
+                                                                  {.progress = heartbeat});
         co_await peer.async_close();
     }
 
@@ -68,7 +68,7 @@ private:
         }
     }
 
-    /// Removes a socket on which nobody listens.
+    /// Removes a socket that no server listens on.
     static void remove_stale(holdfast::net::io_context& io, const protocol::endpoint& endpoint)
     {
         struct ::stat found{};
@@ -85,7 +85,7 @@ private:
                                            : error.message();
     }
 
-    acceptor doors_;
+    acceptor acceptor_;
     std::string path_;
 };
 

@@ -1,5 +1,4 @@
-// holdfast: what a server states before it starts: how many connections fit, and the line that its memory
-// stays below.
+// holdfast: the statement of a server before it starts: how many connections fit, and the bound of its memory.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_CAPACITY_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_CAPACITY_HPP
@@ -19,14 +18,14 @@
 
 namespace examples {
 
-/// A server's plan: what it was asked to hold, and what it may take for it.
+/// A server's plan and the number of connections that it is to serve.
 struct capacity {
     holdfast::capacity_plan plan;
     std::size_t max_connections;
 
     [[nodiscard]] bool fits() const noexcept { return max_connections <= plan.max_connections(); }
 
-    /// How little was found, and what to do about it.
+    /// Says what is missing, and what to do.
     [[nodiscard]] std::string shortage() const
     {
         constexpr std::uint64_t mebibyte = 1024 * 1024;
@@ -38,8 +37,8 @@ struct capacity {
                               : "not even one connection fits");
     }
 
-    /// Two lines: how many would fit, and the line for those that are let in. The ladder takes its last word
-    /// and checks it. A third one on the standard error output where they do not fit.
+    /// Prints two lines: how many connections would fit, and the bound for those that the server accepts, whose last word
+    /// is for `ladder --plan`. Prints a warning on the standard error output where they do not fit.
     void print(std::string_view program) const
     {
         const auto& cost = plan.cost();
@@ -53,12 +52,11 @@ struct capacity {
     }
 };
 
-/// Plans for `max_connections` with `memory` bytes, which they then must not pass: a `usage_error` says how
-/// many would fit. 0: with the cgroup's limit or the machine's memory; too many are then only warned of, as
-/// hardly ever all need at once what each may take. Raises the limit of descriptors to what is needed, or
-/// throws a `usage_error`.
+/// Plans for `max_connections` with `memory` bytes. Where they do not fit, throws a `usage_error` that says how many
+/// would. With 0 the memory is the cgroup's limit or that of the machine, and the server only warns: connections rarely
+/// all need their most at the same time. Raises the limit of descriptors as needed, or throws a `usage_error`.
 ///
-/// `fixed_bytes` is what the server takes without connections.
+/// `fixed_bytes` is the memory of the server without connections.
 inline capacity plan_capacity(std::size_t max_connections, const holdfast::connection_cost& cost,
                               std::uint64_t fixed_bytes = holdfast::capacity_budget{}.fixed_bytes,
                               std::uint64_t memory = 0)

@@ -24,7 +24,7 @@ struct census_member {
     bool draining;
 };
 
-/// The totals, how the others ended, and who is here.
+/// The totals, how connections ended, and the open ones.
 struct census_report {
     std::size_t live, peak;
     std::uint64_t ended;

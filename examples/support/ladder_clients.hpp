@@ -1,4 +1,4 @@
-// holdfast: the ladder's clients: what they do, and one process full of them.
+// holdfast: the ladder's clients: their behaviour, and one process with many of them.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LADDER_CLIENTS_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_CLIENTS_HPP
@@ -28,7 +28,7 @@ namespace ladder {
 
 using steady = std::chrono::steady_clock;
 
-/// A descriptor that closes itself.
+/// Owns a descriptor.
 class descriptor {
 public:
     descriptor() = default;
@@ -52,7 +52,7 @@ private:
     int fd_ = -1;
 };
 
-/// An address as the socket calls want it.
+/// A socket address of any family.
 struct socket_address {
     sockaddr_storage storage{};
     socklen_t size = 0;
@@ -61,7 +61,7 @@ struct socket_address {
     int family() const { return storage.ss_family; }
 };
 
-/// Resolves a host, the first address that it has. Throws `usage_error`.
+/// Resolves a host to its first address. Throws `usage_error`.
 inline socket_address resolve(const std::string& host, std::uint16_t port)
 {
     addrinfo hints{};
@@ -77,7 +77,7 @@ inline socket_address resolve(const std::string& host, std::uint16_t port)
     return address;
 }
 
-/// What the clients of one process, or of all, have seen. Totals grow only; the others are of this moment.
+/// The figures of the clients of one process, or of all. Totals only grow; the others are current.
 struct load_statistics {
     std::uint32_t command = 0; ///< the number of the last command that was begun
     std::uint32_t target = 0;  ///< how many clients there should be
@@ -117,16 +117,16 @@ struct load_statistics {
     }
 };
 
-/// From the ladder to a load process: have this many clients from now on; 0 closes all.
+/// A message from the ladder to a load process: how many clients to have; 0 closes all.
 struct load_command {
     std::uint32_t number = 0;
     std::uint32_t target = 0;
 };
 
-/// The clients of one process: one thread, one epoll. Runs until its channel to the ladder ends.
+/// The clients of one process, with one thread and one epoll. Runs until the channel to the ladder ends.
 class client_process {
 public:
-    /// Has the clients with the numbers `index`, `index + plan.processes`, …, so that any rung has the mix.
+    /// Makes the clients with the numbers `index`, `index + plan.processes`, …, so that every rung has the mix.
     client_process(const settings& wanted, const climb_plan& plan, std::uint32_t index,
                    const socket_address& server, descriptor channel)
         : wanted_{wanted},
@@ -139,7 +139,7 @@ public:
           buffer_(256 * 1024)
     {
         if (!epoll_) throw std::system_error(errno, std::system_category(), "epoll_create1");
-        // Each process has a source address of its own where there are several: one has 28,000 ports at most.
+        // Several processes have a source address each: an address has 28,000 ports at most.
         if (!wanted.source_addresses.empty()) {
             source_ = resolve(wanted.source_addresses[index % wanted.source_addresses.size()], 0);
         } else if (plan.processes > 1 && wanted.host.starts_with("127.")) {
@@ -158,17 +158,17 @@ public:
                                            static_cast<int>(std::max<std::int64_t>(left, 0)));
             if (count < 0 && errno != EINTR)
                 throw std::system_error(errno, std::system_category(), "epoll_wait");
-            bool told = false;
+            bool commanded = false;
             for (int i = 0; i < count; ++i) {
                 const epoll_event& event = events[static_cast<std::size_t>(i)];
                 if (event.data.u32 == channel_key) {
-                    told = true;
+                    commanded = true;
                 } else {
                     on_event(clients_[event.data.u32], event.events);
                 }
             }
-            // After the clients' events: a command may close those that the events speak of.
-            if (told && !take_commands()) return;
+            // After the clients' events: a command may close the clients of these events.
+            if (commanded && !take_commands()) return;
             if (steady::now() >= next_tick) {
                 next_tick = steady::now() + tick;
                 on_tick();
@@ -217,7 +217,7 @@ private:
         ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, each.fd, &event);
     }
 
-    /// False at the end of the channel: the ladder has no more work, or is gone.
+    /// Returns false at the end of the channel: the ladder is done, or has ended.
     bool take_commands()
     {
         for (;;) {
@@ -270,14 +270,14 @@ private:
     void report()
     {
         statistics_.pending = count_pending();
-        // Where the ladder is behind in reading, the next report says it all again.
+        // A report that the channel does not take is superseded by the next one.
         ::send(channel_.get(), &statistics_, sizeof statistics_, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
 
     void on_tick()
     {
         const auto now = steady::now();
-        // The allowance of this tick; what is left over is not saved up for a burst.
+        // The allowance of this tick. An unused rest does not add up to a burst.
         const double share = std::chrono::duration<double>{tick}.count() * wanted_.connect_rate / processes_;
         allowance_ = std::min(allowance_ + share, std::max(share, 1.0));
         for (client& each : clients_) {
@@ -304,14 +304,13 @@ private:
     {
         switch (each.kind) {
         case client_kind::slow:
-            // A quarter of a second's worth at a time; what a pause of the server's left out is not made up
-            // for.
+            // The bytes of a quarter of a second at a time. After a pause of the server it does not read faster.
             if (now - each.since < slow_period) break;
             each.since = std::max(each.since + slow_period, now - slow_period);
             read(each, std::clamp<std::size_t>(wanted_.slow_rate / 4, 1, buffer_.size()));
             break;
         case client_kind::half_closed:
-            // "Has read all": nothing came for a while, or the server never stops sending.
+            // It has read all when nothing has come for a while; a server that never stops sending gets five seconds.
             if (!each.shut && (now - each.since > std::chrono::milliseconds{300} ||
                                now - each.born > std::chrono::seconds{5})) {
                 ::shutdown(each.fd, SHUT_WR);
@@ -332,7 +331,7 @@ private:
         }
     }
 
-    /// Lets the coming close send an RST.
+    /// Makes the next close send an RST.
     static void reset(const client& each)
     {
         const linger at_once{1, 0};
@@ -356,12 +355,12 @@ private:
         if (each.fd < 0) return failed(each, errno);
         const int one = 1;
         if (source_.size != 0) {
-            // The port is chosen at connect, where a pair of addresses matters, not a lone source address.
+            // Chooses the port at connect, so that it must be unique for the pair of addresses only.
             ::setsockopt(each.fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
             if (::bind(each.fd, source_.get(), source_.size) != 0) return failed(each, errno);
         }
         if (each.kind == client_kind::slow || each.kind == client_kind::silent) {
-            // Small, so that the server soon has a write that it cannot finish.
+            // Small, so that a write of the server soon blocks.
             const int size = static_cast<int>(std::min<std::uint64_t>(wanted_.receive_buffer, INT32_MAX));
             ::setsockopt(each.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
         }
@@ -411,7 +410,7 @@ private:
         switch (each.kind) {
         case client_kind::silent:
             return rewatch(each, EPOLLRDHUP | EPOLLET);
-        case client_kind::slow: // reads by the clock
+        case client_kind::slow: // reads on ticks
             rewatch(each, 0);
             ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, each.fd, nullptr);
             break;
@@ -424,8 +423,7 @@ private:
         if (!wanted_.hello.empty()) send(each, wanted_.hello);
     }
 
-    /// A client writes a few bytes now and then: what does not fit into an empty send buffer is of no
-    /// interest.
+    /// Sends a few bytes. What does not fit into the send buffer is dropped.
     static void send(const client& each, std::string_view text)
     {
         ::send(each.fd, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -433,7 +431,7 @@ private:
 
     void read(client& each, std::size_t most)
     {
-        // Where nobody looks at the bytes, the kernel need not copy them.
+        // Without a pattern to match, the kernel need not copy the bytes.
         const int flags = MSG_DONTWAIT | (matcher_.empty() ? MSG_TRUNC : 0);
         const ssize_t got = ::recv(each.fd, buffer_.data(), most, flags);
         if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
@@ -455,14 +453,14 @@ private:
             for (statistics_.answers += due; due > 0; --due)
                 send(each, wanted_.answer.reply);
         }
-        // "Reads a little": one that is to abort leaves the rest unread.
+        // A client that will abort leaves the rest unread.
         if (each.aborts_left > 0) rewatch(each, 0);
     }
 
     void closed_by_server(client& each, bool broken)
     {
         statistics_.broken += broken ? 1 : 0;
-        if (!wanted_.pid_file.empty() && !each.shut) { // it may be the end of one server, before the next
+        if (!wanted_.pid_file.empty() && !each.shut) { // a server that is restarted
             ++statistics_.returned;
             return end(each, client_state::unborn);
         }

@@ -1,4 +1,4 @@
-// holdfast: the ladder's load: processes full of clients, and the handle by which the ladder moves them.
+// holdfast: the ladder's load: processes with clients, and the object that controls them.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LADDER_LOAD_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_LOAD_HPP
@@ -26,7 +26,7 @@
 
 namespace ladder {
 
-/// The load processes. They end with this object, and with the process that made it, however it ends.
+/// The load processes. They end with this object, or with the process that made it.
 class load {
 public:
     load(const settings& wanted, const climb_plan& plan, const socket_address& server)
@@ -53,7 +53,7 @@ public:
     load(const load&) = delete;
     load& operator=(const load&) = delete;
 
-    /// Asks for this many clients in all, and returns at once; 0 closes every connection.
+    /// Sets the number of clients of all processes together, without waiting. 0 closes every connection.
     void set_target(std::uint32_t target)
     {
         ++command_;
@@ -66,8 +66,7 @@ public:
         }
     }
 
-    /// Waits for `time`, reads what the processes report meanwhile, and returns the sum of the latest
-    /// reports.
+    /// Waits for `time`, reads the reports of the processes, and returns the sum of the latest ones.
     load_statistics wait(std::chrono::milliseconds time)
     {
         std::vector<pollfd> channels;
@@ -86,7 +85,7 @@ public:
         return sum;
     }
 
-    /// Whether every process has begun what was asked for last.
+    /// Whether every process has begun the last command.
     bool up_to_date() const
     {
         return std::all_of(members_.list.begin(), members_.list.end(),
@@ -100,7 +99,7 @@ private:
         load_statistics latest;
     };
 
-    /// Ends and reaps its processes, also where the constructor above throws half-way.
+    /// Ends and reaps its processes, also where the constructor of `load` throws.
     struct member_list {
         std::vector<member> list;
 

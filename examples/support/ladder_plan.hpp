@@ -1,4 +1,4 @@
-// holdfast: the ladder's plan: what was asked for, the mix of clients, the rungs that the machine allows.
+// holdfast: the ladder's plan: its options, the mix of clients, the rungs that the machine allows.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LADDER_PLAN_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_PLAN_HPP
@@ -19,14 +19,13 @@
 
 namespace ladder {
 
-/// How a client behaves once it is connected.
+/// How a connected client behaves.
 enum class client_kind : std::uint8_t {
     idle,        ///< reads everything at once, then stays
     slow,        ///< reads at `settings::slow_rate`
     silent,      ///< never reads and never writes
-    half_closed, ///< reads all, then ends its own direction and stays
-    aborting,    ///< reads a little, resets the connection and comes again; the last time it stays as an idle
-                 ///< one
+    half_closed, ///< reads all, then shuts down its sending direction and stays
+    aborting,    ///< reads a little, resets and connects again; at last it stays as an idle one
 };
 inline constexpr std::size_t client_kinds = 5;
 inline constexpr std::array<std::string_view, client_kinds> kind_names{"idle", "slow", "silent",
@@ -44,7 +43,7 @@ void for_each_part(std::string_view list, F&& f)
     }
 }
 
-/// A whole number that fills the text, or throws the usage_error of option `--name`.
+/// Parses a whole number that fills the text. Throws the usage_error of option `--name`.
 inline std::uint32_t parse_count(std::string_view text, std::string_view name)
 {
     std::uint32_t number = 0;
@@ -54,7 +53,7 @@ inline std::uint32_t parse_count(std::string_view text, std::string_view name)
     return number;
 }
 
-/// The shares of the kinds, spread as evenly as they can be: any run of clients has about the same mix.
+/// The shares of the kinds, spread evenly: any run of clients has about the same mix.
 class client_mix {
 public:
     /// Reads "idle=70,slow=30": shares of their sum, 10,000 at most. Throws `usage_error`.
@@ -79,7 +78,7 @@ public:
         if (sum == 0 || sum > 10'000)
             examples::command_line::fail("mix", "needs shares with a sum from 1 to 10000");
 
-        // Each step, every kind earns its share, and the richest pays for the client that it gets.
+        // In each step every kind gets its share as credit; the one with the most credit gets the client.
         client_mix mix;
         std::array<std::int64_t, client_kinds> credit{};
         for (std::uint64_t i = 0; i < sum; ++i) {
@@ -118,7 +117,7 @@ inline std::string unescape(std::string_view text, std::string_view option)
     return result;
 }
 
-/// What clients that read send whenever they have received `pattern`.
+/// The reply that clients send for each `pattern` that they receive.
 struct answer_rule {
     std::string pattern; ///< empty: nothing is answered
     std::string reply;
@@ -133,9 +132,8 @@ struct answer_rule {
     }
 };
 
-/// Counts the occurrences of a pattern in a stream that comes in pieces (Knuth, Morris, Pratt; overlapping
-/// ones count). One matcher serves all clients: a client's state is the length of the beginning that it has
-/// seen.
+/// Counts the occurrences of a pattern, overlapping ones included, in a stream of pieces (Knuth, Morris, Pratt). One
+/// matcher serves all clients: the state of a client is the length of the prefix that it has matched.
 class pattern_matcher {
 public:
     explicit pattern_matcher(std::string pattern)
@@ -151,7 +149,7 @@ public:
 
     bool empty() const { return pattern_.empty(); }
 
-    /// How many occurrences end in this piece; `state` is 0 before the first one.
+    /// Counts the occurrences that end in this piece. `state` is 0 before the first piece.
     std::size_t count(std::string_view piece, std::uint16_t& state) const
     {
         // Byte by byte only at the edges, where an occurrence may straddle two pieces; memmem in between.
@@ -187,7 +185,7 @@ private:
     std::vector<std::uint16_t> fallback_;
 };
 
-/// Reads "500,1000,2000": growing counts from 1 to a million. Throws `usage_error`.
+/// Parses "500,1000,2000": growing counts from 1 to a million. Throws `usage_error`.
 inline std::vector<std::uint32_t> parse_rungs(std::string_view text)
 {
     std::vector<std::uint32_t> rungs;
@@ -200,10 +198,10 @@ inline std::vector<std::uint32_t> parse_rungs(std::string_view text)
     return rungs;
 }
 
-/// The line that a server says its memory stays below: so much without connections, and for each of them in
-/// the process and in the kernel.
+/// The memory bound that a server states: bytes without connections, and for each connection in the process and in the
+/// kernel.
 struct stated_line {
-    std::uint64_t base = 0, each = 0, kernel_each = 0; ///< bytes; all 0: nothing is stated
+    std::uint64_t base = 0, each = 0, kernel_each = 0; ///< bytes; all 0: no bound is stated
 
     /// Reads "16777216+20492+211968", as the examples print it; empty text: nothing. Throws `usage_error`.
     static stated_line parse(std::string_view text)
@@ -227,30 +225,30 @@ struct stated_line {
     static constexpr std::uint64_t most = std::uint64_t{1} << 40; ///< so that no sum passes 64 bits
 };
 
-/// What the machine allows.
+/// The limits of the machine.
 struct machine_limits {
     std::uint64_t descriptors_per_process = 0;     ///< of the ladder
     std::uint64_t server_descriptors = UINT64_MAX; ///< that the server can still open
     std::uint64_t memory_available = 0;
 };
 
-/// What a load process needs beside its connections: epoll, its channel to the parent, standard streams.
+/// Descriptors of a load process beside its connections: epoll, the channel to the ladder, standard streams.
 inline constexpr std::uint64_t own_descriptors = 32;
-/// More than this in one load process and its loop gets slow.
+/// With more clients than this the loop of a load process gets slow.
 inline constexpr std::uint32_t clients_per_process = 18'000;
 inline constexpr std::uint32_t most_processes = 64;
-/// What both ends of a connection take in the kernel at the very least, empty buffers and all.
+/// The least kernel memory of both ends of a connection.
 inline constexpr std::uint64_t kernel_bytes_per_connection = 10 * 1024;
 
-/// The rungs that are climbed, with how many load processes.
+/// The rungs of a climb and the number of load processes.
 struct climb_plan {
     std::vector<std::uint32_t> rungs;
     std::uint32_t processes = 1;
-    std::string shrunk_because; ///< empty where all rungs are as asked for
+    std::string shrunk_because; ///< empty: all rungs are possible
 };
 
-/// Cuts the rungs to what is possible. `processes` 0: as many as are needed. Throws `usage_error` where not a
-/// single connection is possible.
+/// Cuts the rungs to what is possible. `processes` 0: as many as needed. Throws `usage_error` where not even one
+/// connection is possible.
 inline climb_plan make_plan(const std::vector<std::uint32_t>& rungs, std::uint32_t processes,
                             const machine_limits& limits)
 {
@@ -258,7 +256,7 @@ inline climb_plan make_plan(const std::vector<std::uint32_t>& rungs, std::uint32
         limits.descriptors_per_process - std::min(limits.descriptors_per_process, own_descriptors);
     const std::uint64_t per_process = std::min<std::uint64_t>(own, clients_per_process);
     const std::uint64_t most = processes == 0 ? most_processes : processes;
-    // A quarter of the memory stays for the server and for everybody else.
+    // A quarter of the memory is left for the server and other programs.
     const std::uint64_t by_memory = limits.memory_available / 4 * 3 / kernel_bytes_per_connection;
 
     climb_plan plan;
@@ -269,10 +267,10 @@ inline climb_plan make_plan(const std::vector<std::uint32_t>& rungs, std::uint32
         if (possible < rungs.back()) plan.shrunk_because = why;
     };
     bound(per_process * most, processes == 0
-                                  ? "the ladder may not open more descriptors (raise it: ulimit -n)"
+                                  ? "the ladder may not open more descriptors (raise its ulimit -n)"
                                   : "its processes may not hold more (raise --processes or ulimit -n)");
     bound(limits.server_descriptors, "the server may not open more descriptors (raise its ulimit -n)");
-    bound(by_memory, "the machine's available memory would not hold more sockets");
+    bound(by_memory, "the machine has no memory for more sockets");
     if (possible == 0) throw examples::usage_error("not one connection is possible: " + plan.shrunk_because);
 
     for (const std::uint32_t rung : rungs)

@@ -1,4 +1,4 @@
-// holdfast: what the ladder prints: the table of a run, bars, the verdict, several runs side by side.
+// holdfast: the ladder's output: the table of a run, bars, the verdict, several runs side by side.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LADDER_REPORT_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_REPORT_HPP
@@ -17,7 +17,7 @@
 
 namespace ladder {
 
-/// A whole run, as it is written to and read from a file.
+/// A run, as it is written to and read from a file.
 struct run_record {
     std::string title;
     std::string server; ///< "127.0.0.1:7777, process 4711"
@@ -28,13 +28,13 @@ struct run_record {
     verdict judgement;
 };
 
-/// A point's growth over the baseline.
+/// Returns a point's growth over the baseline in bytes.
 inline double growth(const run_record& run, const measured_point& point)
 {
     return static_cast<double>(point.rss_anon) - static_cast<double>(run.points.front().rss_anon);
 }
 
-/// Rows of words, set in columns: the first to the left, the others to the right.
+/// Prints rows in columns: the first one left-aligned, the others right-aligned.
 inline void print_columns(std::ostream& out, const std::vector<std::vector<std::string>>& rows)
 {
     std::vector<std::size_t> widths;
@@ -59,7 +59,7 @@ inline std::string per_connection(const run_record& run, const measured_point& p
     return format_bytes(growth(run, point) / static_cast<double>(point.up));
 }
 
-/// The rows of a run's table, the headings first.
+/// Returns the rows of a run's table, headings first.
 inline std::vector<std::vector<std::string>> table_rows(const run_record& run)
 {
     std::vector<std::vector<std::string>> rows{{"", "rung", "connected", "still up", "RssAnon", "its peak",
@@ -80,7 +80,7 @@ inline std::vector<std::vector<std::string>> table_rows(const run_record& run)
     return rows;
 }
 
-/// A bar of eighths of a character: `share` of `width` characters.
+/// Returns a bar in eighths of a character: `share` of `width` characters.
 inline std::string bar(double share, int width)
 {
     static constexpr const char* eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
@@ -91,7 +91,7 @@ inline std::string bar(double share, int width)
     return text + eighths[filled % 8];
 }
 
-/// RssAnon over the baseline at each rung, of one run or several side by side.
+/// Prints RssAnon over the baseline at each rung, of one run or of several side by side.
 inline void print_bars(std::ostream& out, const std::vector<run_record>& runs)
 {
     std::size_t name_width = 0;
@@ -148,7 +148,7 @@ inline std::string verdict_headline(const run_record& run)
     return text;
 }
 
-/// All of a run for the terminal.
+/// Prints a run.
 inline void print_run(std::ostream& out, const run_record& run)
 {
     out << run.title << " (" << run.server << "), clients: " << run.mix << '\n';
@@ -168,7 +168,7 @@ inline void print_run(std::ostream& out, const run_record& run)
     out << std::flush;
 }
 
-/// The first climbs of several runs side by side.
+/// Prints the first climbs of several runs side by side.
 inline void print_joint(std::ostream& out, const std::vector<run_record>& runs)
 {
     std::vector<std::uint64_t> rungs;
@@ -215,8 +215,8 @@ inline void print_joint(std::ostream& out, const std::vector<run_record>& runs)
         out << verdict_headline(run) << '\n';
 }
 
-/// The share of the first run's growth that the last one has, at the highest rung that both reached; where a
-/// server ended there, what it had until then is the growth.
+/// Returns the last run's growth as a share of the first run's, at the highest rung that both reached. Where a server
+/// ended there, its growth until then counts.
 inline std::optional<std::pair<std::uint64_t, double>> share_of_first(const std::vector<run_record>& runs)
 {
     std::optional<std::pair<std::uint64_t, double>> share;

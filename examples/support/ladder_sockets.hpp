@@ -1,4 +1,4 @@
-// holdfast: what the kernel holds for one server's sockets, asked for by netlink, as ss -m does.
+// holdfast: the kernel memory of one server's sockets, by netlink, as ss -m reads it.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LADDER_SOCKETS_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_SOCKETS_HPP
@@ -22,8 +22,8 @@
 
 namespace ladder {
 
-/// The buffers of one socket in a message of the kernel's: what waits to be read, to be sent or acknowledged,
-/// and what is set aside for both.
+/// Returns the buffer bytes of one socket in a netlink message: unread, unsent and unacknowledged bytes, and memory that
+/// is reserved for them.
 inline std::uint64_t socket_buffer_bytes(const nlmsghdr& message)
 {
     const auto* const socket = static_cast<const inet_diag_msg*>(NLMSG_DATA(&message));
@@ -39,8 +39,8 @@ inline std::uint64_t socket_buffer_bytes(const nlmsghdr& message)
     return 0;
 }
 
-/// What the kernel holds in the buffers of all TCP sockets on a local port: of the server's end alone, unlike
-/// /proc/net/sockstat. Nothing where it cannot be asked.
+/// Reads the buffer bytes of all TCP sockets on a local port: of the server's end alone, unlike /proc/net/sockstat.
+/// Returns nothing where netlink is not available.
 inline std::optional<std::uint64_t> read_port_buffers(std::uint16_t port)
 {
     const descriptor kernel{::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG)};

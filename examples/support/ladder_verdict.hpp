@@ -154,10 +154,10 @@ inline std::string format_count(std::uint64_t number)
 /// The limits that a run must keep.
 struct verdict_limits {
     std::uint64_t budget_bytes = 0; ///< per connection; 0: not judged
-    stated_line line{};             ///< stays above the figures of every rung, if it is stated
-    /// Of the first climb's growth, after the descent: an allocator keeps some of what it once had.
+    stated_line line{};             ///< the stated bound of the figures of every rung
+    /// Part of the first climb's growth that may stay after a descent: allocators keep some free memory.
     double may_keep_percent = 50;
-    /// But so much may always be kept.
+    /// Bytes that may stay in any case.
     std::uint64_t may_keep_bytes = 8 * 1024 * 1024;
     /// How far the tops of two climbs may be apart to agree: the larger of the two counts. Also the most by which the
     /// tops may grow from climb to climb.
@@ -165,18 +165,18 @@ struct verdict_limits {
     std::uint64_t climbs_agree_bytes = 1024 * 1024;
 };
 
-/// One thing that was looked at.
+/// One result of the verdict.
 struct finding {
     bool good = true;
     std::string text;
 };
 
-/// The judgement of a run.
+/// The results of a run.
 struct verdict {
     std::vector<finding> findings;
-    std::optional<double> bytes_per_connection; ///< RssAnon; the fitted slope, or of the only rung
+    std::optional<double> bytes_per_connection; ///< RssAnon: the slope over the rungs, or the quotient at the only one
     std::optional<double>
-        kernel_bytes_per_connection; ///< both ends, so for a local server about twice its own
+        kernel_bytes_per_connection; ///< both ends: about twice the server's own
 
     bool pass() const
     {
@@ -232,7 +232,7 @@ inline double theil_sen_slope(const std::vector<const measured_point*>& tops)
 
 namespace detail {
 
-/// How a figure grows with the connections of the first climb: the slope of several rungs, the quotient at
+/// Returns how a figure grows with the connections of the first climb: the slope over several rungs, or the quotient at
 /// one.
 inline std::optional<double> growth_per_connection(const std::vector<measured_point>& points,
                                                    std::uint64_t measured_point::* figure)
@@ -254,7 +254,7 @@ inline void judge_growth(verdict& result, const verdict_limits& limits)
     if (!each) {
         const bool asked = limits.budget_bytes != 0;
         result.findings.push_back(
-            {!asked, "no connection was up when measured: growth per connection is unknown"});
+            {!asked, "no connection was up when measured: the growth per connection is unknown"});
         return;
     }
     std::string text = "grows by " + format_bytes(std::max(*each, 0.0)) + " per connection";
@@ -265,14 +265,14 @@ inline void judge_growth(verdict& result, const verdict_limits& limits)
     result.findings.push_back({good, std::move(text)});
 }
 
-/// Whether a figure stays below its line at every rung, and how near it comes.
+/// Checks that a figure stays below its bound at every rung, and says how near it comes.
 inline void judge_line(verdict& result, const std::vector<measured_point>& points, const std::string& name,
                        std::uint64_t measured_point::* figure, std::uint64_t base, std::uint64_t each)
 {
     const measured_point* nearest = nullptr;
     double share = 0;
     for (const measured_point& point : points) {
-        if (point.phase.starts_with("descent")) continue; // what it keeps then is judged by itself
+        if (point.phase.starts_with("descent")) continue; // see judge_descent
         const std::uint64_t line = base + each * std::max(point.rung, point.connected);
         const double here = line == 0 ? 0.0 : static_cast<double>(point.*figure) / static_cast<double>(line);
         if (nearest != nullptr && here <= share) continue;

@@ -31,8 +31,8 @@ struct quote {
 
 /// Instruments whose prices walk at random; the same seed gives the same market on every machine.
 ///
-/// Every change of an instrument raises the market's version by one. So what a client must still be sent is
-/// one number, the version up to which it knows everything, and no queue:
+/// Every change of an instrument increments the market's version. So the state of a client is one number, the
+/// version up to which it knows everything, and not a queue:
 ///
 ///     auto version = market.version();
 ///     send(market.snapshot());
@@ -47,11 +47,11 @@ struct quote {
 /// construction. Lifetime: quotes and ranges refer to the market. Concurrency: one thread at a time.
 class market {
 public:
-    /// Symbols have 4 to 6 letters: there are not more of them in the scheme used here.
+    /// The number of symbols of 4 to 6 letters.
     static constexpr std::size_t max_instruments = 3 * 26 * 26 * 26 * 26;
 
     /// \param instruments 1 to `max_instruments`.
-    /// \param history how many changes are remembered, at least; see `changed_since`.
+    /// \param history the least number of changes that are remembered; see `changed_since`.
     /// Throws std::invalid_argument for a number out of that range.
     explicit market(std::size_t instruments, std::uint64_t seed = 1, std::size_t history = 16'384)
         : history_(std::bit_ceil(history)), random_(seed)
@@ -73,16 +73,16 @@ public:
     market(const market&) = delete;
     market& operator=(const market&) = delete;
 
-    /// What a market takes in memory.
+    /// Returns the memory of a market in bytes.
     static constexpr std::size_t bytes(std::size_t instruments, std::size_t history = 16'384) noexcept
     {
         return instruments * sizeof(instrument) + std::bit_ceil(history) * sizeof(change_record);
     }
 
-    /// The number of instruments; it never changes.
+    /// The number of instruments, which is constant.
     [[nodiscard]] std::size_t size() const noexcept { return instruments_.size(); }
 
-    /// The number of changes up to now.
+    /// The number of changes so far.
     [[nodiscard]] std::uint64_t version() const noexcept { return version_; }
 
     /// The instrument as it is now. Precondition: index < size().
