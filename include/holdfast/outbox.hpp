@@ -13,6 +13,7 @@
 #include <holdfast/detail/outbox/outbox_waiters.hpp>
 #include <holdfast/detail/outbox/outbox_write.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
+#include <holdfast/detail/saturated.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/payload.hpp>
 #include <holdfast/progress.hpp>
@@ -24,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <new>
 #include <optional>
@@ -79,15 +81,22 @@ static_assert(std::is_trivially_destructible_v<outbox_options>);
 constexpr std::size_t worst_case_bytes(const outbox_options& options,
                                        std::size_t smallest_message = 1) noexcept
 {
+    using detail::saturated_product;
+    using detail::saturated_sum;
     constexpr std::size_t place = sizeof(detail::outbox_item);
     constexpr std::size_t block = sizeof(detail::payload_block) + 16; // malloc's own part
     constexpr std::size_t flight = 640;
-    const std::size_t counted = options.high_watermark + options.reserve_bytes;
-    const std::size_t messages = counted / (std::max<std::size_t>(smallest_message, 1) + place) + 8;
-    const std::size_t places = std::bit_ceil(messages) * place;
-    const std::size_t chunk = options.chunk_bytes == 0 ? 0 // as pools lend it
-                                                       : std::bit_ceil(std::max(options.chunk_bytes, 512U));
-    return counted + messages * block + places + places / 2 + flight + chunk;
+    const std::uint64_t counted = saturated_sum(options.high_watermark, options.reserve_bytes);
+    const std::uint64_t messages =
+        counted / saturated_sum(std::max<std::size_t>(smallest_message, 1), place) + 8;
+    const std::uint64_t places = saturated_product(std::bit_ceil(messages), place);
+    const std::uint64_t chunk = options.chunk_bytes == 0 ? 0 // as pools lend it
+                                                         : std::bit_ceil(std::max<std::uint64_t>(options.chunk_bytes, 512));
+    std::uint64_t sum = 0;
+    for (const std::uint64_t part :
+         {counted, saturated_product(messages, block), places, places / 2, std::uint64_t{flight}, chunk})
+        sum = saturated_sum(sum, part);
+    return static_cast<std::size_t>(std::min<std::uint64_t>(sum, std::numeric_limits<std::size_t>::max()));
 }
 
 /// Says that a message is the newest value of this key: it takes the place of an older one that is not being

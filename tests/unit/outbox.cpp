@@ -15,6 +15,7 @@
 #include <functional>
 #include <future>
 #include <latch>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <ranges>
@@ -801,6 +802,22 @@ TEST_CASE(
                   if (box.push(message)) throw 0;
           }) == 0);
     settle(io);
+}
+
+TEST_CASE("worst_case_bytes saturates: no option and no message size wraps it")
+{
+    constexpr std::size_t largest = std::numeric_limits<std::size_t>::max();
+    constexpr std::size_t values[] = {0, 1, 1 << 20, largest / 2, largest - 1, largest};
+    for (const std::size_t high : values)
+        for (const std::uint32_t reserve : {0U, 1U, 0xFFFF'FFFEU, 0xFFFF'FFFFU})
+            for (const std::size_t smallest : values)
+                for (const std::uint32_t chunk : {0U, 1U, 1U << 31U, (1U << 31U) + 1, 0xFFFF'FFFFU}) {
+                    const std::size_t bytes = holdfast::worst_case_bytes(
+                        {.high_watermark = high, .reserve_bytes = reserve, .chunk_bytes = chunk}, smallest);
+                    if (bytes < high || bytes < reserve || bytes < chunk)
+                        FAIL(bytes << " for " << high << ", " << reserve << ", " << smallest << ", " << chunk);
+                }
+    STATIC_REQUIRE(holdfast::worst_case_bytes({.high_watermark = largest}) == largest);
 }
 
 TEST_CASE("worst_case_bytes is a bound, whatever the messages' size, and not a wild one")

@@ -3,7 +3,7 @@
 #ifndef HOLDFAST_PROCESS_CAPACITY_PLAN_HPP
 #define HOLDFAST_PROCESS_CAPACITY_PLAN_HPP
 
-#include <holdfast/detail/process/saturated.hpp>
+#include <holdfast/detail/saturated.hpp>
 
 #include <algorithm>
 #include <cstddef>

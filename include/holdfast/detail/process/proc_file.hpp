@@ -3,7 +3,7 @@
 #ifndef HOLDFAST_DETAIL_PROCESS_PROC_FILE_HPP
 #define HOLDFAST_DETAIL_PROCESS_PROC_FILE_HPP
 
-#include <holdfast/detail/process/saturated.hpp>
+#include <holdfast/detail/saturated.hpp>
 
 #include <algorithm>
 #include <array>

@@ -1,7 +1,7 @@
 // holdfast: sums and products that stop at the largest value.
 // SPDX-License-Identifier: BSL-1.0
-#ifndef HOLDFAST_DETAIL_PROCESS_SATURATED_HPP
-#define HOLDFAST_DETAIL_PROCESS_SATURATED_HPP
+#ifndef HOLDFAST_DETAIL_SATURATED_HPP
+#define HOLDFAST_DETAIL_SATURATED_HPP
 
 #include <cstdint>
 #include <limits>
