@@ -16,10 +16,10 @@
 #include <string>
 #include <system_error>
 
-// The protocol of both feeds. A client that connects is sent a snapshot: one quote a line, as JSON, or the
-// JSON document and a newline. Then come, again as lines, the quotes that change. Whatever the client sends
-// is a sign of life. When it has been silent for `ping_after`, it gets a line {"ping":N} and may answer
-// "pong\n"; when it has been silent for `timeout`, it is dropped.
+// The protocol of both feeds. A client gets a snapshot: one quote a line, as JSON, or the JSON document and a newline.
+// Then it gets the quotes that change, again as lines. All that it sends is a sign of life. When it has been silent for
+// `ping_after`, it gets a line {"ping":N} and may answer "pong\n". When it has been silent for `timeout`, its
+// connection ends.
 
 namespace examples {
 
@@ -91,12 +91,12 @@ inline json_document load_document(const std::string& path)
     return document;
 }
 
-/// What `load_document` takes in memory at most: the text, and simdjson's tape, strings and index of it.
+/// Returns the most memory that `load_document` takes: the text, and simdjson's tape, strings and index of it.
 inline std::uint64_t document_bytes(const std::string& path)
 {
     std::error_code error;
     const auto text = path.empty() ? 0 : std::filesystem::file_size(path, error);
-    return error ? 0 : 16 * text; // it is the loading that tells of an error
+    return error ? 0 : 16 * text; // load_document reports the error
 }
 
 } // namespace examples

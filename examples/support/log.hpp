@@ -35,7 +35,7 @@ namespace examples {
 ///     examples::log_line("echo_server: drained, ", aborted, " aborted");
 class log_queue {
 public:
-    static constexpr std::size_t capacity = 8192;
+    static constexpr std::size_t capacity = 2048; // about 400 bytes each, from the start
 
     explicit log_queue(int descriptor = STDERR_FILENO)
         : thread_(std::make_shared<spdlog::details::thread_pool>(capacity, 1, &block_signals)),

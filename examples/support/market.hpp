@@ -107,7 +107,7 @@ public:
     }
 
     /// All instruments: a random-access view that makes each quote when it is read. It may be read while the
-    /// market goes on changing: who notes `version()` before reading misses nothing.
+    /// market goes on changing: a reader that notes `version()` first misses nothing.
     [[nodiscard]] auto snapshot() const noexcept
     {
         return std::views::iota(std::size_t{0}, size()) |

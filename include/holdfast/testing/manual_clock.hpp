@@ -1,4 +1,4 @@
-// holdfast: manual_clock, a clock that tests turn by hand.
+// holdfast: manual_clock, a clock that stands still until a test advances it.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_TESTING_MANUAL_CLOCK_HPP
 #define HOLDFAST_TESTING_MANUAL_CLOCK_HPP
@@ -9,15 +9,15 @@
 
 namespace holdfast {
 
-/// A clock that stands still until it is advanced: with it, a test plays days of time-outs in no time.
-/// For `heartbeat_timer<Executor, manual_clock>` and for Asio's `basic_waitable_timer<manual_clock>`,
-/// together with `io_context::poll()`: waits on it end in the first poll after it has reached their time.
-/// (`run()` would ask again and again, without a pause.)
+/// A clock that stands still until it is advanced, so that a test of time-outs takes no real time. For
+/// `heartbeat_timer<Executor, manual_clock>` and for Asio's `basic_waitable_timer<manual_clock>`, with
+/// `io_context::poll()`: a wait completes in the first poll after the clock has reached its time. `run()` would poll
+/// without a pause.
 ///
-/// Concurrency: a clock is one for the whole program, and this one belongs to one thread.
+/// Thread safety: there is one clock for the whole program, and it belongs to one thread.
 ///
-///     holdfast::heartbeat_timer<net::any_io_executor, holdfast::manual_clock> heart{io.get_executor()};
-///     auto beat = heart.watch(peer);
+///     holdfast::heartbeat_timer<net::any_io_executor, holdfast::manual_clock> heartbeats{io};
+///     auto heartbeat = heartbeats.watch(peer);
 ///     holdfast::manual_clock::advance(1s);
 ///     io.poll();
 struct manual_clock {
@@ -29,7 +29,7 @@ struct manual_clock {
 
     static time_point now() noexcept { return current_; }
 
-    /// Lets time pass.
+    /// Advances the clock.
     static void advance(duration time) noexcept { current_ += time; }
 
 private:
@@ -38,7 +38,7 @@ private:
 
 } // namespace holdfast
 
-/// Asio asks again at once, so that `poll()` sees a clock that was advanced.
+/// A wait of zero: Asio asks the clock again in each poll, which then sees that it was advanced.
 template <>
 struct holdfast::net::wait_traits<holdfast::manual_clock> {
     static holdfast::manual_clock::duration to_wait_duration(const holdfast::manual_clock::duration&)
