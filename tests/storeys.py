@@ -8,7 +8,7 @@ import fnmatch, pathlib, re, sys
 
 # storey: what belongs to it; the storeys that it may include
 storeys = {
-    "base": ("error framing progress version heartbeat_counters", ""),  # the standard library only
+    "base": ("error framing progress version heartbeat_counters detail/saturated", ""),  # the standard library only
     "serialize": ("serialize/*", "base"),  # the standard library only
     "process": ("process/* detail/process/*", "base"),
     "asio": ("asio", "base"),  # alone includes Asio
@@ -18,7 +18,7 @@ storeys = {
     "connection": ("connection_end connection_guard admitted_connection peer_address census keepalive testing/leak_check "
                    "detail/connection/*", "base asio async waiting"),
     "acceptor": ("bounded_acceptor detail/acceptor/*", "base asio async waiting connection process"),
-    "heartbeat": ("heartbeat_* frame_deadline coarse_timestamp detail/heartbeat/*", "base asio async"),
+    "heartbeat": ("heartbeat_* frame_deadline detail/heartbeat/*", "base asio async"),
     "frame": ("frame_reader detail/frame/*", "base asio async waiting buffer connection"),
     "outbox": ("payload write_streamed outbox outbox_group detail/outbox/*",
                "base serialize asio async waiting buffer connection"),
