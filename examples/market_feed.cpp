@@ -50,7 +50,7 @@ constexpr auto describe(holdfast::type_tag<ping>)
 constexpr std::size_t queue_bytes = 8192;
 
 /// A client, as its heartbeat sees it.
-struct client {
+struct subscriber {
     connection& peer;
     holdfast::outbox_base* outbox = nullptr;
     bool downloading = true; // the snapshot is not sent yet
@@ -76,8 +76,8 @@ struct feed {
         : options(opts),
           market(opts.instruments),
           heartbeats(io, {.tick = 250ms, .timeout = opts.timeout}),
-          clients(heartbeats, {.ping_after = opts.ping_after, .timeout = opts.timeout},
-                  [](client& silent) { silent.send_ping(); }),
+          subscribers(heartbeats, {.ping_after = opts.ping_after, .timeout = opts.timeout},
+                  [](subscriber& silent) { silent.send_ping(); }),
           tick(io),
           clock(io),
           buffers(holdfast::shared_buffer_pool::of(io.get_executor()))
@@ -92,7 +92,7 @@ struct feed {
     examples::market market;
     std::optional<examples::json_document> document;
     holdfast::heartbeat_timer<> heartbeats;
-    holdfast::heartbeat_profile<client> clients;
+    holdfast::heartbeat_profile<subscriber> subscribers;
     holdfast::outbox_group up_to_date; // the clients that get each change at once
     holdfast::unsynchronized_event tick; // of the market: wakes all sessions
     net::steady_timer clock;
@@ -121,14 +121,14 @@ bool still_connected(tcp::socket& socket, holdfast::heartbeat& heartbeat)
 net::awaitable<void> serve(connection peer, feed& f)
 {
     peer.stream().non_blocking(true);
-    client self{peer};
+    subscriber self{peer};
     holdfast::outbox outbox{peer,
                             {.high_watermark = queue_bytes,
                              .on_overflow = holdfast::overflow_policy::wait,
                              .chunk_bytes = static_cast<std::uint32_t>(f.options.chunk.value),
                              .progress = self}};
     self.outbox = &outbox;
-    self.heartbeat = f.clients.watch(self);
+    self.heartbeat = f.subscribers.watch(self);
     holdfast::outbox_group::member here;
     std::uint64_t version = f.market.version();
     if (f.document)
