@@ -29,11 +29,11 @@ enum class errc : int {
     close_incomplete,
     /// A NaN or an infinity, which JSON cannot express.
     not_finite,
-    /// A string that is not UTF-8, which JSON requires.
+    /// A string that is not UTF-8, as JSON and Protobuf require.
     invalid_utf8,
-    /// The source threw while its next element was made, or has no such value: the output is incomplete.
+    /// The source threw while an element was made, or has no such value: the output is incomplete.
     source_failed,
-    /// A document is nested more deeply than its cursor can remember.
+    /// A value is nested more deeply than the writer's or the parser's limit.
     depth_exceeded,
     /// As many operations as allowed were waiting for a permit already.
     too_many_waiting,
@@ -53,13 +53,16 @@ enum class errc : int {
     outbox_full,
     /// A message alone is more than the outbox's high mark, or its reserve.
     exceeds_mark,
-    /// A Protobuf message is longer than 2 GiB, or a string that it holds.
+    /// A Protobuf message, or a string in it, is longer than 2 GiB.
     message_too_large,
-    /// The source changed between the pass that told its length and the one that wrote it.
+    /// The source changed after its size was read, before it was written.
     source_changed,
     /// A framing cannot express the frame: its length is beyond the length field, or there is a line end
     /// where none may be.
     unframable,
+    /// A number is valid JSON, but the parser cannot hold it: an integer beyond 64 bits, a real number beyond
+    /// `double`.
+    number_out_of_range,
 };
 
 /// The category of `errc`: its name is "holdfast".
@@ -85,22 +88,24 @@ inline const std::error_category& error_category() noexcept
             case errc::close_incomplete:
                 return "the peer did not end its stream within the bounds of async_close";
             case errc::not_finite:
-                return "a number is NaN or infinite, which JSON cannot express: choose non_finite::null or "
-                       "mend the source";
+                return "a number is NaN or infinite, which JSON cannot express: mend the source, or choose "
+                       "non_finite::null "
+                       "(a key can never be null)";
             case errc::invalid_utf8:
-                return "a string is not valid UTF-8, as JSON requires: choose another utf8 policy or mend "
-                       "the source";
+                return "a string is not valid UTF-8: mend the source, or choose another UTF-8 policy of the "
+                       "format";
             case errc::source_failed:
                 return "the source threw while an element was made, or has no such value: the output is "
                        "incomplete";
             case errc::depth_exceeded:
-                return "a document is nested too deeply to be written: refuse it when it is parsed";
+                return "a value is nested more deeply than the limit: refuse it, or raise the limit where it "
+                       "is an option";
             case errc::too_many_waiting:
                 return "as many operations as allowed wait for a permit already: try again later";
             case errc::spawner_closed:
                 return "the spawner was cancelled or a child failed: it starts no more children";
             case errc::invalid_json:
-                return "a text that should be one JSON value is not: mend its source";
+                return "a text is not one valid JSON value: mend its source";
             case errc::malformed_frame:
                 return "a frame does not begin or end as its framing demands: close the connection";
             case errc::frame_timeout:
@@ -115,12 +120,15 @@ inline const std::error_category& error_category() noexcept
             case errc::exceeds_mark:
                 return "a message alone is more than the outbox holds: raise its mark, or stream the message";
             case errc::message_too_large:
-                return "a Protobuf message would be longer than 2 GiB, which no reader takes: send it in "
-                       "parts";
+                return "a Protobuf message is longer than 2 GiB, which no reader accepts: send it in parts";
             case errc::source_changed:
-                return "the source changed while it was written: its length had been sent already";
+                return "the source changed while it was written, after its size was read: keep it unchanged "
+                       "until the last byte";
             case errc::unframable:
                 return "the framing cannot express this: a length beyond its field, or a line end in a line";
+            case errc::number_out_of_range:
+                return "a number is valid JSON, but beyond what the parser can hold: 64-bit integers and "
+                       "finite doubles";
             }
             return "unknown holdfast error";
         }

@@ -6,6 +6,8 @@
 #include <holdfast/serialize/json.hpp>
 
 #include <array>
+#include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -233,6 +235,20 @@ TEST_CASE("a serializer that has not failed has no path to an error")
     CHECK(text.error_path() == "/2");
     CHECK(text.error_path() == "/2");
     CHECK(text.bytes_written() == 4);
+}
+
+TEST_CASE("a key that is not a finite number is an error, also where values become null")
+{
+    const std::map<double, int> numbers{{std::numeric_limits<double>::infinity(), 1}};
+    const holdfast::json nulls{.non_finite = holdfast::non_finite::null};
+    for (const std::size_t n : {1u, 5u, 100u}) {
+        CHECK(tests::failure_in_chunks(std::cref(numbers), n).error == errc::not_finite);
+        CHECK(tests::failure_in_chunks(std::cref(numbers), n, nulls).error == errc::not_finite);
+    }
+    using real_seconds = holdfast::in_unit<std::chrono::duration<double>>;
+    const std::vector<std::pair<const int, real_seconds>> values{
+        {1, real_seconds(std::chrono::duration<double>(std::nan("")))}};
+    CHECK(tests::in_chunks(std::cref(values), 5, nulls) == "[[1,null]]");
 }
 
 TEST_CASE("a variant that holds nothing is an error of the source")

@@ -45,6 +45,22 @@ TEST_CASE("each line is parsed in place, whatever its length, and what is no JSO
     CHECK(invalid == 2);
 }
 
+TEST_CASE("what simdjson cannot hold is told from what is no JSON")
+{
+    using holdfast::detail::simdjson_parse_error;
+    simdjson::dom::parser parser;
+    const auto error_of = [&parser](const std::string& text) {
+        return simdjson_parse_error(parser.parse(text).error(), text);
+    };
+    for (const char* valid :
+         {"123456789012345678901234567890", "[1e400]", R"({"a":"1.","b":-99999999999999999999})"})
+        CHECK(error_of(valid) == errc::number_out_of_range);
+    for (const char* invalid :
+         {"1.", "[01]", "[1e]", "-", "[1e400,1.]", R"(["\"1e400",.5])", "{", "", "\"\x01\""})
+        CHECK(error_of(invalid) == errc::invalid_json);
+    CHECK(error_of(std::string(2000, '[') + std::string(2000, ']')) == errc::depth_exceeded);
+}
+
 TEST_CASE("waiting for JSON can be cancelled, and loses no byte")
 {
     net::io_context io;

@@ -94,6 +94,47 @@ constexpr auto describe(holdfast::type_tag<changing>)
     return holdfast::fields(field("numbers", &changing::numbers, 1), field("text", &changing::text, 2));
 }
 
+struct thrower {
+    thrower() = default;
+    thrower(const thrower&) { throw std::runtime_error("not copied"); }
+    thrower(thrower&&) = default;
+    int id = 1;
+};
+
+constexpr auto describe(holdfast::type_tag<thrower>)
+{
+    return holdfast::fields(field("id", &thrower::id, 1));
+}
+
+using breakable = std::variant<text, thrower>;
+
+constexpr auto describe(holdfast::type_tag<breakable>)
+{
+    return holdfast::alternatives(holdfast::alternative("text", 2), holdfast::alternative("thrower", 3));
+}
+
+struct with_oneof {
+    int id = 5;
+    breakable either{};
+};
+
+constexpr auto describe(holdfast::type_tag<with_oneof>)
+{
+    return holdfast::fields(field("id", &with_oneof::id, 1), field("either", &with_oneof::either));
+}
+
+inline void break_it(breakable& value)
+{
+    struct throws {
+        operator thrower() const { throw std::runtime_error("not made"); }
+    };
+    try {
+        value.emplace<1>(throws{});
+    } catch (const std::runtime_error&) {
+    }
+    REQUIRE(value.valueless_by_exception());
+}
+
 struct around {
     changing inside{};
 };
@@ -264,6 +305,19 @@ TEST_CASE("a source that changes after its length was sent is an error, never a 
     text.next(chunk, ec);
     CHECK(ec == errc::source_changed);
     CHECK(text.error_path() == "/text");
+}
+
+TEST_CASE("a variant that holds nothing is an error of the source: as a oneof, a message, an element")
+{
+    bad::with_oneof message;
+    bad::break_it(message.either);
+    for (const std::size_t n : {1u, 10u, 1000u}) {
+        CHECK(failure_in_chunks<protobuf>(std::cref(message), n).error == errc::source_failed);
+        CHECK(failure_in_chunks<protobuf>(std::cref(message.either), n).error == errc::source_failed);
+        CHECK(failure_in_chunks<protobuf_delimited>(std::cref(message), n).error == errc::source_failed);
+        const std::array messages{std::cref(message)};
+        CHECK(failure_in_chunks<protobuf_delimited>(std::cref(messages), n).error == errc::source_failed);
+    }
 }
 
 TEST_CASE("so is a tree that changes")

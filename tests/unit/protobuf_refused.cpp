@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <holdfast/serialize/protobuf.hpp>
 
+#include <functional>
+#include <map>
+#include <optional>
 #include <ranges>
 #include <sstream>
 #include <tuple>
@@ -37,6 +40,43 @@ constexpr auto describe(holdfast::type_tag<choice>) { return holdfast::alternati
 struct make_row {
     row operator()(int id) const { return {id, 0}; }
 };
+struct flags {
+#if REFUSED == 11
+    bool flag = false;
+#elif REFUSED == 12
+    std::map<int, bool> flag;
+#else
+    std::vector<bool> flag;
+#endif
+};
+constexpr auto describe(holdfast::type_tag<flags>)
+{
+    return holdfast::fields(field("flag", &flags::flag, 1, holdfast::proto::fixed));
+}
+
+#if REFUSED == 14
+using many = std::vector<row>;
+#elif REFUSED == 15
+using many = std::map<int, row>;
+#elif REFUSED == 16
+using many = std::optional<row>;
+#else
+using many = std::reference_wrapper<const std::vector<row>>;
+#endif
+using one = std::variant<row, many>;
+constexpr auto describe(holdfast::type_tag<one>)
+{
+    return holdfast::alternatives(holdfast::alternative("row", 1), holdfast::alternative("many", 2));
+}
+
+struct folder {
+    std::vector<folder> folders;
+};
+constexpr auto describe(holdfast::type_tag<folder>) // and not recursive
+{
+    return holdfast::fields(field("folders", &folder::folders, 1));
+}
+
 using once = std::ranges::transform_view<std::ranges::istream_view<int>, make_row>;
 
 struct snapshot {
@@ -71,6 +111,12 @@ using source = choice;
 using source = std::vector<std::pair<int, int>>;
 #elif REFUSED == 10
 using source = undescribed;
+#elif REFUSED >= 11 && REFUSED <= 13
+using source = flags;
+#elif REFUSED >= 14 && REFUSED <= 17
+using source = one;
+#elif REFUSED == 18
+using source = folder;
 #elif REFUSED == 0
 using source = snapshot; // at the root it may be
 #else

@@ -31,6 +31,7 @@ using holdfast::json;
 using holdfast::ndjson;
 using holdfast::serialize_to_string;
 using holdfast::streaming_serializer;
+using tests::failure_in_chunks;
 
 template <class Format = json, class Source>
 std::string in_chunks(Source source, std::size_t n)
@@ -243,6 +244,35 @@ TEST_CASE("parts of a document, its root's container and the document itself are
     CHECK(serialize_to_string<json>(document) == R"([1,"two"])");
     CHECK(serialize_to_string<ndjson>(std::as_const(document)) == "1\n\"two\"\n");
     CHECK(serialize_to_string<json>(std::move(document)) == R"([1,"two"])");
+}
+
+TEST_CASE("results of elements, arrays and objects are sources, on their own and as members")
+{
+    dom::parser parser;
+    const std::string text = R"({"a":[1,{"x":4}],"b":"s","c":{"d":null}})";
+    const auto root = parser.parse(text);
+    CHECK(serialize_to_string<json>(root) == text);
+    CHECK(serialize_to_string<json>(root["a"]) == R"([1,{"x":4}])");
+    CHECK(serialize_to_string<json>(root["b"]) == R"("s")");
+    CHECK(serialize_to_string<json>(root["a"].get_array()) == R"([1,{"x":4}])");
+    CHECK(serialize_to_string<json>(root["c"].get_object()) == R"({"d":null})");
+    CHECK(serialize_to_string<ndjson>(root["a"]) == "1\n{\"x\":4}\n");
+    const std::vector<simdjson::simdjson_result<dom::element>> members{root["b"], root["c"], root["a"].at(0)};
+    for (std::size_t n = 1; n != 30; ++n)
+        REQUIRE(in_chunks(std::cref(members), n) == R"(["s",{"d":null},1])");
+}
+
+TEST_CASE("a result that is an error, and a document into which nothing was parsed, fail")
+{
+    dom::parser parser;
+    const auto root = parser.parse(std::string(R"({"a":1})"));
+    CHECK(failure_in_chunks(root["b"], 10).error == errc::source_failed);
+    CHECK(failure_in_chunks(root["a"].get_array(), 10).error == errc::source_failed);
+    CHECK(failure_in_chunks(simdjson::simdjson_result<dom::element>(), 10).error == errc::source_failed);
+    CHECK(failure_in_chunks(parser.parse(std::string("[")), 10).error == errc::invalid_json);
+    const dom::document document;
+    CHECK(failure_in_chunks(std::cref(document), 10).error == errc::source_failed);
+    CHECK(failure_in_chunks<ndjson>(std::cref(document), 10).error == errc::source_failed);
 }
 
 TEST_CASE("elements stand inside other sources")

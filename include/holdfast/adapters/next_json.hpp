@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_ADAPTERS_NEXT_JSON_HPP
 #define HOLDFAST_ADAPTERS_NEXT_JSON_HPP
 
+#include <holdfast/adapters/detail/simdjson_error.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/frame_reader.hpp>
 
@@ -41,7 +42,7 @@ public:
             if (failed == simdjson::MEMALLOC)
                 ec = net::error::no_memory;
             else if (failed != simdjson::SUCCESS)
-                ec = errc::invalid_json;
+                ec = simdjson_parse_error(failed, *frame);
             else
                 value = root;
         }
@@ -60,12 +61,12 @@ private:
 /// Completion: void(error_code, std::optional<simdjson::dom::element>), on the handler's executor, never
 /// inside this call. The element lies in the parser: it is valid until that parses again, and does not refer
 /// to the frame. Nothing, without an error, at the end of the stream.
-/// Errors: those of `frame_reader::async_next`; `errc::invalid_json` for a frame that is not the text of one
-/// JSON value (an empty one too): the next call goes on behind it; `net::error::no_memory` where the parser
-/// has none.
-/// Cancellation: terminal, partial and total; no byte is lost.
-/// Cost: as `async_next`. The parser grows to the largest frame: some six times `max_frame_bytes` at most;
-/// one parser may serve all the connections of a thread.
+/// Errors: those of `frame_reader::async_next`; `errc::invalid_json` if the frame is not the text of one JSON
+/// value (an empty frame is not); `errc::number_out_of_range` and `errc::depth_exceeded` if it is, but
+/// simdjson cannot hold it; `net::error::no_memory`. After an error of the frame the next call continues with
+/// the frame after it. Cancellation: terminal, partial and total; no byte is lost. Cost: as `async_next`. The
+/// parser grows to the largest frame: some six times `max_frame_bytes` at most; one parser may serve all the
+/// connections of a thread.
 ///
 ///     simdjson::dom::parser parser;
 ///     while (const auto message = co_await holdfast::async_next_json(lines, parser))

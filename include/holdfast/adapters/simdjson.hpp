@@ -3,11 +3,12 @@
 #ifndef HOLDFAST_ADAPTERS_SIMDJSON_HPP
 #define HOLDFAST_ADAPTERS_SIMDJSON_HPP
 
+#include <holdfast/adapters/detail/simdjson_error.hpp>
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/number.hpp>
 #include <holdfast/serialize/json/string.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/error.hpp>
-#include <holdfast/serialize/json.hpp>
 
 #include <simdjson.h>
 
@@ -46,8 +47,12 @@ inline constexpr std::size_t simdjson_max_depth = 1024;
 ///     simdjson::dom::element document = parser.load("catalog.json");
 ///     holdfast::streaming_serializer<holdfast::json, simdjson::dom::element> text{document};
 template <class T>
-concept simdjson_source = std::same_as<T, simdjson::dom::element> || std::same_as<T, simdjson::dom::array> ||
-                          std::same_as<T, simdjson::dom::object> || std::same_as<T, simdjson::dom::document>;
+concept simdjson_source =
+    std::same_as<T, simdjson::dom::element> || std::same_as<T, simdjson::dom::array> ||
+    std::same_as<T, simdjson::dom::object> || std::same_as<T, simdjson::dom::document> ||
+    std::same_as<T, simdjson::simdjson_result<simdjson::dom::element>> ||
+    std::same_as<T, simdjson::simdjson_result<simdjson::dom::array>> ||
+    std::same_as<T, simdjson::simdjson_result<simdjson::dom::object>>;
 
 namespace detail {
 
@@ -62,7 +67,22 @@ public:
 
     bool step(chunk_writer& out, const simdjson::dom::document& source, const json& options)
     {
+        if (source.tape == nullptr) { // nothing was parsed into it
+            out.fail(errc::source_failed);
+            return false;
+        }
         return step(out, source.root(), options);
+    }
+
+    template <class Value>
+    bool step(chunk_writer& out, const simdjson::simdjson_result<Value>& source, const json& options)
+    {
+        Value value;
+        if (const auto failed = simdjson::simdjson_result<Value>(source).get(value)) {
+            out.fail(simdjson_value_error(failed));
+            return false;
+        }
+        return step(out, value, options);
     }
 
     template <class Source>

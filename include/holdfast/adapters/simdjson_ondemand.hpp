@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_ADAPTERS_SIMDJSON_ONDEMAND_HPP
 #define HOLDFAST_ADAPTERS_SIMDJSON_ONDEMAND_HPP
 
+#include <holdfast/adapters/detail/simdjson_error.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/ndjson_converter.hpp>
@@ -196,31 +197,6 @@ inline simdjson::error_code ondemand_text(simdjson::simdjson_result<simdjson::on
     return simdjson::SUCCESS;
 }
 
-inline errc ondemand_error(simdjson::error_code failed) noexcept
-{
-    switch (failed) {
-    case simdjson::SUCCESS:
-        return {};
-    case simdjson::TAPE_ERROR:
-    case simdjson::STRING_ERROR:
-    case simdjson::T_ATOM_ERROR:
-    case simdjson::F_ATOM_ERROR:
-    case simdjson::N_ATOM_ERROR:
-    case simdjson::NUMBER_ERROR:
-    case simdjson::UTF8_ERROR:
-    case simdjson::EMPTY:
-    case simdjson::UNESCAPED_CHARS:
-    case simdjson::UNCLOSED_STRING:
-    case simdjson::INCOMPLETE_ARRAY_OR_OBJECT:
-    case simdjson::TRAILING_CONTENT:
-        return errc::invalid_json;
-    case simdjson::DEPTH_ERROR:
-        return errc::depth_exceeded;
-    default: // the text may be JSON, but there is no such value in it now
-        return errc::source_failed;
-    }
-}
-
 template <simdjson_ondemand_source T, bool Lines>
 struct json_foreign_cursor<T, Lines> {
     static constexpr bool bounded = false;
@@ -229,7 +205,7 @@ struct json_foreign_cursor<T, Lines> {
     bool step(chunk_writer& out, const T& source, const json&)
     {
         if (text.data() == nullptr) {
-            if (const errc error = ondemand_error(ondemand_text(T(source), text)); error != errc{}) {
+            if (const errc error = simdjson_value_error(ondemand_text(T(source), text)); error != errc{}) {
                 out.fail(error);
                 return false;
             }

@@ -75,6 +75,15 @@ inline constexpr unpacked_t unpacked{};
 
 namespace detail {
 
+template <std::size_t Size>
+consteval bool all_differ(const std::array<std::string_view, Size>& names)
+{
+    for (std::size_t i = 0; i != Size; ++i)
+        for (std::size_t j = 0; j != i; ++j)
+            if (names[i] == names[j]) return false;
+    return true;
+}
+
 struct as_it_is {};
 
 template <class... Options>

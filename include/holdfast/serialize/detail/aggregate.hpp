@@ -37,6 +37,23 @@ struct any_base_of {
     operator Base() const noexcept;
 };
 
+// Converts to unions only; to all but unions, which it does not let be initialized by their members either.
+template <class T>
+struct any_union_of {
+    template <class Member>
+        requires std::is_union_v<Member>
+    operator Member() const noexcept;
+};
+template <class T>
+struct no_union_of {
+    template <class Member>
+        requires(!std::same_as<std::remove_cv_t<Member>, T> && !std::is_union_v<Member>)
+    operator Member() const noexcept { __builtin_unreachable(); } // defined for local types
+    template <class Member>
+        requires std::is_union_v<Member>
+    operator Member() const noexcept = delete;
+};
+
 // Whether `Braces` times {}, and then a value of each of the types Any, initialize a T. A {} is for one
 // member, be it an array, where a value would be for an array's first element. Since no pack can be made of
 // {}, each number of them is spelled out here.
@@ -126,6 +143,23 @@ consteval bool has_base()
         return initialized_by<T, 0, any_base_of<T>>();
     else
         return initialized_by_values<T, 0, any_base_of<T>>(std::make_index_sequence<Size - 1>());
+}
+
+// Whether the member after the first I is a union. It may be anonymous, and then its struct can't be bound.
+template <class T, std::size_t I>
+consteval bool is_union_after()
+{
+    return initialized_by<T, I, any_union_of<T>>() && !initialized_by<T, I, no_union_of<T>>();
+}
+
+template <class T, std::size_t... I>
+consteval bool has_union(std::index_sequence<I...>)
+{
+    if constexpr (initialized_by<T, 0,
+                                 one_of_many<I, no_union_of<T>>...>()) // in most cases, with one question
+        return false;
+    else
+        return (is_union_after<T, I>() || ...);
 }
 
 // References to the members. No pack can be made of structured bindings either.
@@ -262,6 +296,8 @@ consteval bool is_plain_struct()
     } else {
         constexpr std::size_t size = aggregate_size<T>();
         if constexpr (size > max_aggregate_size || has_base<T, size>())
+            return false;
+        else if constexpr (has_union<T>(std::make_index_sequence<size>()))
             return false;
         else
             return requires {

@@ -18,6 +18,25 @@ namespace holdfast::detail {
 // belongs to is then written in steps.
 inline constexpr errc crowded{-1};
 
+// What may still be written of a piece that is taken as a whole: the room that was set aside for it. What has
+// no fixed size asks its source for a size twice: for the room, and when it is written. So before a text or a
+// range is written it takes its room from here, and one that has grown meanwhile fails instead of writing
+// past the room.
+struct piece_budget {
+    std::size_t left;
+    errc error{};
+
+    bool take(std::size_t n) noexcept
+    {
+        if (n > left) [[unlikely]] {
+            if (error == errc{}) error = errc::source_changed;
+            return false;
+        }
+        left -= n;
+        return true;
+    }
+};
+
 // What of the last piece is still to be sent: it lies in `text`, or is fixed text with static storage.
 // One of these a serializer is enough for any depth of nesting, since nothing is begun while it holds bytes.
 // It is large enough for an ordinary row, so that small chunks cost a copy and not a slower way of writing.
@@ -77,10 +96,10 @@ public:
         return true;
     }
 
-    // Takes text of at most `max` bytes as a piece, which `render(p, error)` writes, or refuses it: also
-    // where neither the chunk nor the spill has the room, although there may be room for smaller pieces then,
-    // as full() tells; where `render` found it `crowded`; and where there is an error in it, so that its
-    // pieces are gone through to find out where.
+    // Takes text of at most `max` bytes as a piece, which `render(p, budget)` writes, or refuses it: if
+    // neither the chunk nor the spill has the room (there may be room for smaller pieces then, see full());
+    // if `render` found it `crowded`; and if there is an error in it, whose place is then searched piece by
+    // piece.
     template <class Render>
     bool whole(std::size_t max, Render render)
     {
@@ -88,11 +107,11 @@ public:
         if (!fits && (spill_.size != 0 || max > sizeof spill_.text)) [[unlikely]]
             return false;
         char* const begin = fits ? at_ : spill_.text;
-        errc error{};
-        char* const end = render(begin, error);
-        if (error != errc{}) [[unlikely]] {
-            if (error != crowded) {
-                error_ = error;
+        piece_budget budget{max};
+        char* const end = render(begin, budget);
+        if (budget.error != errc{}) [[unlikely]] {
+            if (budget.error != crowded) {
+                error_ = budget.error;
                 rewind();
             }
             return false;

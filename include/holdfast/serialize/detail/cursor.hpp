@@ -3,6 +3,9 @@
 #ifndef HOLDFAST_SERIALIZE_DETAIL_CURSOR_HPP
 #define HOLDFAST_SERIALIZE_DETAIL_CURSOR_HPP
 
+#include <holdfast/serialize/detail/chunk.hpp>
+
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -15,6 +18,22 @@ inline constexpr bool is_repeatable = true;
 template <class Cursor>
     requires requires { Cursor::repeatable; }
 inline constexpr bool is_repeatable<Cursor> = Cursor::repeatable;
+
+// The room of a cursor's values where it is the same for all; else 0.
+template <class Cursor>
+inline constexpr std::size_t constant_room = 0;
+template <class Cursor>
+    requires requires { Cursor::max_room; }
+inline constexpr std::size_t constant_room<Cursor> = Cursor::max_room;
+
+// Writes a value whose room nobody has taken from the budget.
+template <class Cursor, class T, class Options>
+char* write_counted(char* p, const T& value, const Options& options, piece_budget& budget)
+{
+    if constexpr (constant_room<Cursor> != 0)
+        if (!budget.take(constant_room<Cursor>)) return p;
+    return Cursor::write(p, value, options, budget);
+}
 
 // Appends the path from a cursor's value to where it is; a cursor without parts has none.
 template <class Cursor, class T>

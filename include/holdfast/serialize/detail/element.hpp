@@ -54,6 +54,7 @@ public:
     }
 
     type& get() noexcept { return value_; }
+    bool made() const noexcept { return made_; }
 
     void drop() noexcept
     {

@@ -3,11 +3,11 @@
 #ifndef HOLDFAST_SERIALIZE_JSON_BASE64_HPP
 #define HOLDFAST_SERIALIZE_JSON_BASE64_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/error.hpp>
-#include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/values.hpp>
 
 #include <algorithm>
@@ -53,10 +53,12 @@ struct json_cursor<T, Within, json_kind::bytes> {
 
     static std::size_t room(const T& value) { return (bytes(value).size() + 2) / 3 * 4 + 2; }
 
-    static char* write(char* p, const T& value, const json&, errc&)
+    static char* write(char* p, const T& value, const json&, piece_budget& budget)
     {
+        const std::span<const std::byte> all = bytes(value);
+        if (!budget.take((all.size() + 2) / 3 * 4 + 2)) return p;
         *p++ = '"';
-        p = write_base64(p, bytes(value));
+        p = write_base64(p, all);
         *p++ = '"';
         return p;
     }
@@ -65,14 +67,20 @@ struct json_cursor<T, Within, json_kind::bytes> {
     {
         if (!begun && !out.byte('"')) return false;
         begun = true;
-        const auto rest = [&] { return bytes(value).subspan(written); };
-        const std::size_t fit = std::min(rest().size() / 3, out.room() / 4) * 3;
-        out.advance_to(write_base64(out.at(), rest().first(fit)));
+        const std::span<const std::byte> all = bytes(value);
+        if (written > all.size()) {
+            out.fail(errc::source_changed);
+            return false;
+        }
+        std::span<const std::byte> rest = all.subspan(written);
+        const std::size_t fit = std::min(rest.size() / 3, out.room() / 4) * 3;
+        out.advance_to(write_base64(out.at(), rest.first(fit)));
         written += fit;
-        while (!rest().empty()) {
-            const auto next = rest().first(std::min<std::size_t>(rest().size(), 3));
+        for (rest = rest.subspan(fit); !rest.empty();) {
+            const auto next = rest.first(std::min<std::size_t>(rest.size(), 3));
             if (!out.piece<4>([&](char* p) { return write_base64(p, next); })) return false;
             written += next.size();
+            rest = rest.subspan(next.size());
         }
         return out.byte('"');
     }

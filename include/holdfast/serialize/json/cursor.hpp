@@ -6,6 +6,7 @@
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/detail/one_of.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/json/number.hpp>
@@ -29,10 +30,12 @@
 // theirs also have
 //
 //     static std::size_t room(const T& value);
-//     static char* write(char* p, const T& value, const json& options, errc& error);
+//     static char* write(char* p, const T& value, const json& options, piece_budget& budget);
 //
 // so that a whole row is written with one check, and only the row that straddles the chunk's end takes steps.
-// `Within` is the type of the tree that the value lies in (detail/json_tree.hpp), or void.
+// Where the room is the same for all values, it is `max_room`, and who calls write() takes it from the budget
+// (as a sum, for a row); else write() does. `Within` is the type of the tree that the value lies in
+// (detail/json_tree.hpp), or void.
 
 namespace holdfast::detail {
 
@@ -46,11 +49,16 @@ template <class T, class Within>
 struct json_cursor<T, Within, json_kind::unknown> {
     static_assert(
         sizeof(T) == 0,
-        "holdfast cannot write this type as JSON. A struct that is no holdfast::plain_struct needs a "
-        "describe() in its namespace (holdfast/serialize/describe.hpp); a duration or time point needs "
-        "holdfast::in_unit<Unit>; a simdjson document needs holdfast/adapters/simdjson.hpp, a value of an "
-        "on-demand one (get_value(), not get_array()) holdfast/adapters/simdjson_ondemand.hpp; a range of "
-        "char needs a std::string_view; a const view may have to be not const.");
+        "holdfast cannot write this type as JSON. A struct that is no holdfast::plain_struct (it has a "
+        "union, a base "
+        "class, or is no aggregate) needs a describe() in its namespace (holdfast/serialize/describe.hpp); a "
+        "pointer "
+        "to an array needs a std::span; a duration or time point needs holdfast::in_unit<Unit>; a simdjson "
+        "document "
+        "needs holdfast/adapters/simdjson.hpp, a value of an on-demand one (get_value(), not get_array()) "
+        "holdfast/adapters/simdjson_ondemand.hpp; a range of char needs a std::string_view; a const view may "
+        "have "
+        "to be not const.");
     static constexpr bool bounded = false;
 };
 
@@ -72,10 +80,11 @@ struct json_piece_cursor {
     template <class T>
     bool step(chunk_writer& out, const T& value, const json& options)
     {
-        errc error{};
-        const bool taken = out.piece<Room>([&](char* p) { return Derived::write(p, value, options, error); });
-        if (error == errc{}) return taken;
-        out.fail(error);
+        piece_budget budget{Room};
+        const bool taken =
+            out.piece<Room>([&](char* p) { return Derived::write(p, value, options, budget); });
+        if (budget.error == errc{}) return taken;
+        out.fail(budget.error);
         return false;
     }
 };
@@ -88,12 +97,12 @@ inline char* write_null(char* p) noexcept
 
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::null> : json_piece_cursor<json_cursor<T, Within>, 4> {
-    static char* write(char* p, const T&, const json&, errc&) noexcept { return write_null(p); }
+    static char* write(char* p, const T&, const json&, piece_budget&) noexcept { return write_null(p); }
 };
 
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::boolean> : json_piece_cursor<json_cursor<T, Within>, 5> {
-    static char* write(char* p, bool value, const json&, errc&) noexcept
+    static char* write(char* p, bool value, const json&, piece_budget&) noexcept
     {
         std::memcpy(p, value ? "true " : "false", 5);
         return p + (value ? 4 : 5);
@@ -103,17 +112,20 @@ struct json_cursor<T, Within, json_kind::boolean> : json_piece_cursor<json_curso
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::integer>
     : json_piece_cursor<json_cursor<T, Within>, json_integer_room<T>> {
-    static char* write(char* p, T value, const json&, errc&) noexcept { return write_integer(p, value); }
+    static char* write(char* p, T value, const json&, piece_budget&) noexcept
+    {
+        return write_integer(p, value);
+    }
 };
 
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::floating>
     : json_piece_cursor<json_cursor<T, Within>, json_double_room> {
-    static char* write(char* p, T value, const json& options, errc& error) noexcept
+    static char* write(char* p, T value, const json& options, piece_budget& budget) noexcept
     {
         if (std::isfinite(value)) [[likely]]
             return write_finite<std::remove_const_t<T>>(p, value);
-        if (options.non_finite == non_finite::error) error = errc::not_finite;
+        if (options.non_finite == non_finite::error) budget.error = errc::not_finite;
         return write_null(p);
     }
 };
@@ -121,18 +133,18 @@ struct json_cursor<T, Within, json_kind::floating>
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::count>
     : json_piece_cursor<json_cursor<T, Within>, json_cursor<typename T::rep>::max_room> {
-    static char* write(char* p, T value, const json& options, errc& error) noexcept
+    static char* write(char* p, T value, const json& options, piece_budget& budget) noexcept
     {
-        return json_cursor<typename T::rep>::write(p, value.count(), options, error);
+        return json_cursor<typename T::rep>::write(p, value.count(), options, budget);
     }
 };
 
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::character>
     : json_piece_cursor<json_cursor<T, Within>, json_string_room(1)> {
-    static char* write(char* p, char value, const json& options, errc& error) noexcept
+    static char* write(char* p, char value, const json& options, piece_budget& budget) noexcept
     {
-        return write_string(p, {&value, 1}, options.utf8, error);
+        return write_string(p, {&value, 1}, options.utf8, budget.error);
     }
 };
 
@@ -151,9 +163,11 @@ struct json_text_cursor {
 
     static std::size_t room(const T& value) { return json_string_room(text(value).size()); }
 
-    static char* write(char* p, const T& value, const json& options, errc& error)
+    static char* write(char* p, const T& value, const json& options, piece_budget& budget)
     {
-        return write_string(p, text(value), options.utf8, error);
+        const std::string_view all = text(value);
+        if (!budget.take(json_string_room(all.size()))) return p;
+        return write_string(p, all, options.utf8, budget.error);
     }
 
     bool step(chunk_writer& out, const T& value, const json& options)
@@ -179,10 +193,10 @@ struct json_cursor<T, Within, json_kind::reference> : json_cursor<typename T::ty
         return referred::room(value.get());
     }
 
-    static char* write(char* p, const T& value, const json& options, errc& error)
+    static char* write(char* p, const T& value, const json& options, piece_budget& budget)
         requires json_bounded<referred>
     {
-        return referred::write(p, value.get(), options, error);
+        return referred::write(p, value.get(), options, budget);
     }
 
     bool step(chunk_writer& out, const T& value, const json& options)
@@ -196,6 +210,13 @@ struct json_cursor<T, Within, json_kind::reference> : json_cursor<typename T::ty
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::optional> {
     using held = json_cursor<std::remove_reference_t<decltype(*std::declval<T&>())>, Within>;
+    static_assert(
+        std::is_reference_v<decltype(*std::declval<T&>())>,
+        "holdfast: what a smart pointer points to must lie in memory: its operator* returns a value");
+    static_assert(
+        requires { sizeof(held); }, // its type is being defined
+        "holdfast: a struct that contains itself needs a describe() that returns "
+        "holdfast::recursive<Depth>(...)");
     static constexpr bool bounded = held::bounded;
     static constexpr bool repeatable = is_repeatable<held>;
 
@@ -205,10 +226,11 @@ struct json_cursor<T, Within, json_kind::optional> {
         return value ? held::room(*value) : 4;
     }
 
-    static char* write(char* p, const T& value, const json& options, errc& error)
+    static char* write(char* p, const T& value, const json& options, piece_budget& budget)
         requires json_bounded<held>
     {
-        return value ? held::write(p, *value, options, error) : write_null(p);
+        if (value) return write_counted<held>(p, *value, options, budget);
+        return budget.take(4) ? write_null(p) : p;
     }
 
     bool step(chunk_writer& out, T& value, const json& options)
@@ -264,12 +286,12 @@ public:
         return room;
     }
 
-    static char* write(char* p, const T& value, const json& options, errc& error)
+    static char* write(char* p, const T& value, const json& options, piece_budget& budget)
         requires bounded
     {
-        if (value.valueless_by_exception()) error = errc::source_failed;
+        if (value.valueless_by_exception()) budget.error = errc::source_failed;
         with_held(value, indices{},
-                  [&]<class Held>(const auto& held) { p = Held::write(p, held, options, error); });
+                  [&]<class Held>(const auto& held) { p = write_counted<Held>(p, held, options, budget); });
         return p;
     }
 
@@ -291,7 +313,7 @@ private:
     }
 
     template <std::size_t... I>
-    static std::variant<std::monostate, alternative_cursor<I>...> cursor_of(std::index_sequence<I...>);
+    static one_of<alternative_cursor<I>...> cursor_of(std::index_sequence<I...>);
 
     template <std::size_t... I>
     bool step_held(chunk_writer& out, T& value, const json& options, std::index_sequence<I...>)
@@ -306,16 +328,17 @@ private:
     template <std::size_t I>
     bool step_one(chunk_writer& out, alternative<I>& value, const json& options)
     {
-        if (cursor_.index() != I + 1) cursor_.template emplace<I + 1>();
-        return std::get_if<I + 1>(&cursor_)->step(out, value, options);
+        if (!cursor_.holds(I)) cursor_.template emplace<alternative_cursor<I>>(I);
+        return cursor_.template get<alternative_cursor<I>>().step(out, value, options);
     }
 
     template <std::size_t... I>
     void path_held(std::string& to, T& value, std::index_sequence<I...>)
     {
         static_cast<void>(
-            ((cursor_.index() == I + 1 && value.index() == I &&
-              (append_path(*std::get_if<I + 1>(&cursor_), to, *std::get_if<I>(&value)), true)) ||
+            ((cursor_.holds(I) && value.index() == I &&
+              (append_path(cursor_.template get<alternative_cursor<I>>(), to, *std::get_if<I>(&value)),
+               true)) ||
              ...));
     }
 

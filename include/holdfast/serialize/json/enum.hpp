@@ -37,6 +37,8 @@ struct json_names {
         return std::array{json_name<named<I>, Before, After>::text...};
     }(std::make_index_sequence<list.size()>{});
 
+    static_assert(all_differ(texts), "holdfast: two enumerators or alternatives have the same name");
+
     static constexpr std::size_t longest = [] {
         std::size_t most = 0;
         for (const std::string_view text : texts)
@@ -48,7 +50,7 @@ struct json_names {
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::enumeration>
     : json_piece_cursor<json_cursor<T, Within>, json_integer_room<std::underlying_type_t<T>>> {
-    static char* write(char* p, T value, const json&, errc&) noexcept
+    static char* write(char* p, T value, const json&, piece_budget&) noexcept
     {
         return write_integer(p, static_cast<std::underlying_type_t<T>>(value));
     }
@@ -59,7 +61,7 @@ template <class T, bool Key>
 struct json_enum_cursor : json_piece_cursor<json_enum_cursor<T, Key>,
                                             std::max(json_names<std::remove_const_t<T>, 0, 0>::longest,
                                                      json_integer_room<std::underlying_type_t<T>> + 2)> {
-    static char* write(char* p, T value, const json&, errc&) noexcept
+    static char* write(char* p, T value, const json&, piece_budget&) noexcept
     {
         using names = json_names<std::remove_const_t<T>, 0, 0>;
         for (std::size_t i = 0; i < names::list.size(); ++i)
@@ -89,11 +91,12 @@ struct json_cursor<T, Within, json_kind::tagged> {
         return names::longest + held::room(value) + 1;
     }
 
-    static char* write(char* p, const T& value, const json& options, errc& error)
+    static char* write(char* p, const T& value, const json& options, piece_budget& budget)
         requires json_bounded<held>
     {
+        if (!budget.take(names::longest + 1)) return p;
         if (!value.valueless_by_exception()) p = copy_text(p, names::texts[value.index()]);
-        p = held::write(p, value, options, error);
+        p = held::write(p, value, options, budget);
         *p++ = '}';
         return p;
     }

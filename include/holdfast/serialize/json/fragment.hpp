@@ -3,13 +3,13 @@
 #ifndef HOLDFAST_SERIALIZE_JSON_FRAGMENT_HPP
 #define HOLDFAST_SERIALIZE_JSON_FRAGMENT_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/json/string.hpp>
 #include <holdfast/serialize/json/syntax.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/error.hpp>
-#include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/values.hpp>
 
 #include <algorithm>
@@ -24,13 +24,18 @@ struct json_cursor<T, Within, json_kind::raw> {
 
     static std::size_t room(const raw_json& value) noexcept { return value.text.size(); }
 
-    static char* write(char* p, const raw_json& value, const json&, errc&) noexcept
+    static char* write(char* p, const raw_json& value, const json&, piece_budget& budget) noexcept
     {
+        if (!budget.take(value.text.size())) return p;
         return std::copy(value.text.begin(), value.text.end(), p);
     }
 
     bool step(chunk_writer& out, const raw_json& value, const json&)
     {
+        if (written > value.text.size()) {
+            out.fail(errc::source_changed);
+            return false;
+        }
         const std::string_view part = value.text.substr(written, out.room());
         out.advance_to(std::copy(part.begin(), part.end(), out.at()));
         written += part.size();
@@ -48,6 +53,10 @@ struct json_cursor<T, Within, json_kind::checked> {
     {
         const char* const begin = value.text.data();
         const char* const end = begin + value.text.size();
+        if (read > value.text.size()) {
+            out.fail(errc::source_changed);
+            return false;
+        }
         const char* s = begin + read;
         errc error{};
         while (s != end && error == errc{} && !out.full()) {

@@ -52,9 +52,11 @@ inline constexpr bool is_in = false;
 template <class Unit>
 inline constexpr bool is_in<in_unit<Unit>> = true;
 
+// A pointer to an array does not know its length.
 template <class T>
-concept json_nullable = is_specialization<T, std::optional> || is_specialization<T, std::unique_ptr> ||
-                        is_specialization<T, std::shared_ptr>;
+concept json_nullable = (is_specialization<T, std::optional> || is_specialization<T, std::unique_ptr> ||
+                         is_specialization<T, std::shared_ptr>) &&
+                        requires(T& value) { *value; };
 
 template <class T>
 concept json_foreign = requires { sizeof(json_foreign_cursor<T, false>); };

@@ -7,6 +7,8 @@
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/detail/element.hpp>
+#include <holdfast/serialize/detail/one_of.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/json/name.hpp>
@@ -68,21 +70,25 @@ struct json_members_cursor<T, Shape, std::index_sequence<I...>> {
         return (fixed + ... + member_cursor<I>::room(Shape::template get<I>(value)));
     }
 
-    static char* write(char* p, const T& value, [[maybe_unused]] const json& options,
-                       [[maybe_unused]] errc& error)
+    static char* write(char* p, const T& value, [[maybe_unused]] const json& options, piece_budget& budget)
         requires bounded
     {
+        constexpr std::size_t fixed =
+            (Shape::close(true).size() + ... +
+             (Shape::template before<I>(I == 0).size() + constant_room<member_cursor<I>>));
+        if (!budget.take(fixed)) return p;
         const char* const begin = p;
-        ((p = write_member<I>(p, p == begin, Shape::template get<I>(value), options, error)), ...);
+        ((p = write_member<I>(p, p == begin, Shape::template get<I>(value), options, budget)), ...);
         return copy_text(p, Shape::close(p == begin));
     }
 
     bool step(chunk_writer& out, T& value, const json& options)
     {
         if constexpr (bounded && sizeof...(I) > 1) {
-            if (passed_ == 0 && cursor_.index() == 0) {
-                if (out.whole(room(value),
-                              [&](char* p, errc& error) { return write(p, value, options, error); }))
+            if (passed_ == 0 && cursor_.empty()) {
+                if (out.whole(room(value), [&](char* p, piece_budget& budget) {
+                        return write(p, value, options, budget);
+                    }))
                     return true;
                 if (out.full()) return false;
             }
@@ -93,44 +99,47 @@ struct json_members_cursor<T, Shape, std::index_sequence<I...>> {
 
     void path(std::string& to, T& value)
     {
-        static_cast<void>(((cursor_.index() == I + 1 && passed_ <= I &&
+        static_cast<void>(((cursor_.holds(I) && passed_ <= I &&
                             (path_of<I>(to, value, Shape::template get<I>(value)), true)) ||
                            ...));
     }
 
 private:
     template <std::size_t Index, class Member>
-    static char* write_member(char* p, bool first, const Member& member, const json& options, errc& error)
+    static char* write_member(char* p, bool first, const Member& member, const json& options,
+                              piece_budget& budget)
     {
         if constexpr (Shape::template omits<Index>) {
-            if (json_is_empty(member)) return p;
+            if (Shape::template is_empty<Index>(member)) return p;
         }
         return member_cursor<Index>::write(copy_text(p, Shape::template before<Index>(first)), member,
-                                           options, error);
+                                           options, budget);
     }
 
     template <std::size_t Index, class Member>
     bool step_member(chunk_writer& out, Member&& member, const json& options)
     {
-        if constexpr (Shape::template omits<Index>) {
-            if (json_is_empty(member)) {
-                passed_ = Index + 1;
-                return true;
+        if (!cursor_.holds(Index)) {
+            if constexpr (Shape::template omits<Index>) {
+                if (Shape::template is_empty<Index>(member)) {
+                    passed_ = Index + 1;
+                    return true;
+                }
             }
-        }
-        if (cursor_.index() != Index + 1) {
             if constexpr (json_bounded<member_cursor<Index>>) {
                 const std::size_t before = Shape::template before<Index>(!any_).size();
-                if (out.whole(before + member_cursor<Index>::room(member), [&](char* p, errc& error) {
-                        return write_member<Index>(p, !any_, member, options, error);
-                    })) [[likely]]
+                if (out.whole(before + member_cursor<Index>::room(member),
+                              [&](char* p, piece_budget& budget) {
+                                  budget.take(before + constant_room<member_cursor<Index>>);
+                                  return write_member<Index>(p, !any_, member, options, budget);
+                              })) [[likely]]
                     return pass(Index);
                 if (out.full()) return false;
             }
             if (!out.fixed(Shape::template before<Index>(!any_))) return false;
-            cursor_.template emplace<Index + 1>();
+            cursor_.template emplace<member_cursor<Index>>(Index);
         }
-        return std::get_if<Index + 1>(&cursor_)->step(out, member, options) && pass(Index);
+        return cursor_.template get<member_cursor<Index>>().step(out, member, options) && pass(Index);
     }
 
     bool pass(std::size_t index) noexcept
@@ -144,14 +153,61 @@ private:
     void path_of(std::string& to, T& value, Member&& member)
     {
         Shape::template append_token_to<Index>(to, value);
-        append_path(*std::get_if<Index + 1>(&cursor_), to, member);
+        append_path(cursor_.template get<member_cursor<Index>>(), to, member);
     }
 
     // The member in flight, from the moment when the text before it has been taken.
-    std::variant<std::monostate, member_cursor<I>...> cursor_;
+    one_of<member_cursor<I>...> cursor_;
     std::uint32_t passed_ = 0; // members written or left out
     bool any_ = false;         // has been written
 };
+
+// A member that is written as something else, which is kept here until it is written: the cursor may point
+// into it.
+template <class W, class T, class Within>
+struct json_converted_cursor {
+    using written = json_cursor<W, Within>;
+    // What is a single piece needs no place: it is taken, or made again.
+    static constexpr bool bounded = std::is_trivially_copyable_v<W> && json_bounded<written>;
+    static constexpr bool repeatable = is_repeatable<written>;
+
+    static std::size_t room(const T& value)
+        requires bounded
+    {
+        const W made = static_cast<W>(value);
+        return written::room(made);
+    }
+
+    static char* write(char* p, const T& value, const json& options, piece_budget& budget)
+        requires bounded
+    {
+        const W made = static_cast<W>(value);
+        return write_counted<written>(p, made, options, budget);
+    }
+
+    bool step(chunk_writer& out, const T& value, const json& options)
+    {
+        if (!element_.made()) {
+            const T* at = std::addressof(value);
+            element_.make(at);
+        }
+        return cursor_.step(out, element_.get(), options);
+    }
+
+    void path(std::string& to, const T&)
+    {
+        if (element_.made()) append_path(cursor_, to, element_.get());
+    }
+
+private:
+    serialize_element<W> element_;
+    [[no_unique_address]] written cursor_{}; // may point into the element
+};
+
+template <class As, class T, class Within>
+struct json_member_cursor : json_converted_cursor<As, T, Within> {};
+template <class T, class Within>
+struct json_member_cursor<as_it_is, T, Within> : json_cursor<T, Within> {};
 
 struct json_plain_shape {
     template <std::size_t>
@@ -196,13 +252,21 @@ struct json_record_shape {
     }
 
     template <std::size_t I, class Value>
-    static decltype(auto) get(Value& v)
+    static auto& get(Value& v)
     {
-        using as = typename std::tuple_element_t<I, list_type>::as_type;
-        if constexpr (std::same_as<as, as_it_is>)
-            return (v.*(std::get<I>(list).member));
+        return v.*(std::get<I>(list).member);
+    }
+
+    template <std::size_t I>
+    using as_type = typename std::tuple_element_t<I, list_type>::as_type;
+
+    template <std::size_t I>
+    static bool is_empty(const auto& member)
+    {
+        if constexpr (std::same_as<as_type<I>, as_it_is>)
+            return json_is_empty(member);
         else
-            return as(v.*(std::get<I>(list).member));
+            return json_is_empty(static_cast<as_type<I>>(member));
     }
 
     template <std::size_t I>
@@ -212,7 +276,16 @@ struct json_record_shape {
     }
 
     template <std::size_t I>
-    using cursor = json_cursor<std::remove_reference_t<decltype(get<I>(std::declval<T&>()))>, Within>;
+    using cursor =
+        json_member_cursor<as_type<I>, std::remove_reference_t<decltype(get<I>(std::declval<T&>()))>, Within>;
+
+    template <std::size_t... I>
+    static consteval bool names_differ(std::index_sequence<I...>)
+    {
+        return all_differ(std::array<std::string_view, size>{member_name<I>::name...});
+    }
+    static_assert(names_differ(std::make_index_sequence<size>{}),
+                  "holdfast: two fields of a struct have the same name");
 };
 
 template <class T, class Within>

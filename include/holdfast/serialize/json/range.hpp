@@ -3,15 +3,15 @@
 #ifndef HOLDFAST_SERIALIZE_JSON_RANGE_HPP
 #define HOLDFAST_SERIALIZE_JSON_RANGE_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/detail/walk.hpp>
+#include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
 #include <holdfast/serialize/json/enum.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/json/members.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/serialize/detail/cursor.hpp>
-#include <holdfast/serialize/detail/walk.hpp>
-#include <holdfast/error.hpp>
-#include <holdfast/serialize/json.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -30,10 +30,11 @@ namespace holdfast::detail {
 // A number as a key, in quotes.
 template <class T>
 struct json_quoted_cursor : json_piece_cursor<json_quoted_cursor<T>, json_cursor<T>::max_room + 2> {
-    static char* write(char* p, const T& value, const json& options, errc& error)
+    static char* write(char* p, const T& value, const json& options, piece_budget& budget)
     {
         *p++ = '"';
-        p = json_cursor<T>::write(p, value, options, error);
+        // A key has to be a string, so there is no null in place of a NaN.
+        p = json_cursor<T>::write(p, value, json{non_finite::error, options.utf8}, budget);
         *p++ = '"';
         return p;
     }
@@ -68,8 +69,8 @@ void append_key(std::string& path, const Key& key)
         append_token(path, json_text_cursor<Key>::text(key));
     } else {
         char text[json_key_cursor<Key>::max_room];
-        errc error{};
-        const char* const end = json_key_cursor<Key>::write(text, key, json{}, error);
+        piece_budget budget{sizeof text};
+        const char* const end = json_key_cursor<Key>::write(text, key, json{}, budget);
         append_token(path, {text + 1, static_cast<std::size_t>(end - text) - 2}); // without its quotes
     }
 }
@@ -137,6 +138,10 @@ class json_range_cursor {
     using element_cursor = typename Layout::template cursor<typename walk::element_type, Within>;
 
     enum class phase : std::uint8_t { opening, element, made, inside, separator, closing, closing_empty };
+    static_assert(
+        requires { sizeof(element_cursor); }, // its type is being defined
+        "holdfast: a struct that contains itself needs a describe() that returns "
+        "holdfast::recursive<Depth>(...)");
 
 public:
     // A short array that lies in memory belongs to its row: walking it tells its room.
@@ -147,21 +152,29 @@ public:
     static std::size_t room(const R& source)
         requires bounded
     {
-        constexpr std::size_t longest = 16, never = std::size_t{1} << (sizeof(std::size_t) * 4);
-        if (std::ranges::size(source) > longest) return never;
-        std::size_t room = 2;
-        for (const auto& value : source)
-            room += element_cursor::room(value) + 1;
+        constexpr std::size_t never = std::size_t{1} << (sizeof(std::size_t) * 4);
+        const std::size_t n = std::ranges::size(source);
+        if (n > longest) return never;
+        const auto* const all = std::ranges::data(source);
+        std::size_t room = 2 + n;
+        for (std::size_t i = 0; i != n; ++i)
+            room += element_cursor::room(all[i]);
         return std::min(room, never); // sums of it do not overflow
     }
 
-    static char* write(char* p, const R& source, const json& options, errc& error)
+    static char* write(char* p, const R& source, const json& options, piece_budget& budget)
         requires bounded
     {
+        const std::size_t n = std::ranges::size(source);
+        const auto* const all = std::ranges::data(source);
+        if (n > longest || !budget.take(2 + n * (constant_room<element_cursor> + 1))) {
+            budget.error = errc::source_changed;
+            return p;
+        }
         *p++ = Layout::open[0];
         char* const begin = p;
-        for (const auto& value : source) {
-            p = element_cursor::write(p, value, options, error);
+        for (std::size_t i = 0; i != n; ++i) {
+            p = element_cursor::write(p, all[i], options, budget);
             *p++ = Layout::separator;
         }
         p -= p != begin;
@@ -215,6 +228,8 @@ public:
     }
 
 private:
+    static constexpr std::size_t longest = 16;
+
     // Writes the element that is made, and those that follow, while each is taken as a whole, with one check
     // an element. Returns false with an element made that was not taken, true at the end of the range.
     bool write_elements(chunk_writer& out, range& r, const json& options)
@@ -222,9 +237,10 @@ private:
         for (;;) {
             const auto& value = walk_.get();
             bool more = false;
-            if (!out.whole(element_cursor::room(value) + 1, [&](char* p, errc& error) {
-                    p = element_cursor::write(p, value, options, error);
-                    if (error != errc{}) [[unlikely]]
+            if (!out.whole(element_cursor::room(value) + 1, [&](char* p, piece_budget& budget) {
+                    --budget.left;
+                    p = write_counted<element_cursor>(p, value, options, budget);
+                    if (budget.error != errc{}) [[unlikely]]
                         return p;
                     more = walk_.advance(r);
                     if (more) *p++ = Layout::separator;

@@ -3,9 +3,9 @@
 #ifndef HOLDFAST_SERIALIZE_JSON_STRING_HPP
 #define HOLDFAST_SERIALIZE_JSON_STRING_HPP
 
-#include <holdfast/serialize/json/policy.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/error.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/json/policy.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -309,8 +309,9 @@ public:
     bool step(chunk_writer& out, std::string_view text, utf8_policy policy)
     {
         if (!begun()) {
-            if (out.whole(json_string_room(text.size()),
-                          [&](char* p, errc& error) { return write_string(p, text, policy, error); }))
+            if (out.whole(json_string_room(text.size()), [&](char* p, piece_budget& budget) {
+                    return write_string(p, text, policy, budget.error);
+                }))
                 return true;
             if (!out.byte('"')) return false;
             at_ = text.empty() ? "" : text.data(); // the data of an empty view may be null

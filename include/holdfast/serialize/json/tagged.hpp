@@ -25,6 +25,7 @@ namespace holdfast::detail {
 template <class Variant, std::size_t I>
 struct json_tag {
     static constexpr auto description = describe(type_tag<Variant>{});
+    static_assert(all_differ(json_names<Variant, 0, 0>::texts));
 
     struct member {
         static constexpr std::string_view name = description.tag;
@@ -75,7 +76,7 @@ template <class T, class Tag, class Within>
     requires std::same_as<std::remove_const_t<T>, std::monostate>
 struct json_tagged_cursor<T, Tag, Within>
     : json_piece_cursor<json_tagged_cursor<T, Tag, Within>, Tag::closed.size()> {
-    static char* write(char* p, std::monostate, const json&, errc&) noexcept
+    static char* write(char* p, std::monostate, const json&, piece_budget&) noexcept
     {
         return copy_text(p, Tag::closed);
     }

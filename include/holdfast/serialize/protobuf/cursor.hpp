@@ -7,6 +7,7 @@
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/detail/element.hpp>
 #include <holdfast/serialize/protobuf.hpp>
 #include <holdfast/serialize/protobuf/kind.hpp>
 #include <holdfast/serialize/protobuf/wire.hpp>
@@ -16,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <ranges>
 #include <string>
 #include <string_view>
@@ -32,11 +34,12 @@
 // without a walk over a range are `bounded`; theirs also have
 //
 //     static std::size_t room(const T& value);
-//     static char* write(char* p, const T& value, const protobuf_context& context, errc& error);
+//     static char* write(char* p, const T& value, const protobuf_context& context, piece_budget& budget);
 //
-// so that a whole row is written with one check, and its length put before it afterwards: only what fits
-// neither into the chunk nor into the spill is gone through to tell its length, and takes steps. `Within` is
-// the type of the tree that the value lies in (detail/protobuf_tree.hpp), or void.
+// so that a whole row is written with one check (the budget is that of JSON's cursors), and its length put
+// before it afterwards: only what fits neither into the chunk nor into the spill is gone through to tell its
+// length, and takes steps. `Within` is the type of the tree that the value lies in
+// (detail/protobuf_tree.hpp), or void.
 
 namespace holdfast::detail {
 
@@ -101,7 +104,7 @@ struct protobuf_cursor<T, Field, Within, protobuf_kind::scalar> {
 
     static constexpr std::size_t room(const T&) noexcept { return max_room; }
 
-    static char* write(char* p, const T& value, const protobuf_context&, errc&) noexcept
+    static char* write(char* p, const T& value, const protobuf_context&, piece_budget&) noexcept
     {
         const auto word = scalar::encode(value);
         if constexpr (std::same_as<std::remove_const_t<T>, bool>) { // without a branch that nobody foresees
@@ -121,8 +124,8 @@ struct protobuf_cursor<T, Field, Within, protobuf_kind::scalar> {
 
     bool step(chunk_writer& out, const T& value, const protobuf_context& context)
     {
-        errc error{};
-        return out.piece<max_room>([&](char* p) { return write(p, value, context, error); });
+        piece_budget budget{max_room};
+        return out.piece<max_room>([&](char* p) { return write(p, value, context, budget); });
     }
 
 private:
@@ -152,22 +155,23 @@ struct protobuf_text_cursor {
     static constexpr bool bounded = true;
 
     static_assert(Field.wire == proto::integer_encoding::varint,
-                  "holdfast: the options sint and fixed are for integers");
+                  "holdfast: the options proto::sint and proto::fixed are for integers");
 
     static std::size_t room(const T& value) { return tag::size + 5 + protobuf_text(value).size(); }
 
-    static char* write(char* p, const T& value, const protobuf_context& context, errc& error)
+    static char* write(char* p, const T& value, const protobuf_context& context, piece_budget& budget)
     {
         const std::string_view text = protobuf_text(value);
+        if (!budget.take(tag::size + 5 + text.size())) return p;
         if (!Field.always && text.empty()) return p;
         if (text.size() > protobuf_max_bytes) [[unlikely]] { // and the chunk has the room
-            error = errc::message_too_large;
+            budget.error = errc::message_too_large;
             return p;
         }
         p = write_varint(tag::write(p), static_cast<std::uint32_t>(text.size()));
         if (!copy_ascii(p, text.data(), text.size()) && IsText && context.check_utf8 && !is_utf8(text))
             [[unlikely]]
-            error = errc::invalid_utf8;
+            budget.error = errc::invalid_utf8;
         return p + text.size();
     }
 
@@ -217,6 +221,52 @@ template <class T, protobuf_field Field, class Within>
 struct protobuf_cursor<T, Field, Within, protobuf_kind::bytes>
     : protobuf_text_cursor<std::remove_const_t<T>, Field, false> {};
 
+// A member that is written as something else: see json_converted_cursor.
+template <class W, class T, protobuf_field Field, class Within>
+struct protobuf_converted_cursor {
+    using written = protobuf_cursor<W, Field, Within>;
+    static constexpr bool bounded = std::is_trivially_copyable_v<W> && protobuf_bounded<written>;
+    static constexpr bool repeatable = is_repeatable<written>;
+
+    static std::size_t room(const T& value)
+        requires bounded
+    {
+        const W made = static_cast<W>(value);
+        return written::room(made);
+    }
+
+    static char* write(char* p, const T& value, const protobuf_context& context, piece_budget& budget)
+        requires bounded
+    {
+        const W made = static_cast<W>(value);
+        return write_counted<written>(p, made, context, budget);
+    }
+
+    static std::uint64_t size(const T& value, protobuf_sizer& sizer)
+    {
+        W made = static_cast<W>(value);
+        return written::size(made, sizer);
+    }
+
+    bool step(chunk_writer& out, const T& value, protobuf_context& context)
+    {
+        if (!element_.made()) {
+            const T* at = std::addressof(value);
+            element_.make(at);
+        }
+        return cursor_.step(out, element_.get(), context);
+    }
+
+    void path(std::string& to, const T&)
+    {
+        if (element_.made()) append_path(cursor_, to, element_.get());
+    }
+
+private:
+    serialize_element<W> element_;
+    [[no_unique_address]] written cursor_{}; // may point into the element
+};
+
 template <class T, protobuf_field Field, class Within>
 struct protobuf_cursor<T, Field, Within, protobuf_kind::reference>
     : protobuf_cursor<typename T::type, Field, Within> {
@@ -228,10 +278,10 @@ struct protobuf_cursor<T, Field, Within, protobuf_kind::reference>
         return referred::room(value.get());
     }
 
-    static char* write(char* p, const T& value, const protobuf_context& context, errc& error)
+    static char* write(char* p, const T& value, const protobuf_context& context, piece_budget& budget)
         requires protobuf_bounded<referred>
     {
-        return referred::write(p, value.get(), context, error);
+        return referred::write(p, value.get(), context, budget);
     }
 
     static std::uint64_t size(const T& value, protobuf_sizer& sizer)
@@ -257,6 +307,10 @@ template <class T, protobuf_field Field, class Within>
 struct protobuf_cursor<T, Field, Within, protobuf_kind::optional> {
     using held = protobuf_cursor<std::remove_reference_t<decltype(*std::declval<T&>())>,
                                  written_always(Field), Within>;
+    static_assert(
+        requires { sizeof(held); }, // its type is being defined
+        "holdfast: a struct that contains itself needs a describe() that returns "
+        "holdfast::recursive<Depth>(...)");
     static constexpr bool bounded = held::bounded;
     static constexpr bool repeatable = is_repeatable<held>;
 
@@ -266,10 +320,10 @@ struct protobuf_cursor<T, Field, Within, protobuf_kind::optional> {
         return value ? held::room(*value) : 0;
     }
 
-    static char* write(char* p, const T& value, const protobuf_context& context, errc& error)
+    static char* write(char* p, const T& value, const protobuf_context& context, piece_budget& budget)
         requires protobuf_bounded<held>
     {
-        return value ? held::write(p, *value, context, error) : p;
+        return value ? write_counted<held>(p, *value, context, budget) : p;
     }
 
     static std::uint64_t size(T& value, protobuf_sizer& sizer)

@@ -65,6 +65,17 @@ consteval bool protobuf_is_message()
         return kind == protobuf_kind::message;
 }
 
+// Whether it is one value that is always there: a message, a scalar, a string, or a reference to one.
+template <class T>
+consteval bool protobuf_is_singular()
+{
+    constexpr protobuf_kind kind = protobuf_kind_of<T>();
+    if constexpr (kind == protobuf_kind::reference)
+        return protobuf_is_singular<typename T::type>();
+    else
+        return kind != protobuf_kind::range && kind != protobuf_kind::optional;
+}
+
 // What a description says of a field.
 struct protobuf_field {
     int number = 0;
@@ -77,10 +88,10 @@ struct protobuf_field {
 // How a scalar is encoded: as `word`, of a size that is fixed or that of a varint.
 template <class T, proto::integer_encoding Wire>
 struct protobuf_scalar {
-    static_assert(Wire == proto::integer_encoding::varint || std::integral<T>,
-                  "holdfast: the options sint and fixed are for integers");
+    static_assert(Wire == proto::integer_encoding::varint || (std::integral<T> && !std::same_as<T, bool>),
+                  "holdfast: the options proto::sint and proto::fixed are for integers");
     static_assert(Wire != proto::integer_encoding::zigzag || std::signed_integral<T>,
-                  "holdfast: the option sint is for signed integers");
+                  "holdfast: the option proto::sint is for signed integers");
 
     static constexpr bool narrow = sizeof(T) <= 4;
     static constexpr bool fixed_size = Wire == proto::integer_encoding::fixed || std::floating_point<T>;

@@ -6,6 +6,7 @@
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/detail/one_of.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/protobuf/cursor.hpp>
 #include <holdfast/serialize/protobuf/shape.hpp>
@@ -17,7 +18,6 @@
 #include <string>
 #include <type_traits>
 #include <utility>
-#include <variant>
 
 namespace holdfast::detail {
 
@@ -40,27 +40,37 @@ struct protobuf_fields_cursor<T, Shape, std::index_sequence<E...>> {
     }
 
     static char* write(char* p, [[maybe_unused]] const T& value,
-                       [[maybe_unused]] const protobuf_context& context, [[maybe_unused]] errc& error)
+                       [[maybe_unused]] const protobuf_context& context, piece_budget& budget)
         requires bounded
     {
-        ((p = write_field<E>(p, value, context, error)), ...);
+        constexpr std::size_t fixed =
+            (std::size_t{0} + ... + (is_whole<E> ? constant_room<field_cursor<E>> : 0));
+        if (!Shape::valid(value)) budget.error = errc::source_failed;
+        if (!budget.take(fixed)) return p;
+        ((p = write_field<E>(p, value, context, budget)), ...);
         return p;
     }
 
-    static std::uint64_t size([[maybe_unused]] T& value, [[maybe_unused]] protobuf_sizer& sizer)
+    static std::uint64_t size([[maybe_unused]] T& value, protobuf_sizer& sizer)
     {
+        if (!Shape::valid(value) && sizer.error == errc{}) sizer.error = errc::source_failed;
         return (std::uint64_t{0} + ... + size_of<E>(value, sizer));
     }
 
     [[gnu::noinline]] bool step(chunk_writer& out, T& value, protobuf_context& context)
     {
         if constexpr (bounded && sizeof...(E) > 1) {
-            if (passed_ == 0 && cursor_.index() == 0) {
-                if (out.whole(room(value),
-                              [&](char* p, errc& error) { return write(p, value, context, error); }))
+            if (passed_ == 0 && cursor_.empty()) {
+                if (out.whole(room(value), [&](char* p, piece_budget& budget) {
+                        return write(p, value, context, budget);
+                    }))
                     return true;
                 if (out.full()) return false;
             }
+        }
+        if (!Shape::valid(value)) {
+            out.fail(errc::source_failed);
+            return false;
         }
         return ((E < passed_ || step_field<E>(out, value, context)) && ...);
     }
@@ -72,6 +82,10 @@ struct protobuf_fields_cursor<T, Shape, std::index_sequence<E...>> {
     }
 
 private:
+    // Whether the room is that of the field in each message: no alternative of a oneof.
+    template <std::size_t I>
+    static constexpr bool is_whole = Shape::entries[I].alternative == protobuf_entry::whole;
+
     template <std::size_t I>
     static std::size_t room_of(const T& value)
     {
@@ -79,10 +93,13 @@ private:
     }
 
     template <std::size_t I>
-    static char* write_field(char* p, const T& value, const protobuf_context& context, errc& error)
+    static char* write_field(char* p, const T& value, const protobuf_context& context, piece_budget& budget)
     {
         if (!Shape::template has<I>(value)) return p;
-        return field_cursor<I>::write(p, Shape::template get<I>(value), context, error);
+        if constexpr (is_whole<I>)
+            return field_cursor<I>::write(p, Shape::template get<I>(value), context, budget);
+        else
+            return write_counted<field_cursor<I>>(p, Shape::template get<I>(value), context, budget);
     }
 
     template <std::size_t I>
@@ -98,19 +115,19 @@ private:
     {
         if (Shape::template has<I>(value)) {
             auto&& field = Shape::template get<I>(value);
-            if (cursor_.index() != I + 1) {
+            if (!cursor_.holds(I)) {
                 if constexpr (protobuf_bounded<field_cursor<I>>) {
-                    if (out.whole(field_cursor<I>::room(field), [&](char* p, errc& error) {
-                            return field_cursor<I>::write(p, field, context, error);
+                    if (out.whole(field_cursor<I>::room(field), [&](char* p, piece_budget& budget) {
+                            return write_counted<field_cursor<I>>(p, field, context, budget);
                         })) [[likely]] {
                         passed_ = I + 1;
                         return true;
                     }
                     if (out.full()) return false;
                 }
-                cursor_.template emplace<I + 1>();
+                cursor_.template emplace<field_cursor<I>>(I);
             }
-            if (!std::get_if<I + 1>(&cursor_)->step(out, field, context)) return false;
+            if (!cursor_.template get<field_cursor<I>>().step(out, field, context)) return false;
         }
         passed_ = I + 1;
         return true;
@@ -121,11 +138,11 @@ private:
     {
         Shape::template append_token_to<I>(to, value);
         auto&& field = Shape::template get<I>(value);
-        if (cursor_.index() == I + 1) append_path(*std::get_if<I + 1>(&cursor_), to, field);
+        if (cursor_.holds(I)) append_path(cursor_.template get<field_cursor<I>>(), to, field);
     }
 
-    std::variant<std::monostate, field_cursor<E>...> cursor_; // of the field in flight
-    std::uint32_t passed_ = 0;                                // fields written or left out
+    one_of<field_cursor<E>...> cursor_; // of the field in flight
+    std::uint32_t passed_ = 0;          // fields written or left out
 };
 
 // What a message of type T holds; protobuf_tree.hpp has those that contain themselves.
@@ -160,15 +177,21 @@ struct protobuf_message_cursor {
 
     // The length takes as many bytes as the room for the rest would; where that was too many, what is written
     // moves.
-    static char* write(char* p, const T& value, const protobuf_context& context, errc& error)
+    static char* write(char* p, const T& value, const protobuf_context& context, piece_budget& budget)
         requires bounded
     {
+        const std::size_t length = width(Body::room(value));
+        if (!budget.take(tag::size + length)) return p;
         p = tag::write(p);
-        char* const begin = p + width(Body::room(value));
-        char* const end = Body::write(begin, value, context, error);
+        char* const begin = p + length;
+        char* const end = Body::write(begin, value, context, budget);
         const auto size = static_cast<std::size_t>(end - begin);
         if (size > protobuf_max_bytes) [[unlikely]]
-            error = errc::message_too_large;
+            budget.error = errc::message_too_large;
+        if (varint_size(size) > length) [[unlikely]]
+            budget.error = errc::source_changed;
+        if (budget.error != errc{}) [[unlikely]]
+            return end;
         p = patch_varint(p, size);
         if (p != begin) [[unlikely]]
             std::memmove(p, begin, size);
@@ -184,8 +207,9 @@ struct protobuf_message_cursor {
     {
         if (end_ == 0) {
             if constexpr (bounded) {
-                if (out.whole(room(value),
-                              [&](char* p, errc& error) { return write(p, value, context, error); }))
+                if (out.whole(room(value), [&](char* p, piece_budget& budget) {
+                        return write(p, value, context, budget);
+                    }))
                     return true;
                 if (out.full()) return false;
             }
@@ -194,7 +218,7 @@ struct protobuf_message_cursor {
         const std::uint64_t outer = std::exchange(context.end, end_);
         const bool ended = body_.step(out, value, context);
         context.end = outer;
-        if (out.error() != errc{}) return false; // it is being looked for, and nothing counts
+        if (out.error() != errc{}) return ended; // its place is being searched, and nothing counts
         const std::uint64_t position = context.position(out);
         if (position > end_ || (ended && position != end_)) {
             out.fail(errc::source_changed);
@@ -238,7 +262,7 @@ template <class T, protobuf_field Field, class Within>
 struct protobuf_cursor<T, Field, Within, protobuf_kind::message>
     : protobuf_message_cursor<T, Field.number, protobuf_body<T, Within>> {
     static_assert(Field.wire == proto::integer_encoding::varint,
-                  "holdfast: the options sint and fixed are for integers");
+                  "holdfast: the options proto::sint and proto::fixed are for integers");
 };
 
 } // namespace holdfast::detail

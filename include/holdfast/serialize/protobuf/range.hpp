@@ -55,6 +55,11 @@ class protobuf_repeated_cursor {
     static_assert(protobuf_kind_of<type>() != protobuf_kind::range || json_kind_of<R>() == json_kind::map,
                   "holdfast: Protobuf has no ranges of ranges: put the inner one into a struct");
 
+    static_assert(
+        requires { sizeof(element_cursor); }, // its type is being defined
+        "holdfast: a struct that contains itself needs a describe() that returns "
+        "holdfast::recursive<Depth>(...)");
+
     enum class phase : std::uint8_t { opening, element, made, inside, finished };
 
 public:
@@ -64,18 +69,22 @@ public:
     static std::size_t room(const R& source)
         requires bounded
     {
-        if (std::ranges::size(source) > protobuf_longest) return protobuf_no_room;
+        const std::size_t n = std::ranges::size(source);
+        if (n > protobuf_longest) return protobuf_no_room;
+        const auto* const all = std::ranges::data(source);
         std::size_t room = 0;
-        for (const auto& value : source)
-            room += element_cursor::room(value);
+        for (std::size_t i = 0; i != n; ++i)
+            room += element_cursor::room(all[i]);
         return std::min(room, protobuf_no_room); // sums of it do not overflow
     }
 
-    static char* write(char* p, const R& source, const protobuf_context& context, errc& error)
+    static char* write(char* p, const R& source, const protobuf_context& context, piece_budget& budget)
         requires bounded
     {
-        for (const auto& value : source)
-            p = element_cursor::write(p, value, context, error);
+        const std::size_t n = std::ranges::size(source);
+        const auto* const all = std::ranges::data(source);
+        for (std::size_t i = 0; i != n && budget.error == errc{}; ++i)
+            p = write_counted<element_cursor>(p, all[i], context, budget);
         return p;
     }
 
@@ -138,8 +147,8 @@ private:
     {
         for (;;) {
             const auto& value = walk_.get();
-            if (!out.whole(element_cursor::room(value), [&](char* p, errc& error) {
-                    return element_cursor::write(p, value, context, error);
+            if (!out.whole(element_cursor::room(value), [&](char* p, piece_budget& budget) {
+                    return write_counted<element_cursor>(p, value, context, budget);
                 }))
                 return false;
             if (!walk_.advance(r)) {
@@ -178,16 +187,21 @@ public:
         return tag::size + width(n) + n * scalar::max_size;
     }
 
-    static char* write(char* p, const R& source, const protobuf_context&, errc&)
+    static char* write(char* p, const R& source, const protobuf_context&, piece_budget& budget)
         requires bounded
     {
         const std::size_t n = std::ranges::size(source);
+        if (n > protobuf_longest || !budget.take(tag::size + width(n) + n * scalar::max_size)) {
+            budget.error = errc::source_changed;
+            return p;
+        }
         if (n == 0) return p;
+        const auto* const all = std::ranges::data(source);
         p = tag::write(p);
         char* const begin = p + width(n);
         char* end = begin;
-        for (const auto& value : source)
-            end = scalar::write(end, scalar::encode(value));
+        for (std::size_t i = 0; i != n; ++i)
+            end = scalar::write(end, scalar::encode(all[i]));
         const auto size = static_cast<std::size_t>(end - begin);
         p = patch_varint(p, size);
         if (p != begin) std::memmove(p, begin, size);

@@ -66,6 +66,9 @@ consteval auto protobuf_sorted(std::array<protobuf_entry, Size> entries)
 template <class Variant, std::size_t... I>
 consteval auto protobuf_choices(std::size_t member, std::index_sequence<I...>)
 {
+    static_assert((protobuf_is_singular<std::variant_alternative_t<I, Variant>>() && ...),
+                  "holdfast: the alternatives of a oneof are no ranges, maps, optionals or pointers: put one "
+                  "into a struct");
     constexpr auto names = describe(type_tag<Variant>{}).list;
     constexpr std::size_t size =
         (0 + ... + !std::same_as<std::variant_alternative_t<I, Variant>, std::monostate>);
@@ -92,25 +95,47 @@ struct protobuf_record {
     using list_type = decltype(describe(type_tag<T>{}).list);
     static constexpr list_type list = describe(type_tag<T>{}).list;
 
+    template <std::size_t I>
+    using as_type = typename std::tuple_element_t<I, list_type>::as_type;
+
     template <std::size_t I, class Value>
-    static decltype(auto) get(Value& v)
+    static auto& get(Value& v)
     {
-        using as = typename std::tuple_element_t<I, list_type>::as_type;
-        if constexpr (std::same_as<as, as_it_is>)
-            return (v.*(std::get<I>(list).member));
-        else
-            return as(v.*(std::get<I>(list).member));
+        return v.*(std::get<I>(list).member);
+    }
+
+    // Whether a member is a oneof of this message.
+    template <std::size_t I>
+    static consteval bool is_oneof()
+    {
+        using value = std::remove_cvref_t<decltype(get<I>(std::declval<T&>()))>;
+        return described_variant<value> && std::get<I>(list).number == 0;
+    }
+
+    // Whether each oneof has a value or is std::monostate: none has lost it to an exception.
+    static bool valid(const T& v)
+    {
+        return [&]<std::size_t... I>(std::index_sequence<I...>) {
+            [[maybe_unused]] const auto valid_one =
+                [&]<std::size_t Index>(std::integral_constant<std::size_t, Index>) {
+                    if constexpr (is_oneof<Index>())
+                        return !get<Index>(v).valueless_by_exception();
+                    else
+                        return true;
+                };
+            return (valid_one(std::integral_constant<std::size_t, I>{}) && ...);
+        }(std::make_index_sequence<std::tuple_size_v<list_type>>{});
     }
 
     // The fields that a member stands for.
     template <std::size_t I>
     static consteval auto fields_of_member()
     {
-        using member = decltype(get<I>(std::declval<T&>()));
-        using value = std::remove_cvref_t<member>;
+        using value = std::remove_cvref_t<decltype(get<I>(std::declval<T&>()))>;
         constexpr auto described = std::get<I>(list);
-        if constexpr (described_variant<value> && described.number == 0) {
-            static_assert(std::is_reference_v<member>, "holdfast: a oneof cannot be written by holdfast::as");
+        if constexpr (is_oneof<I>()) {
+            static_assert(std::same_as<as_type<I>, as_it_is>,
+                          "holdfast: a oneof cannot be written by holdfast::written_as");
             return protobuf_choices<value>(I);
         } else {
             static_assert(described.number != 0,
@@ -145,6 +170,8 @@ struct protobuf_record_shape {
                   "alternatives of a oneof have theirs in the variant's description");
     static_assert(protobuf_numbers_differ(entries), "holdfast: two fields of a message have the same number");
 
+    static bool valid(const T& v) { return record::valid(v); }
+
     template <std::size_t E>
     static bool has(const T& v)
     {
@@ -155,7 +182,7 @@ struct protobuf_record_shape {
     }
 
     template <std::size_t E, class Value>
-    static decltype(auto) get(Value& v)
+    static auto& get(Value& v)
     {
         if constexpr (entries[E].alternative == protobuf_entry::whole)
             return record::template get<entries[E].member>(v);
@@ -172,8 +199,18 @@ struct protobuf_record_shape {
     }
 
     template <std::size_t E>
-    using cursor = protobuf_cursor<std::remove_reference_t<decltype(get<E>(std::declval<T&>()))>,
-                                   protobuf_field(entries[E].field), Within>;
+    static consteval auto cursor_type()
+    {
+        using value = std::remove_reference_t<decltype(get<E>(std::declval<T&>()))>;
+        constexpr auto field = entries[E].field;
+        using as = typename record::template as_type<entries[E].member>;
+        if constexpr (std::same_as<as, as_it_is>)
+            return std::type_identity<protobuf_cursor<value, field, Within>>{};
+        else
+            return std::type_identity<protobuf_converted_cursor<as, value, field, Within>>{};
+    }
+    template <std::size_t E>
+    using cursor = typename decltype(cursor_type<E>())::type;
 };
 
 // A variant that is a message of its own.
@@ -185,6 +222,8 @@ struct protobuf_variant_shape {
                   "holdfast: the alternatives of a variant need field numbers to be written as Protobuf: "
                   "alternatives(alternative(\"trade\", 1), alternative(\"quote\", 2))");
     static_assert(protobuf_numbers_differ(entries), "holdfast: two fields of a message have the same number");
+
+    static bool valid(const T& v) noexcept { return !v.valueless_by_exception(); }
 
     template <std::size_t E>
     static bool has(const T& v)
@@ -223,6 +262,8 @@ struct protobuf_entry_shape {
     static constexpr std::array<protobuf_entry, 2> entries{
         protobuf_entry{0, protobuf_entry::whole, {.number = 1, .wire = Map.key_wire, .always = true}},
         protobuf_entry{1, protobuf_entry::whole, {.number = 2, .wire = Map.wire, .always = true}}};
+
+    static constexpr bool valid(const T&) noexcept { return true; }
 
     template <std::size_t>
     static constexpr bool has(const T&) noexcept
