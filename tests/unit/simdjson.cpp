@@ -3,6 +3,7 @@
 #include <holdfast/adapters/simdjson.hpp>
 
 #include "support/catch.hpp"
+#include "support/serialized.hpp"
 
 #include <bit>
 #include <cmath>
