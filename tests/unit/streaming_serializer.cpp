@@ -172,6 +172,41 @@ constexpr auto describe(holdfast::type_tag<fixed_row>)
 
 } // namespace
 
+TEST_CASE("a serializer that is reset writes its source again from the beginning, or another one")
+{
+    const std::vector<int> numbers{1, 22, 333}, others{4};
+    using source = std::reference_wrapper<const std::vector<int>>;
+    holdfast::streaming_serializer<holdfast::json, source> text(numbers);
+    const auto rest = [&text] {
+        std::string whole;
+        std::array<char, 3> chunk;
+        std::error_code ec;
+        while (!text.done() && !ec) {
+            const auto part = text.next(chunk, ec);
+            whole.append(part.data(), part.size());
+        }
+        return ec ? ec.message() : whole;
+    };
+    CHECK(rest() == "[1,22,333]");
+    text.reset();
+    CHECK_FALSE(text.done());
+    CHECK(text.bytes_written() == 0);
+    std::array<char, 4> chunk;
+    std::error_code ec;
+    text.next(chunk, ec);
+    text.reset(); // in the middle
+    CHECK(rest() == "[1,22,333]");
+    text.reset(others);
+    CHECK(rest() == "[4]");
+
+    holdfast::streaming_serializer<holdfast::json, double> failed(std::numeric_limits<double>::infinity());
+    failed.next(chunk, ec);
+    CHECK(ec == holdfast::errc::not_finite);
+    failed.reset(1.5);
+    CHECK(std::string_view(failed.next(chunk, ec).data(), 3) == "1.5");
+    CHECK_FALSE(ec);
+}
+
 TEST_CASE(
     "chunks joined are the whole text, and all but the last are full, for every chunk size from 1 to 200")
 {

@@ -3,17 +3,18 @@
 #ifndef HOLDFAST_ADAPTERS_DEFLATE_HPP
 #define HOLDFAST_ADAPTERS_DEFLATE_HPP
 
+#include <holdfast/adapters/detail/deflate_context.hpp>
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
-#include <holdfast/adapters/detail/deflate_context.hpp>
+#include <holdfast/detail/async/counted_ptr.hpp>
+#include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
 #include <holdfast/serialize/detail/message.hpp>
-#include <holdfast/detail/async/counted_ptr.hpp>
-#include <holdfast/error.hpp>
 #include <holdfast/serialize/json.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -23,37 +24,37 @@ namespace holdfast {
 
 /// Options of a `deflate_pool`.
 struct deflate_options {
-    /// How many compressors there are, and so how many messages are compressed at a time.
+    /// Number of compressors, and so of messages that are compressed at a time. At least 1.
     std::size_t compressors = 4;
-    /// What a message becomes.
+    /// Container of the compressed bytes.
     deflate_container container = deflate_container::gzip;
-    /// From 0 (stored) over 1 (fast) to 9 (small).
+    /// Compression level: 0 (stored), 1 (fast) to 9 (small).
     int level = 6;
-    /// The window's size as a power of two, 9 to 15.
+    /// Window size as a power of two: 9 to 15.
     int window_bits = 15;
-    /// How much memory the search takes, 1 to 9.
+    /// Memory of the match search: 1 to 9.
     int memory_level = 8;
 
-    /// What a compressor takes, in bytes, for all of its life: 4 * 2^window_bits + 2^(memory_level + 9), and
-    /// 14 KiB.
+    /// Memory of one compressor in bytes: 4 * 2^window_bits + 2^(memory_level + 9) + 14 KiB. It is allocated
+    /// with the pool.
     [[nodiscard]] constexpr std::size_t compressor_bytes() const noexcept
     {
         return (std::size_t{4} << window_bits) + (std::size_t{512} << memory_level) + 14 * 1024;
     }
 };
 
-/// From which size on it pays to compress a message, unless measured otherwise.
+/// The message size in bytes above which compression pays, unless measured otherwise.
 inline constexpr std::uint64_t default_compression_threshold = 1024 * 1024;
 
 template <class Format>
 struct deflated;
 
-/// A compressor on loan from a `deflate_pool`, returned when this is destroyed. Movable; an empty or
-/// moved-from one lends nothing, and messages through it go out as they are. It may outlive its pool. Not to
-/// be shared: one message at a time.
+/// A compressor borrowed from a `deflate_pool`, and returned by the destructor. Movable. An empty or
+/// moved-from one compresses nothing: messages are written as they are. It may outlive its pool. One message
+/// at a time uses it.
 class compressor {
 public:
-    /// Lends nothing.
+    /// Holds no compressor.
     compressor() noexcept = default;
 
     compressor(compressor&& other) noexcept
@@ -76,7 +77,7 @@ public:
 
     ~compressor() { release(); }
 
-    /// Returns it now: who waits longest gets it.
+    /// Returns the compressor to the pool; the oldest waiting operation gets it.
     void release() noexcept
     {
         if (context_ == nullptr) return;
@@ -85,7 +86,7 @@ public:
         turn_.release(); // behind the context, which the next one takes
     }
 
-    /// Whether it lends one.
+    /// Whether it holds a compressor.
     explicit operator bool() const noexcept { return context_ != nullptr; }
 
 private:
@@ -104,17 +105,19 @@ private:
     permit turn_;
 };
 
-/// A stated number of compressors for any number of connections: a quarter of a MiB each, which ten thousand
-/// idle connections must not hold. Whoever has a message to compress borrows one for that long, and waits
-/// where all are lent, first come, first served.
+/// A fixed number of compressors, shared by any number of connections. A compressor takes a quarter of a MiB,
+/// too much for each idle connection. An operation that compresses a message borrows one; operations wait in
+/// order of arrival.
 ///
-/// Lifetime: loans may outlive it. Destroying it fails the waiters with `errc::semaphore_closed`.
-/// Thread safety: as `async_semaphore`: all members from any thread.
+/// Lifetime: borrowed compressors may outlive the pool. Its destructor completes waiting operations with
+/// `errc::semaphore_closed`.
+/// Thread safety: all members may be called from any thread, as those of `async_semaphore`.
 ///
 ///     holdfast::deflate_pool compressors{executor, {.compressors = 8}};
 ///
 ///     holdfast::compressor gzip;
-///     if (holdfast::serialized_size_exceeds<holdfast::ndjson>(holdfast::default_compression_threshold, rows))
+///     if (holdfast::serialized_size_exceeds<holdfast::ndjson>(holdfast::default_compression_threshold,
+///     rows))
 ///         gzip = co_await compressors.async_borrow();
 ///     co_await holdfast::async_write_streamed(peer, std::ref(rows), {}, net::use_awaitable,
 ///                                             holdfast::deflated{gzip, holdfast::ndjson{}});
@@ -122,8 +125,8 @@ class deflate_pool {
 public:
     using executor_type = net::any_io_executor;
 
-    /// Makes all the compressors: what it takes, it takes now. Throws std::bad_alloc, and
-    /// std::invalid_argument for options that zlib does not take.
+    /// Allocates all compressors. Exceptions: `std::bad_alloc`; `std::invalid_argument` for options that zlib
+    /// refuses.
     explicit deflate_pool(executor_type executor, const deflate_options& options = {})
         : core_(new detail::deflate_core), turns_(std::move(executor), options.compressors)
     {
@@ -131,34 +134,43 @@ public:
                     options.memory_level);
     }
 
+    /// The same, on the executor of a context.
+    template <class ExecutionContext>
+        requires std::convertible_to<ExecutionContext&, net::execution_context&>
+    explicit deflate_pool(ExecutionContext& context, const deflate_options& options = {})
+        : deflate_pool(executor_type(context.get_executor()), options)
+    {
+    }
+
     deflate_pool(const deflate_pool&) = delete;
     deflate_pool& operator=(const deflate_pool&) = delete;
 
     executor_type get_executor() const noexcept { return turns_.get_executor(); }
 
-    /// Waits for a compressor.
+    /// Borrows a compressor, and waits for one if none is free.
     ///
-    /// Completion: void(error_code, compressor), on the handler's executor, never inside this call;
-    /// `errc::semaphore_closed` when the pool is destroyed. Cancellation: terminal, partial and total;
-    /// `operation_aborted`, and none is taken. Cost and exceptions: those of
+    /// Completion: `void(error_code, compressor)`, on the handler's executor, never inside this call;
+    /// `errc::semaphore_closed` when the pool is destroyed. Cancellation: terminal, partial and total; the
+    /// operation completes with `operation_aborted` and borrows nothing. Exceptions and cost: those of
     /// `async_semaphore::async_acquire`.
     template <class CompletionToken = default_token_t<executor_type>>
+        requires net::completion_token_for<CompletionToken, void(error_code, compressor)>
     auto async_borrow(CompletionToken&& token = CompletionToken())
     {
         return net::async_compose<CompletionToken, void(error_code, compressor)>(borrow_op{*this}, token,
                                                                                  turns_.get_executor());
     }
 
-    /// Borrows one if there is one and nobody waits, else lends nothing.
+    /// Borrows a compressor if one is free and no operation waits; else returns an empty one.
     [[nodiscard]] compressor try_borrow() noexcept
     {
         permit turn = turns_.try_acquire();
         return turn ? compressor(core_, std::move(turn)) : compressor();
     }
 
-    /// How many are not lent.
+    /// The number of free compressors.
     [[nodiscard]] std::size_t available() const noexcept { return turns_.available(); }
-    /// How many operations wait for one.
+    /// The number of waiting operations.
     [[nodiscard]] std::size_t waiting() const noexcept { return turns_.waiting(); }
 
 private:
@@ -194,18 +206,18 @@ class deflated_cursor;
 
 } // namespace detail
 
-/// A format: `Format`'s message, compressed by a borrowed compressor, or as it is where that lends none.
-/// `framed` goes around it: chunked transfer of a gzip body is
-/// `framed{framing::http_chunked{}, deflated{gzip, ndjson{}}}`.
+/// A format: the message of `Format`, compressed by a borrowed compressor, or as it is if that is empty.
+/// `framed` goes around it: `framed{framing::http_chunked{}, deflated{gzip, ndjson{}}}` is a gzip body in
+/// chunked transfer coding.
 ///
-/// A message is a whole stream of the pool's container, or with `deflate_end::flush` a piece of one that the
-/// next message through the same loan goes on with: all of it can be read by the receiver at once. An empty
-/// message is an empty stream.
+/// A message is a whole stream of the pool's container, or with `deflate_end::flush` a piece of one: the
+/// receiver can read all of it at once, and the next message through the same compressor continues the
+/// stream. An empty message is an empty stream.
 ///
-/// The compressor must stay lent until the message is sent. After a failure or a cancellation the stream has
-/// no end; the loan's next message begins a new one. Cost: zlib's, in the thread that calls `next()`; a chunk
-/// of output takes as much input as it needs to be full, many times its size where that compresses well. No
-/// allocation; the input waits in the compressor's memory, so this layer adds half a KiB.
+/// Lifetime: the compressor must stay borrowed until the message is written. After a failure or a
+/// cancellation the stream has no end; the compressor's next message begins a new one. Cost: that of zlib, in
+/// the thread that calls `next()`; a chunk takes as much input as fills it, many times its size if that
+/// compresses well. No allocation; this layer adds half a KiB.
 template <class Format = json>
 struct deflated {
     explicit deflated(const compressor& by, Format of = {}, deflate_end end = deflate_end::finish) noexcept

@@ -24,21 +24,23 @@
 
 namespace holdfast {
 
-/// How deeply a simdjson document may be nested; beyond it `next()` fails with `errc::depth_exceeded`. It is
-/// what simdjson's own parser accepts unless it is told otherwise, and costs the cursor a bit a level.
+/// The maximum nesting depth of a simdjson document; beyond it `next()` fails with `errc::depth_exceeded`. It
+/// is the default limit of simdjson's parser, and takes one bit a level of the serializer.
 inline constexpr std::size_t simdjson_max_depth = 1024;
 
-/// With this header `simdjson::dom::element`, `array`, `object` and (by `std::ref`) `document` are sources of
-/// `json` and `ndjson`, on their own and as members, elements and values of other sources. `ndjson` writes a
-/// root array one element a line.
+/// With this header `simdjson::dom::element`, `array`, `object`, the `simdjson_result` of each, and (by
+/// `std::ref`) `document` are sources of `json` and `ndjson`, on their own and as members, elements and
+/// values of other sources. `ndjson` writes a root array one element a line.
 ///
-/// An element is a view of two words into its document: that (the parser's own, or one that it parsed into)
-/// must stay alive and unchanged until the last byte. The document is only read: one serves any number of
-/// serializers at once, from any thread.
+/// Lifetime: an element is a view of its document, which must exist unchanged until the last byte.
+/// Thread safety: the document is only read; many serializers may read it at once, from any thread.
 ///
-/// Strings and keys are written as they were parsed, and not checked again; integers as they were; doubles in
-/// their shortest form (simdjson keeps no text of them). Text that was escaped more than JSON demands comes
-/// out with the escapes that it needs.
+/// Strings and keys are written as they were parsed and not checked again, with the escapes that JSON
+/// requires; integers as they were; doubles in their shortest form, since simdjson keeps no text of them.
+///
+/// Errors: `errc::source_failed` for an element that was never assigned, a document into which nothing was
+/// parsed, and a result that is an error of access; `errc::invalid_json` and `errc::depth_exceeded` for a
+/// result that is an error of parsing; `errc::depth_exceeded` beyond `simdjson_max_depth`.
 ///
 /// simdjson 3.0 up to 4.x. `sizeof(streaming_serializer<json, simdjson::dom::element>)` is 736 bytes on a
 /// 64-bit machine.

@@ -26,20 +26,20 @@ namespace holdfast {
 /// `ndjson`, on its own and as a member, element and value of other sources. `ndjson` writes a root array one
 /// element a line.
 ///
-/// The text of the value is copied token by token, without the white space between: numbers keep their
-/// digits, however many they are, and strings their escapes. What on-demand parsing has not looked at yet is
-/// checked on the way, as by `checked_json`, with which it shares `checked_json_max_depth`.
+/// The text of the value is copied token by token, without the white space between tokens: numbers keep their
+/// digits and strings their escapes. Text that on-demand parsing has not looked at is checked as
+/// `checked_json` is, with the same limit `checked_json_max_depth`.
 ///
-/// Such a source is single-pass: writing an array or object consumes it. It must therefore not have been
-/// begun, nor been passed, when its turn comes: of the members of one row all but the last are best scalars,
-/// or taken at once as `checked_json{value.get_array().raw_json()}`. Parser and text must stay until the last
-/// byte. An array or object that is a document is written by its `get_value()`; a scalar one has none.
+/// Such a source is single-pass: writing an array or object consumes it, so the parser must stand at it when
+/// its turn comes. Of several members of a row all but the last are best scalars, or taken at once as
+/// `checked_json{value.get_array().raw_json()}`. A document that is an array or object is written by its
+/// `get_value()`; a scalar document has none.
 ///
-/// Errors: `errc::invalid_json` where the text is none, or goes on behind a document that is written by its
-/// value; `errc::depth_exceeded`; `errc::source_failed` for a result that says that there is no such field or
-/// element, or that it is of another type, and for an array or object that was passed.
-///
-/// Cost: simdjson's passing over the value, then linear; no allocation. simdjson 3.0 up to 4.x.
+/// Lifetime: parser and text must exist until the last byte.
+/// Errors: `errc::invalid_json` if the text is not JSON, or continues after a document that is written by its
+/// value; `errc::depth_exceeded`; `errc::source_failed` for a result without a value, or of another type, and
+/// for an array or object that the parser has passed. Cost: simdjson's pass over the value, then linear; no
+/// allocation. simdjson 3.0 up to 4.x.
 ///
 ///     simdjson::ondemand::parser parser;
 ///     auto document = parser.iterate(text);
@@ -73,12 +73,12 @@ inline bool ondemand_at_end(simdjson::ondemand::value& value) noexcept
 } // namespace detail
 
 /// The elements of an on-demand array, which is a `value` or the result of one, as a single-pass range of
-/// `simdjson_result<ondemand::value>`, for rows that are picked from a document while they are sent. An error
-/// is the last element: written, it fails; to a user's function it comes as simdjson's results do. (Where a
-/// filter drops it, the message ends as if the array did.)
+/// `simdjson_result<ondemand::value>`: for rows that are picked from a document while they are sent. An error
+/// is the last element. Written, it fails; a user's function gets it as any result of simdjson. (If a filter
+/// drops it, the message ends as if the array ended.)
 ///
-/// It refers to the array's document, may be moved until `begin()` is called, and keeps the element that its
-/// iterator stands at, which views may look at more than once.
+/// Lifetime: the range refers to the array's document. It may be moved until `begin()` is called. It keeps
+/// the current element, which views may read more than once.
 ///
 ///     auto prices = holdfast::simdjson_elements(document["trades"]) |
 ///                   std::views::transform([](auto trade) { return trade["price"]; });
@@ -114,7 +114,7 @@ public:
     simdjson_elements(simdjson_elements&&) noexcept = default;
     simdjson_elements& operator=(simdjson_elements&&) noexcept = default;
 
-    /// To be called once.
+    /// Must be called at most once.
     iterator begin() noexcept
     {
         if (const auto failed = begin_array())

@@ -1,4 +1,4 @@
-// holdfast: framed, a layer around any format: the same message with its length, in parts, or as an event.
+// holdfast: framed, a layer around any format: the message with its length, in parts, or as an event.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_SERIALIZE_FRAMED_HPP
 #define HOLDFAST_SERIALIZE_FRAMED_HPP
@@ -21,9 +21,9 @@ namespace holdfast {
 
 namespace framing {
 
-/// Nothing around the message, but it must be of this size: for a length that was told elsewhere, as in
-/// HTTP's Content-Length. A source that was changed since then fails as `errc::source_changed`, before a byte
-/// too many is out.
+/// Writes nothing around the message, but checks its size against one that was announced elsewhere, as in
+/// HTTP's Content-Length. If the source has changed since, writing fails with `errc::source_changed` before a
+/// byte too many is returned.
 ///
 ///     const auto size = holdfast::serialized_size<holdfast::json>(rows);
 ///     holdfast::framed exact{holdfast::framing::content_length{size}, holdfast::json{}};
@@ -37,9 +37,9 @@ struct content_length {
     char* write_trailer(char* p) const noexcept { return p; }
 };
 
-/// The chunks of HTTP/1.1's chunked transfer coding, as `Transfer-Encoding: chunked` announces them.
+/// The chunks of HTTP/1.1's chunked transfer coding (`Transfer-Encoding: chunked`).
 struct http_chunked {
-    /// Whether the body ends with this message; else another one goes on with it.
+    /// Whether the body ends with this message. If not, another message continues it.
     bool ends = true;
 
     static constexpr std::size_t max_header_size = 18;
@@ -65,9 +65,9 @@ private:
     }
 };
 
-/// Parts of a message, each with four bytes in front: its length in the lower 30 bits, then whether more
-/// parts follow, and in the highest bit whether it is a part at all. A message of one part is the very frame
-/// that `u32_length` writes; such frames, of other messages, may stand between the parts of a large one.
+/// Parts of a message, each preceded by four bytes: the length in the lower 30 bits, whether more parts
+/// follow in bit 30, and in the highest bit whether it is a part at all. A message of one part is the frame
+/// that `u32_length` writes. Such frames of other messages may come between the parts of a large one.
 template <std::endian Order = std::endian::big>
 struct u32_parts {
     static constexpr std::uint32_t is_part = 0x80000000;
@@ -86,17 +86,17 @@ struct u32_parts {
     char* write_trailer(char* p, const part&) const noexcept { return p; }
 };
 
-/// A server-sent event (`Content-Type: text/event-stream`): its data is the message, each line of it after
-/// `data: `. CR, LF and CRLF in it are line ends; the receiver gets each as LF.
+/// A server-sent event (`Content-Type: text/event-stream`). Its data is the message, each line of it after
+/// `data: `. CR, LF and CRLF in the message are line ends; the receiver gets LF for each. A line end in
+/// `event` or `id` fails with `errc::unframable`. Lifetime: `event` and `id` refer to text that must exist
+/// until the message is written.
 struct sse {
-    /// The event's type; empty: none, which a receiver takes for "message".
+    /// The type of the event. Empty: none; the receiver assumes "message".
     std::string_view event{};
-    /// What a receiver that connects again says it knows; empty: none.
+    /// The id that a receiver sends when it reconnects. Empty: none.
     std::string_view id{};
-    /// How long a receiver is to wait before it connects again.
+    /// How long a receiver waits before it reconnects. Empty: the receiver's default.
     std::optional<std::chrono::milliseconds> retry{};
-    // A line end in `event` or `id` fails as `errc::unframable`. Both must be there until the message is
-    // sent.
 };
 
 } // namespace framing
@@ -108,21 +108,22 @@ class framed_cursor;
 
 } // namespace detail
 
-/// A format: `Format`'s message with `Framing` around it. It is serialized as any format is, chunk by chunk
-/// and without allocation; what needs the message's length first counts it in a pass over the source, and
-/// nothing ever holds the whole.
+/// A format: the message of `Format` with `Framing` around it. It is serialized as any format is, chunk by
+/// chunk and without allocation. A framing that needs the message's length counts it in a pass over the
+/// source.
 ///
-/// `Framing` is `framing::line`, `u32_length`, `varint_length`, `content_length`, `http_chunked`, `u32_parts`,
-/// `sse`, or a type of the user's: see `framing::writable`. Layers may lie around layers.
+/// `Framing` is `framing::line`, `u32_length`, `varint_length`, `content_length`, `http_chunked`,
+/// `u32_parts`, `sse`, or a type of the user's: see `framing::plain`, `sized` and `parted`. Its header and
+/// its trailer take at most 508 bytes each. Layers may be nested.
 ///
-/// In parts (`http_chunked`, `u32_parts`) each chunk of at least `framed::whole_frames` bytes is exactly one
-/// frame, so between two of them other frames may be sent: they wait for one chunk at most. Such a chunk can
-/// be a few bytes short of full. A smaller chunk cuts frames. How large a message in parts will be depends on
-/// the chunks: `serialized_size` does not compile for it, nor does a length in front of it.
+/// With a framing in parts (`http_chunked`, `u32_parts`) each chunk of at least `framed::whole_frames` bytes
+/// is exactly one frame, which may be a few bytes shorter than the chunk; so other frames can be sent between
+/// two chunks. A smaller chunk cuts frames. The size of such a message depends on the chunks, so
+/// `serialized_size`, and a length in front of it, do not compile.
 ///
-/// Errors, beside those of `Format`: `errc::unframable`; `errc::source_changed` where the source was changed
-/// after its size had been told. A message that fails never has its end: no last chunk, no last part.
-/// Cost: with a length in front, a pass more; in parts and as an event, half a KiB (1 KiB) more of cursor.
+/// Errors: those of `Format`; `errc::unframable`; `errc::source_changed` if the source changed after it was
+/// counted. A message that fails never has its end: no last chunk, no last part. Cost: one more pass with a
+/// length in front; half a KiB more of cursor in parts, 1 KiB as an event.
 ///
 ///     holdfast::framed<holdfast::framing::u32_length<>, holdfast::json> // as a type
 ///     holdfast::async_write_streamed(peer, rows, {}, net::use_awaitable,
@@ -145,7 +146,7 @@ struct framed {
     template <class Source>
     using cursor = detail::framed_cursor<Framing, Format, Source>;
 
-    /// The smallest chunk that is one whole frame.
+    /// The minimum size in bytes of a chunk that is one whole frame.
     static constexpr std::size_t whole_frames = [] {
         if constexpr (framing::parted<Framing>) return Framing::max_header_size + Framing::max_trailer_size + 1;
         return std::size_t{1};

@@ -20,46 +20,44 @@ struct protobuf_delimited_root;
 
 } // namespace detail
 
-/// The longest message of Protobuf, in bytes; also the longest string.
+/// The maximum size of a Protobuf message, and of a string in it, in bytes.
 inline constexpr std::uint64_t protobuf_max_bytes = 0x7fffffff;
 
-/// One Protobuf message. Its fields are the members of a described struct that stands at its root, by the
-/// numbers of the description; they are written in the order of their numbers, as the classes that protoc
-/// makes do it, and these write the same bytes. The member's type tells the field's:
+/// One Protobuf message. Its fields are the members of a described struct, by the numbers of the description,
+/// in the order of their numbers: the same bytes as the classes of protoc write. The type of a member
+/// determines the field's type:
 ///
-/// - `bool`; signed integers: `int32`, `int64`; unsigned ones: `uint32`, `uint64`. The options `sint` and
-///   `fixed` choose the other encodings. Durations and time points `in` a unit are its numbers;
+/// - `bool`; signed integers: `int32`, `int64`; unsigned integers: `uint32`, `uint64`. `proto::sint` and
+/// `proto::fixed`
+///   choose the other encodings. Durations and time points `in_unit` are its numbers;
 /// - `float`, `double`; enumerations: by value;
-/// - strings (whatever JSON takes for one, `char` too): `string`. Contiguous ranges of `std::byte`, and
-///   `holdfast::base64`, which is a word for JSON alone: `bytes`;
-/// - described structs: messages; also those that contain themselves (`recursive`);
-/// - `std::optional`, `std::unique_ptr`, `std::shared_ptr`: a field that is there or not;
-/// - other ranges: `repeated`, packed where they hold scalars. An element without a value is left out;
-/// - maps (ranges with `key_type` and `mapped_type`): `map`, in their order;
-/// - a `std::variant` with a description (`described_variant`) that numbers its alternatives: a `oneof` of
-///   the message that holds it, if its member has no number; else a message with that `oneof`. An
-///   alternative `std::monostate` is nothing and needs no number;
-/// - `std::reference_wrapper`: what it refers to.
+/// - strings (the same types as in JSON, and `char`): `string`. Contiguous ranges of `std::byte`, and
+/// `base64`: `bytes`;
+/// - described structs: messages; structs that contain themselves need `recursive`;
+/// - `std::optional`, `std::unique_ptr`, `std::shared_ptr`: a field that may be absent;
+/// - other ranges: `repeated`, packed for scalars. An element without a value is left out;
+/// - maps (ranges with `key_type` and `mapped_type`): `map`, in the order of the map;
+/// - a `std::variant` whose description numbers its alternatives (`described_variant`): if the member has no
+/// number, a
+///   `oneof` of the message that holds it, else a message with that `oneof`. An alternative is no range, map,
+///   optional or pointer. `std::monostate` writes nothing and needs no number;
+/// - `std::reference_wrapper`: the value that it refers to.
 ///
-/// A type that is none of these, or a member without a number, is refused at compile time. A value that is
-/// zero, false or empty is left out, as proto3 has it, unless the member has the option `always`, or is an
-/// optional, or a choice of a `oneof`, or a message.
+/// Other types, and members without a number, are refused at compile time. A value that is zero, false or
+/// empty is left out, as in proto3, unless the member has the option `proto::always`, or is an
+/// `std::optional` or an alternative.
 ///
-/// A range at the root is a message as well, `repeated` with the number 1. Its elements may be made while
-/// they are sent and be as many as there are; so may those of a range that is a member of the root. Inside of
-/// a message within another one, its length comes first: there a range is gone through once more beforehand,
-/// so that a single-pass range is refused at compile time. The length of a message that fits into what is
-/// left of the chunk, or into half a KiB, is told without such a pass. Otherwise a byte
-/// is read once for each length that stands before it, and once to be written; nothing is remembered of these
-/// passes but one length for each message in flight. On a 64-bit machine the serializer of a described row of
-/// scalars and strings takes 576 bytes, and that of a `std::vector` of them 624, both by
-/// `std::reference_wrapper`.
+/// A range as the source is field 1 of a message. A message inside another one is preceded by its length, so
+/// ranges in it are read once more to count it, and single-pass ranges are refused there at compile time.
+/// Lengths of messages that fit into the rest of the chunk, or into half a KiB, need no such pass. Each byte
+/// is read once for every length in front of it, and once to be written; one length is kept for each message
+/// that is being written. On a 64-bit machine the serializer of a described row of scalars and strings takes
+/// at most 576 bytes, that of a `std::vector` of them 624 (both by `std::reference_wrapper`).
 ///
-/// `next()` fails with `errc::message_too_large` where a message within another, or a string, is longer than
-/// `protobuf_max_bytes`: before its first byte. The root's length is not known beforehand: there it fails
-/// when that many bytes are written, unless `measure_first` is set. It fails with `errc::source_changed`
-/// where a message does not get the length that was told; with `errc::invalid_utf8`; and with
-/// `errc::depth_exceeded`.
+/// Errors: `errc::message_too_large` for a string or an inner message above `protobuf_max_bytes`, before its
+/// first byte, and for the whole message when that many bytes are written (before the first byte with
+/// `measure_first`); `errc::source_changed` if a message does not get the length that was written in front of
+/// it; `errc::source_failed` for a variant without a value; `errc::invalid_utf8`; `errc::depth_exceeded`.
 ///
 ///     struct tick { std::uint64_t id; std::int32_t change; std::vector<double> prices; };
 ///     constexpr auto describe(holdfast::type_tag<tick>)
@@ -72,20 +70,19 @@ inline constexpr std::uint64_t protobuf_max_bytes = 0x7fffffff;
 ///
 ///     std::string message = holdfast::serialize_to_string<holdfast::protobuf>(tick{1, -2, {3.5}});
 struct protobuf {
-    /// Whether strings are held to be UTF-8, as Protobuf demands and most readers check. If not, their bytes
-    /// go out as they are.
+    /// Whether strings are checked to be UTF-8, as Protobuf requires and most readers check.
     bool check_utf8 = true;
-    /// Whether the root is gone through once more before its first byte, so that a message that is too large
-    /// or too deep fails there. A single-pass source is not.
+    /// Whether the whole message is counted before its first byte, so that one that is too large or too deep
+    /// fails there. Ignored for single-pass sources.
     bool measure_first = false;
 
     template <class Source>
     using cursor = detail::protobuf_root<Source>;
 };
 
-/// Protobuf messages one after the other, each behind its length as a varint, as `parseDelimitedFrom` and
-/// `ParseDelimitedFromZeroCopyStream` read them: the elements of a range, or one message. There is no end to
-/// such a stream: ten million rows or the changes of a year, in the memory of one chunk.
+/// A stream of Protobuf messages, each preceded by its length as a varint: the elements of a range, or one
+/// message. The stream may have any length. `parseDelimitedFrom` and `ParseDelimitedFromZeroCopyStream` read
+/// it.
 struct protobuf_delimited {
     /// As in `protobuf`.
     bool check_utf8 = true;

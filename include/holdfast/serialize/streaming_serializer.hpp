@@ -1,16 +1,17 @@
-// holdfast: a message as a sequence of fixed-size chunks, however large it is. No I/O; standard library only.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: writes a message of any size as a sequence of chunks of the caller's size. No I/O; standard
+// library only. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_SERIALIZE_STREAMING_SERIALIZER_HPP
 #define HOLDFAST_SERIALIZE_STREAMING_SERIALIZER_HPP
 
+#include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
 #include <holdfast/serialize/detail/message.hpp>
-#include <holdfast/error.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <iterator>
+#include <memory>
 #include <ranges>
 #include <span>
 #include <string>
@@ -20,30 +21,33 @@
 
 namespace holdfast {
 
-/// Writes a source in a format, into buffers of the caller's, one after the other: the message never exists
-/// as a whole. It stops and goes on at any byte, in the middle of a string, an escape or a number.
+/// Writes a source in a format, chunk by chunk, into buffers of the caller. The message never exists as a
+/// whole: the serializer stops and resumes at any byte, inside a string, an escape or a number.
 ///
-/// What it holds is the source, the format's options and a *cursor*, whose type the compiler derives from the
-/// source's type: so the memory of a message being sent is `sizeof(streaming_serializer)` plus the caller's
-/// chunk, known at compile time and independent of the message's length. It allocates nothing, calls nothing
-/// virtual and does not recurse to a depth that depends on data. In JSON, on a 64-bit machine with libstdc++:
-/// 584 bytes for one described row of scalars and strings, 624 for a `std::vector` of them (both by
-/// `std::reference_wrapper`), 736 for a simdjson document of any size; a view that makes its rows adds itself
-/// and one row. 508 bytes of it hold the row that a chunk's end cuts.
+/// It holds the source, the format's options and a *cursor* whose type is derived from the source's type. So
+/// the memory of a message that is being sent is `sizeof(streaming_serializer)` plus the caller's chunk; it
+/// is known at compile time and does not depend on the length of the message. Nothing is allocated, no
+/// virtual function is called, and recursion never depends on data. In JSON, on a 64-bit machine with
+/// libstdc++: at most 584 bytes for a described row of scalars and strings, 624 for a `std::vector` of them
+/// (both by `std::reference_wrapper`), 736 for a simdjson document of any size. A view that makes its rows
+/// adds itself and one row. 508 of these bytes hold the row that the end of a chunk cuts.
 ///
 /// `Format` is `json` or `ndjson` (serialize/json.hpp), `protobuf` or `protobuf_delimited`
-/// (serialize/protobuf.hpp). `Source` is held by value;
-/// `std::reference_wrapper<T>` refers to the caller's `T`, which must then outlive the serializer. Which
-/// types are sources is the format's matter (see `json`). A view is a source too, so rows can be made while
-/// they are sent: each element is made once and each increment made once, whatever the size of the chunks.
+/// (serialize/protobuf.hpp), or a layer around one (`framed`, `deflated`). `Source` is held by value; a
+/// `std::reference_wrapper<T>` refers to the caller's `T`. The format says which types are sources. A view is
+/// a source, so rows can be made while they are sent: each element is made once and each increment is made
+/// once, whatever the size of the chunks.
 ///
-/// A format is a value type that holds its options and has a member template `cursor<Source>`; this class
-/// knows nothing else of it.
+/// A format is a value type that holds its options and has a member template `cursor<Source>`.
 ///
-/// Neither copyable nor movable: the cursor holds iterators into the source. A referred source must not be
-/// changed between the first `next()` and the end.
+/// Lifetime: a referred source must outlive the serializer, and must not change between the first `next()`
+/// and the end. The serializer is neither copyable nor movable, since the cursor holds iterators into the
+/// source.
 ///
 /// Thread safety: distinct objects are independent; many serializers may read one constant source at once.
+///
+/// Cost: making a serializer costs nothing but its initialization, so make one for each message, or `reset()`
+/// one.
 ///
 /// Example:
 ///
@@ -61,7 +65,7 @@ public:
     using format_type = Format;
     using source_type = Source;
 
-    /// Nothing is read from the source before the first `next()`.
+    /// Reads nothing from the source: the first `next()` does.
     explicit streaming_serializer(Source source, Format format = {})
         : source_(std::move(source)), format_(format)
     {
@@ -70,22 +74,21 @@ public:
     streaming_serializer(const streaming_serializer&) = delete;
     streaming_serializer& operator=(const streaming_serializer&) = delete;
 
-    /// Fills `chunk` with the next bytes of the message and returns the part of it that was filled.
+    /// Fills `chunk` with the next bytes of the message and returns the filled part of it.
     ///
-    /// That part is the whole chunk, to the byte, for every chunk but the last (the source may be read one
-    /// element ahead of it). It is empty when the message had ended before, and for an empty chunk, which
-    /// changes nothing. Bytes of the chunk behind the returned part may have been written to.
+    /// Every chunk but the last is filled to the byte; only formats that put a frame around each chunk may
+    /// leave a few bytes free (`framed` with `http_chunked` or `u32_parts`). The result is empty after the
+    /// end of the message, and for an empty chunk, which changes nothing. Bytes of the chunk after the
+    /// returned part may be overwritten. The source may be read one element ahead.
     ///
-    /// `ec` is cleared on success. On failure it says why, the returned part is empty, and every later call
-    /// fails in the same way: a message that failed half-way never looks complete. The reasons are the
-    /// format's (`errc::not_finite`, `errc::invalid_utf8`, `errc::invalid_json`, `errc::depth_exceeded`,
-    /// `errc::message_too_large`, `errc::source_changed`), and `errc::source_failed` after an exception. What
-    /// was returned before is `bytes_written()` long; which value it was, `error_path()` tells.
+    /// `ec` is cleared on success. On failure it holds the reason, the result is empty, and every later call
+    /// fails in the same way, so a message that failed never looks complete. Reasons are those of the format
+    /// (`errc::not_finite`, `errc::invalid_utf8`, `errc::invalid_json`, `errc::depth_exceeded`,
+    /// `errc::message_too_large`, `errc::source_changed`), and `errc::source_failed` after an exception.
+    /// `bytes_written()` is the length of what was returned before, `error_path()` names the value.
     ///
-    /// Exceptions: what the source throws while an element is made leaves through here; the serializer has
-    /// then failed. It throws nothing itself.
-    /// Cost: proportional to the bytes written; no allocation apart
-    /// from the source's own.
+    /// Exceptions: those of the source while it makes an element; the serializer has then failed. None of its
+    /// own. Cost: proportional to the bytes written; no allocation, except those of the source.
     std::span<char> next(std::span<char> chunk, std::error_code& ec)
     {
         ec.clear();
@@ -95,23 +98,45 @@ public:
         return chunk.first(filled);
     }
 
-    /// Whether the last byte of the message has been returned: never after a failure.
+    /// Whether the last byte of the message has been returned. Never true after a failure.
     bool done() const noexcept { return message_.done(); }
 
-    /// How many bytes `next()` has returned up to now.
+    /// The number of bytes that `next()` has returned.
     std::uint64_t bytes_written() const noexcept { return bytes_written_; }
 
-    /// After a failure, which value it was: a JSON Pointer (RFC 6901) from the source, such as
-    /// `/rows/17/price`, with the names that the format writes; empty for the source itself. After an
-    /// exception of the source: up to the element that was being made. Inside of a simdjson document or a
-    /// fragment of JSON it doesn't look.
+    /// After a failure: the value that caused it, as a JSON Pointer (RFC 6901) from the source, such as
+    /// `/rows/17/price`, with the names that the format writes. Empty for the source itself, and if nothing
+    /// failed. After an exception of the source it names the element that was being made. It does not look
+    /// into simdjson documents and JSON fragments.
     ///
-    /// It is read off the cursor, so nothing is spent on it before; the source must still be there.
+    /// Cost: the path is read from the cursor, so it costs nothing before it is asked for; the source must
+    /// still exist.
     std::string error_path()
     {
         std::string path;
         if (message_.error() != errc{}) detail::append_path(message_.cursor(), path, source_);
         return path;
+    }
+
+    /// Begins the message again, with the same source: `bytes_written()` is 0, an error is cleared. Requires
+    /// a source that can be read more than once.
+    void reset() noexcept
+        requires(detail::is_repeatable<typename Format::template cursor<Source>>)
+    {
+        std::destroy_at(&message_);
+        std::construct_at(&message_);
+        bytes_written_ = 0;
+    }
+
+    /// Begins a new message with another source. Exceptions: those of moving the source; the message has then
+    /// not begun again.
+    void reset(Source source)
+        requires std::is_move_assignable_v<Source>
+    {
+        std::destroy_at(&message_); // before the source, into which it points
+        std::construct_at(&message_);
+        bytes_written_ = 0;
+        source_ = std::move(source);
     }
 
 private:
@@ -133,18 +158,18 @@ using serializer_of =
 
 } // namespace detail
 
-/// A source that can be read more than once, so that its size can be told before it is written. All can, but
-/// for single-pass ranges, and what holds one.
+/// A source that can be read more than once, so that its size can be counted before it is written: every
+/// source but single-pass ranges and what contains one.
 template <class Source, class Format>
 concept multi_pass_source =
     detail::is_repeatable<typename Format::template cursor<std::remove_reference_t<Source>>>;
 
-/// How many bytes `source` will be, to the byte: `serialized_size<json>(x)`. It is only true for as long as
-/// the source does not change.
+/// The exact size of `source` in the format, in bytes: `serialized_size<json>(x)`. It holds as long as the
+/// source does not change.
 ///
-/// `ec` is cleared on success; else it is what `next()` reports, and the returned value says how many bytes
-/// were written up to the chunk in which it happened. Exceptions: what the source throws. Cost: one pass over
-/// the source, as long as writing it; no allocation, 4 KiB of the stack.
+/// `ec` is cleared on success, else it holds what `next()` reports; the result is then the size up to the
+/// chunk that failed. Exceptions: those of the source. Cost: one pass over the source, as long as writing it
+/// takes; no allocation, 4 KiB of stack.
 template <class Format, class Source>
     requires multi_pass_source<Source, Format>
 std::uint64_t serialized_size(Source&& source, std::error_code& ec, Format format = {})
@@ -156,9 +181,8 @@ std::uint64_t serialized_size(Source&& source, std::error_code& ec, Format forma
     return size;
 }
 
-/// Whether `source` will be more than `bytes` bytes: for what is done to large messages only. A source
-/// that fails before is not. Exceptions: what the source throws. Cost: as `serialized_size`, but at most for
-/// `bytes` bytes.
+/// Whether `source` is longer than `bytes` bytes in the format; false if it fails before that. Exceptions:
+/// those of the source. Cost: as `serialized_size`, but it stops after `bytes` bytes.
 template <class Format, class Source>
     requires multi_pass_source<Source, Format>
 bool serialized_size_exceeds(std::uint64_t bytes, Source&& source, Format format = {})
@@ -167,7 +191,7 @@ bool serialized_size_exceeds(std::uint64_t bytes, Source&& source, Format format
     return detail::measure(message, source, format, bytes) > bytes;
 }
 
-/// The same. Exceptions: `std::system_error` too, instead of an error code.
+/// The same, but throws `std::system_error` instead of setting an error code.
 template <class Format, class Source>
     requires multi_pass_source<Source, Format>
 std::uint64_t serialized_size(Source&& source, Format format = {})
@@ -178,10 +202,10 @@ std::uint64_t serialized_size(Source&& source, Format format = {})
     return size;
 }
 
-/// The rest of a serializer's message as an input range of `std::span<const char>`, its chunks, made in
-/// `buffer` (not empty): each is there until the iterator goes on. It refers to both.
-/// Exceptions: making the iterator and incrementing it throw `std::system_error` where `next()` reports an
-/// error, and what the source throws.
+/// The rest of a serializer's message as an input range of `std::span<const char>`, its chunks. Each chunk is
+/// written into `buffer` (not empty) and valid until the iterator is incremented. Lifetime: the range refers
+/// to the serializer and the buffer. Exceptions: making and incrementing an iterator throw
+/// `std::system_error` where `next()` reports an error, and what the source throws.
 ///
 ///     for (std::span<const char> chunk : holdfast::chunks(text, buffer))
 ///         std::fwrite(chunk.data(), 1, chunk.size(), file);
@@ -229,7 +253,7 @@ private:
     std::span<char> buffer_;
 };
 
-/// The whole message as a string, for tests and for small things: `serialize_to_string<json>(x)`.
+/// The whole message as a string, for tests and small messages: `serialize_to_string<json>(x)`.
 /// Exceptions: `std::system_error` where `next()` reports an error; what the source throws; `std::bad_alloc`.
 template <class Format, class Source>
 std::string serialize_to_string(Source&& source, Format format = {})

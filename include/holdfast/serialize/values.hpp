@@ -13,12 +13,12 @@
 
 namespace holdfast {
 
-/// A duration, or a time point since its clock's epoch, as a number of a stated unit: `Unit` is a
-/// `std::chrono::duration`. Durations and time points alone are no sources, since nothing in the text would
-/// tell their unit, and a change of the program's types would change it.
+/// A duration, or a time point since its clock's epoch, as a number in a stated unit. `Unit` is a
+/// `std::chrono::duration`. Durations and time points alone are not sources: the text would not say their
+/// unit, and would change with the program's types.
 ///
-/// It is rounded down, also below zero; Unit's representation must be able to hold it. Real numbers stay real
-/// numbers: `in_unit<std::chrono::duration<double>>` is seconds with a fraction.
+/// The number is rounded down, below zero too. `Unit`'s representation must be able to hold it. Real numbers
+/// stay real: `in_unit<std::chrono::duration<double>>` is seconds with a fraction.
 ///
 ///     holdfast::field("time", &quote::time,
 ///     holdfast::written_as<holdfast::in_unit<std::chrono::milliseconds>>)
@@ -55,7 +55,7 @@ private:
 };
 
 /// Bytes as a string in base64 (RFC 4648, section 4: `+`, `/` and padding). Contiguous ranges of `std::byte`
-/// are written so by themselves; this is for bytes of another type, and refers to them.
+/// are written in base64 by themselves; this wrapper is for bytes of another type. It refers to the bytes.
 ///
 ///     holdfast::field("key", &session::key, holdfast::written_as<holdfast::base64>)
 ///     holdfast::base64(std::string_view("any bytes"))
@@ -77,20 +77,20 @@ private:
     std::span<const std::byte> bytes_;
 };
 
-/// One JSON value as text that is trusted to be that: it goes out as it is. Refers to the text.
+/// The text of one JSON value, written as it is and not checked. It refers to the text.
 struct raw_json {
     constexpr explicit raw_json(std::string_view text_) noexcept : text(text_) {}
 
     std::string_view text;
 };
 
-/// How deeply the text of a `checked_json` may be nested.
+/// The maximum nesting depth of the text of a `checked_json`.
 inline constexpr std::size_t checked_json_max_depth = 64;
 
-/// One JSON value as text from elsewhere, checked while it is copied: `next()` fails with
-/// `errc::invalid_json` where it is none, and with `errc::depth_exceeded` beyond `checked_json_max_depth`.
-/// White space between its tokens is left out, so that it stays a line of NDJSON; strings are held to the
-/// format's `utf8_policy`, all else goes out as it is: numbers keep their digits. Refers to the text.
+/// The text of one JSON value, checked while it is copied: `next()` fails with `errc::invalid_json` if it is
+/// not one JSON value, and with `errc::depth_exceeded` beyond `checked_json_max_depth`. White space between
+/// tokens is dropped, so the value stays on one line of NDJSON. Strings are checked by the format's
+/// `utf8_policy`; everything else is copied as it is, so numbers keep their digits. It refers to the text.
 struct checked_json {
     constexpr explicit checked_json(std::string_view text_) noexcept : text(text_) {}
 

@@ -86,7 +86,8 @@ public:
     template <std::size_t Max, class Render>
     bool piece(Render render)
     {
-        static_assert(Max <= sizeof(serialize_spill::text));
+        static_assert(Max <= sizeof(serialize_spill::text),
+                      "holdfast: the header or trailer of a framing takes at most 508 bytes");
         if (room() >= Max) [[likely]] {
             at_ = render(at_);
             return true;

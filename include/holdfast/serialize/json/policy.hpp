@@ -7,23 +7,22 @@
 
 namespace holdfast {
 
-/// What becomes of a NaN or an infinity, for which JSON has no text.
+/// What JSON writes for a NaN or an infinity, which it cannot express. As the key of a map they always fail.
 enum class non_finite : std::uint8_t {
     /// `next()` fails with `errc::not_finite`.
     error,
-    /// `null` is written in its place.
+    /// `null` is written instead.
     null,
 };
 
-/// What becomes of bytes in a string that are not UTF-8, as JSON requires: overlong forms, surrogates, values
-/// above U+10FFFF, sequences cut short.
+/// What JSON does with bytes in a string that are not UTF-8: overlong forms, surrogates, values above
+/// U+10FFFF, incomplete sequences.
 enum class utf8_policy : std::uint8_t {
     /// `next()` fails with `errc::invalid_utf8`.
     error,
-    /// Each ill-formed sequence is replaced by U+FFFD: the longest prefix of what could have become
-    /// well-formed, else one byte.
+    /// U+FFFD replaces each ill-formed sequence: the longest prefix of a well-formed one, else one byte.
     replace,
-    /// Nothing is checked and the bytes go out as they are: for strings that are known to be UTF-8.
+    /// Nothing is checked: for strings that are known to be UTF-8.
     trust,
 };
 
