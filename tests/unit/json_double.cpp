@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <limits>
 #include <random>
 #include <string>
@@ -57,6 +58,65 @@ std::string hex(double value)
     std::snprintf(text, sizeof text, "%a", value);
     return text;
 }
+
+using holdfast::detail::uint128;
+
+// From 5^k and from 2^832 / 5^-k, which have the same bits as 10^k.
+struct computed_powers {
+    static constexpr int least = -292, greatest = 324;
+
+    std::array<uint128, greatest - least + 1> table{};
+
+    computed_powers()
+    {
+        std::array<std::uint32_t, words> up{1}, down{};
+        down[words - 1] = 1;
+        for (int k = 0; k <= greatest; ++k) {
+            table[static_cast<std::size_t>(k - least)] = first_bits(up);
+            std::uint64_t carry = 0;
+            for (auto& word : up) {
+                carry += std::uint64_t{word} * 5;
+                word = static_cast<std::uint32_t>(carry);
+                carry >>= 32;
+            }
+        }
+        for (int k = -1; k >= least; --k) {
+            std::uint64_t rest = 0;
+            for (std::size_t i = words; i-- != 0;) {
+                rest = rest << 32 | down[i];
+                down[i] = static_cast<std::uint32_t>(rest / 5);
+                rest %= 5;
+            }
+            down[0] |= 1; // it never comes out even: what is cut off below is not zero
+            table[static_cast<std::size_t>(k - least)] = first_bits(down);
+            down[0] &= ~std::uint32_t{1};
+        }
+    }
+
+private:
+    static constexpr std::size_t words = 27;
+
+    static constexpr uint128 first_bits(const std::array<std::uint32_t, words>& number)
+    {
+        std::size_t top = words - 1;
+        while (number[top] == 0)
+            --top;
+        const auto word = [&](std::size_t below) {
+            return below <= top ? std::uint64_t{number[top - below]} : std::uint64_t{0};
+        };
+        const int shift = std::countl_zero(number[top]);
+        const auto pair = [&](std::size_t at) { // 64 bits, from 32 * at bits below the first one
+            const std::uint64_t both = word(at) << 32 | word(at + 1);
+            return shift == 0 ? both : both << shift | word(at + 2) >> (32 - shift);
+        };
+        uint128 bits{pair(0), pair(2)};
+        bool cut = ((word(4) << shift) & 0xffffffff) != 0;
+        for (std::size_t i = 5; i <= top; ++i)
+            cut = cut || word(i) != 0;
+        if (cut && ++bits.low == 0) ++bits.high;
+        return bits;
+    }
+};
 
 } // namespace
 
@@ -118,5 +178,16 @@ TEST_CASE("integers of every number of digits are written as to_chars writes the
             if (ours != std::string_view(standard.data(), static_cast<std::size_t>(end - standard.data())))
                 FAIL(value);
         }
+    }
+}
+
+TEST_CASE("the powers of ten are what long arithmetic computes")
+{
+    const computed_powers computed;
+    REQUIRE(computed.table.size() == std::size(holdfast::detail::powers_of_ten));
+    for (std::size_t i = 0; i != computed.table.size(); ++i) {
+        INFO("10 to the " << static_cast<int>(i) + computed_powers::least);
+        REQUIRE(computed.table[i].high == holdfast::detail::powers_of_ten[i].high);
+        REQUIRE(computed.table[i].low == holdfast::detail::powers_of_ten[i].low);
     }
 }

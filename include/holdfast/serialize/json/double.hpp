@@ -4,8 +4,8 @@
 #define HOLDFAST_SERIALIZE_JSON_DOUBLE_HPP
 
 #include <holdfast/serialize/json/digits.hpp>
+#include <holdfast/serialize/json/powers_of_ten.hpp>
 
-#include <array>
 #include <bit>
 #include <charconv>
 #include <cstddef>
@@ -21,10 +21,6 @@ inline constexpr std::size_t json_double_room = 26;
 // The shortest decimal that reads back as a double, and the nearest to it of those, by Schubfach (Raffaele
 // Giulietti, "The Schubfach way to render doubles", 2021): three products with a power of ten of 128 bits.
 
-struct uint128 {
-    std::uint64_t high, low;
-};
-
 constexpr uint128 multiply(std::uint64_t a, std::uint64_t b) noexcept
 {
 #if defined(__SIZEOF_INT128__)
@@ -38,66 +34,6 @@ constexpr uint128 multiply(std::uint64_t a, std::uint64_t b) noexcept
     return {a1 * b1 + (middle >> 32) + (other >> 32), a * b};
 #endif
 }
-
-// The first 128 bits of 10^k, rounded up, for each k that a double can need. Computed when it is compiled,
-// from 5^k and from 2^832 / 5^-k, which have the same bits.
-struct powers_of_ten {
-    static constexpr int least = -292, greatest = 324;
-
-    std::array<uint128, greatest - least + 1> table{};
-
-    constexpr powers_of_ten()
-    {
-        std::array<std::uint32_t, words> up{1}, down{};
-        down[words - 1] = 1;
-        for (int k = 0; k <= greatest; ++k) {
-            table[static_cast<std::size_t>(k - least)] = first_bits(up);
-            std::uint64_t carry = 0;
-            for (auto& word : up) {
-                carry += std::uint64_t{word} * 5;
-                word = static_cast<std::uint32_t>(carry);
-                carry >>= 32;
-            }
-        }
-        for (int k = -1; k >= least; --k) {
-            std::uint64_t rest = 0;
-            for (std::size_t i = words; i-- != 0;) {
-                rest = rest << 32 | down[i];
-                down[i] = static_cast<std::uint32_t>(rest / 5);
-                rest %= 5;
-            }
-            down[0] |= 1; // it never comes out even: what is cut off below is not zero
-            table[static_cast<std::size_t>(k - least)] = first_bits(down);
-            down[0] &= ~std::uint32_t{1};
-        }
-    }
-
-private:
-    static constexpr std::size_t words = 27;
-
-    static constexpr uint128 first_bits(const std::array<std::uint32_t, words>& number)
-    {
-        std::size_t top = words - 1;
-        while (number[top] == 0)
-            --top;
-        const auto word = [&](std::size_t below) {
-            return below <= top ? std::uint64_t{number[top - below]} : std::uint64_t{0};
-        };
-        const int shift = std::countl_zero(number[top]);
-        const auto pair = [&](std::size_t at) { // 64 bits, from 32 * at bits below the first one
-            const std::uint64_t both = word(at) << 32 | word(at + 1);
-            return shift == 0 ? both : both << shift | word(at + 2) >> (32 - shift);
-        };
-        uint128 bits{pair(0), pair(2)};
-        bool cut = ((word(4) << shift) & 0xffffffff) != 0;
-        for (std::size_t i = 5; i <= top; ++i)
-            cut = cut || word(i) != 0;
-        if (cut && ++bits.low == 0) ++bits.high;
-        return bits;
-    }
-};
-
-inline constexpr powers_of_ten ten_to_the;
 
 // digits * 10^exponent; there are 17 digits, of which the last ones may be zeros.
 struct decimal {
@@ -133,7 +69,7 @@ inline decimal shortest_decimal(double value) noexcept
     const bool lower_is_closer = fraction == 0 && biased > 1;
     const int k = (q * 1262611 - (lower_is_closer ? 524031 : 0)) >> 22; // floor(log10(2^q)), or of 3/4 of it
     const int h = q + ((-k * 1741647) >> 19) + 1;                       // floor(log2(10^-k))
-    const uint128 power = ten_to_the.table[static_cast<std::size_t>(-k - powers_of_ten::least)];
+    const uint128 power = powers_of_ten[-k - least_power_of_ten];
     const auto times_power = [power](std::uint64_t x) noexcept { // rounded to odd
         const uint128 high = multiply(power.high, x);
         const std::uint64_t low = high.low + multiply(power.low, x).high;
