@@ -5,6 +5,8 @@
 
 #include <holdfast/asio.hpp>
 
+#include <typeinfo>
+
 namespace holdfast::detail {
 
 /// The executor below a strand, where it is known; never one that keeps the context's `run()` from returning.
@@ -17,14 +19,22 @@ net::any_io_executor untracked_executor(const Executor& executor)
         return net::any_io_executor(net::prefer(executor, net::execution::outstanding_work.untracked));
 }
 
+/// The strand of type S that `executor` holds, or nullptr. (Asio 1.22's `target()` does not look at the type.)
+template <class S>
+const S* held_strand(const net::any_io_executor& executor) noexcept
+{
+    return executor && executor.target_type() == typeid(S) ? executor.target<S>() : nullptr;
+}
+
 inline net::any_io_executor untracked_executor(const net::any_io_executor& executor)
 {
     using io_context_executor = net::io_context::executor_type;
     using pool_executor = net::thread_pool::executor_type;
-    if (const auto* strand = executor.target<net::strand<net::any_io_executor>>())
+    if (const auto* strand = held_strand<net::strand<net::any_io_executor>>(executor))
         return untracked_executor(strand->get_inner_executor());
-    if (const auto* strand = executor.target<net::strand<io_context_executor>>()) return strand->get_inner_executor();
-    if (const auto* strand = executor.target<net::strand<pool_executor>>()) return strand->get_inner_executor();
+    if (const auto* strand = held_strand<net::strand<io_context_executor>>(executor))
+        return strand->get_inner_executor();
+    if (const auto* strand = held_strand<net::strand<pool_executor>>(executor)) return strand->get_inner_executor();
     return net::prefer(executor, net::execution::outstanding_work.untracked);
 }
 
