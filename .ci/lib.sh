@@ -76,6 +76,7 @@ build() {
   local preset=$1 launcher=() log
   shift
   command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  command -v mold >/dev/null && launcher+=(-DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=mold)
   mkdir -p build
   log=build/$preset.log
   if ! cmake --preset "$preset" "${launcher[@]}" >"$log" 2>&1 ||

@@ -66,9 +66,11 @@ public:
         ::X509_add_ext(x.get(), extension, -1);
         ::X509_EXTENSION_free(extension);
         ::X509_sign(x.get(), key.get(), ::EVP_sha256());
+        struct closes {
+            void operator()(std::FILE* file) const { std::fclose(file); }
+        };
         const auto file = [](const std::string& path) {
-            return std::unique_ptr<std::FILE, decltype(&std::fclose)>(std::fopen(path.c_str(), "w"),
-                                                                      &std::fclose);
+            return std::unique_ptr<std::FILE, closes>(std::fopen(path.c_str(), "w"));
         };
         if (::PEM_write_X509(file(chain_file()).get(), x.get()) != 1 ||
             ::PEM_write_PrivateKey(file(key_file()).get(), key.get(), nullptr, nullptr, 0, nullptr,
