@@ -303,7 +303,7 @@ TEST_CASE("those who are gone before they are accepted, or in a handshake, give 
 {
     net::io_context io;
     holdfast::async_semaphore room(io.get_executor(), 20);
-    acceptor doors{io.get_executor(), any_port, {.room = &room, .max_per_address = 20}};
+    acceptor doors{io.get_executor(), any_port, {.connection_semaphore = &room, .max_per_address = 20}};
     auto gone = connect(io, doors.local_endpoint(), 10);
     for (auto& client : gone)
         tests::reset(client); // in the backlog
@@ -423,8 +423,8 @@ TEST_CASE("of two acceptors with one room, the one that closes lets the other ha
 {
     net::io_context io;
     holdfast::async_semaphore room(io.get_executor(), 1);
-    acceptor one{io.get_executor(), any_port, {.room = &room}};
-    acceptor other{io.get_executor(), any_port, {.room = &room}};
+    acceptor one{io.get_executor(), any_port, {.connection_semaphore = &room}};
+    acceptor other{io.get_executor(), any_port, {.connection_semaphore = &room}};
     keeper of_one, of_other;
     of_one.serve(one);
     io.poll(); // it waits for a newcomer, with the only unit
@@ -457,7 +457,7 @@ TEST_CASE("a newcomer for whom memory ran out while the acceptor waited stays in
         bool paused = false;
         acceptor doors{io.get_executor(),
                        any_port,
-                       {.room = &room,
+                       {.connection_semaphore = &room,
                         .max_per_address = 5,
                         .memory = {.of = holdfast::memory_limits::memory_source::process,
                                    .high_watermark = now + (8U << 20U),
@@ -678,7 +678,7 @@ TEST_CASE("an io_context and an acceptor for each thread at one address, and one
     tcp::endpoint where = any_port;
     for (shard& each : shards) {
         each.doors.emplace(each.io.get_executor(), where,
-                           acceptor_options{.room = &room, .reuse_port = true});
+                           acceptor_options{.connection_semaphore = &room, .reuse_port = true});
         where = each.doors->local_endpoint();
         each.doors->async_serve(
             [&](connection peer) {

@@ -402,7 +402,7 @@ TEST_CASE("the context is destroyed while async_close waits: one end, for the cl
     std::optional<net::io_context> io(std::in_place);
     tcp::socket client(elsewhere);
     {
-        acceptor doors(io->get_executor(), {net::ip::address_v4::loopback(), 0}, {.room = &room},
+        acceptor doors(io->get_executor(), {net::ip::address_v4::loopback(), 0}, {.connection_semaphore = &room},
                        note_end{&ends});
         doors.async_serve([](connection& peer) { return peer.async_close({}, net::use_awaitable); },
                           net::detached);

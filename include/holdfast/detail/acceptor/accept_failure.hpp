@@ -4,38 +4,27 @@
 #define HOLDFAST_DETAIL_ACCEPTOR_ACCEPT_FAILURE_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/acceptor/accept_machine.hpp>
 
 #include <cerrno>
 
 namespace holdfast::detail {
 
-enum class accept_failure : unsigned char {
-    none,
-    /// Nobody is there.
-    nobody,
-    /// Descriptors or memory have run out: later it may work.
-    shortage,
-    /// The newcomer is gone; the next one may be there.
-    loss,
-    /// The listener itself does not work.
-    final,
-};
-
-/// By number: Asio's category of system errors does not map them to std::errc in every version. What is taken
-/// for a loss is what accept(2) on Linux passes on from a newcomer's own connection.
-inline accept_failure classify_accept(const error_code& ec) noexcept
+/// By number: Asio's category of system errors does not map them to std::errc in every version. `lost` is what
+/// accept(2) on Linux reports of a client's own connection.
+inline accept_occurrence classify_accept(const error_code& ec) noexcept
 {
-    if (!ec) return accept_failure::none;
-    if (ec.category() != net::error::get_system_category()) return accept_failure::final;
+    if (!ec) return accept_occurrence::accepted;
+    if (ec.category() != net::error::get_system_category()) return accept_occurrence::failed;
     switch (ec.value()) {
     case EWOULDBLOCK:
-        return accept_failure::nobody;
+        return accept_occurrence::would_block;
     case EMFILE:
     case ENFILE:
     case ENOBUFS:
     case ENOMEM:
     case ENOSPC: // of epoll(7): as many descriptors are watched as the user may have
-        return accept_failure::shortage;
+        return accept_occurrence::shortage;
     case ECONNABORTED:
     case EPROTO:
     case EINTR:
@@ -48,9 +37,9 @@ inline accept_failure classify_accept(const error_code& ec) noexcept
     case EOPNOTSUPP:
     case ETIMEDOUT:
     case EPERM:
-        return accept_failure::loss;
+        return accept_occurrence::lost;
     default:
-        return accept_failure::final;
+        return accept_occurrence::failed;
     }
 }
 

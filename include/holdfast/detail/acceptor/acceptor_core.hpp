@@ -1,36 +1,35 @@
-// holdfast: how a bounded_acceptor accepts, admits, turns away and drains. Its header includes it.
+// holdfast: carries out what an accept_machine decides. The header of bounded_acceptor includes it.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_ACCEPTOR_ACCEPTOR_CORE_HPP
 #define HOLDFAST_DETAIL_ACCEPTOR_ACCEPTOR_CORE_HPP
 
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/detail/acceptor/accept_failure.hpp>
-#include <holdfast/detail/connection/address_table.hpp>
-#include <holdfast/detail/acceptor/drain_operation.hpp>
-#include <holdfast/detail/async/inline_strand.hpp>
-#include <holdfast/detail/acceptor/memory_gate.hpp>
+#include <holdfast/detail/acceptor/accept_machine.hpp>
+#include <holdfast/detail/acceptor/acceptor_settings.hpp>
+#include <holdfast/detail/acceptor/event_reporter.hpp>
+#include <holdfast/detail/acceptor/listening_socket.hpp>
 #include <holdfast/detail/acceptor/memory_meter.hpp>
+#include <holdfast/detail/async/intrusive_list.hpp>
 #include <holdfast/detail/async/op_storage.hpp>
-#include <holdfast/detail/acceptor/backlog_timeout.hpp>
+#include <holdfast/detail/async/semaphore_core.hpp>
+#include <holdfast/detail/async/shutdown_hook.hpp>
+#include <holdfast/detail/async/waiter.hpp>
+#include <holdfast/detail/connection/address_table.hpp>
 #include <holdfast/detail/connection/registry.hpp>
-#include <holdfast/detail/async/strand_operation.hpp>
 #include <holdfast/detail/connection/tcp_state.hpp>
-#include <holdfast/detail/acceptor/token_bucket.hpp>
 
-#include <algorithm>
-#include <array>
 #include <atomic>
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
-#include <random>
 #include <source_location>
-#include <stdexcept>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -41,788 +40,802 @@
 
 namespace holdfast {
 
-/// What the acceptor and its operations share. All members but the first group are touched on the strand
-/// only.
+/// What the acceptor and its operations share.
+///
+/// Its work is a loop around the machine, which runs on the executor only: in the completion of the one wait that is
+/// pending while the loop does not run. Other threads change what is under the mutex, and end that wait. No call of
+/// the user's is made with the mutex locked.
 template <class Protocol, connection_finalizer Finalizer, class Executor>
-struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
+class bounded_acceptor<Protocol, Finalizer, Executor>::core final : public std::enable_shared_from_this<core>,
+                                                                    detail::shutdown_hook {
+public:
+    using listener_type = net::basic_socket_acceptor<Protocol, Executor>;
+    using native_handle_type = typename listener_type::native_handle_type;
+    using stream_type = typename connection_type::stream_type;
+
     core(const Executor& ex, acceptor_options opts, Finalizer f, std::source_location where)
         : executor(ex),
-          options(std::move(opts)),
+          options_(std::move(opts)),
           finalizer(std::move(f)),
-          members(
-              std::make_shared<detail::registry>(checked(options).max_connections, options.max_per_address)),
-          room(options.room != nullptr ? *options.room : own_room.emplace(ex, options.max_connections)),
-          rate(interval_of(options), options.accept_burst),
-          gate(make_gate(options.memory)),
-          backlog_timeout(options.backlog_timeout),
-          timer(ex),
-          departure(*members, ex),
-          impatience(ex),
-          listener(ex),
-          resume_task(*this),
-          impatience_task(*this),
-          close_task(*this),
-          origin(where)
+          members(std::make_shared<detail::registry>(detail::check(options_, is_tcp, is_type_erased).max_connections,
+                                                     detail::address_limit(options_))),
+          reporter(std::make_shared<detail::event_reporter>(options_.on_event)),
+          own_semaphore_(ex, options_.max_connections),
+          claim_(detail::semaphore_access::core(
+              options_.connection_semaphore != nullptr ? *options_.connection_semaphore : own_semaphore_)),
+          origin_(where)
     {
-        regain_reserve();
     }
 
-    void listen(const endpoint_type& where)
+    core(const core&) = delete;
+
+    ~core() { this->unhook(); }
+
+    void listen(const endpoint_type& at)
     {
-        listener.open(where.protocol());
-        if (options.reuse_address) listener.set_option(net::socket_base::reuse_address(true));
-        if (const int on = 1; options.reuse_port && ::setsockopt(listener.native_handle(), SOL_SOCKET,
-                                                                 SO_REUSEPORT, &on, sizeof on) != 0)
-            throw system_error(error_code(errno, net::error::get_system_category()), "SO_REUSEPORT");
+        auto socket = detail::open_socket(at.protocol());
+        detail::apply_ip_versions(socket.get(), at.protocol().family(), options_.versions, false);
+        start(at.protocol(), socket.get());
+        socket.release();
+        listener_type& listener = io_->listener;
+        if (options_.reuse_address) listener.set_option(net::socket_base::reuse_address(true));
+        if (const int on = 1; options_.reuse_port && ::setsockopt(listener.native_handle(), SOL_SOCKET, SO_REUSEPORT,
+                                                                  &on, sizeof on) != 0)
+            detail::throw_last_error("SO_REUSEPORT cannot be set");
         if (const error_code ec = configure(listener)) throw system_error(ec, "options of the connections");
-        listener.bind(where);
-        listener.listen(options.backlog);
-        begin();
-        all_inherit = inherits;
+        if constexpr (requires { at.path(); })
+            if (options_.replace_stale_socket_file) detail::socket_file::remove_stale(at.path());
+        listener.bind(at);
+        if constexpr (requires { at.path(); })
+            if (options_.remove_socket_file) file_ = detail::socket_file(at.path());
+        listener.listen(options_.backlog);
+        endpoint = listener.local_endpoint();
+        all_inherit_ = is_tcp;
+        machine_.emplace(limits(true), make_gate());
     }
 
-    void adopt(const Protocol& protocol,
-               typename net::basic_socket_acceptor<Protocol>::native_handle_type descriptor)
+    void adopt(const Protocol& protocol, native_handle_type descriptor)
     {
-        listener.assign(protocol, descriptor);
+        detail::apply_ip_versions(descriptor, protocol.family(), options_.versions, true);
+        start(protocol, descriptor);
         try {
-            begin();
-            (void)configure(listener); // who comes has them, or shows the error
+            endpoint = io_->listener.local_endpoint();
+            io_->listener.non_blocking(true); // a client may leave between readiness and accept
+            (void)configure(io_->listener);   // a failure shows at the connections
+            machine_.emplace(limits(false), make_gate());
         } catch (...) {
-            listener.release();
+            io_->listener.release();
             throw;
         }
+        ::fcntl(descriptor, F_SETFD, FD_CLOEXEC);
     }
 
-    void begin()
-    {
-        endpoint = listener.local_endpoint();
-        listener.non_blocking(true); // newcomers are accepted when they are there, never waited for in accept
-        // Else Asio keeps such a loss to itself and waits for the next newcomer, although others may be there
-        // already.
-        listener.set_option(net::socket_base::enable_connection_aborted(true));
-        if (options.reserve_descriptors) reserve_descriptors();
-    }
+    class pending_accept;
+    class accept_operation;
+    class serve_operation;
 
-    /// Registers copies of the listener's descriptor, all at the same time, and closes them again.
-    void reserve_descriptors()
-    {
-        std::vector<net::posix::basic_stream_descriptor<Executor>> copies;
-        copies.reserve(options.max_connections);
-        while (copies.size() != options.max_connections) {
-            const int copy = ::dup(listener.native_handle());
-            if (copy < 0) return; // there can't be more connections either
-            copies.emplace_back(executor);
-            error_code ec;
-            copies.back().assign(copy, ec);
-            if (ec) {
-                ::close(copy);
-                return;
-            }
-        }
-    }
-
-    ~core()
-    {
-        if (reserve >= 0) ::close(reserve);
-    }
-
-    static const acceptor_options& checked(const acceptor_options& o)
-    {
-        const auto require = [](bool holds, const char* what) {
-            if (!holds) throw std::invalid_argument(what);
-        };
-        require(o.max_connections != 0, "acceptor_options.max_connections must be at least 1");
-        require(o.ipv4_prefix >= 1 && o.ipv4_prefix <= 32, "acceptor_options.ipv4_prefix must be 1 to 32");
-        require(o.ipv6_prefix >= 1 && o.ipv6_prefix <= 128, "acceptor_options.ipv6_prefix must be 1 to 128");
-        require(o.accepts_per_second >= 0 && o.accepts_per_second <= 1e9,
-                "acceptor_options.accepts_per_second must be 0 to 10^9");
-        require(o.accept_burst != 0, "acceptor_options.accept_burst must be at least 1");
-        require(o.on_address_limit != overload_policy::wait,
-                "acceptor_options.on_address_limit cannot be wait: the address is known only once accepted");
-        require(o.backlog_timeout >= o.backlog_timeout.zero(), "acceptor_options.backlog_timeout must not be negative");
-        require(o.backlog_timeout == o.backlog_timeout.zero() || std::is_same_v<Protocol, net::ip::tcp>,
-                "acceptor_options.backlog_timeout needs TCP: other backlogs do not tell how long they are");
-        require(!o.next_executor || std::is_same_v<Executor, net::any_io_executor>,
-                "acceptor_options.next_executor needs an acceptor of any_io_executor");
-        return o;
-    }
-
-    static std::chrono::steady_clock::duration interval_of(const acceptor_options& o)
-    {
-        if (o.accepts_per_second == 0) return {};
-        return std::max(std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-                            std::chrono::duration<double>(1 / o.accepts_per_second)),
-                        std::chrono::steady_clock::duration(1));
-    }
-
-    /// Opens the files, and computes the marks.
-    detail::memory_gate make_gate(const memory_limits& limits)
-    {
-        std::uint64_t high = limits.high_watermark;
-        if (limits.of == memory_limits::memory_source::cgroup) {
-            std::error_code ec;
-            const auto place = detail::find_cgroup(0, ec);
-            if (ec) throw std::system_error(ec, "the memory limit of the cgroup");
-            const auto group = place ? detail::tightest_group(*place) : std::nullopt;
-            if (group) {
-                meter.emplace(*group);
-                if (high == 0) high = group->limit / 10 * 9;
-            }
-        } else if (limits.of == memory_limits::memory_source::process && high != 0) {
-            meter.emplace();
-        }
-        const std::uint64_t low = limits.low_watermark != 0 ? limits.low_watermark : high - high / 16;
-        if (low > high) throw std::invalid_argument("memory_limits.low_watermark is above the high mark");
-        return {meter ? high : 0, low, limits.probe_interval};
-    }
-
-    /// Whether it is the time to let somebody in; else which limit forbids it, and when to look again.
-    struct shut {
-        admission_limit why;
-        std::chrono::steady_clock::time_point until;
-    };
-
-    std::optional<shut> look()
-    {
-        if (options.accepts_per_second == 0 && !gate.enabled()) return {};
-        const auto now = std::chrono::steady_clock::now();
-        if (gate.due(now)) {
-            if (const auto used = meter->read(); used && gate.observe(*used, members->live(), now)) {
-                if (options.memory.on_memory_pressure) options.memory.on_memory_pressure();
-                if (const auto after = meter->read()) gate.observe(*after, members->live(), now);
-            }
-        }
-        if (!gate.open(members->live(), now)) return shut{admission_limit::memory, gate.look_again(now)};
-        if (const auto ready = rate.ready_at(now); options.accepts_per_second != 0 && ready > now)
-            return shut{admission_limit::rate, ready};
-        return {};
-    }
-
-    [[nodiscard]] overload_policy policy(admission_limit limit) const noexcept
-    {
-        switch (limit) {
-        case admission_limit::connections:
-            return options.on_connection_limit;
-        case admission_limit::per_address:
-            return options.on_address_limit;
-        case admission_limit::rate:
-            return options.on_rate_limit;
-        case admission_limit::memory:
-            return options.on_memory_limit;
-        case admission_limit::descriptors:
-            break;
-        }
-        return options.on_descriptor_limit;
-    }
-
-    /// One who wants newcomers: an async_accept, or an async_serve.
-    class wish : public detail::strand_operation<core> {
+    /// A session handler, and how it is called. Shared with the loop: the operation may be cancelled meanwhile.
+    class session_starter {
     public:
-        using detail::strand_operation<core>::strand_operation;
-
-        ~wish() override
-        {
-            if (queued) this->owner().wishes.remove(*this); // the execution context has ended
-        }
-
-        void begin() noexcept override
-        {
-            core& c = this->owner();
-            c.wishes.push(*this);
-            if (c.wait == waits_for::nothing) c.proceed();
-        }
-
-        void cancel() noexcept override
-        {
-            core& c = this->owner();
-            c.wishes.remove(*this);
-            this->finish(net::error::operation_aborted);
-            if (c.wishes.first() == nullptr) c.interrupt();
-        }
-
-        /// Takes a newcomer; true where it wants no more.
-        virtual bool take(connection_type&& newcomer) noexcept = 0;
-
-        wish* next = nullptr; // in the queue
-        bool queued = false;
+        virtual ~session_starter() = default;
+        virtual void start(core& c, connection_type&& peer, std::size_t shard, const net::ip::tcp::endpoint& remote) = 0;
     };
 
-    class wish_queue {
-    public:
-        [[nodiscard]] wish* first() const noexcept { return first_; }
+    template <class Handler>
+    class handler_starter;
 
-        void push(wish& w) noexcept
+    void enqueue(pending_accept& operation) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        queue_.push_back(operation);
+        ++pending_;
+        ++changes_;
+        if (undelivered_ && !operation.starter) {
+            deliver(operation, std::move(*undelivered_));
+            undelivered_.reset();
+            return;
+        }
+        if (running_ || wait_ != wait_kind::none) return;
+        try {
+            wait_ = wait_kind::turn;
+            net::post(executor, [self = this->shared_from_this()] { self->resume({detail::accept_occurrence::woken}); });
+        } catch (const std::exception&) {
+            wait_ = wait_kind::none;
+            fail(operation, net::error::no_memory);
+        }
+    }
+
+    /// Takes a cancelled operation out of the queue.
+    void leave(pending_accept& operation) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        if (!operation.linked()) return;
+        remove(operation);
+        if (pending_ == 0) interrupt();
+    }
+
+    void close() noexcept
+    {
+        std::optional<connection_type> dropped;
+        const std::lock_guard lock(mutex_);
+        close_locked();
+        std::swap(dropped, undelivered_);
+    }
+
+    /// Whether no connection is accepted any more; else the backlog is being served.
+    bool closed() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return closed_;
+    }
+
+    /// From now on each connection is notified when it is admitted.
+    void begin_drain(bool serve_backlog) noexcept
+    {
+        std::optional<connection_type> dropped;
+        const std::lock_guard lock(mutex_);
+        draining_ = true;
+        if (!closed_ && io_) backlog_left_ = detail::backlog_of(io_->listener.native_handle());
+        if (!serve_backlog || backlog_left_ == 0 || pending_ == 0) {
+            close_locked();
+            std::swap(dropped, undelivered_);
+        } else {
+            until_empty_ = true;
+        }
+    }
+
+    const Executor executor;
+
+private:
+    const acceptor_options options_; // before those that are made of it
+
+public:
+    const Finalizer finalizer;
+    const std::shared_ptr<detail::registry> members;
+    const std::shared_ptr<detail::event_reporter> reporter;
+    endpoint_type endpoint;
+    std::atomic<std::uint64_t> rejected = 0;
+
+private:
+    static constexpr bool is_tcp = std::is_same_v<Protocol, net::ip::tcp>;
+    static constexpr bool is_type_erased = std::is_same_v<Executor, net::any_io_executor>;
+
+    /// What the loop waits for: one thing at a time.
+    enum class wait_kind : unsigned char { none, turn, unit, departure, time, connection };
+
+    /// What belongs to the execution context. It is destroyed with that, although this object may live on.
+    struct io_objects {
+        io_objects(const Executor& ex, detail::registry& registry)
+            : listener(ex), timer(ex), tick(ex), departure(registry, ex)
         {
-            w.next = nullptr;
-            w.queued = true;
-            (last_ != nullptr ? last_->next : first_) = &w;
-            last_ = &w;
         }
 
-        void remove(wish& w) noexcept
-        {
-            wish* before = nullptr;
-            for (wish* each = first_; each != nullptr; before = std::exchange(each, each->next)) {
-                if (each != &w) continue;
-                (before != nullptr ? before->next : first_) = w.next;
-                if (last_ == &w) last_ = before;
-                w.queued = false;
-                return;
-            }
-        }
-
-    private:
-        wish* first_ = nullptr;
-        wish* last_ = nullptr;
+        listener_type listener;
+        net::steady_timer timer;
+        net::steady_timer tick; // ends a wait for a permit
+        detail::registry::departure_wait departure;
     };
 
-    /// What accepting waits for: one thing at a time.
-    enum class waits_for : unsigned char { nothing, room, gate, newcomer, rest, attempt };
-
-    /// The handler of that wait. Its memory is the core's own, so that a wait needs none when there is none.
+    /// The handler of the wait. Its memory is the core's own, so that a wait needs none when there is none.
     struct resumption {
         using allocator_type = detail::op_allocator<std::byte>;
-        using cancellation_slot_type = net::cancellation_slot;
 
-        explicit resumption(std::shared_ptr<core> c) noexcept : self(std::move(c)), storage(&self->storage) {}
+        explicit resumption(std::shared_ptr<core> c) noexcept : self(std::move(c)), storage(&self->storage_) {}
 
         allocator_type get_allocator() const noexcept { return allocator_type(*storage); }
-        cancellation_slot_type get_cancellation_slot() const noexcept { return stop; }
 
-        void operator()(const error_code& ec, permit granted = {})
+        void operator()(const error_code& ec) { std::move(self)->resume(outcome(ec)); }
+
+        void operator()(const error_code& ec, permit granted)
         {
-            core& c = *self;
-            c.wait_ended_by = ec;
-            if (granted) c.admitted = std::move(granted);
-            c.strand.run(c.resume_task, std::move(self));
+            if (!granted) return (*this)(ec);
+            self->permit_ = std::move(granted);
+            std::move(self)->resume({detail::accept_occurrence::permit_taken});
+        }
+
+        static detail::accept_event outcome(const error_code& ec) noexcept
+        {
+            if (!ec || ec == net::error::operation_aborted) return {detail::accept_occurrence::woken};
+            return {detail::accept_occurrence::wait_failed, ec};
         }
 
         std::shared_ptr<core> self;
         detail::op_storage* storage; // apart, since Asio asks for the allocator when it has moved it, too
-        net::cancellation_slot stop{};
     };
 
-    /// Begins a wait; where there is no memory for it, nothing has begun.
-    template <class Begin>
-    void await(waits_for what, Begin begin)
+    struct tick_handler {
+        using allocator_type = detail::op_allocator<std::byte>;
+
+        allocator_type get_allocator() const noexcept { return allocator_type(*storage); }
+        void operator()(const error_code& ec)
+        {
+            if (ec) return;
+            const std::lock_guard lock(self->mutex_);
+            if (self->wait_ == wait_kind::unit) self->interrupt();
+        }
+
+        std::shared_ptr<core> self;
+        detail::op_storage* storage;
+    };
+
+    void start(const Protocol& protocol, int descriptor)
     {
-        wait = what;
-        try {
-            begin(resumption{self.lock()});
-        } catch (...) {
-            wait = waits_for::nothing;
-            throw;
+        io_.emplace(executor, *members);
+        this->hook(executor);
+        io_->listener.assign(protocol, descriptor);
+        if (options_.reserve_descriptors) reserve_descriptors(descriptor);
+        restore_reserve();
+    }
+
+    /// Registers copies of the listener's descriptor, all at the same time, and closes them again.
+    void reserve_descriptors(int descriptor)
+    {
+        std::vector<net::posix::basic_stream_descriptor<Executor>> copies;
+        while (copies.size() != options_.max_connections) {
+            detail::unique_descriptor copy(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
+            if (!copy) return; // there can be no more connections either
+            error_code ec;
+            copies.emplace_back(executor).assign(copy.get(), ec);
+            if (ec) return;
+            copy.release();
         }
     }
 
-    void await_newcomer()
+    detail::accept_limits limits(bool own_listener) const { return detail::limits_of(options_, is_tcp && own_listener); }
+
+    /// Opens the files, and computes the watermarks.
+    detail::memory_gate make_gate()
     {
-        await(waits_for::newcomer,
-              [&](resumption r) { listener.async_wait(net::socket_base::wait_read, std::move(r)); });
+        const memory_limits& limits = options_.memory;
+        auto [high, low] = detail::open_memory_meter(limits, meter_);
+        return {meter_ ? high : 0, low, detail::saturated(limits.probe_interval)};
+    }
+
+    void context_ends() noexcept override
+    {
+        const std::lock_guard lock(mutex_);
+        io_.reset();
+    }
+
+    // Under the mutex:
+
+    void close_locked() noexcept
+    {
+        if (std::exchange(closed_, true)) return;
+        ++changes_;
+        until_empty_ = false;
+        file_.remove();
+        error_code ignored;
+        if (io_) io_->listener.close(ignored);
+        interrupt();
+        members->wake();
     }
 
     /// Ends the wait under way: there is another reason to look.
     void interrupt() noexcept
     {
-        if (wait == waits_for::nothing) return;
-        error_code ignored; // a closed listener has no waits left
-        if (wait == waits_for::room) stop_wait.emit(net::cancellation_type::terminal);
-        listener.cancel(ignored);
-        timer.cancel();
-        departure.cancel();
-    }
-
-    void resume() noexcept
-    {
-        const waits_for ended = std::exchange(wait, waits_for::nothing);
-        paused_at.reset();
-        if (ended == waits_for::rest) {
-            regain_reserve();
-            // Where others take each descriptor that comes back, departures alone must not hurry it.
-            const auto now = std::chrono::steady_clock::now();
-            if (std::exchange(tried_again, true) && !attempts.take(now) && !closed) {
-                try {
-                    rest_until(attempts.ready_at(now), waits_for::attempt);
-                    return;
-                } catch (const std::bad_alloc&) { // then it is tried now
-                }
-            }
+        ++changes_;
+        if (!io_) return;
+        error_code ignored;
+        switch (wait_) {
+        case wait_kind::none:
+        case wait_kind::turn:
+            break;
+        case wait_kind::unit:
+            claim_.cancel();
+            io_->tick.cancel();
+            break;
+        case wait_kind::departure:
+            io_->departure.cancel();
+            break;
+        case wait_kind::time:
+            io_->timer.cancel();
+            break;
+        case wait_kind::connection:
+            io_->listener.cancel(ignored); // closed already: then it has no waits
+            break;
         }
-        const bool failed = wait_ended_by && wait_ended_by != error_code(net::error::operation_aborted);
-        if (failed && (ended == waits_for::room || ended == waits_for::newcomer)) end_first(wait_ended_by);
-        proceed();
     }
 
-    /// Admits newcomers for as long as there are any, they are wanted, and nothing stands in the way; then
-    /// waits for what is missing. A few in one turn: others are waiting for this thread.
-    void proceed() noexcept
+    void remove(pending_accept& operation) noexcept
     {
-        for (std::size_t at_once = 0; wait == waits_for::nothing && wishes.first() != nullptr; ++at_once) {
-            if (closed) {
-                end_first(errc::acceptor_closed);
-                continue;
+        operation.unlink();
+        --pending_;
+    }
+
+    void fail(pending_accept& operation, const error_code& why) noexcept
+    {
+        remove(operation);
+        operation.error = why;
+        operation.wake();
+    }
+
+    void deliver(pending_accept& operation, connection_type&& peer) noexcept
+    {
+        remove(operation);
+        operation.accepted.emplace(std::move(peer));
+        operation.wake();
+    }
+
+    // On the executor, by the loop alone:
+
+    void resume(detail::accept_event event) noexcept
+    {
+        const auto keep = this->shared_from_this(); // the user may destroy the acceptor in any call of ours
+        {
+            const std::lock_guard lock(mutex_);
+            if (wait_ == wait_kind::unit && io_) io_->tick.cancel();
+            wait_ = wait_kind::none;
+            running_ = true;
+        }
+        std::optional<detail::accept_event> next = event;
+        while (next) {
+            detail::accept_state state;
+            std::uint64_t seen = 0;
+            if (auto late = take_undelivered()) start_session(std::move(*late));
+            {
+                const std::lock_guard lock(mutex_);
+                state = {.pending = pending_, .closed = closed_, .until_empty = until_empty_};
+                seen = changes_;
             }
-            const auto seen = members->departures();
+            if (machine_->needs_live()) state.live = members->live();
+            const auto action = machine_->resume(*next, state, std::chrono::steady_clock::now());
             try {
-                if (at_once == most_at_once)
-                    await_newcomer();
-                else
-                    admit_one(seen);
+                next = carry_out(action, seen);
             } catch (const std::bad_alloc&) {
-                starve(net::error::no_memory, seen);
+                next = {detail::accept_occurrence::no_memory};
+            }
+            if (next && next->what == detail::accept_occurrence::no_memory) {
+                accepted_.reset();
+                report({acceptor_event::kind::starved, net::error::no_memory});
             }
         }
-        if (wishes.first() == nullptr) admitted.release();
     }
 
-    void end_first(const error_code& why) noexcept
+    /// The outcome, or nothing when a wait has begun or there is nothing to do.
+    std::optional<detail::accept_event> carry_out(const detail::accept_action& action, std::uint64_t seen)
     {
-        if (wish* const first = wishes.first()) {
-            wishes.remove(*first);
-            first->finish(why);
+        using step = detail::accept_step;
+        using occurrence = detail::accept_occurrence;
+        if (action.report_pause) report({acceptor_event::kind::paused, {}, {}, action.limit});
+        switch (action.what) {
+        case step::idle: {
+            permit released;
+            const std::lock_guard lock(mutex_);
+            if (seen != changes_) return detail::accept_event{occurrence::woken};
+            std::swap(released, permit_);
+            running_ = false;
+            return {};
         }
-    }
-
-    /// Lets the next one in, or begins to wait for what keeps it out.
-    void admit_one(std::uint64_t seen)
-    {
-        if (!admitted) admitted = room.try_acquire();
-        if (!admitted && options.on_connection_limit == overload_policy::wait) {
-            pause_at(admission_limit::connections);
-            await(waits_for::room, [&](resumption r) {
-                r.stop = stop_wait.slot();
-                room.async_acquire(1, std::move(r));
+        case step::fail_all:
+        case step::fail_first: {
+            const std::lock_guard lock(mutex_);
+            while (!queue_.empty()) {
+                fail(queue_.front(), action.error);
+                if (action.what == step::fail_first) break;
+            }
+            return detail::accept_event{occurrence::woken};
+        }
+        case step::take_permit:
+            departures_ = members->changes();
+            permit_ = claim_.try_acquire();
+            return detail::accept_event{permit_ ? occurrence::permit_taken : occurrence::no_permit};
+        case step::await_permit:
+            return wait(wait_kind::unit, seen, [&](io_objects& io) {
+                if (action.until != std::chrono::steady_clock::time_point::max()) {
+                    io.tick.expires_at(action.until);
+                    io.tick.async_wait(tick_handler{this->shared_from_this(), &tick_storage_});
+                }
+                claim_.async_acquire(executor, 1, resumption(this->shared_from_this()));
             });
-            return;
+        case step::measure:
+        case step::relieve:
+            departures_ = members->changes();
+            if (action.what == step::relieve && options_.memory.on_memory_pressure)
+                options_.memory.on_memory_pressure();
+            return detail::accept_event{occurrence::measured, {}, meter_->read()};
+        case step::await_departure:
+            if (action.error)
+                report({acceptor_event::kind::starved, action.error, {}, admission_limit::descriptors});
+            return wait(wait_kind::departure, seen, [&](io_objects& io) {
+                io.departure.async_wait(departures_, action.until, resumption(this->shared_from_this()));
+            });
+        case step::await_time:
+            return wait(wait_kind::time, seen, [&](io_objects& io) {
+                io.timer.expires_at(action.until);
+                io.timer.async_wait(resumption(this->shared_from_this()));
+            });
+        case step::await_connection:
+            return wait(wait_kind::connection, seen, [&](io_objects& io) {
+                io.listener.async_wait(net::socket_base::wait_read, resumption(this->shared_from_this()));
+            });
+        case step::accept:
+            return accept();
+        case step::look_for_end:
+            return detail::accept_event{detail::client_has_left(accepted_.get()) ? occurrence::client_left
+                                                                                 : occurrence::client_there};
+        case step::discard:
+            accepted_.reset();
+            report({acceptor_event::kind::lost, net::error::connection_aborted, {}, {}, 1, ip_endpoint(remote_)});
+            return detail::accept_event{occurrence::done};
+        case step::check_address:
+            return check_address();
+        case step::admit:
+            return admit();
+        case step::reject:
+            reject(action.limit, action.policy);
+            return detail::accept_event{occurrence::done};
+        case step::measure_backlog: {
+            const std::lock_guard lock(mutex_);
+            const bool open = io_ && !closed_;
+            return detail::accept_event{occurrence::backlog, {},
+                                        open ? detail::backlog_of(io_->listener.native_handle()) : 0};
         }
-        const auto closed_gate = look();
-        if (closed_gate && policy(closed_gate->why) == overload_policy::wait) {
-            pause_at(closed_gate->why);
-            if (closed_gate->why == admission_limit::memory)
-                await(waits_for::gate,
-                      [&](resumption r) { departure.async_wait(seen, closed_gate->until, std::move(r)); });
-            else
-                rest_until(closed_gate->until, waits_for::gate);
-            return;
+        case step::reset_by_reserve:
+            reset_by_reserve();
+            return detail::accept_event{occurrence::done};
+        case step::restore_reserve:
+            restore_reserve();
+            return detail::accept_event{occurrence::done};
+        case step::close:
+            close();
+            return detail::accept_event{occurrence::woken};
         }
-        error_code ec;
-        endpoint_type remote;
-        typename connection_type::stream_type socket(next_executor());
-        listener.accept(socket, remote, ec);
-        if (!ec) {
-            backlog_timeout.left();
-            if (auto taken = judge(socket, remote, closed_gate, ec)) {
-                tried_again = false;
-                hand_over(admit(socket, std::move(*taken)));
+        return {}; // not reached
+    }
+
+    /// Begins a wait, unless something has changed since the machine decided on it.
+    template <class Begin>
+    std::optional<detail::accept_event> wait(wait_kind what, std::uint64_t seen, Begin begin)
+    {
+        const std::lock_guard lock(mutex_);
+        if (!io_) return {}; // the execution context is being destroyed
+        if (seen != changes_) return detail::accept_event{detail::accept_occurrence::woken};
+        wait_ = what;
+        running_ = false;
+        try {
+            begin(*io_);
+            return {};
+        } catch (...) {
+            wait_ = wait_kind::none;
+            running_ = true;
+            throw;
+        }
+    }
+
+    detail::accept_event accept() noexcept
+    {
+        error_code ec = net::error::operation_aborted;
+        {
+            const std::lock_guard lock(mutex_);
+            departures_ = members->changes();
+            if (closed_ || !io_) return {detail::accept_occurrence::woken};
+            accepted_ = detail::accept_from(io_->listener.native_handle(), remote_, ec = {});
+            if (!ec && until_empty_ && --backlog_left_ == 0) close_locked();
+        }
+        const auto what = detail::classify_accept(ec);
+        if (what == detail::accept_occurrence::lost) report({acceptor_event::kind::lost, ec});
+        if (what == detail::accept_occurrence::would_block) all_inherit_ = is_tcp;
+        return {what, ec};
+    }
+
+    /// Applies the filter and the limit per address.
+    detail::accept_event check_address()
+    {
+        using occurrence = detail::accept_occurrence;
+        if constexpr (requires { remote_.address(); }) {
+            const net::ip::address address = detail::unmapped(remote_.address());
+            const auto rule = options_.address_filter ? options_.address_filter(address) : address_rule::limit;
+            if (rule == address_rule::refuse) return {occurrence::address_refused};
+            if (rule == address_rule::limit && detail::address_limit(options_) != 0) {
+                const auto place = members->addresses.enter(
+                    detail::address_key::of(address, options_.ipv4_prefix, options_.ipv6_prefix));
+                if (place == detail::address_table::nowhere) return {occurrence::address_full};
+                address_ = detail::address_place(members->addresses, place);
             }
         }
-        switch (detail::classify_accept(ec)) {
-        case detail::accept_failure::none:
-            break; // or turned away
-        case detail::accept_failure::nobody:
-            all_inherit = inherits;
-            await_newcomer();
-            break;
-        case detail::accept_failure::shortage:
-            starve(ec, seen);
-            break;
-        case detail::accept_failure::loss:
-            backlog_timeout.left();
-            tell({acceptor_event::kind::lost, ec});
-            break;
-        case detail::accept_failure::final:
-            end_first(closed ? error_code(errc::acceptor_closed) : ec);
-            break;
+        return {occurrence::address_allowed};
+    }
+
+    detail::accept_event admit()
+    {
+        const connection_placement where = placement();
+        detail::address_place address = std::move(address_);
+        detail::unique_descriptor descriptor = std::move(accepted_);
+        stream_type socket(executor_of(where));
+        error_code ec;
+        socket.assign(endpoint.protocol(), descriptor.get(), ec);
+        if (ec) return {detail::accept_occurrence::shortage, ec};
+        descriptor.release();
+        if (!all_inherit_) (void)configure(socket); // a peer that has left shows at the first read
+        Finalizer its_own = finalizer;              // before it has a place: it may fail
+        const auto place = members->enter(socket.native_handle(), permit_);
+        connection_type peer(std::move(socket),
+                             detail::admission<Finalizer>(std::move(its_own), *members, place, address.take_over()),
+                             origin_);
+        hand_over(std::move(peer), place, where.shard);
+        return {detail::accept_occurrence::admitted};
+    }
+
+    /// To the operation that has waited longest. One that was cancelled meanwhile leaves the connection to the next.
+    void hand_over(connection_type&& peer, detail::registry::index place, std::size_t shard) noexcept
+    {
+        std::shared_ptr<session_starter> starter;
+        {
+            std::optional<connection_type> dropped;
+            const std::lock_guard lock(mutex_);
+            if (draining_) members->tell(place, 1);
+            if (queue_.empty()) {
+                (closed_ ? dropped : undelivered_).emplace(std::move(peer));
+                shard_ = shard;
+                return;
+            }
+            pending_accept& first = queue_.front();
+            if (!first.starter) return deliver(first, std::move(peer));
+            starter = first.starter;
+            first.unlink();
+            queue_.push_back(first);
         }
+        start_session(late_session{std::move(peer), std::move(starter), shard});
     }
 
-    /// To who has waited for the longest time.
-    void hand_over(connection_type&& newcomer) noexcept
-    {
-        wish& first = *wishes.first();
-        wishes.remove(first);
-        if (first.take(std::move(newcomer)))
-            first.finish({});
-        else
-            wishes.push(first);
-    }
-
-    /// Rests until a connection ends or for a while.
-    void starve(const error_code& shortage, std::uint64_t seen) noexcept
-    {
-        tell({acceptor_event::kind::starved, shortage, {}, admission_limit::descriptors});
-        if (shortage == error_code(EMFILE, net::error::get_system_category()) ||
-            shortage == error_code(ENFILE, net::error::get_system_category()))
-            turn_one_away_without_descriptors();
-        try {
-            await(waits_for::rest,
-                  [&](resumption r) { departure.async_wait(seen, end_of_rest(), std::move(r)); });
-        } catch (const std::bad_alloc&) {
-            await_newcomer(); // no memory is needed for that
-        }
-    }
-
-    void rest_until(std::chrono::steady_clock::time_point when, waits_for what)
-    {
-        await(what, [&](resumption r) {
-            timer.expires_at(when);
-            timer.async_wait(std::move(r));
-        });
-    }
-
-    Executor next_executor() const
-    {
-        if constexpr (std::is_same_v<Executor, net::any_io_executor>)
-            if (options.next_executor) return options.next_executor();
-        return executor;
-    }
-
-    /// What a newcomer takes up until it has ended.
-    struct seat {
-        detail::registry::index member;
-        detail::address_table::index address;
-        Finalizer finalizer;
+    struct late_session {
+        connection_type peer;
+        std::shared_ptr<session_starter> starter;
+        std::size_t shard;
     };
 
-    /// Makes room for a newcomer, or turns it away; `ec` where memory ran out.
-    std::optional<seat> judge(typename connection_type::stream_type& socket, const endpoint_type& remote,
-                              const std::optional<shut>& closed_gate, error_code& ec)
+    std::optional<late_session> take_undelivered() noexcept
     {
-        std::optional<admission_limit> refused;
-        detail::address_place address;
-        if (!admitted) admitted = room.try_acquire();
-        if (closed_gate)
-            refused = closed_gate->why;
-        else if (!admitted)
-            refused = admission_limit::connections;
-        else if (!enter_address(remote, address, ec))
-            refused = admission_limit::per_address;
-        if (ec) return {};
-        if (refused) {
-            reject(std::move(socket), *refused);
-            return {};
-        }
+        const std::lock_guard lock(mutex_);
+        if (!undelivered_ || queue_.empty()) return {};
+        std::optional<late_session> late = late_session{std::move(*undelivered_), queue_.front().starter, shard_};
+        undelivered_.reset();
+        return late;
+    }
+
+    void start_session(late_session&& session) noexcept
+    {
+        const auto remote = ip_endpoint(remote_);
         try {
-            Finalizer its_own = finalizer; // before it has a place: it may fail
-            return seat{members->enter(socket.native_handle(), admitted), address.take_over(),
-                        std::move(its_own)};
-        } catch (const std::bad_alloc&) {
-            ec = net::error::no_memory;
-            return {};
+            session.starter->start(*this, std::move(session.peer), session.shard, remote);
+        } catch (...) {
+            report({acceptor_event::kind::session_failed, {}, std::current_exception(), {}, 1, remote});
         }
     }
 
-    connection_type admit(typename connection_type::stream_type& socket, seat taken) noexcept
-    {
-        if (draining) members->tell(taken.member, 1); // it came in as the drain began
-        if (!all_inherit) (void)configure(socket);    // a peer that is gone already shows at the first read
-        if (options.accepts_per_second != 0 || gate.enabled()) {
-            const auto now = std::chrono::steady_clock::now();
-            if (options.accepts_per_second != 0) rate.take(now);
-            gate.admitted(now);
-        }
-        return connection_type(
-            std::move(socket),
-            detail::admission<Finalizer>(std::move(taken.finalizer), *members, taken.member, taken.address),
-            origin);
-    }
-
-    /// False where the address has as many connections as it may.
-    bool enter_address(const endpoint_type& remote, detail::address_place& address, error_code& ec)
-    {
-        if constexpr (requires { remote.address(); }) {
-            if (options.max_per_address == 0) return true;
-            try {
-                const auto place = members->addresses.enter(
-                    detail::address_key::of(remote.address(), options.ipv4_prefix, options.ipv6_prefix));
-                if (place == detail::address_table::nowhere) return false;
-                address = detail::address_place(members->addresses, place);
-            } catch (const std::bad_alloc&) {
-                ec = net::error::no_memory;
-            }
-        }
-        return true;
-    }
-
-    void reject(typename connection_type::stream_type socket, admission_limit limit)
+    void reject(admission_limit limit, overload_policy policy)
     {
         ++rejected;
-        tell({acceptor_event::kind::rejected, {}, {}, limit});
-        connection_guard<typename connection_type::stream_type> guard(std::move(socket));
-        if (policy(limit) == overload_policy::reset || farewells >= options.max_pending_rejects) {
-            guard.abort(close_reason::refused);
-            return;
-        }
-        // A fresh connection takes what fits into its send buffer; more than that is cut off, not waited for.
-        if (!options.reject_message.empty())
-            (void)::send(guard.stream().native_handle(), options.reject_message.data(), options.reject_message.size(),
+        report({acceptor_event::kind::rejected, {}, {}, limit, 1, ip_endpoint(remote_)});
+        if (policy == overload_policy::reset || *pending_rejects_ >= options_.max_pending_rejects)
+            return detail::reset_and_close(std::move(accepted_));
+        stream_type socket(executor);
+        error_code ec;
+        socket.assign(endpoint.protocol(), accepted_.get(), ec);
+        if (ec) return detail::reset_and_close(std::move(accepted_));
+        accepted_.release();
+        // The socket takes what fits into its send buffer; the rest is not waited for.
+        if (!options_.reject_message.empty())
+            (void)::send(socket.native_handle(), options_.reject_message.data(), options_.reject_message.size(),
                          MSG_DONTWAIT | MSG_NOSIGNAL);
-        ++farewells;
-        guard.async_close({.deadline = options.reject_deadline, .drain_bytes = 64 * 1024},
-                          [count = farewell_count(*this)](error_code) {});
+        connection_guard<stream_type> guard(std::move(socket));
+        // Several threads may run the context: the steps of closing need a strand.
+        guard.async_close({.deadline = detail::saturated(options_.reject_deadline), .drain_bytes = 64 * 1024},
+                          net::bind_executor(net::make_strand(executor), reject_count(pending_rejects_)));
     }
 
-    /// One of the farewells under way, for as long as its close takes.
-    class farewell_count {
+    /// One of the rejected connections that are being closed.
+    class reject_count {
     public:
-        explicit farewell_count(core& c) : core_(c.self) {}
-        farewell_count(farewell_count&& other) noexcept : core_(std::move(other.core_)) {}
-        ~farewell_count()
+        explicit reject_count(std::shared_ptr<std::atomic<std::size_t>> count) noexcept : count_(std::move(count))
         {
-            if (const auto alive = core_.lock()) --alive->farewells;
+            ++*count_;
         }
+        reject_count(reject_count&&) noexcept = default;
+        ~reject_count()
+        {
+            if (count_) --*count_;
+        }
+        void operator()(const error_code&) const noexcept {}
 
     private:
-        std::weak_ptr<core> core_;
+        std::shared_ptr<std::atomic<std::size_t>> count_;
     };
 
-    /// Accepting rests at the limit; newcomers wait.
-    void pause_at(admission_limit limit)
+    /// Accepts one by means of the reserved descriptor, and resets it.
+    void reset_by_reserve() noexcept
     {
-        tell({acceptor_event::kind::paused, {}, {}, limit});
-        paused_at = limit;
-        if (backlog_timeout.ends() && !std::exchange(watches_backlog, true)) lose_patience();
-    }
-
-    /// While accepting rests: turns those away who have waited for too long, and looks again.
-    void lose_patience() noexcept
-    try {
-        const std::size_t overdue =
-            backlog_timeout.overdue(detail::backlog_of(listener.native_handle()), std::chrono::steady_clock::now());
-        error_code ec; // closed meanwhile, or no descriptor: they wait on
-        for (std::size_t i = 0; i != std::min(overdue, most_turned_away); ++i) {
-            typename connection_type::stream_type socket = listener.accept(next_executor(), ec);
-            if (ec) break;
-            backlog_timeout.left();
-            reject(std::move(socket), *paused_at);
+        if (!reserve_) return;
+        {
+            const std::lock_guard lock(mutex_);
+            if (closed_ || !io_) return;
+            error_code ec;
+            reserve_.reset();
+            accepted_ = detail::accept_from(io_->listener.native_handle(), remote_, ec);
         }
-        impatience.expires_after(overdue > most_turned_away && !ec
-                                     ? std::chrono::steady_clock::duration::zero()
-                                     : backlog_timeout.period());
-        impatience.async_wait([weak = self](error_code) {
-            if (const auto alive = weak.lock()) alive->strand.run(alive->impatience_task, alive);
-        });
-    } catch (const std::bad_alloc&) {
-        watches_backlog = false; // until the next pause
+        const bool was_there(accepted_);
+        detail::reset_and_close(std::move(accepted_));
+        restore_reserve();
+        if (!was_there) return;
+        ++rejected;
+        report({acceptor_event::kind::rejected, {}, {}, admission_limit::descriptors, 1, ip_endpoint(remote_)});
     }
 
-    void look_at_backlog() noexcept
+    /// Another thread may have taken the descriptor while it was free.
+    void restore_reserve() noexcept
     {
-        watches_backlog = paused_at && !closed;
-        if (watches_backlog) lose_patience();
+        if (!reserve_ && options_.on_descriptor_limit != overload_policy::wait)
+            reserve_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     }
 
-    /// Accepts one by means of the descriptor in reserve, and resets it.
-    void turn_one_away_without_descriptors() noexcept
-    {
-        if (options.on_descriptor_limit == overload_policy::wait) return;
-        if (reserve < 0) return;
-        ::close(std::exchange(reserve, -1));
-        const int newcomer =
-            ::accept4(listener.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (newcomer >= 0) {
-            const ::linger reset{1, 0};
-            ::setsockopt(newcomer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-            ::close(newcomer);
-            backlog_timeout.left();
-            ++rejected;
-        }
-        reserve_one();
-        if (newcomer >= 0) tell({acceptor_event::kind::rejected, {}, {}, admission_limit::descriptors});
-    }
-
-    /// Another thread may have taken it while it was closed.
-    void regain_reserve() noexcept
-    {
-        if (reserve < 0 && options.on_descriptor_limit != overload_policy::wait) reserve_one();
-    }
-
-    void reserve_one() noexcept { reserve = ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
-
-    /// How long to rest for want of descriptors if no connection ends: twice as long each time, and not
-    /// anew for each newcomer that a departure made room for. A quarter less at random: servers that starve
-    /// together need not try together.
-    std::chrono::steady_clock::time_point end_of_rest()
-    {
-        const auto now = std::chrono::steady_clock::now();
-        if (now > rested_until + longest_rest) rest = shortest_rest;
-        const std::chrono::microseconds whole = rest;
-        rest = std::min(2 * rest, longest_rest);
-        return rested_until = now + whole - whole / 4 * static_cast<long>(random() % 256) / 256;
-    }
-
-    class accept_wish final : public wish {
-    public:
-        using wish::wish;
-
-        bool take(connection_type&& newcomer) noexcept override
-        {
-            newcomer_.emplace(std::move(newcomer));
-            return true;
-        }
-
-        template <class Handler>
-        void deliver(Handler& handler)
-        {
-            const core& c = this->owner();
-            handler(this->error(),
-                    newcomer_ ? std::move(*newcomer_) : connection_type(c.executor, c.finalizer));
-        }
-
-    private:
-        std::optional<connection_type> newcomer_;
-    };
-
-    template <class Session>
-    class serve_wish final : public wish {
-    public:
-        serve_wish(std::shared_ptr<core> c, Session session)
-            : wish(std::move(c)), session_(std::move(session))
-        {
-        }
-
-        bool take(connection_type&& newcomer) noexcept override
-        {
-            try {
-                const auto ended = [self = this->shared_owner()](const std::exception_ptr& failure,
-                                                                 auto&&...) {
-                    if (failure) self->tell({acceptor_event::kind::session_failed, {}, failure});
-                };
-                const Executor where = newcomer.get_executor();
-                if constexpr (!std::is_invocable_v<Session&, connection_type>)
-                    net::co_spawn(where, own(std::move(newcomer), session_), ended);
-                else if constexpr (std::is_void_v<std::invoke_result_t<Session&, connection_type>>)
-                    session_(std::move(newcomer));
-                else
-                    net::co_spawn(where, session_(std::move(newcomer)), ended);
-            } catch (...) {
-                this->owner().tell({acceptor_event::kind::session_failed, {}, std::current_exception()});
-            }
-            return false;
-        }
-
-        template <class Handler>
-        void deliver(Handler& handler)
-        {
-            handler(this->error() == errc::acceptor_closed ? error_code() : this->error());
-        }
-
-    private:
-        /// Owns the connection of a session that has it by reference, and sees why it failed.
-        template <class S>
-        static std::invoke_result_t<S&, connection_type&> own(connection_type peer, S session)
-        {
-            try {
-                co_await session(peer);
-                peer.close();
-            } catch (...) {
-                const connection_end end = end_by(std::current_exception());
-                peer.close(end.reason, end.error);
-                throw;
-            }
-        }
-
-        Session session_;
-    };
-
-    void close() noexcept
-    {
-        closed = true;
-        error_code ignored;
-        listener.close(ignored);
-        impatience.cancel();
-        interrupt();
-    }
-
-    /// Sets the options of the connections: on the listener, from which newcomers inherit them at their birth
-    /// in the kernel. Later would be too late for the window that was promised to the peer, and a system call
-    /// more for each; it is done for those alone who were in the backlog of a listener that was adopted, and
-    /// for local sockets, which inherit nothing.
+    /// Sets the options of the connections: on the listener, from which TCP's connections inherit them at their birth
+    /// in the kernel. Later would be too late for the window that the client was offered, and a system call more for
+    /// each; it is done for those alone that were in the backlog of a listener that was adopted, and for local
+    /// sockets, which inherit nothing.
     template <class Socket>
     error_code configure(Socket& socket) noexcept
     {
         error_code ec;
-        if (options.send_buffer_bytes > 0)
-            socket.set_option(net::socket_base::send_buffer_size(options.send_buffer_bytes), ec);
-        if (options.receive_buffer_bytes > 0 && !ec)
-            socket.set_option(net::socket_base::receive_buffer_size(options.receive_buffer_bytes), ec);
-        if constexpr (std::is_same_v<Protocol, net::ip::tcp>)
-            if (!ec) socket.set_option(net::ip::tcp::no_delay(options.no_delay), ec);
+        if (options_.send_buffer_bytes > 0)
+            socket.set_option(net::socket_base::send_buffer_size(options_.send_buffer_bytes), ec);
+        if (options_.receive_buffer_bytes > 0 && !ec)
+            socket.set_option(net::socket_base::receive_buffer_size(options_.receive_buffer_bytes), ec);
+        if constexpr (is_tcp)
+            if (!ec) socket.set_option(net::ip::tcp::no_delay(options_.no_delay), ec);
         return ec;
     }
-    static constexpr bool inherits = std::is_same_v<Protocol, net::ip::tcp>;
 
-    /// Hands an event to the user's hook, or only counts it: an event may come with each newcomer of an
-    /// attack.
-    void tell(acceptor_event event)
+    connection_placement placement() const
     {
-        if (!options.on_event) return;
-        {
-            told_kind& kind = told[static_cast<std::size_t>(event.what)];
-            const std::lock_guard lock(told_mutex);
-            ++kind.since_told;
-            if (!kind.allowance.take(std::chrono::steady_clock::now())) return;
-            event.count = std::exchange(kind.since_told, 0);
-        }
-        options.on_event(event);
+        if constexpr (is_type_erased)
+            if (options_.next_executor) return options_.next_executor();
+        return {net::any_io_executor(), 0};
     }
 
-    struct told_kind {
-        detail::token_bucket allowance{std::chrono::seconds(1), 16};
-        std::uint64_t since_told = 0;
-    };
+    Executor executor_of(const connection_placement& where) const
+    {
+        if constexpr (is_type_erased)
+            if (options_.next_executor) return where.executor;
+        return executor;
+    }
 
-    static constexpr std::chrono::milliseconds shortest_rest{10};
-    static constexpr std::chrono::milliseconds longest_rest{1000};
-    static constexpr std::size_t most_at_once = 7;      // newcomers let in in one turn of the strand
-    static constexpr std::size_t most_turned_away = 64; // and those whose backlog_timeout has ended
+    static net::ip::tcp::endpoint ip_endpoint(const endpoint_type& remote)
+    {
+        if constexpr (requires { remote.address(); })
+            return {remote.address(), remote.port()};
+        else
+            return {};
+    }
 
-    const Executor executor;
-    detail::inline_strand strand;
-    const acceptor_options options;
-    const Finalizer finalizer;
-    const std::shared_ptr<detail::registry> members;
-    endpoint_type endpoint;
-    std::atomic<bool> closed = false;
-    std::atomic<std::uint64_t> rejected = 0;
+    void report(const acceptor_event& event) noexcept { reporter->report(event); }
 
-    std::optional<async_semaphore> own_room;
-    async_semaphore& room;
-    permit admitted; // for the next newcomer
-    detail::token_bucket rate;
-    std::optional<detail::memory_meter> meter;
-    detail::memory_gate gate;
-    detail::backlog_timeout backlog_timeout;
-    std::optional<admission_limit> paused_at; // where newcomers are kept waiting
-    bool watches_backlog = false;             // lose_patience() comes again
-    wish_queue wishes;
-    waits_for wait = waits_for::nothing;
-    detail::op_storage storage;         // of the wait
-    net::cancellation_signal stop_wait; // for room
-    error_code wait_ended_by;
-    net::steady_timer timer;
-    detail::registry::departure_wait departure;
-    bool tried_again = false; // for want of descriptors
-    net::steady_timer impatience;
-    detail::token_bucket attempts{std::chrono::milliseconds(80), 6}; // at accepting, while starved
-    std::chrono::milliseconds rest = shortest_rest;                  // the next one
-    std::chrono::steady_clock::time_point rested_until{};
-    std::minstd_rand random{std::random_device{}()};
-    std::atomic<std::size_t> farewells = 0;
-    int reserve = -1; // a descriptor for the turning away without any
-    std::weak_ptr<core> self;
+    mutable std::mutex mutex_;
+    std::optional<io_objects> io_;
+    detail::intrusive_list<pending_accept> queue_;
+    std::size_t pending_ = 0;   // in the queue
+    std::uint64_t changes_ = 0; // reasons to look again
+    wait_kind wait_ = wait_kind::none;
+    bool running_ = false; // the loop
+    bool closed_ = false;
+    bool draining_ = false;
+    bool until_empty_ = false;
+    std::size_t backlog_left_ = 0;
+    std::optional<connection_type> undelivered_; // all operations were cancelled while it was admitted
+    std::size_t shard_ = 0;                      // its
+    detail::socket_file file_;
 
-    bool draining = false;
-    bool all_inherit = false; // nobody is left who was in the backlog before the listener was configured
+    std::optional<detail::accept_machine> machine_; // from here on for the loop alone
+    std::optional<detail::memory_meter> meter_;
+    async_semaphore own_semaphore_;
+    detail::semaphore_claim<detail::synchronized> claim_;
+    permit permit_; // of the next connection
+    detail::unique_descriptor accepted_;
+    endpoint_type remote_;
+    detail::address_place address_;
+    detail::unique_descriptor reserve_;
+    std::uint64_t departures_ = 0; // seen
+    bool all_inherit_ = false;     // no connection is left from before the listener was configured
+    detail::op_storage storage_;   // of the wait
+    detail::op_storage tick_storage_;
+    const std::shared_ptr<std::atomic<std::size_t>> pending_rejects_ = std::make_shared<std::atomic<std::size_t>>(0);
+    const std::source_location origin_; // what leak_check names for the connections
+};
 
-    std::mutex told_mutex;
-    std::array<told_kind, 5> told;
-    net::basic_socket_acceptor<Protocol, Executor> listener;
-    detail::inline_strand::member_task<core, &core::resume> resume_task;
-    detail::inline_strand::member_task<core, &core::look_at_backlog> impatience_task;
-    detail::inline_strand::member_task<core, &core::close> close_task;
-    const std::source_location origin; // what leak_check names for the connections
+/// A pending async_accept or async_serve.
+template <class Protocol, connection_finalizer Finalizer, class Executor>
+class bounded_acceptor<Protocol, Finalizer, Executor>::core::pending_accept
+    : public detail::waiter<detail::synchronized> {
+public:
+    pending_accept(const net::any_io_executor& executor, std::shared_ptr<core> owner,
+                   std::shared_ptr<session_starter> s = {})
+        : detail::waiter<detail::synchronized>(executor), starter(std::move(s)), core_(std::move(owner))
+    {
+    }
+
+    void leave() noexcept { core_->leave(*this); }
+
+    const std::shared_ptr<session_starter> starter; // none: it takes one connection
+    std::optional<connection_type> accepted;
+    error_code error = net::error::operation_aborted;
+
+protected:
+    ~pending_accept() { leave(); }
+
+    const std::shared_ptr<core> core_;
+};
+
+template <class Protocol, connection_finalizer Finalizer, class Executor>
+class bounded_acceptor<Protocol, Finalizer, Executor>::core::accept_operation : public pending_accept {
+public:
+    using pending_accept::pending_accept;
+
+    std::tuple<error_code, connection_type> results()
+    {
+        if (this->accepted) return {error_code(), std::move(*this->accepted)};
+        return {this->error, connection_type(this->core_->executor, this->core_->finalizer)};
+    }
+};
+
+template <class Protocol, connection_finalizer Finalizer, class Executor>
+class bounded_acceptor<Protocol, Finalizer, Executor>::core::serve_operation : public pending_accept {
+public:
+    using pending_accept::pending_accept;
+
+    std::tuple<error_code> results() const noexcept
+    {
+        return {this->error == errc::acceptor_closed ? error_code() : this->error};
+    }
+};
+
+template <class Protocol, connection_finalizer Finalizer, class Executor>
+template <class Handler>
+class bounded_acceptor<Protocol, Finalizer, Executor>::core::handler_starter final : public session_starter {
+public:
+    explicit handler_starter(Handler handler) : handler_(std::move(handler)) {}
+
+    void start(core& c, connection_type&& peer, std::size_t shard, const net::ip::tcp::endpoint& remote) override
+    {
+        const Executor where = peer.get_executor();
+        if constexpr (!session_handler<Handler, connection_type>)
+            net::co_spawn(where, own(std::move(peer), handler_),
+                          [reporter = c.reporter, remote](const std::exception_ptr& failure, auto&&...) {
+                              if (failure)
+                                  reporter->report({acceptor_event::kind::session_failed, {}, failure, {}, 1, remote});
+                          });
+        else if constexpr (std::is_void_v<decltype(call(std::move(peer), shard))>)
+            call(std::move(peer), shard);
+        else
+            net::co_spawn(where, call(std::move(peer), shard),
+                          [reporter = c.reporter, remote](const std::exception_ptr& failure, auto&&...) {
+                              if (failure)
+                                  reporter->report({acceptor_event::kind::session_failed, {}, failure, {}, 1, remote});
+                          });
+    }
+
+private:
+    decltype(auto) call(connection_type&& peer, std::size_t shard)
+    {
+        if constexpr (std::is_invocable_v<Handler&, connection_type, std::size_t>)
+            return handler_(std::move(peer), shard);
+        else
+            return handler_(std::move(peer));
+    }
+
+    template <class H>
+    static std::invoke_result_t<H&, connection_type&> own(connection_type peer, H session)
+    {
+        try {
+            co_await session(peer);
+            peer.close();
+        } catch (...) {
+            const connection_end end = end_by(std::current_exception());
+            peer.close(end.reason, end.error);
+            throw;
+        }
+    }
+
+    Handler handler_;
 };
 
 } // namespace holdfast

@@ -1,122 +1,180 @@
-// holdfast: how an acceptor's connections are told to end, and waited for.
+// holdfast: notifies an acceptor's connections and waits for their end.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_ACCEPTOR_DRAIN_OPERATION_HPP
 #define HOLDFAST_DETAIL_ACCEPTOR_DRAIN_OPERATION_HPP
 
+#include <holdfast/acceptor_options.hpp>
 #include <holdfast/asio.hpp>
-#include <holdfast/detail/async/inline_strand.hpp>
+#include <holdfast/detail/async/counted_ptr.hpp>
 #include <holdfast/detail/async/op_storage.hpp>
+#include <holdfast/detail/async/waiter.hpp>
 #include <holdfast/detail/connection/registry.hpp>
-#include <holdfast/detail/async/strand_operation.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 namespace holdfast::detail {
 
-/// Tells all connections of the owner's registry `members` that they are to end, some at a time; waits until
-/// the last has, and aborts those that are left at the deadline.
-template <class Owner>
-class drain_operation : public strand_operation<Owner> {
+template <class Core>
+class drain_waiter;
+
+/// Notifies all connections of the core's registry, some at a time; waits until the last has ended, and resets
+/// those that are left at the deadline. It has one wait pending at a time.
+template <class Core>
+class drain_state : public std::enable_shared_from_this<drain_state<Core>> {
 public:
-    using duration = std::chrono::steady_clock::duration;
+    using clock = std::chrono::steady_clock;
 
-    drain_operation(std::shared_ptr<Owner> owner, duration deadline, duration spread)
-        : strand_operation<Owner>(std::move(owner)),
-          deadline_(start_ + deadline),
-          spread_(spread),
-          pause_(this->owner().executor),
-          departure_(*this->owner().members, this->owner().executor),
-          proceed_(*this)
+    drain_state(std::shared_ptr<Core> core, const drain_options& options)
+        : core_(std::move(core)),
+          deadline_(options.deadline > clock::time_point::max() - start_ ? clock::time_point::max()
+                                                                         : start_ + options.deadline),
+          stagger_(options.stagger),
+          serve_backlog_(options.serve_backlog)
     {
+        io_.emplace(*core_);
     }
 
-    /// Tells how many had to be aborted.
-    template <class Handler>
-    void deliver(Handler& handler)
+    void begin(drain_waiter<Core>& waiter) noexcept
     {
-        handler(this->error(), aborted_);
-    }
-
-    void begin() noexcept override
-    {
-        this->owner().draining = true;
-        this->owner().close();
-        batches_ = std::max<std::size_t>(1, (members().live() + batch_size - 1) / batch_size);
+        {
+            const std::lock_guard lock(mutex_);
+            waiter_ = &waiter;
+        }
+        core_->begin_drain(serve_backlog_);
+        batches_ = std::max<std::size_t>(1, (core_->members->live() + batch_size - 1) / batch_size);
         proceed();
     }
 
-    void cancel() noexcept override
+    /// The operation has ended: it was completed, cancelled or destroyed.
+    void detach() noexcept
     {
-        this->finish(net::error::operation_aborted);
-        pause_.cancel();
-        departure_.cancel();
+        const std::lock_guard lock(mutex_);
+        waiter_ = nullptr;
+        io_.reset(); // ends the wait
+    }
+
+    std::tuple<error_code, std::size_t> results() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return {result_, aborted_};
     }
 
 private:
-    static constexpr std::size_t batch_size = 64; // connections told in one turn of the strand
+    static constexpr std::size_t batch_size = 64; // connections notified without letting other handlers run
 
-    /// The handler of the one wait under way.
+    struct io_objects {
+        explicit io_objects(Core& core) : pause(core.executor), departure(*core.members, core.executor) {}
+
+        net::steady_timer pause;
+        registry::departure_wait departure;
+    };
+
+    /// The handler of the wait.
     struct resumption {
         using allocator_type = op_allocator<std::byte>;
 
-        std::shared_ptr<drain_operation> self;
-        op_storage* storage; // apart, since Asio asks for the allocator when it has moved it, too
+        explicit resumption(std::shared_ptr<drain_state> s) noexcept : self(std::move(s)), storage(&self->storage_) {}
 
         allocator_type get_allocator() const noexcept { return allocator_type(*storage); }
-        void operator()(const error_code&)
-        {
-            drain_operation& o = *self;
-            o.owner().strand.run(o.proceed_, std::move(self));
-        }
+        void operator()(const error_code&) { self->proceed(); }
+
+        std::shared_ptr<drain_state> self;
+        op_storage* storage; // apart, since Asio asks for the allocator when it has moved it, too
     };
 
-    resumption keep()
-    {
-        return {std::static_pointer_cast<drain_operation>(this->shared_from_this()), &storage_};
-    }
-
-    registry& members() const noexcept { return *this->owner().members; }
-
     void proceed() noexcept
-    try {
-        if (this->finished()) return;
-        if (cursor_ && (cursor_ = members().tell(*cursor_, batch_size))) {
-            pause_.expires_at(start_ + spread_ * static_cast<long>(std::min(++batch_, batches_)) /
-                                           static_cast<long>(batches_));
-            pause_.async_wait(keep());
-            return;
+    {
+        const std::lock_guard lock(mutex_);
+        if (waiter_ == nullptr) return;
+        try {
+            registry& members = *core_->members;
+            if (cursor_ && (cursor_ = members.tell(*cursor_, batch_size))) {
+                io_->pause.expires_at(start_ + part_of_stagger());
+                io_->pause.async_wait(resumption(this->shared_from_this()));
+                return;
+            }
+            const auto seen = members.changes();
+            const bool closed = core_->closed();
+            if (closed && members.live() == 0) {
+                finish({});
+            } else if (clock::now() >= deadline_) {
+                core_->close();
+                aborted_ = members.abort_all();
+                finish({});
+            } else {
+                io_->departure.async_wait(seen, deadline_, resumption(this->shared_from_this()));
+            }
+        } catch (const std::bad_alloc&) {
+            finish(net::error::no_memory);
         }
-        const auto seen = members().departures();
-        if (members().live() == 0) {
-            this->finish({});
-        } else if (std::chrono::steady_clock::now() >= deadline_) {
-            aborted_ = members().abort_all();
-            this->finish({});
-        } else {
-            departure_.async_wait(seen, deadline_, keep());
-        }
-    } catch (const std::bad_alloc&) {
-        this->finish(net::error::no_memory);
     }
 
-    const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-    const std::chrono::steady_clock::time_point deadline_;
-    const duration spread_;
+    clock::duration part_of_stagger() noexcept
+    {
+        const auto n = static_cast<clock::rep>(batches_);
+        const auto batch = static_cast<clock::rep>(std::min(++batch_, batches_));
+        return stagger_ / n * batch + stagger_ % n * batch / n;
+    }
+
+    void finish(const error_code& result) noexcept;
+
+    const std::shared_ptr<Core> core_;
+    const clock::time_point start_ = clock::now();
+    const clock::time_point deadline_;
+    const clock::duration stagger_;
+    const bool serve_backlog_;
+    mutable std::mutex mutex_;
+    drain_waiter<Core>* waiter_ = nullptr; // until it has been woken
+    error_code result_ = net::error::operation_aborted;
+    std::size_t aborted_ = 0;
     std::size_t batch_ = 0;
     std::size_t batches_ = 1;
     std::optional<std::size_t> cursor_ = 0;
-    std::size_t aborted_ = 0;
-    op_storage storage_; // of the wait
-    net::steady_timer pause_;
-    registry::departure_wait departure_;
-    inline_strand::member_task<drain_operation, &drain_operation::proceed> proceed_;
+    op_storage storage_;
+    std::optional<io_objects> io_;
 };
+
+template <class Core>
+class drain_waiter : public waiter<synchronized> {
+public:
+    drain_waiter(const net::any_io_executor& executor, std::shared_ptr<drain_state<Core>> state)
+        : waiter<synchronized>(executor), state_(std::move(state))
+    {
+    }
+
+    void leave() noexcept { state_->detach(); }
+    auto results() const noexcept { return state_->results(); }
+
+protected:
+    ~drain_waiter() { leave(); }
+
+private:
+    const std::shared_ptr<drain_state<Core>> state_;
+};
+
+template <class Core>
+void drain_state<Core>::finish(const error_code& result) noexcept
+{
+    result_ = result;
+    std::exchange(waiter_, nullptr)->wake();
+}
+
+/// Drains on behalf of a handler `void(error_code, std::size_t)`.
+template <class Core, class Handler>
+void start_drain(const std::shared_ptr<Core>& core, Handler handler, const drain_options& options)
+{
+    const auto state = std::make_shared<drain_state<Core>>(core, options);
+    const auto begun = begin_wait<drain_waiter<Core>>(net::any_io_executor(core->executor), std::move(handler), state);
+    state->begin(*begun);
+}
 
 } // namespace holdfast::detail
 

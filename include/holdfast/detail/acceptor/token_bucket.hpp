@@ -6,18 +6,30 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <limits>
 
 namespace holdfast::detail {
 
-/// Lets `burst` through at once, then one each `interval`. What it remembers is when it will be full again,
-/// so neither a pause nor a leap of the clock lets more than a burst through. No I/O, no clock of its own.
+/// Allows a burst of tokens at once, then one each interval. It stores when it will be full again, so neither a
+/// pause nor a leap of the clock allows more than a burst. Large intervals and bursts saturate. No clock of its
+/// own.
 class token_bucket {
 public:
     using clock = std::chrono::steady_clock;
 
+    /// `burst` is at least 1.
     token_bucket(clock::duration interval, std::size_t burst) noexcept
-        : interval_(interval), depth_(interval * static_cast<long>(burst - 1))
+        : interval_(std::min(interval, longest)), depth_(times(interval_, burst - 1))
     {
+    }
+
+    /// The interval of a rate; zero without one.
+    static clock::duration per_second(double rate) noexcept
+    {
+        if (!(rate > 0)) return {};
+        const double ticks = static_cast<double>(clock::period::den) / static_cast<double>(clock::period::num) / rate;
+        if (ticks >= static_cast<double>(longest.count())) return longest;
+        return std::max(clock::duration(static_cast<clock::rep>(ticks)), clock::duration(1));
     }
 
     /// When there is a token: `now` or later.
@@ -35,6 +47,16 @@ public:
     }
 
 private:
+    /// Ages: sums of the clock's time with one or two of them do not overflow.
+    static constexpr clock::duration longest{std::numeric_limits<clock::rep>::max() / 8};
+
+    static clock::duration times(clock::duration interval, std::size_t n) noexcept
+    {
+        if (interval <= interval.zero() || n == 0) return {};
+        const auto most = static_cast<std::size_t>(longest / interval);
+        return n > most ? longest : interval * static_cast<clock::rep>(n);
+    }
+
     clock::duration interval_;
     clock::duration depth_;
     clock::time_point full_at_{}; // the clock's beginning: long ago

@@ -16,6 +16,14 @@
 
 namespace holdfast::detail {
 
+/// An IPv4 address that is mapped to IPv6 as the IPv4 address, any other as it is.
+inline net::ip::address unmapped(const net::ip::address& address)
+{
+    if (address.is_v6() && address.to_v6().is_v4_mapped())
+        return net::ip::make_address_v4(net::ip::v4_mapped, address.to_v6());
+    return address;
+}
+
 /// A remote address cut to its prefix. A v4 address stands as the v6 address that it is mapped to.
 struct address_key {
     std::uint64_t high = 0;
@@ -25,8 +33,7 @@ struct address_key {
 
     static address_key of(net::ip::address address, unsigned ipv4_prefix, unsigned ipv6_prefix)
     {
-        if (address.is_v6() && address.to_v6().is_v4_mapped())
-            address = net::ip::make_address_v4(net::ip::v4_mapped, address.to_v6());
+        address = unmapped(address);
         if (address.is_v4())
             return {0, (std::uint64_t{0xffff} << 32U) |
                            (address.to_v4().to_uint() & (mask(ipv4_prefix) >> 32U))};

@@ -115,6 +115,7 @@ public:
         n.live = false;
         n.next_free = std::exchange(free_, place);
         ++departures_;
+        ++changes_;
         wake_waits();
         freed = room_.split(1);
         if (--live_ == 0) last = std::move(self_);
@@ -202,11 +203,26 @@ public:
         return live_;
     }
 
-    /// How many have left so far: read before the reason for waiting arises, to lose no departure.
+    /// How many have left so far.
     std::uint64_t departures() const noexcept
     {
         const std::lock_guard lock(mutex_);
         return departures_;
+    }
+
+    /// Counts departures and calls of `wake()`: read before the reason for waiting arises, to lose none.
+    std::uint64_t changes() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return changes_;
+    }
+
+    /// Ends all waits for departures, as a departure does.
+    void wake() noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        ++changes_;
+        wake_waits();
     }
 
     /// Waits for departures, on behalf of one who owns it: several may wait at once, each until its own time.
@@ -240,7 +256,7 @@ public:
                 [this, seen, until](auto handler) {
                     const std::lock_guard lock(
                         members_.mutex_); // no departure slips in between look and wait
-                    timer_.expires_at(members_.departures_ == seen ? until : clock::time_point::min());
+                    timer_.expires_at(members_.changes_ == seen ? until : clock::time_point::min());
                     timer_.async_wait(std::move(handler));
                 },
                 token);
@@ -307,6 +323,7 @@ private:
     std::size_t live_ = 0;
     std::size_t peak_ = 0;
     std::uint64_t departures_ = 0;
+    std::uint64_t changes_ = 0;
     std::array<std::uint64_t, close_reason_count> ended_{};
     departure_wait* waits_ = nullptr;
 };

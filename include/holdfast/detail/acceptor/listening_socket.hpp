@@ -1,0 +1,164 @@
+// holdfast: opens, inspects and accepts from listening sockets; every descriptor is close-on-exec from the start.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_ACCEPTOR_LISTENING_SOCKET_HPP
+#define HOLDFAST_DETAIL_ACCEPTOR_LISTENING_SOCKET_HPP
+
+#include <holdfast/acceptor_options.hpp>
+#include <holdfast/asio.hpp>
+
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+namespace holdfast::detail {
+
+/// Owns a descriptor.
+class unique_descriptor {
+public:
+    unique_descriptor() noexcept = default;
+    explicit unique_descriptor(int descriptor) noexcept : descriptor_(descriptor) {}
+    unique_descriptor(unique_descriptor&& other) noexcept : descriptor_(other.release()) {}
+    unique_descriptor& operator=(unique_descriptor&& other) noexcept
+    {
+        if (this != &other) reset(other.release());
+        return *this;
+    }
+    ~unique_descriptor() { reset(); }
+
+    [[nodiscard]] int get() const noexcept { return descriptor_; }
+    int release() noexcept { return std::exchange(descriptor_, -1); }
+    void reset(int descriptor = -1) noexcept
+    {
+        if (descriptor_ >= 0) ::close(descriptor_);
+        descriptor_ = descriptor;
+    }
+    explicit operator bool() const noexcept { return descriptor_ >= 0; }
+
+private:
+    int descriptor_ = -1;
+};
+
+inline error_code last_error() noexcept { return {errno, net::error::get_system_category()}; }
+
+[[noreturn]] inline void throw_last_error(const char* what) { throw system_error(last_error(), what); }
+
+template <class Protocol>
+unique_descriptor open_socket(const Protocol& protocol)
+{
+    unique_descriptor socket(
+        ::socket(protocol.family(), protocol.type() | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol.protocol()));
+    if (!socket) throw_last_error("the listening socket cannot be opened");
+    return socket;
+}
+
+/// Accepts without waiting; writes the client's address.
+template <class Endpoint>
+unique_descriptor accept_from(int listener, Endpoint& remote, error_code& ec) noexcept
+{
+    ::sockaddr_storage address{};
+    auto size = static_cast<::socklen_t>(sizeof address);
+    unique_descriptor accepted(
+        ::accept4(listener, reinterpret_cast<::sockaddr*>(&address), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!accepted) {
+        ec = last_error();
+        return accepted;
+    }
+    const std::size_t length = size < remote.capacity() ? size : remote.capacity();
+    std::memcpy(remote.data(), &address, length);
+    remote.resize(length);
+    return accepted;
+}
+
+/// Closes with a reset.
+inline void reset_and_close(unique_descriptor socket) noexcept
+{
+    const ::linger reset{1, 0};
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
+/// Whether a client has reset its connection, or has ended it without having sent anything. One that has sent bytes and
+/// ended its side may still expect an answer.
+inline bool client_has_left(int descriptor) noexcept
+{
+    char next = 0;
+    const auto n = ::recv(descriptor, &next, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n == 0) return true;
+    if (n < 0) return errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
+    ::tcp_info info{};
+    ::socklen_t size = sizeof info;
+    return ::getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
+}
+
+/// Sets or checks how an IPv6 socket treats IPv4.
+inline void apply_ip_versions(int socket, int family, ip_versions versions, bool adopted)
+{
+    if (versions == ip_versions::system_default || family != AF_INET6) return;
+    int v6_only = versions == ip_versions::v6_only ? 1 : 0;
+    if (!adopted) {
+        if (::setsockopt(socket, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only) != 0)
+            throw_last_error("IPV6_V6ONLY cannot be set");
+        return;
+    }
+    const int requested = std::exchange(v6_only, 0);
+    ::socklen_t size = sizeof v6_only;
+    if (::getsockopt(socket, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, &size) != 0)
+        throw_last_error("IPV6_V6ONLY cannot be read");
+    if ((v6_only != 0) != (requested != 0))
+        throw std::invalid_argument("acceptor_options.versions differs from the adopted listener's IPV6_V6ONLY");
+}
+
+/// The file of a listening local socket.
+class socket_file {
+public:
+    socket_file() noexcept = default;
+
+    /// After bind(2).
+    explicit socket_file(std::string path) : path_(std::move(path))
+    {
+        if (path_.empty() || path_[0] == '\0' || ::lstat(path_.c_str(), &status_) != 0) path_.clear(); // abstract
+    }
+
+    /// Removes the file, unless another has taken its place.
+    void remove() noexcept
+    {
+        struct ::stat now {};
+        if (!path_.empty() && ::lstat(path_.c_str(), &now) == 0 && now.st_dev == status_.st_dev &&
+            now.st_ino == status_.st_ino)
+            ::unlink(path_.c_str());
+        path_.clear();
+    }
+
+    /// Removes a socket file that no process listens on. Anything else stays.
+    static void remove_stale(const std::string& path) noexcept
+    {
+        struct ::stat status {};
+        if (path.empty() || path[0] == '\0' || ::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) return;
+        const unique_descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        ::sockaddr_un address{};
+        if (!probe || path.size() >= sizeof address.sun_path) return;
+        address.sun_family = AF_UNIX;
+        std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+        if (::connect(probe.get(), reinterpret_cast<const ::sockaddr*>(&address), sizeof address) != 0 &&
+            errno == ECONNREFUSED)
+            ::unlink(path.c_str());
+    }
+
+private:
+    std::string path_;
+    struct ::stat status_ {};
+};
+
+} // namespace holdfast::detail
+
+#endif
