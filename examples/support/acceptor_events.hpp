@@ -25,6 +25,8 @@ inline std::string_view to_string(holdfast::admission_limit limit) noexcept
         return "new connections a second";
     case holdfast::admission_limit::memory:
         return "memory";
+    case holdfast::admission_limit::address_filter:
+        return "addresses that are admitted";
     case holdfast::admission_limit::descriptors:
         break;
     }

@@ -169,13 +169,13 @@ public:
         case occurrence::woken:
             turn_ = 0;
             if (std::exchange(resting_, false)) return end_rest(state, now);
+            if (std::exchange(retrying_, false)) return retry(state, now);
             return next(state, now);
         case occurrence::done:
             if (std::exchange(used_reserve_, false)) return rest(now);
             if (std::exchange(restoring_, false)) return retry(state, now);
             return next(state, now);
         case occurrence::permit_taken:
-            turn_ = 0;
             holds_permit_ = true;
             return next(state, now);
         case occurrence::no_permit:
@@ -294,6 +294,7 @@ private:
             return {.what = accept_step::accept};
         }
         waited_ = true;
+        turn_ = 0;
         paused_at_ = limit;
         if (backlog_timeout_.ends() && (!limits_.backlog_timeout_at_rate_only || limit == admission_limit::rate)) {
             if (now >= next_look_) return {.what = accept_step::measure_backlog};
@@ -385,9 +386,10 @@ private:
     /// lead to a retry each.
     accept_action retry(const accept_state& state, time_point now) noexcept
     {
-        if (std::exchange(tried_again_, true) && !attempts_.take(now) && !state.closed && state.pending != 0)
-            return {.what = accept_step::await_time, .until = attempts_.ready_at(now)};
-        return next(state, now);
+        if (state.closed || state.pending == 0 || !std::exchange(tried_again_, true) || attempts_.take(now))
+            return next(state, now);
+        retrying_ = true;
+        return {.what = accept_step::await_time, .until = attempts_.ready_at(now)};
     }
 
     const accept_limits limits_;
@@ -408,6 +410,7 @@ private:
     bool used_reserve_ = false;
     bool restoring_ = false;
     bool tried_again_ = false;
+    bool retrying_ = false; // waits for the next attempt
     error_code starved_by_;
     std::chrono::milliseconds rest_ = shortest_rest; // the next one
     time_point rested_until_{};

@@ -385,10 +385,7 @@ private:
             } catch (const std::bad_alloc&) {
                 next = {detail::accept_occurrence::no_memory};
             }
-            if (next && next->what == detail::accept_occurrence::no_memory) {
-                accepted_.reset();
-                report({acceptor_event::kind::starved, net::error::no_memory});
-            }
+            if (next && next->what == detail::accept_occurrence::no_memory) accepted_.reset();
         }
     }
 

@@ -5,6 +5,7 @@
 
 #include <holdfast/asio.hpp>
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -68,7 +69,7 @@ public:
     address_table(std::size_t limit, std::size_t expected) : limit_(limit)
     {
         if (limit_ == 0) return;
-        buckets_.assign(std::bit_ceil(expected < 16 ? std::size_t{16} : expected), nowhere);
+        buckets_.assign(std::bit_ceil(std::clamp(expected, std::size_t{16}, std::size_t{1} << 20U)), nowhere);
         std::random_device random;
         seed_ = (std::uint64_t{random()} << 32U | random()) | 1U;
     }
