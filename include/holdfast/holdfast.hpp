@@ -4,6 +4,7 @@
 #ifndef HOLDFAST_HOLDFAST_HPP
 #define HOLDFAST_HOLDFAST_HPP
 
+#include <holdfast/acceptor_options.hpp>
 #include <holdfast/admitted_connection.hpp>
 #include <holdfast/asio.hpp>
 #include <holdfast/async_event.hpp>

@@ -761,9 +761,9 @@ TEST_CASE("an acceptor may go while nothing but its own interrupted wait is left
 {
     net::io_context io;
     error_code ended;
+    net::cancellation_signal stop; // must outlive the operation, as with all of Asio's
     {
         acceptor doors{io.get_executor(), any_port};
-        net::cancellation_signal stop;
         doors.async_accept(
             net::bind_cancellation_slot(stop.slot(), [&](error_code ec, connection) { ended = ec; }));
         io.poll();
