@@ -395,7 +395,7 @@ private:
     const accept_limits limits_;
     memory_gate gate_;
     token_bucket rate_;
-    token_bucket attempts_{std::chrono::milliseconds(80), 6}; // to accept, during a shortage
+    token_bucket attempts_{std::chrono::milliseconds(80), 5}; // to accept, during a shortage
     detail::backlog_timeout backlog_timeout_;
     time_point next_look_{}; // at the backlog
     std::size_t overdue_ = 0; // connections to accept and reject
