@@ -63,12 +63,10 @@ net::awaitable<void> answer(holdfast::connection_guard<tcp::socket>& peer, holdf
                                                    .double_buffered = i % 2 == 0};
     if (way == 2) {
         const std::size_t sent =
-            co_await async_write_streamed(peer, std::cref(message), options, net::use_awaitable,
-                                          framed{framing::content_length{size}, ndjson{}});
+            co_await async_write_streamed(peer, holdfast::formatted(std::cref(message), framed{framing::content_length{size}, ndjson{}}), options);
         CHECK(sent == size);
     } else {
-        co_await async_write_streamed(peer, std::cref(message), options, net::use_awaitable,
-                                      framed{framing::http_chunked{}, holdfast::deflated{gzip, ndjson{}}});
+        co_await async_write_streamed(peer, holdfast::formatted(std::cref(message), framed{framing::http_chunked{}, holdfast::deflated{gzip, ndjson{}}}), options);
     }
 }
 

@@ -339,10 +339,7 @@ TEST_CASE("a write that is cancelled gives its compressor back, and the stream h
         std::views::transform([random = std::mt19937_64(seed)](unsigned) mutable { return random(); });
     const auto write = [&]() -> net::awaitable<void> {
         const compressor lent = co_await pool.async_borrow(net::use_awaitable);
-        co_await holdfast::async_write_streamed(
-            server, std::ref(noise), {},
-            net::bind_cancellation_slot(stop.slot(), net::redirect_error(net::use_awaitable, result)),
-            deflated{lent, ndjson{}});
+        co_await holdfast::async_write_streamed(server, holdfast::formatted(std::ref(noise), deflated{lent, ndjson{}}), net::bind_cancellation_slot(stop.slot(), net::redirect_error(net::use_awaitable, result)));
         server.close();
     };
     net::co_spawn(io, write(), net::detached);
