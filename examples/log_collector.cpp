@@ -32,8 +32,8 @@
 #include <charconv>
 #include <csignal>
 #include <iostream>
-#include <ostream>
 #include <optional>
+#include <ostream>
 
 #include <unistd.h>
 
@@ -143,7 +143,8 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
         stays = still_there(peer);
         if (const missed_records gone{unseen.take_missed()}; gone.missed != 0) {
             if (request.accepts_events)
-                co_await async_write_streamed(peer, holdfast::formatted(gone, event({.event = "missed"})), options);
+                co_await async_write_streamed(peer, holdfast::formatted(gone, event({.event = "missed"})),
+                                              options);
             else
                 co_await async_write_streamed(peer, holdfast::formatted(gone, lines), options);
         } else if (unseen.empty()) {
@@ -160,7 +161,9 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
         }
     }
     const std::array<missed_records, 0> nothing{};
-    co_await async_write_streamed(peer, holdfast::formatted(nothing, framed{framing::http_chunked{}, deflated{gzip, ndjson{}}}), options);
+    co_await async_write_streamed(
+        peer, holdfast::formatted(nothing, framed{framing::http_chunked{}, deflated{gzip, ndjson{}}}),
+        options);
 }
 
 /// An answer that is known as a whole.

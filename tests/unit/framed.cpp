@@ -472,7 +472,9 @@ TEST_CASE(
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     holdfast::error_code result;
-    holdfast::async_write_streamed(server, holdfast::formatted(numbers, framed{framing::http_chunked{}, ndjson{}}), {.chunk_bytes = 1000}, [&, &socket = server](holdfast::error_code ec, std::size_t) {
+    holdfast::async_write_streamed(
+        server, holdfast::formatted(numbers, framed{framing::http_chunked{}, ndjson{}}),
+        {.chunk_bytes = 1000}, [&, &socket = server](holdfast::error_code ec, std::size_t) {
             result = ec;
             socket.close();
         });

@@ -5,8 +5,8 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/outbox.hpp>
-#include <holdfast/serialized_payload.hpp>
 #include <holdfast/serialize/framed.hpp>
+#include <holdfast/serialized_payload.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -42,11 +42,11 @@ public:
     template <class Buffers, class Handler>
     void async_write_some(const Buffers& buffers, Handler handler)
     {
-        socket_.async_write_some(
-            buffers, [taken = taken_, h = std::move(handler)](holdfast::error_code ec, std::size_t n) mutable {
-                *taken += n;
-                std::move(h)(ec, n);
-            });
+        socket_.async_write_some(buffers, [taken = taken_, h = std::move(handler)](holdfast::error_code ec,
+                                                                                   std::size_t n) mutable {
+            *taken += n;
+            std::move(h)(ec, n);
+        });
     }
 
 private:
@@ -129,7 +129,8 @@ TEST_CASE("a tick waits for one chunk of a snapshot of 100 MB at most, and the s
     auto rows = std::views::iota(std::size_t{0}, snapshot_bytes / (row.size() + 3)) |
                 std::views::transform([](std::size_t) { return row; });
     const std::uint64_t size = holdfast::serialized_size<ndjson>(rows);
-    REQUIRE_FALSE(outbox.push_streamed(holdfast::formatted(rows, framed{framing::u32_parts<>{}, ndjson{}}), {.interleave = true}));
+    REQUIRE_FALSE(outbox.push_streamed(holdfast::formatted(rows, framed{framing::u32_parts<>{}, ndjson{}}),
+                                       {.interleave = true}));
 
     receiver received;
     std::vector<char> buffer(256 * 1024);
