@@ -179,8 +179,8 @@ public:
         requires(!std::derived_from<To, outbox_base>)
     explicit outbox(To& to, const outbox_options& options = {});
 
-    /// Drops what is queued. Pending operations complete with `errc::outbox_closed`. If a message was sent in part, or a
-    /// write is pending, the connection will end by a reset.
+    /// Drops what is queued. Pending operations complete with `errc::outbox_closed`. If a message was sent in part, or
+    /// a write is pending, the connection will end by a reset.
     ~outbox();
 
     [[nodiscard]] executor_type get_executor() const noexcept { return stream_->get_executor(); }

@@ -89,7 +89,7 @@ public:
     /// Returns the number of members.
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
-    /// Pushes the message to all members, and returns the number of those that queued it. Removes those that refused it.
+    /// Pushes the message to all members, and removes those that refuse it. Returns the number of those that queue it.
     ///
     /// Cost: one reference of 16 bytes in each queue; no copy.
     std::size_t push(const payload& message) noexcept
