@@ -121,7 +121,7 @@ struct task_pool {
 /// it has.
 struct session {
     session(connection& client, task_pool& all)
-        : peer(client), pool(all), beat(all.heart.watch(client)), turn(client.stream().get_executor(), never)
+        : peer(client), pool(all), beat(all.heart.watch(client)), turn(client.stream().get_executor())
     {
     }
 
@@ -132,12 +132,10 @@ struct session {
         return promised++;
     }
 
-    static constexpr net::steady_timer::time_point never = net::steady_timer::time_point::max();
-
     connection& peer;
     task_pool& pool;
     holdfast::heartbeat beat; // while nothing that was promised is left to be sent
-    net::steady_timer turn;   // never expires: cancelling it wakes those who wait for their turn
+    holdfast::unsynchronized_event turn; // notified when an answer was sent
     std::uint64_t promised = 0, sent = 0;
 };
 
@@ -146,15 +144,13 @@ struct session {
 template <class Message>
 net::awaitable<void> send_in_turn(session& mine, std::uint64_t number, Message message)
 {
-    while (mine.sent != number) {
-        holdfast::error_code woken;
-        co_await mine.turn.async_wait(net::redirect_error(net::use_awaitable, woken));
-    }
+    while (mine.sent != number)
+        co_await mine.turn.async_wait();
     auto beat = mine.pool.heart.watch(mine.peer); // the socket must take some of it in time
     co_await holdfast::async_write_streamed<holdfast::ndjson>(mine.peer.stream(), message,
                                                               {.chunk_bytes = chunk, .progress = beat});
     if (++mine.sent == mine.promised) mine.beat = mine.pool.heart.watch(mine.peer);
-    mine.turn.cancel();
+    mine.turn.notify_all();
 }
 
 net::awaitable<void> compute(session& mine, std::uint64_t number, job part, answer result)
