@@ -216,7 +216,7 @@ public:
     using protocol_type = Protocol;
     using endpoint_type = typename Protocol::endpoint;
     using executor_type = Executor;
-    using connection_type = admitted_connection<Protocol, Finalizer, Executor>;
+    using connection_type = admitted_connection<net::basic_stream_socket<Protocol, Executor>, Finalizer>;
 
     /// Opens, binds and listens. Throws what the system refuses (an address in use, no right to bind) as
     /// `system_error`, and std::invalid_argument for a limit of zero.

@@ -505,7 +505,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         }
         try {
             Finalizer its_own = finalizer; // before it has a place: it may fail
-            return seat{members->enter(socket.native_handle(), admitted), address.take_over(),
+            return seat{members->enter(socket.native_handle(), admitted, peer_of(socket, remote)), address.take_over(),
                         std::move(its_own)};
         } catch (const std::bad_alloc&) {
             ec = net::error::no_memory;
@@ -515,7 +515,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
 
     connection_type admit(typename connection_type::stream_type& socket, seat taken) noexcept
     {
-        if (draining) members->tell(taken.member, 1); // it came in as the drain began
+        if (draining) members->notify(taken.member, 1); // it came in as the drain began
         if (!all_inherit) (void)configure(socket);    // a peer that is gone already shows at the first read
         if (options.accepts_per_second != 0 || gate.enabled()) {
             const auto now = std::chrono::steady_clock::now();
@@ -526,6 +526,14 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
             std::move(socket),
             detail::admission<Finalizer>(std::move(taken.finalizer), *members, taken.member, taken.address),
             origin);
+    }
+
+    static peer_address peer_of(typename connection_type::stream_type& socket, const endpoint_type& remote) noexcept
+    {
+        if constexpr (requires { remote.address(); })
+            return peer_address(remote);
+        else
+            return peer_address::of_socket(socket.native_handle());
     }
 
     /// False where the address has as many connections as it may.
@@ -622,8 +630,7 @@ struct bounded_acceptor<Protocol, Finalizer, Executor>::core {
         const int newcomer =
             ::accept4(listener.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (newcomer >= 0) {
-            const ::linger reset{1, 0};
-            ::setsockopt(newcomer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+            detail::reset_at_close(newcomer);
             ::close(newcomer);
             backlog_timeout.left();
             ++rejected;

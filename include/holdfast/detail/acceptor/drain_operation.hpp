@@ -86,7 +86,7 @@ private:
     void proceed() noexcept
     try {
         if (this->finished()) return;
-        if (cursor_ && (cursor_ = members().tell(*cursor_, batch_size))) {
+        if (cursor_ && (cursor_ = members().notify(*cursor_, batch_size))) {
             pause_.expires_at(start_ + spread_ * static_cast<long>(std::min(++batch_, batches_)) /
                                            static_cast<long>(batches_));
             pause_.async_wait(keep());
