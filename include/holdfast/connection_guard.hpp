@@ -47,6 +47,8 @@ struct close_options {
 /// - optionally `async_shutdown(token)`, void(error_code), which ends the layer's own protocol, as TLS's close_notify:
 ///   `async_close()` calls it for the topmost layer that has it, which answers for the layers below;
 /// - optionally `pending()`, the number of bytes it has read from the socket that its reader has not got yet.
+/// - optionally `static constexpr bool operations_may_outlive = true`, where its pending operations keep what they need:
+///   the guard then holds it without an allocation.
 /// Its errors are classified by `reason_of()`. See `upgrade()` for putting a layer upon a live connection.
 ///
 /// What the kernel keeps: after `close()` and destruction at most what was sent and not yet acknowledged, for 10

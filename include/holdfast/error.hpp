@@ -142,14 +142,14 @@ public:
 } // namespace detail
 
 /// The category of `errc`, named "holdfast".
-inline const std::error_category& holdfast_category() noexcept
+inline const std::error_category& error_category() noexcept
 {
     static const detail::errc_category instance; // usable from destructors at exit: it has no state
     return instance;
 }
 
-/// Makes a `std::error_code` of `holdfast_category()`; found by argument-dependent lookup.
-inline std::error_code make_error_code(errc e) noexcept { return {static_cast<int>(e), holdfast_category()}; }
+/// Makes a `std::error_code` of `error_category()`; found by argument-dependent lookup.
+inline std::error_code make_error_code(errc e) noexcept { return {static_cast<int>(e), error_category()}; }
 
 namespace detail {
 
@@ -192,7 +192,7 @@ public:
 
     bool equivalent(const std::error_code& code, int value) const noexcept override
     {
-        if (code.category() == holdfast_category()) return of(static_cast<errc>(code.value())) == value;
+        if (code.category() == error_category()) return of(static_cast<errc>(code.value())) == value;
         if (is_system_error(code)) return of_system(code.value()) == value;
         return (is_end_of_stream(code) || is_truncated_stream(code)) &&
                value == static_cast<int>(condition::peer_gone);

@@ -11,9 +11,10 @@
 
 namespace holdfast::detail {
 
-/// Whether operations may outlive a stream: a socket's state is the reactor's; a layer above it is referred to.
+/// Whether operations may outlive a stream: a socket's state is the reactor's, a layer above it is referred to unless
+/// it says otherwise.
 template <class Stream>
-inline constexpr bool operations_outlive = false;
+inline constexpr bool operations_outlive = requires { requires Stream::operations_may_outlive; };
 template <class Protocol, class Executor>
 inline constexpr bool operations_outlive<net::basic_stream_socket<Protocol, Executor>> = true;
 
