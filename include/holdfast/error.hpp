@@ -192,7 +192,7 @@ public:
 
     bool equivalent(const std::error_code& code, int value) const noexcept override
     {
-        if (code.category() == error_category()) return of(static_cast<errc>(code.value())) == value;
+        if (code.category() == holdfast::error_category()) return of(static_cast<errc>(code.value())) == value;
         if (is_system_error(code)) return of_system(code.value()) == value;
         return (is_end_of_stream(code) || is_truncated_stream(code)) &&
                value == static_cast<int>(condition::peer_gone);
