@@ -1,4 +1,4 @@
-// holdfast: admitted_connection, a connection that carries its permit and its place in the acceptor's census.
+// holdfast: admitted_connection, a connection that carries its permit and its entry in the acceptor's census.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ADMITTED_CONNECTION_HPP
 #define HOLDFAST_ADMITTED_CONNECTION_HPP
@@ -14,29 +14,41 @@ namespace holdfast {
 template <class Protocol, connection_finalizer Finalizer, class Executor>
 class bounded_acceptor;
 
-/// A connection that a `bounded_acceptor` let in: a `connection_guard` that carries its permit and its place
-/// in the acceptor's census. Both are given back when it ends, whichever way, after the descriptor was closed
-/// and the finalizer ran; it may outlive the acceptor.
-template <class Protocol, connection_finalizer Finalizer = no_finalizer,
-          class Executor = net::any_io_executor>
-class admitted_connection
-    : public connection_guard<net::basic_stream_socket<Protocol, Executor>, detail::admission<Finalizer>> {
-    using guard =
-        connection_guard<net::basic_stream_socket<Protocol, Executor>, detail::admission<Finalizer>>;
+/// A connection that a `bounded_acceptor` has admitted: a `connection_guard` that carries its permit and its entry in
+/// the acceptor's census. Both are returned when it ends, on every path, after the descriptor was closed and the
+/// finalizer was called. `upgrade()` puts a layer upon its socket, with which they stay.
+///
+/// Lifetime: it may outlive the acceptor.
+template <class Stream = net::ip::tcp::socket, connection_finalizer Finalizer = no_finalizer>
+class admitted_connection : public connection_guard<Stream, detail::admission<Finalizer>> {
+    using guard = connection_guard<Stream, detail::admission<Finalizer>>;
 
 public:
-    /// Whether a drain has told this connection to end: its next read finds the end of the stream, writing
-    /// still works. Thread-safe; a short lock.
-    [[nodiscard]] bool draining() const noexcept { return this->finalizer().told(); }
+    using finalizer_type = Finalizer;
+
+    /// The same connection with another stream: what `upgrade()` returns.
+    template <class Layer>
+    using rebind_stream = admitted_connection<Layer, Finalizer>;
+
+    /// The same connection of a stream with another executor.
+    template <class Executor>
+    struct rebind_executor {
+        using other =
+            admitted_connection<typename Stream::template rebind_executor<Executor>::other, Finalizer>;
+    };
+
+    /// Returns whether a drain has notified this connection: its next read returns the end of the stream, writing
+    /// still works. Thread safety: safe. Cost: a short lock.
+    [[nodiscard]] bool draining() const noexcept { return this->finalizer().notified(); }
 
 private:
     template <class, connection_finalizer, class>
     friend class bounded_acceptor;
+    friend struct detail::upgrade_access;
 
     using guard::guard;
-    admitted_connection(const Executor& executor, Finalizer finalizer)
-        : guard(typename guard::ended_t{}, typename guard::stream_type(executor),
-                detail::admission<Finalizer>(std::move(finalizer)))
+    admitted_connection(const typename guard::executor_type& executor, Finalizer finalizer)
+        : guard(typename guard::ended_t{}, Stream(executor), detail::admission<Finalizer>(std::move(finalizer)))
     {
     }
 };

@@ -57,7 +57,7 @@ public:
     using protocol_type = Protocol;
     using endpoint_type = typename Protocol::endpoint;
     using executor_type = Executor;
-    using connection_type = admitted_connection<Protocol, Finalizer, Executor>;
+    using connection_type = admitted_connection<net::basic_stream_socket<Protocol, Executor>, Finalizer>;
     using native_handle_type = typename net::basic_socket_acceptor<Protocol, Executor>::native_handle_type;
 
     /// The acceptor of another executor type.

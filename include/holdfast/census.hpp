@@ -5,9 +5,9 @@
 #define HOLDFAST_CENSUS_HPP
 
 #include <holdfast/asio.hpp>
-#include <holdfast/detail/connection/peer_address.hpp>
 #include <holdfast/detail/connection/registry.hpp>
 #include <holdfast/error.hpp>
+#include <holdfast/peer_address.hpp>
 
 #include <algorithm>
 #include <array>
@@ -29,8 +29,10 @@ namespace holdfast {
 struct census_entry {
     /// Its name, never used again in its acceptor: for `bounded_acceptor::end`.
     std::uint64_t id = 0;
-    /// Its peer's address; valid during the call.
+    /// Its peer's address as text; valid during the call.
     std::string_view remote;
+    /// Its peer's address.
+    peer_address peer{};
     /// Since it was admitted.
     std::chrono::steady_clock::duration age{};
     /// Bytes that the kernel received for it, whether read or not; nothing for local sockets.
@@ -110,8 +112,8 @@ public:
                 const auto now = std::chrono::steady_clock::now();
                 for (std::size_t i = 0; i != listed; ++i) {
                     const detail::registry::member& m = page[i];
-                    const detail::peer_address name(m);
-                    census_entry entry{m.id, name.view(), now - m.since, {}, {}, m.told};
+                    const auto remote = m.peer.text();
+                    census_entry entry{m.id, remote.view(), m.peer, now - m.since, {}, {}, m.notified};
                     if (m.bytes) {
                         entry.bytes_in = m.bytes->received;
                         entry.bytes_out = m.bytes->sent;

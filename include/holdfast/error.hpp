@@ -1,8 +1,11 @@
-// holdfast: the library's error codes, and the reasons for which a connection ends. Standard library only.
+// holdfast: the library's error codes and conditions, and the reasons for which a connection ends. Standard
+// library only.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ERROR_HPP
 #define HOLDFAST_ERROR_HPP
 
+#include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <ostream>
 #include <string>
@@ -11,23 +14,21 @@
 
 namespace holdfast {
 
-/// What can go wrong in a holdfast operation, apart from what the system and Asio report themselves.
-/// Each message says what the reader of a log can do about it.
+/// Errors of holdfast's operations, beside those of the system and of Asio.
 enum class errc : int {
-    /// The semaphore was closed while the operation waited for a permit, or before.
+    /// The semaphore was closed before the permit was granted.
     semaphore_closed = 1,
-    /// More units were asked for than the semaphore's limit: the wait could never end.
+    /// An operation requested more units than the semaphore's limit: it could never complete.
     exceeds_limit,
-    /// The acceptor was closed, or is draining: it admits nobody any more.
+    /// The acceptor was closed or is draining: it accepts no more connections.
     acceptor_closed,
     /// A frame was longer than `max_frame_bytes`.
     frame_too_long,
-    /// The stream ended in the middle of a frame.
+    /// The stream ended within a frame.
     truncated_frame,
-    /// The peer went on sending past the bounds of `async_close`: the connection was closed without its end
-    /// of stream.
+    /// `async_close` reached its deadline or its byte limit before the peer ended its stream.
     close_incomplete,
-    /// A NaN or an infinity, which JSON cannot express.
+    /// A number is NaN or infinite, which JSON cannot express.
     not_finite,
     /// A string that is not UTF-8, as JSON and Protobuf require.
     invalid_utf8,
@@ -35,158 +36,272 @@ enum class errc : int {
     source_failed,
     /// A value is nested more deeply than the writer's or the parser's limit.
     depth_exceeded,
-    /// As many operations as allowed were waiting for a permit already.
+    /// The maximum number of operations already waits for a permit.
     too_many_waiting,
-    /// The spawner was cancelled, or one of its children failed: it starts no more of them.
+    /// The spawner was cancelled, or one of its children failed: it starts no more children.
     spawner_closed,
     /// A `checked_json`, or a frame that is read as JSON, is not the text of one JSON value.
     invalid_json,
-    /// A frame's head or tail is not what its framing demands.
+    /// The header or trailer of a frame violates its framing.
     malformed_frame,
-    /// A frame that had begun was not complete in time.
+    /// A frame was not complete within its time limit.
     frame_timeout,
-    /// All bytes of a buffer pool are lent, and the operation may not wait for more of them.
+    /// All bytes of a buffer pool are in use, and the operation may not wait.
     pool_exhausted,
-    /// The outbox was closed: it takes no messages any more.
+    /// The outbox was closed: it accepts no more messages.
     outbox_closed,
-    /// A message would have passed the outbox's high mark: the peer reads too slowly.
+    /// A message would have exceeded the outbox's high watermark: the peer reads too slowly.
     outbox_full,
-    /// A message alone is more than the outbox's high mark, or its reserve.
+    /// A single message is larger than the outbox's high watermark or its reserve.
     exceeds_mark,
     /// A Protobuf message, or a string in it, is longer than 2 GiB.
     message_too_large,
     /// The source changed after its size was read, before it was written.
     source_changed,
-    /// A framing cannot express the frame: its length is beyond the length field, or there is a line end
-    /// where none may be.
+    /// A framing cannot express the frame: its size exceeds the length field, or it contains a line end.
     unframable,
     /// A number is valid JSON, but the parser cannot hold it: an integer beyond 64 bits, a real number beyond
     /// `double`.
     number_out_of_range,
 };
 
-/// The category of `errc`: its name is "holdfast".
+/// Groups of errors that a program handles alike, from any category: holdfast's, the system's, Asio's, TLS.
+/// Compare an error code with them.
+///
+///     if (ec == holdfast::condition::peer_gone) co_return;
+enum class condition : int {
+    /// A limit of this process is reached: a wait queue, a pool, an outbox, memory or descriptors. Try again
+    /// later, or shed load.
+    overloaded = 1,
+    /// The peer ended, reset or truncated the connection.
+    peer_gone,
+    /// A time limit expired.
+    timed_out,
+};
+
+namespace detail {
+
+class errc_category final : public std::error_category {
+public:
+    const char* name() const noexcept override { return "holdfast"; }
+
+    std::string message(int value) const override
+    {
+        switch (static_cast<errc>(value)) {
+        case errc::semaphore_closed:
+            return "the semaphore was closed: it grants no more permits";
+        case errc::exceeds_limit:
+            return "more units were requested than the semaphore's limit: raise the limit or request fewer";
+        case errc::acceptor_closed:
+            return "the acceptor was closed: it accepts no more connections";
+        case errc::frame_too_long:
+            return "a frame is longer than max_frame_bytes: raise the limit or close the connection";
+        case errc::truncated_frame:
+            return "the stream ended within a frame: discard the frame and close the connection";
+        case errc::close_incomplete:
+            return "the peer did not end its stream within the limits of async_close: the connection was closed";
+        case errc::not_finite:
+            return "a number is NaN or infinite, which JSON cannot express: correct the source, or choose "
+                   "non_finite::null (a key can never be null)";
+        case errc::invalid_utf8:
+            return "a string is not valid UTF-8: correct the source, or choose another UTF-8 policy of the format";
+        case errc::source_failed:
+            return "the source threw while it produced an element, or has no such value: the output is "
+                   "incomplete";
+        case errc::depth_exceeded:
+            return "a value is nested more deeply than the limit: reject it, or raise the limit where it is an "
+                   "option";
+        case errc::too_many_waiting:
+            return "the maximum number of operations already waits for a permit: try again later";
+        case errc::spawner_closed:
+            return "the spawner was cancelled or a child failed: it starts no more children";
+        case errc::invalid_json:
+            return "a text that must be one JSON value is not: correct its source";
+        case errc::malformed_frame:
+            return "a frame's header or trailer violates its framing: close the connection";
+        case errc::frame_timeout:
+            return "a frame was not complete within its time limit: close the connection";
+        case errc::pool_exhausted:
+            return "all bytes of the buffer pool are in use: raise max_bytes or lower the limit of each "
+                   "connection";
+        case errc::outbox_closed:
+            return "the outbox was closed: it accepts no more messages";
+        case errc::outbox_full:
+            return "a message would exceed the outbox's high watermark: the peer reads too slowly";
+        case errc::exceeds_mark:
+            return "a message is larger than the outbox's high watermark: raise it, or stream the message";
+        case errc::message_too_large:
+            return "a Protobuf message would be longer than 2 GiB, which no reader accepts: send it in parts";
+        case errc::source_changed:
+            return "the source changed while it was written, after its size had been sent: keep it unchanged";
+        case errc::unframable:
+            return "the framing cannot express this frame: it is longer than the length field can state, or "
+                   "contains a line end";
+        case errc::number_out_of_range:
+            return "a number is valid JSON, but beyond what the parser can hold: 64-bit integers and finite "
+                   "doubles";
+        }
+        return "unknown holdfast error";
+    }
+};
+
+} // namespace detail
+
+/// The category of `errc`, named "holdfast".
 inline const std::error_category& error_category() noexcept
 {
-    class holdfast_category final : public std::error_category {
-    public:
-        const char* name() const noexcept override { return "holdfast"; }
-
-        std::string message(int value) const override
-        {
-            switch (static_cast<errc>(value)) {
-            case errc::semaphore_closed:
-                return "the semaphore was closed: no permit will be granted any more";
-            case errc::exceeds_limit:
-                return "more units asked for than the semaphore's limit: raise the limit or ask for fewer";
-            case errc::acceptor_closed:
-                return "the acceptor was closed: it admits no connections any more";
-            case errc::frame_too_long:
-                return "a frame is longer than max_frame_bytes: raise the limit or close the connection";
-            case errc::truncated_frame:
-                return "the stream ended in the middle of a frame";
-            case errc::close_incomplete:
-                return "the peer did not end its stream within the bounds of async_close";
-            case errc::not_finite:
-                return "a number is NaN or infinite, which JSON cannot express: mend the source, or choose "
-                       "non_finite::null "
-                       "(a key can never be null)";
-            case errc::invalid_utf8:
-                return "a string is not valid UTF-8: mend the source, or choose another UTF-8 policy of the "
-                       "format";
-            case errc::source_failed:
-                return "the source threw while an element was made, or has no such value: the output is "
-                       "incomplete";
-            case errc::depth_exceeded:
-                return "a value is nested more deeply than the limit: refuse it, or raise the limit where it "
-                       "is an option";
-            case errc::too_many_waiting:
-                return "as many operations as allowed wait for a permit already: try again later";
-            case errc::spawner_closed:
-                return "the spawner was cancelled or a child failed: it starts no more children";
-            case errc::invalid_json:
-                return "a text is not one valid JSON value: mend its source";
-            case errc::malformed_frame:
-                return "a frame does not begin or end as its framing demands: close the connection";
-            case errc::frame_timeout:
-                return "a frame that had begun was not complete in time: close the connection";
-            case errc::pool_exhausted:
-                return "all bytes of the buffer pool are lent: raise max_bytes or lower what connections may "
-                       "hold";
-            case errc::outbox_closed:
-                return "the outbox was closed: it takes no messages any more";
-            case errc::outbox_full:
-                return "the peer reads too slowly: a message would have passed the outbox's high mark";
-            case errc::exceeds_mark:
-                return "a message alone is more than the outbox holds: raise its mark, or stream the message";
-            case errc::message_too_large:
-                return "a Protobuf message is longer than 2 GiB, which no reader accepts: send it in parts";
-            case errc::source_changed:
-                return "the source changed while it was written, after its size was read: keep it unchanged "
-                       "until the last byte";
-            case errc::unframable:
-                return "the framing cannot express this: a length beyond its field, or a line end in a line";
-            case errc::number_out_of_range:
-                return "a number is valid JSON, but beyond what the parser can hold: 64-bit integers and "
-                       "finite doubles";
-            }
-            return "unknown holdfast error";
-        }
-    };
-    // Function-local and trivially destroyed for practical purposes: usable from destructors at exit.
-    static const holdfast_category instance;
+    static const detail::errc_category instance; // usable from destructors at exit: it has no state
     return instance;
 }
 
 /// Makes a `std::error_code` of `error_category()`; found by argument-dependent lookup.
 inline std::error_code make_error_code(errc e) noexcept { return {static_cast<int>(e), error_category()}; }
 
-/// Why a connection ended. The first cause wins: a reset that follows our own time-out is still a time-out.
+namespace detail {
+
+/// Whether the error is the system's. By name: Asio has a category of its own for these numbers.
+inline bool is_system_error(const std::error_code& error) noexcept
+{
+    const std::string_view name = error.category().name();
+    return name == "system" || name == "generic" || name == "asio.system";
+}
+
+/// Whether the error is `net::error::eof`.
+inline bool is_end_of_stream(const std::error_code& error) noexcept
+{
+    return error.value() == 2 && std::string_view(error.category().name()) == "asio.misc";
+}
+
+/// Whether the error is `net::ssl::error::stream_truncated`: the peer ended the socket's stream without the
+/// layer's own end.
+inline bool is_truncated_stream(const std::error_code& error) noexcept
+{
+    return error.value() == 1 && std::string_view(error.category().name()) == "asio.ssl.stream";
+}
+
+class condition_category final : public std::error_category {
+public:
+    const char* name() const noexcept override { return "holdfast.condition"; }
+
+    std::string message(int value) const override
+    {
+        switch (static_cast<condition>(value)) {
+        case condition::overloaded:
+            return "a limit of this process is reached: try again later";
+        case condition::peer_gone:
+            return "the peer ended, reset or truncated the connection";
+        case condition::timed_out:
+            return "a time limit expired";
+        }
+        return "unknown holdfast condition";
+    }
+
+    bool equivalent(const std::error_code& code, int value) const noexcept override
+    {
+        if (code.category() == holdfast::error_category()) return of(static_cast<errc>(code.value())) == value;
+        if (is_system_error(code)) return of_system(code.value()) == value;
+        return (is_end_of_stream(code) || is_truncated_stream(code)) &&
+               value == static_cast<int>(condition::peer_gone);
+    }
+
+private:
+    static int of(errc error) noexcept
+    {
+        switch (error) {
+        case errc::too_many_waiting:
+        case errc::pool_exhausted:
+        case errc::outbox_full:
+            return static_cast<int>(condition::overloaded);
+        case errc::truncated_frame:
+            return static_cast<int>(condition::peer_gone);
+        case errc::frame_timeout:
+            return static_cast<int>(condition::timed_out);
+        default:
+            return 0;
+        }
+    }
+
+    static int of_system(int error) noexcept
+    {
+        switch (error) {
+        case ENOMEM:
+        case ENOBUFS:
+        case EMFILE:
+        case ENFILE:
+            return static_cast<int>(condition::overloaded);
+        case ECONNRESET:
+        case ECONNABORTED:
+        case EPIPE:
+        case ENOTCONN:
+            return static_cast<int>(condition::peer_gone);
+        case ETIMEDOUT:
+            return static_cast<int>(condition::timed_out);
+        default:
+            return 0;
+        }
+    }
+};
+
+} // namespace detail
+
+/// Makes a `std::error_condition`; found by argument-dependent lookup.
+inline std::error_condition make_error_condition(condition c) noexcept
+{
+    static const detail::condition_category instance;
+    return {static_cast<int>(c), instance};
+}
+
+/// Why a connection ended. The first cause counts: a reset that follows a time-out of ours is a time-out.
 enum class close_reason : std::uint8_t {
-    /// Not ended yet.
+    /// It has not ended.
     none,
-    /// This side closed it: `close()`, `async_close()` or `abort()` without another reason.
+    /// This side closed it by `close()`, `async_close()` or `abort()`, without another reason.
     local,
     /// The peer ended its stream.
     peer_closed,
     /// The peer reset the connection.
     peer_reset,
+    /// The peer ended the socket's stream without the end of the layer above it, such as TLS's close_notify: what
+    /// it sent last may be missing.
+    peer_truncated,
+    /// A layer above the socket failed: a failed handshake, an alert, a record that cannot be decrypted.
+    layer_failed,
     /// A read or a write failed.
     io_error,
-    /// Nothing was heard for the heartbeat's time-out.
+    /// No sign of life arrived within the heartbeat's time-out.
     heartbeat_timeout,
-    /// It reached the greatest age that a connection may have.
+    /// It reached the maximum age of a connection.
     max_lifetime,
-    /// The peer did not read, and the queue of what it was to be sent reached its mark.
+    /// The peer did not read, and the queue of messages for it reached its limit.
     send_queue_overflow,
-    /// The peer sent a frame beyond the limit, took too long over one, or sent what cannot be one.
+    /// The peer sent a frame that is too long, too slow or malformed.
     frame_limit,
-    /// It was turned away by a limit of admission.
+    /// A limit of admission rejected it.
     refused,
-    /// A drain asked the session to end, and it did.
+    /// It ended after a drain had notified it.
     drained,
-    /// A drain reached its deadline first.
+    /// A drain reached its deadline, and aborted it.
     drain_deadline,
     /// The session was cancelled.
     cancelled,
     /// An exception left the session, or the owner's scope.
     exception,
-    /// Memory ran out.
+    /// Memory was exhausted.
     out_of_memory,
-    /// The owner was destroyed without closing.
+    /// The owner was destroyed without closing it.
     abandoned,
-    /// The execution context was destroyed while the connection was still waiting in it.
+    /// The execution context was destroyed while the connection was waiting in it.
     context_destroyed,
-    /// Another stream was move-assigned over it.
+    /// Another connection was move-assigned over it.
     replaced,
-    /// The stream was handed back to the user by `release()`, open.
+    /// `release_unbounded()` returned the open stream to the user.
     released,
 };
 
-/// The number of values of `close_reason`, to size tables by.
-inline constexpr std::size_t close_reason_count = 19;
+/// The number of values of `close_reason`, for the size of tables.
+inline constexpr std::size_t close_reason_count = 21;
 
-/// The reason in a few words, for logs and metrics; static storage.
+/// Returns the reason in a few words, for logs and metrics; static storage.
 constexpr std::string_view to_string(close_reason reason) noexcept
 {
     switch (reason) {
@@ -198,6 +313,10 @@ constexpr std::string_view to_string(close_reason reason) noexcept
         return "closed by peer";
     case close_reason::peer_reset:
         return "reset by peer";
+    case close_reason::peer_truncated:
+        return "truncated by peer";
+    case close_reason::layer_failed:
+        return "layer failed";
     case close_reason::io_error:
         return "I/O error";
     case close_reason::heartbeat_timeout:
@@ -238,5 +357,7 @@ inline std::ostream& operator<<(std::ostream& out, close_reason reason) { return
 
 template <>
 struct std::is_error_code_enum<holdfast::errc> : std::true_type {};
+template <>
+struct std::is_error_condition_enum<holdfast::condition> : std::true_type {};
 
 #endif

@@ -27,6 +27,7 @@
 #include <holdfast/outbox_group.hpp>
 #include <holdfast/outbox_options.hpp>
 #include <holdfast/payload.hpp>
+#include <holdfast/peer_address.hpp>
 #include <holdfast/process/capacity_plan.hpp>
 #include <holdfast/process/cgroup.hpp>
 #include <holdfast/process/limits.hpp>

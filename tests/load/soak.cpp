@@ -243,7 +243,7 @@ private:
             replace(peer);
             break;
         case way::release: {
-            const tcp::socket taken = peer.release();
+            const tcp::socket taken = peer.release_unbounded();
             break;
         }
         case way::move:

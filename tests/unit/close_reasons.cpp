@@ -422,7 +422,7 @@ TEST_CASE("the stream is handed back to the session, open")
 {
     std::optional<tcp::socket> kept;
     one_session one{[&](connection& peer) -> net::awaitable<void> {
-        kept.emplace(peer.release());
+        kept.emplace(peer.release_unbounded());
         co_return;
     }};
     CHECK(one.end().reason == close_reason::released);

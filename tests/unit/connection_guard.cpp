@@ -16,6 +16,8 @@
 #include <stdexcept>
 #include <string>
 
+#include <unistd.h>
+
 using namespace std::chrono_literals;
 using holdfast::close_reason;
 using holdfast::connection_end;
@@ -293,6 +295,8 @@ TEST_CASE("an error stands for the reason that its cause has")
     CHECK(reason_of(net::error::broken_pipe) == close_reason::peer_reset);
     CHECK(reason_of(net::error::operation_aborted) == close_reason::cancelled);
     CHECK(reason_of(net::error::no_memory) == close_reason::out_of_memory);
+    CHECK(reason_of(net::error::not_connected) == close_reason::peer_reset);
+    CHECK(reason_of(errc::outbox_full) == close_reason::send_queue_overflow);
     for (const auto e : {errc::frame_too_long, errc::malformed_frame, errc::frame_timeout})
         CHECK(reason_of(e) == close_reason::frame_limit);
     CHECK(reason_of(net::error::host_unreachable) == close_reason::io_error);
@@ -412,7 +416,7 @@ TEST_CASE("a moved-from guard is silent, and none of its members does anything")
     CHECK(ended_once(e, close_reason::abandoned));
 }
 
-TEST_CASE("release() hands the stream back open, and the finalizer runs once, as released")
+TEST_CASE("release_unbounded() returns the open stream, and the finalizer is called once, for released")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -420,7 +424,7 @@ TEST_CASE("release() hands the stream back open, and the finalizer runs once, as
     std::optional<tcp::socket> kept;
     {
         guard peer = watch(std::move(server), e);
-        kept = peer.release();
+        kept = peer.release_unbounded();
         CHECK_FALSE(peer.is_open());
     }
     CHECK(e.times == 1);
@@ -480,6 +484,36 @@ TEST_CASE("a guard may be destroyed by its finalizer, when that is the last thin
     CHECK(owner == nullptr);
 }
 
+TEST_CASE("a finalizer may destroy the guard that releases its stream, or that another is assigned over")
+{
+    struct erases {
+        void* owner = nullptr;
+        std::string name{"a string of the finalizer's own that is too long for its object"};
+        std::size_t* length = nullptr;
+        void operator()(const connection_end&) const noexcept
+        {
+            using owned = std::unique_ptr<connection_guard<tcp::socket, erases>>;
+            if (owner != nullptr) static_cast<owned*>(owner)->reset();
+            if (length != nullptr) *length = name.size(); // the finalizer outlives the guard
+        }
+    };
+    using erased = connection_guard<tcp::socket, erases>;
+    net::io_context io;
+    auto [server, client] = tests::socket_pair(io);
+    auto [next, next_client] = tests::socket_pair(io);
+    std::size_t length = 0;
+    std::unique_ptr<erased> owner;
+    owner = std::make_unique<erased>(std::move(server), erases{.owner = &owner, .length = &length});
+    SECTION("released")
+    {
+        tcp::socket kept = owner->release_unbounded();
+        CHECK(kept.is_open());
+    }
+    SECTION("assigned over") { *owner = erased(std::move(next), erases{}); }
+    CHECK(owner == nullptr);
+    CHECK(length == erases{}.name.size());
+}
+
 TEST_CASE("a guard may be destroyed within the handler of its own operation")
 {
     net::io_context io;
@@ -510,34 +544,45 @@ TEST_CASE("pending operations complete with operation_aborted when the guard clo
     CHECK(e.times == 1);
 }
 
-TEST_CASE("before_close is asked while the descriptor is still open, and its answer is the reason")
+TEST_CASE("the finalizer gets the address of a peer that is still connected")
 {
-    struct hooked {
-        int descriptor;
-        std::string* story;
-        close_reason before_close(close_reason cause) noexcept
-        {
-            *story += std::string(to_string(cause)) +
-                      (tests::is_open_descriptor(descriptor) ? ", open; " : ", closed; ");
-            return close_reason::drained;
-        }
-        void operator()(const connection_end& end) noexcept
-        {
-            *story += std::string(to_string(end.reason)) +
-                      (tests::is_open_descriptor(descriptor) ? ", open" : ", closed");
-        }
-    };
     net::io_context io;
-    auto [server, client] = tests::socket_pair(io);
-    const int descriptor = server.native_handle();
-    std::string story;
-    connection_guard<tcp::socket, hooked> peer(std::move(server), {descriptor, &story});
-    peer.abort();
-    CHECK(story == "closed here, open; drained, closed");
-    CHECK(peer.reason() == close_reason::drained);
+    ends e;
+    SECTION("IPv4")
+    {
+        auto [server, client] = tests::socket_pair(io);
+        guard peer = watch(std::move(server), e);
+        peer.close();
+        CHECK(e.last.peer.ip() == client.local_endpoint().address());
+        CHECK(e.last.peer.port() == client.local_endpoint().port());
+        CHECK(e.last.peer.process() == 0);
+        std::ostringstream text;
+        text << client.local_endpoint();
+        CHECK(e.last.peer.text().view() == text.str());
+    }
+    SECTION("a local socket")
+    {
+        auto [server, client] = tests::local_pair(io);
+        const int descriptor = server.native_handle();
+        connection_guard<net::local::stream_protocol::socket, record> peer(std::move(server), {&e, descriptor});
+        peer.close();
+        CHECK(e.last.peer.process() == ::getpid());
+        CHECK(e.last.peer.text().view() == "pid " + std::to_string(::getpid()));
+        CHECK_FALSE(e.last.peer.ip());
+    }
+    SECTION("a peer that has reset the connection")
+    {
+        auto [server, client] = tests::socket_pair(io);
+        guard peer = watch(std::move(server), e);
+        tests::reset(client);
+        tests::await_readable(peer.stream());
+        peer.close();
+        CHECK_FALSE(e.last.peer);
+        CHECK(e.last.peer.text().view() == "unknown");
+    }
 }
 
-TEST_CASE("an end prints as one line: reason, age, and the error if there is one")
+TEST_CASE("an end prints as one line: reason, age, and peer and error where they are known")
 {
     std::ostringstream plain, failed;
     plain << connection_end{close_reason::peer_closed, {}, 1500ms};
@@ -545,6 +590,11 @@ TEST_CASE("an end prints as one line: reason, age, and the error if there is one
     CHECK(plain.str() == "closed by peer after 1.5 s");
     CHECK(failed.str().find("reset by peer after 2 s (") == 0);
     CHECK(failed.str().find(error_code(net::error::connection_reset).message()) != std::string::npos);
+    connection_end known{close_reason::local};
+    known.peer = holdfast::peer_address(tcp::endpoint(net::ip::address_v4::loopback(), 4711));
+    std::ostringstream with_peer;
+    with_peer << known;
+    CHECK(with_peer.str() == "closed here after 0 s, peer 127.0.0.1:4711");
 }
 
 TEST_CASE("guards allocate nothing: not to be made, moved, closed, aborted, or destroyed")
@@ -772,8 +822,7 @@ TEST_CASE("async_close never completes inside the initiating call, whatever it f
     CHECK(e.times == 1);
 }
 
-TEST_CASE(
-    "async_close to a peer that has reset says that there is no connection; a reason named before stays")
+TEST_CASE("async_close after the peer's reset succeeds, and the connection has ended for that")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -781,25 +830,131 @@ TEST_CASE(
     guard peer = watch(std::move(server), e);
     tests::reset(client);
     tests::await_readable(peer.stream());
-    error_code result;
-    SECTION("at once: shutdown finds it")
+    error_code read_end, result = net::error::in_progress;
+    char byte = 0;
+    SECTION("which no operation has met")
     {
-        peer.async_close({}, [&](error_code ec) { result = ec; });
+        peer.async_close([&](error_code ec) { result = ec; });
         tests::run(io);
-        CHECK(result == net::error::not_connected);
-        CHECK(e.last.error == net::error::not_connected);
-        CHECK(ended_once(e, close_reason::local));
+        CHECK(e.last.error == net::error::connection_reset);
     }
-    SECTION("after the session has named the reset that a read had met")
+    SECTION("which a read has met")
     {
-        char byte = 0;
-        peer.stream().read_some(net::buffer(&byte, 1), result);
-        peer.close(holdfast::reason_of(result), result);
-        peer.async_close({}, [&](error_code ec) { result = ec; });
+        peer.stream().read_some(net::buffer(&byte, 1), read_end);
+        CHECK(read_end == net::error::connection_reset);
+        peer.async_close([&](error_code ec) { result = ec; });
         tests::run(io);
-        CHECK_FALSE(result); // it had ended before
-        CHECK(ended_once(e, close_reason::peer_reset));
+        CHECK(e.last.error);
     }
+    SECTION("which a read has met and noted")
+    {
+        peer.stream().read_some(net::buffer(&byte, 1), read_end);
+        peer.note(read_end);
+        peer.async_close([&](error_code ec) { result = ec; });
+        tests::run(io);
+        CHECK(e.last.error == net::error::connection_reset);
+    }
+    SECTION("for which the session has closed it")
+    {
+        peer.stream().read_some(net::buffer(&byte, 1), read_end);
+        peer.close(holdfast::reason_of(read_end), read_end);
+        peer.async_close([&](error_code ec) { result = ec; });
+        tests::run(io);
+    }
+    CHECK_FALSE(result);
+    CHECK(ended_once(e, close_reason::peer_reset));
+}
+
+TEST_CASE("a peer's reset in the middle of async_close is an ordinary end of it")
+{
+    net::io_context io;
+    auto [server, client] = tests::socket_pair(io);
+    ends e;
+    guard peer = watch(std::move(server), e);
+    peer.stream().write_some(net::buffer("bye", 3));
+    error_code result = net::error::in_progress;
+    peer.async_close([&](error_code ec) { result = ec; });
+    io.poll();
+    tests::reset(client);
+    tests::run(io);
+    CHECK_FALSE(result);
+    CHECK(ended_once(e, close_reason::local));
+    CHECK(e.last.error == net::error::connection_reset);
+}
+
+TEST_CASE("async_close delivers all to a peer that has ended its own side and reads slowly")
+{
+    net::io_context io;
+    auto [server, client_socket] = tests::socket_pair(io);
+    tcp::socket client = std::move(client_socket);
+    ends e;
+    guard peer = watch(std::move(server), e);
+    const auto written = fill(peer.stream());
+    client.shutdown(tcp::socket::shutdown_send);
+    tests::await_readable(peer.stream());
+    error_code result = net::error::in_progress, read_end;
+    peer.async_close({.deadline = 30s}, [&](error_code ec) { result = ec; });
+    for (int i = 0; i != 3; ++i)
+        io.run_one_for(20ms);
+    CHECK(e.times == 0);
+    std::string got;
+    net::async_read(client, net::dynamic_buffer(got), [&](error_code ec, std::size_t) { read_end = ec; });
+    tests::run(io);
+    CHECK(read_end == net::error::eof);
+    CHECK((got == written));
+    CHECK_FALSE(result);
+    CHECK(ended_once(e, close_reason::peer_closed));
+}
+
+TEST_CASE("no close ever blocks, whatever time SO_LINGER has")
+{
+    const std::string way = GENERATE("close", "destroyed", "async_close at its deadline", "async_close cancelled");
+    INFO(way);
+    net::io_context io;
+    auto [server, client] = tests::socket_pair(io);
+    ends e;
+    const auto started = std::chrono::steady_clock::now();
+    {
+        guard peer = watch(std::move(server), e);
+        fill(peer.stream());
+        peer.stream().set_option(net::socket_base::linger(true, 60));
+        net::cancellation_signal stop;
+        if (way == "close") peer.close();
+        if (way == "async_close at its deadline") peer.async_close({.deadline = 1ms}, net::detached);
+        if (way == "async_close cancelled") {
+            peer.async_close({.deadline = 1h}, net::bind_cancellation_slot(stop.slot(), net::detached));
+            stop.emit(net::cancellation_type::terminal);
+        }
+        tests::run(io);
+    }
+    CHECK(e.times == 1);
+    CHECK(std::chrono::steady_clock::now() - started < 50s); // a close that blocks takes a minute
+}
+
+TEST_CASE("what is sent in time is delivered by close(), and what the peer does not take is not kept")
+{
+    net::io_context io;
+    auto [server, client] = tests::socket_pair(io);
+    ends e;
+    {
+        guard peer = watch(std::move(server), e);
+        SECTION("sent")
+        {
+            peer.stream().write_some(net::buffer("bye", 3));
+            peer.close();
+            const auto got = tests::read_to_end(client);
+            CHECK(got.bytes == "bye");
+            CHECK(got.end == net::error::eof);
+        }
+        SECTION("unsent, closed")
+        {
+            fill(peer.stream());
+            peer.close();
+            CHECK(tests::read_to_end(client).end == net::error::connection_reset);
+        }
+        SECTION("unsent, destroyed") { fill(peer.stream()); }
+    }
+    CHECK(e.times == 1);
 }
 
 TEST_CASE("after async_close was initiated the guard may be destroyed, moved or assigned to at once")
@@ -898,11 +1053,21 @@ TEST_CASE("async_close takes callbacks, use_awaitable and use_future, and by def
     }
     SECTION("use_awaitable")
     {
-        tests::run(io, [&]() -> net::awaitable<void> { co_await peer.async_close({}, net::use_awaitable); });
+        tests::run(io, [&]() -> net::awaitable<void> { co_await peer.async_close(net::use_awaitable); });
     }
     SECTION("the default")
     {
         tests::run(io, [&]() -> net::awaitable<void> { co_await peer.async_close(); });
+    }
+    SECTION("the default, with options")
+    {
+        tests::run(io, [&]() -> net::awaitable<void> { co_await peer.async_close({.deadline = 30s}); });
+    }
+    SECTION("options of every size")
+    {
+        using holdfast::close_options;
+        const close_options all{std::chrono::steady_clock::duration::max(), SIZE_MAX};
+        tests::run(io, [&]() -> net::awaitable<void> { co_await peer.async_close(all); });
     }
     CHECK(ended_once(e, close_reason::peer_closed));
 }

@@ -45,7 +45,7 @@ TEST_CASE("every error has a message of its own, and none is the message of an u
     CHECK(static_cast<std::size_t>(all_errors.back()) == all_errors.size());
 }
 
-TEST_CASE("the category is called holdfast and is one object")
+TEST_CASE("the category is named holdfast and is one object")
 {
     CHECK(std::string(holdfast::error_category().name()) == "holdfast");
     CHECK(&holdfast::error_category() == &holdfast::error_category());
@@ -63,6 +63,38 @@ TEST_CASE("an error converts to Asio's error code, equals itself, and differs fr
     CHECK(code.message() == make_error_code(errc::frame_too_long).message());
     CHECK(back.category() == holdfast::error_category());
     CHECK(code != holdfast::error_code(code.value(), holdfast::net::error::get_system_category()));
+}
+
+TEST_CASE("conditions group the errors of holdfast, of the system and of Asio")
+{
+    using holdfast::condition;
+    namespace error = holdfast::net::error;
+    const auto is = [](const holdfast::error_code& code, condition c) {
+        int matches = 0;
+        for (const auto each : {condition::overloaded, condition::peer_gone, condition::timed_out})
+            matches += std::error_code(code) == each ? 1 : 0;
+        return code == c && matches == 1;
+    };
+    for (const holdfast::error_code gone :
+         {holdfast::error_code(error::eof), holdfast::error_code(error::connection_reset),
+          holdfast::error_code(error::broken_pipe), holdfast::error_code(error::not_connected),
+          holdfast::error_code(error::connection_aborted), holdfast::error_code(errc::truncated_frame)})
+        CHECK(is(gone, condition::peer_gone));
+    for (const holdfast::error_code late :
+         {holdfast::error_code(error::timed_out), holdfast::error_code(errc::frame_timeout)})
+        CHECK(is(late, condition::timed_out));
+    for (const holdfast::error_code many :
+         {holdfast::error_code(errc::too_many_waiting), holdfast::error_code(errc::pool_exhausted),
+          holdfast::error_code(errc::outbox_full), holdfast::error_code(error::no_memory),
+          holdfast::error_code(error::no_descriptors)})
+        CHECK(is(many, condition::overloaded));
+    const std::error_code none;
+    for (const std::error_code code :
+         {none, std::error_code(holdfast::error_code(error::operation_aborted)), make_error_code(errc::invalid_utf8)})
+        for (const auto each : {condition::overloaded, condition::peer_gone, condition::timed_out})
+            CHECK(code != each);
+    CHECK(make_error_condition(condition::peer_gone).message() !=
+          make_error_condition(condition::timed_out).message());
 }
 
 TEST_CASE("every close reason has words of its own, and close_reason_count counts them")

@@ -6,6 +6,8 @@
 
 #include <holdfast/holdfast.hpp>
 
+#include <csignal>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -167,4 +169,104 @@ TEST_CASE("connections that the user keeps may outlive acceptor and drain, and e
     kept.clear();
     CHECK(census.live() == 0);
     CHECK(finalized == 2);
+}
+
+TEST_CASE("a finalizer may destroy the session that owns an acceptor's connection: the permit is back all the same")
+{
+    struct destroys {
+        std::shared_ptr<void>* session;
+        int* times;
+        void operator()(const holdfast::connection_end&) const noexcept
+        {
+            session->reset();
+            ++*times;
+        }
+    };
+    using doors_type = holdfast::bounded_acceptor<tcp, destroys>;
+    using owned = doors_type::connection_type;
+    net::io_context io;
+    std::shared_ptr<void> session;
+    int times = 0;
+    doors_type doors{io.get_executor(), any_port, {.max_connections = 2, .max_per_address = 2}, {&session, &times}};
+    std::optional<owned> accepted;
+    const auto accept = [&] {
+        accepted.reset();
+        doors.async_accept([&](holdfast::error_code ec, owned peer) {
+            REQUIRE_FALSE(ec);
+            accepted.emplace(std::move(peer));
+        });
+        tests::run_until(io, [&] { return accepted.has_value(); });
+        return std::make_shared<owned>(std::move(*accepted));
+    };
+    tcp::socket client(io), next_client(io);
+    client.connect(doors.local_endpoint());
+    auto peer = accept();
+    session = peer;
+    owned& connection = *peer;
+    peer.reset();
+    std::shared_ptr<void> next;
+    SECTION("closed") { connection.close(); }
+    SECTION("aborted") { connection.abort(); }
+    SECTION("released")
+    {
+        const tcp::socket stream = connection.release_unbounded();
+        CHECK(stream.is_open());
+    }
+    SECTION("replaced")
+    {
+        next_client.connect(doors.local_endpoint());
+        auto other = accept();
+        connection = std::move(*other);
+        CHECK(times == 2); // the other one ended with the session
+    }
+    SECTION("closed gracefully")
+    {
+        connection.async_close(net::detached);
+        client.close();
+        tests::run_until(io, [&] { return times != 0; });
+    }
+    CHECK(session == nullptr);
+    CHECK(times >= 1);
+    CHECK(doors.census().live() == 0);
+    CHECK(doors.addresses() == 0);
+}
+
+TEST_CASE("sessions that wait in a strand's queue, a signal set or a timer when the context ends are ended by that")
+{
+    std::vector<holdfast::close_reason> reasons;
+    struct note_reason {
+        std::vector<holdfast::close_reason>* reasons;
+        void operator()(const holdfast::connection_end& end) const noexcept { reasons->push_back(end.reason); }
+    };
+    using guard = holdfast::connection_guard<tcp::socket, note_reason>;
+    reasons.reserve(8);
+    net::io_context clients;
+    {
+        net::io_context io;
+        net::signal_set signals(io, SIGUSR2);
+        const auto watched = [&] {
+            auto [server, client] = tests::socket_pair(io, clients);
+            return guard(std::move(server), {&reasons});
+        };
+        auto first = watched();
+        const auto strand = net::make_strand(io);
+        net::post(strand, [peer = std::move(first)] { FAIL("it ran"); });
+        net::co_spawn(
+            io,
+            [](guard peer, net::signal_set& set) -> net::awaitable<void> {
+                co_await set.async_wait(net::use_awaitable);
+                (void)peer;
+            }(watched(), signals),
+            net::detached);
+        net::co_spawn(
+            strand,
+            [](guard peer) -> net::awaitable<void> {
+                net::basic_waitable_timer<std::chrono::system_clock> never(co_await net::this_coro::executor);
+                never.expires_at(std::chrono::system_clock::time_point::max());
+                co_await never.async_wait(net::use_awaitable);
+                (void)peer;
+            }(watched()),
+            net::detached);
+    }
+    CHECK(reasons == std::vector<holdfast::close_reason>(3, holdfast::close_reason::context_destroyed));
 }

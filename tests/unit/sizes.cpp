@@ -36,7 +36,7 @@ TEST_CASE("a guard adds at most an error code, 16 bytes and its finalizer to the
 
 TEST_CASE("admission adds two words to the guard, for the census and all that a newcomer takes up")
 {
-    STATIC_REQUIRE(sizeof(holdfast::admitted_connection<tcp>) <= sizeof(tcp::socket) + guard_words + 16);
+    STATIC_REQUIRE(sizeof(holdfast::admitted_connection<>) <= sizeof(tcp::socket) + guard_words + 16);
 }
 
 TEST_CASE("a reader and an outbox are as small as they say")

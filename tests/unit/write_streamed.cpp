@@ -415,9 +415,9 @@ TEST_CASE("a source that throws ends it with source_failed, and the close that f
             CHECK(o.error == error_code(errc::source_failed));
             const std::string how = way;
             if (how == "closed")
-                guard.release().close();
+                guard.release_unbounded().close();
             else if (how == "destroyed")
-                static_cast<void>(guard.release());
+                static_cast<void>(guard.release_unbounded());
             else if (how == "guarded and closed")
                 guard.close();
             else if (how == "guarded and destroyed")

@@ -53,6 +53,9 @@ public:
     using lowest_layer_type = typename Socket::lowest_layer_type;
     using executor_type = typename Socket::executor_type;
 
+    /// A guard needs no block for it.
+    static constexpr bool operations_may_outlive = true;
+
     /// The type of this stream over a socket of another executor.
     template <class OtherExecutor>
     struct rebind_executor {

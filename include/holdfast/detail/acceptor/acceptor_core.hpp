@@ -546,12 +546,20 @@ private:
         descriptor.release();
         if (!all_inherit_) (void)configure(socket); // a peer that has left shows at the first read
         Finalizer its_own = finalizer;              // before it has a place: it may fail
-        const auto place = members->enter(socket.native_handle(), permit_);
+        const auto place = members->enter(socket.native_handle(), permit_, peer_of(socket));
         connection_type peer(std::move(socket),
                              detail::admission<Finalizer>(std::move(its_own), *members, place, address.take_over()),
                              origin_);
         hand_over(std::move(peer), place, where.shard);
         return {detail::accept_occurrence::admitted};
+    }
+
+    peer_address peer_of(stream_type& socket) const noexcept
+    {
+        if constexpr (requires { remote_.address(); })
+            return peer_address(remote_);
+        else
+            return peer_address::of_socket(socket.native_handle());
     }
 
     /// To the operation that has waited longest. One that was cancelled meanwhile leaves the connection to the next.
@@ -561,7 +569,7 @@ private:
         {
             std::optional<connection_type> dropped;
             const std::lock_guard lock(mutex_);
-            if (draining_) members->tell(place, 1);
+            if (draining_) members->notify(place, 1);
             if (queue_.empty()) {
                 (closed_ ? dropped : undelivered_).emplace(std::move(peer));
                 shard_ = shard;

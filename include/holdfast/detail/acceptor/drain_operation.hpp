@@ -96,7 +96,7 @@ private:
         if (waiter_ == nullptr) return;
         try {
             registry& members = *core_->members;
-            if (cursor_ && (cursor_ = members.tell(*cursor_, batch_size))) {
+            if (cursor_ && (cursor_ = members.notify(*cursor_, batch_size))) {
                 io_->pause.expires_at(start_ + part_of_stagger());
                 io_->pause.async_wait(resumption(this->shared_from_this()));
                 return;

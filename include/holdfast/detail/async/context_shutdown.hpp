@@ -1,4 +1,4 @@
-// holdfast: whether an execution context is being destroyed, for those who die with it and must say why.
+// holdfast: whether an execution context is being destroyed, with the operations that wait in it.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_ASYNC_CONTEXT_SHUTDOWN_HPP
 #define HOLDFAST_DETAIL_ASYNC_CONTEXT_SHUTDOWN_HPP
@@ -11,9 +11,9 @@
 
 namespace holdfast::detail {
 
-/// A service that notes the shutdown of its execution context, in which the context destroys whatever waits
-/// in it. Services are shut down in the reverse order of their making: this one must be younger than those
-/// that sessions wait in.
+/// A service that notes the shutdown of its execution context, in which the context destroys the operations that wait
+/// in it. Services are shut down in the reverse order of their creation: this one must be younger than those that
+/// sessions wait in.
 class context_shutdown final : public net::execution_context::service {
 public:
     using key_type = context_shutdown;
@@ -29,8 +29,10 @@ private:
     std::atomic<bool> begun_ = false;
 };
 
-/// Makes the service in the context of `executor`, once the services of sockets (a socket exists already) and
-/// of timers are there. Where that fails for want of memory, nothing is lost but the reason.
+/// Creates the service in the context of `executor`, after those of sockets (a socket exists already), timers of both
+/// clocks and strands. A service of another kind that is used for the first time after the context's first connection
+/// (a channel, a signal set) is younger: what waits in it is destroyed before this one notices. Where memory is
+/// exhausted, only the reason is lost.
 template <class Executor>
 void expect_context_shutdown(const Executor& executor) noexcept
 {
@@ -39,7 +41,11 @@ void expect_context_shutdown(const Executor& executor) noexcept
         if (net::has_service<context_shutdown>(context)) return;
         const net::basic_waitable_timer<std::chrono::steady_clock,
                                         net::wait_traits<std::chrono::steady_clock>, Executor>
-            first(executor);
+            steady(executor);
+        const net::basic_waitable_timer<std::chrono::system_clock,
+                                        net::wait_traits<std::chrono::system_clock>, Executor>
+            system(executor);
+        const auto strand = net::make_strand(executor);
         net::use_service<context_shutdown>(context);
     } catch (const std::exception&) {
     }

@@ -13,12 +13,12 @@
 
 namespace holdfast::detail {
 
-/// The finalizer of an admitted connection: around the user's own, it leaves the registry, which returns the
-/// permit and the address's entry. Two words.
+/// The finalizer of an admitted connection: around the user's own, it leaves the registry, which returns the permit
+/// and the address's entry. Two words.
 template <connection_finalizer Finalizer>
 class admission {
 public:
-    /// Of a connection that never was.
+    /// Of a connection that was never accepted.
     explicit admission(Finalizer finalizer) noexcept : finalizer_(std::move(finalizer)) {}
 
     admission(Finalizer finalizer, registry& members, registry::index place,
@@ -35,7 +35,7 @@ public:
     {
     }
 
-    /// What it was has ended before.
+    /// The connection that this was the finalizer of has ended before.
     admission& operator=(admission&& other) noexcept
         requires std::is_nothrow_move_assignable_v<Finalizer>
     {
@@ -48,17 +48,36 @@ public:
 
     ~admission() = default;
 
-    close_reason before_close(close_reason reason) noexcept { return registry_->disarm(place_, reason); }
+    /// Just before the descriptor is closed: the number is still this connection's own.
+    void before_close(connection_end& end) noexcept
+    {
+        const auto known = registry_->disarm(place_, end.reason);
+        end.reason = known.cause;
+        end.peer = known.peer;
+    }
+
+    /// Before and after the socket moves into a layer above it.
+    void suspend() noexcept
+    {
+        if (registry_ != nullptr) registry_->suspend(place_);
+    }
+    void resume(int descriptor) noexcept
+    {
+        if (registry_ != nullptr) registry_->resume(place_, descriptor);
+    }
 
     void operator()(const connection_end& end) noexcept
     {
-        finalizer_(end);
+        finalizer_(end); // this object is the guard's copy: it survives the connection's owner
         registry& members = *std::exchange(registry_, nullptr);
         if (address_ != address_table::nowhere) members.addresses.leave(address_);
         members.leave(place_);
     }
 
-    [[nodiscard]] bool told() const noexcept { return registry_ != nullptr && registry_->told(place_); }
+    [[nodiscard]] bool notified() const noexcept
+    {
+        return registry_ != nullptr && registry_->notified(place_);
+    }
 
 private:
     registry* registry_ = nullptr; // it stays while this connection is in it

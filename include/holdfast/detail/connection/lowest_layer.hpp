@@ -1,4 +1,4 @@
-// holdfast: from any stream down to the socket that carries it.
+// holdfast: from any stream down to the socket below it.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_CONNECTION_LOWEST_LAYER_HPP
 #define HOLDFAST_DETAIL_CONNECTION_LOWEST_LAYER_HPP
@@ -10,9 +10,8 @@
 
 namespace holdfast::detail {
 
-/// The layer that owns the descriptor: what Asio's own streams (and layered ones such as ssl::stream) return
-/// from lowest_layer(), else what a user's layer returns from next_layer(), recursively, else the stream
-/// itself.
+/// The layer that owns the descriptor: what lowest_layer() returns, as Asio's streams and ssl::stream have it; else
+/// that of next_layer(), recursively; else the stream itself.
 template <class Stream>
 auto& lowest_layer(Stream& stream) noexcept
 {
@@ -24,15 +23,15 @@ auto& lowest_layer(Stream& stream) noexcept
         return stream;
 }
 
-/// The topmost layer of a stream that has a goodbye of its own, `async_shutdown(token)`, if any has.
+/// The topmost layer of a stream that has a shutdown of its own, `async_shutdown(token)`, if there is one.
 template <class Stream>
-struct polite_layer {
+struct closing_layer {
     static constexpr bool exists = false;
 };
 
 template <class Stream>
     requires requires(Stream& stream) { stream.async_shutdown(net::detached); }
-struct polite_layer<Stream> {
+struct closing_layer<Stream> {
     static constexpr bool exists = true;
     static Stream& of(Stream& stream) noexcept { return stream; }
 };
@@ -40,8 +39,8 @@ struct polite_layer<Stream> {
 template <class Stream>
     requires(!requires(Stream& stream) { stream.async_shutdown(net::detached); }) &&
             requires(Stream& stream) { stream.next_layer(); }
-struct polite_layer<Stream> {
-    using below = polite_layer<std::remove_reference_t<decltype(std::declval<Stream&>().next_layer())>>;
+struct closing_layer<Stream> {
+    using below = closing_layer<std::remove_reference_t<decltype(std::declval<Stream&>().next_layer())>>;
     static constexpr bool exists = below::exists;
     static auto& of(Stream& stream) noexcept
         requires exists

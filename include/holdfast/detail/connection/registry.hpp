@@ -1,5 +1,5 @@
-// holdfast: the live connections of one acceptor: who they are, what they hold, how to end them from
-// elsewhere, how the others ended.
+// holdfast: the live connections of one acceptor: their peers, how to end them from elsewhere, and how those before
+// them ended.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_CONNECTION_REGISTRY_HPP
 #define HOLDFAST_DETAIL_CONNECTION_REGISTRY_HPP
@@ -7,8 +7,10 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/detail/connection/address_table.hpp>
+#include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/detail/connection/tcp_state.hpp>
 #include <holdfast/error.hpp>
+#include <holdfast/peer_address.hpp>
 
 #include <algorithm>
 #include <array>
@@ -23,34 +25,33 @@
 #include <vector>
 
 #include <sys/socket.h>
-#include <sys/types.h>
 
 namespace holdfast::detail {
 
-/// Thread-safe. It lives for as long as its owner or one of its connections does: while there are any it owns
-/// itself, so that each needs but a plain pointer. The units of room that they take are held here, too, as
-/// one permit. A connection from elsewhere is ended with ::shutdown(), which touches no state of Asio's and
-/// wakes the pending operation. That is safe because a connection leaves (`disarm`) before it closes its
-/// descriptor, under the same lock: the number cannot have been given to another file.
+/// Thread-safe. It lives as long as its owner or one of its connections: while there are any it owns itself, so
+/// that each connection needs a plain pointer only. It also holds the units of the semaphore that the connections
+/// take, as one permit.
+///
+/// A connection is ended from elsewhere by a system call that touches no state of Asio's and wakes the pending
+/// operation. That is safe because a connection is disarmed before its descriptor is closed, under the same lock: the
+/// number cannot have been given to another file.
 class registry : public std::enable_shared_from_this<registry> {
 public:
     using clock = std::chrono::steady_clock;
 
-    /// The place of one connection; nodes are named by index, so moving a connection costs nothing.
+    /// The slot of one connection. Nodes are identified by index, so that moving a connection costs nothing.
     using index = std::uint32_t;
 
-    /// The name of one connection for ever: its place, and which of those that were there it is.
+    /// The id of one connection, never used again: its slot and the slot's generation.
     using id = std::uint64_t;
 
-    /// A live connection, as its descriptor's owner in the kernel sees it.
+    /// A live connection.
     struct member {
         registry::id id;
         clock::time_point since;
-        bool told;
+        bool notified;
         std::optional<tcp_bytes> bytes;
-        ::sockaddr_storage remote;
-        ::socklen_t remote_size; // zero: not known, or gone already
-        ::pid_t remote_process;  // of a local socket's peer, else zero
+        peer_address peer;
     };
 
     /// The figures of the registry, read at one moment.
@@ -66,9 +67,9 @@ public:
         nodes_.reserve(std::min<std::size_t>(expected, 1U << 20U)); // address space only, until used
     }
 
-    /// Enters a connection, for which it takes over `room`. Allocates only beyond the expected number; strong
+    /// Enters a connection, and takes over the unit that it holds. Allocates only beyond the expected number; strong
     /// guarantee.
-    index enter(int descriptor, permit& room)
+    index enter(int descriptor, permit& unit, const peer_address& peer)
     {
         const auto now = clock::now();
         const std::lock_guard lock(mutex_);
@@ -80,34 +81,58 @@ public:
             free_ = nodes_[place].next_free;
         }
         node& n = nodes_[place];
-        n = node{now, descriptor, nowhere, n.generation + 1, close_reason::none, false, true};
+        n = node{now, descriptor, nowhere, n.generation + 1, peer, close_reason::none, false, true};
         if (live_ == 0) self_ = shared_from_this();
-        room_.merge(room);
+        units_.merge(unit);
         peak_ = std::max(peak_, ++live_);
         return place;
     }
 
-    /// Takes the descriptor out of reach of the others, just before it is closed; returns the first cause of
-    /// the end.
-    close_reason disarm(index place, close_reason cause) noexcept
+    /// The end of a connection: its first cause, and its peer.
+    struct ending {
+        close_reason cause;
+        peer_address peer;
+    };
+
+    /// Takes the descriptor out of reach of the others, just before it is closed.
+    ending disarm(index place, close_reason cause) noexcept
     {
         const std::lock_guard lock(mutex_);
         node& n = nodes_[place];
-        n.descriptor = -1;
+        n.descriptor = closed;
         if (n.cause != close_reason::none)
             cause = n.cause;
-        else if (n.told && (cause == close_reason::local || cause == close_reason::abandoned ||
-                            cause == close_reason::peer_closed))
+        else if (n.notified && (cause == close_reason::local || cause == close_reason::abandoned ||
+                                cause == close_reason::peer_closed || cause == close_reason::peer_truncated))
             cause = close_reason::drained;
         n.cause = cause;
-        return cause;
+        return {cause, n.peer};
     }
 
-    /// Strikes a connection off, after its descriptor was closed and its finalizer ran, and gives back what
-    /// it held. The registry may be gone afterwards.
+    /// Takes the descriptor out of reach while a layer is put upon its socket: what is done to the connection
+    /// meanwhile is done by `resume`.
+    void suspend(index place) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        nodes_[place].descriptor = suspended;
+    }
+
+    void resume(index place, int descriptor) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        node& n = nodes_[place];
+        n.descriptor = descriptor;
+        if (n.cause != close_reason::none)
+            disconnect(descriptor);
+        else if (n.notified)
+            ::shutdown(descriptor, SHUT_RD);
+    }
+
+    /// Removes a connection after its descriptor was closed and its finalizer ran, and returns its unit. The registry
+    /// may be destroyed afterwards.
     void leave(index place) noexcept
     {
-        std::shared_ptr<registry> last; // released outside of the lock, like the unit of room
+        std::shared_ptr<registry> last; // released outside of the lock, like the unit
         permit freed;
         const std::lock_guard lock(mutex_);
         node& n = nodes_[place];
@@ -117,66 +142,57 @@ public:
         ++departures_;
         ++changes_;
         wake_waits();
-        freed = room_.split(1);
+        freed = units_.split(1);
         if (--live_ == 0) last = std::move(self_);
     }
 
-    /// Ends reading on up to `limit` connections from `cursor` on, so that their pending or next read finds
-    /// the end of the stream; returns where to go on, or nothing when all were told.
-    std::optional<std::size_t> tell(std::size_t cursor, std::size_t limit) noexcept
+    /// Notifies up to `limit` connections from `cursor` on that they are to end: their pending or next read returns
+    /// the end of the stream. Returns where to continue, or nothing when all were notified.
+    std::optional<std::size_t> notify(std::size_t cursor, std::size_t limit) noexcept
     {
         const std::lock_guard lock(mutex_);
         for (; cursor < nodes_.size() && limit != 0; ++cursor) {
             node& n = nodes_[cursor];
-            if (!n.live || n.told) continue;
-            n.told = true;
+            if (!n.live || n.notified) continue;
+            n.notified = true;
             if (n.descriptor >= 0) ::shutdown(n.descriptor, SHUT_RD);
             --limit;
         }
         return cursor < nodes_.size() ? std::optional(cursor) : std::nullopt;
     }
 
-    /// Ends one connection: its pending or next operation fails, and the close that follows is for `cause`.
-    /// False when it is not there any more.
+    /// Ends one connection by a reset: its pending or next operation fails, and it ends for `cause`. False where it
+    /// is not live any more.
     bool end(id which, close_reason cause) noexcept
     {
         const std::lock_guard lock(mutex_);
         const auto place = static_cast<std::size_t>(which & nowhere);
         if (place >= nodes_.size()) return false;
         node& n = nodes_[place];
-        if (!n.live || n.descriptor < 0 || n.generation != which >> 32U) return false;
-        if (n.cause == close_reason::none) n.cause = cause;
-        ::shutdown(n.descriptor, SHUT_RDWR);
-        return true;
+        return n.live && n.generation == which >> 32U && abort(n, cause);
     }
 
-    /// Ends all that are left: both directions are shut down, and the close that follows resets. Returns how
-    /// many.
+    /// Ends all that are left, alike. Returns their number.
     std::size_t abort_all() noexcept
     {
         const std::lock_guard lock(mutex_);
         std::size_t aborted = 0;
         for (node& n : nodes_) {
-            if (!n.live || n.descriptor < 0) continue;
-            n.told = true;
-            if (n.cause == close_reason::none) n.cause = close_reason::drain_deadline;
-            const ::linger reset{1, 0};
-            ::setsockopt(n.descriptor, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-            ::shutdown(n.descriptor, SHUT_RDWR);
+            if (!n.live || !abort(n, close_reason::drain_deadline)) continue;
+            n.notified = true;
             ++aborted;
         }
         return aborted;
     }
 
-    /// Whether a drain has told this connection to end.
-    bool told(index place) const noexcept
+    /// Whether a drain has notified this connection.
+    bool notified(index place) const noexcept
     {
         const std::lock_guard lock(mutex_);
-        return nodes_[place].told;
+        return nodes_[place].notified;
     }
 
-    /// Fills `page` with live connections from `cursor` on; returns how many, and moves the cursor behind
-    /// them.
+    /// Fills `page` with live connections from `cursor` on; returns their number, and moves the cursor past them.
     std::size_t list(std::size_t& cursor, std::span<member> page) const noexcept
     {
         const std::lock_guard lock(mutex_);
@@ -203,7 +219,7 @@ public:
         return live_;
     }
 
-    /// How many have left so far.
+    /// How many have ended so far: to be read before the reason for waiting arises, so that no end is missed.
     std::uint64_t departures() const noexcept
     {
         const std::lock_guard lock(mutex_);
@@ -283,16 +299,27 @@ public:
 
 private:
     static constexpr index nowhere = ~index(0);
+    static constexpr int closed = -1;
+    static constexpr int suspended = -2;
 
     struct node {
         clock::time_point since;
-        int descriptor = -1;
+        int descriptor = closed;
         index next_free = nowhere;
-        std::uint32_t generation = 0; // counts those who have had this place
+        std::uint32_t generation = 0; // how many connections this slot has had
+        peer_address peer;
         close_reason cause = close_reason::none;
-        bool told = false;
+        bool notified = false;
         bool live = false;
     };
+
+    static bool abort(node& n, close_reason cause) noexcept
+    {
+        if (n.descriptor == closed) return false;
+        if (n.cause == close_reason::none) n.cause = cause;
+        if (n.descriptor >= 0) disconnect(n.descriptor);
+        return true;
+    }
 
     void wake_waits() noexcept
     {
@@ -302,22 +329,12 @@ private:
 
     static member describe(std::size_t place, const node& n) noexcept
     {
-        member m{id(n.generation) << 32U | place, n.since, n.told, bytes_of(n.descriptor), {}, 0, 0};
-        m.remote_size = sizeof m.remote;
-        if (::getpeername(n.descriptor, reinterpret_cast<::sockaddr*>(&m.remote), &m.remote_size) != 0)
-            m.remote_size = 0;
-        else if (m.remote.ss_family == AF_UNIX) {
-            ::ucred peer{};
-            ::socklen_t size = sizeof peer;
-            if (::getsockopt(n.descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
-                m.remote_process = peer.pid;
-        }
-        return m;
+        return {id(n.generation) << 32U | place, n.since, n.notified, bytes_of(n.descriptor), n.peer};
     }
 
     mutable std::mutex mutex_;
     std::shared_ptr<registry> self_; // while there are connections
-    permit room_;                    // a unit for each of them
+    permit units_;                   // one for each of them
     std::vector<node> nodes_;
     index free_ = nowhere;
     std::size_t live_ = 0;

@@ -1,4 +1,4 @@
-// holdfast: what the kernel knows of a connection: how far its closing is, how many bytes went over it.
+// holdfast: the kernel's state of a connection: which sides have ended, how many bytes are on their way.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_CONNECTION_TCP_STATE_HPP
 #define HOLDFAST_DETAIL_CONNECTION_TCP_STATE_HPP
@@ -16,8 +16,8 @@
 
 namespace holdfast::detail {
 
-/// Whether the peer has ended its side, for a socket whose read has found the end of the stream: a drain's
-/// SHUT_RD makes a read find it too. True for other sockets than TCP's.
+/// Whether the peer has ended its stream, for a socket whose read has returned the end of the stream: after a
+/// drain's SHUT_RD reads return it too. True for sockets of other protocols than TCP.
 inline bool peer_has_ended(int descriptor) noexcept
 {
     ::tcp_info info{};
@@ -27,7 +27,15 @@ inline bool peer_has_ended(int descriptor) noexcept
            info.tcpi_state != TCP_FIN_WAIT2;
 }
 
-/// How many newcomers wait in a TCP listener's backlog; 0 where that can't be asked.
+/// Whether a TCP socket is in the state CLOSE: the connection does not exist any more. False for other protocols.
+inline bool is_disconnected(int descriptor) noexcept
+{
+    ::tcp_info info{};
+    ::socklen_t size = sizeof info;
+    return ::getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
+}
+
+/// The number of connections in a TCP listener's backlog; 0 where the kernel does not say.
 inline std::size_t backlog_of(int listener) noexcept
 {
     ::tcp_info info{};
@@ -35,21 +43,35 @@ inline std::size_t backlog_of(int listener) noexcept
     return ::getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 ? info.tcpi_unacked : 0;
 }
 
-/// How many bytes were written that the peer's kernel has not acknowledged yet; 0 where that can't be asked.
+/// The number of bytes that were written and that the peer's kernel has not acknowledged; 0 where the kernel does
+/// not say.
 inline int unacknowledged(int descriptor) noexcept
 {
     int bytes = 0;
     return ::ioctl(descriptor, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
 }
 
-/// Bytes that went over a connection.
+/// Whether the kernel has nothing left to deliver.
+inline bool all_acknowledged(int descriptor) noexcept
+{
+    return detail::unacknowledged(descriptor) == 0 || detail::is_disconnected(descriptor);
+}
+
+/// The number of bytes that were written and that the kernel has not even sent, since the peer's window or the congestion window
+/// is full; 0 where the kernel does not say.
+inline int unsent(int descriptor) noexcept
+{
+    int bytes = 0;
+    return ::ioctl(descriptor, SIOCOUTQNSD, &bytes) == 0 ? bytes : 0;
+}
+
+/// Bytes that a connection has carried.
 struct tcp_bytes {
     std::uint64_t received = 0;
     std::uint64_t sent = 0; // and acknowledged by the peer's kernel
 };
 
-/// The kernel's own count, which costs the data path nothing; nothing for other sockets than TCP's, and
-/// before Linux 4.1.
+/// The kernel's own counts, at no cost on the data path; empty for other protocols than TCP and before Linux 4.1.
 inline std::optional<tcp_bytes> bytes_of(int descriptor) noexcept
 {
     // Linux's struct tcp_info (linux/tcp.h) is longer than libc's, and the two headers exclude each other.
