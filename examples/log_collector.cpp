@@ -66,14 +66,14 @@ struct collector {
         : window(window_bytes),
           gzip(io.get_executor(), {.compressors = compressors, .level = 1}),
           heart(io.get_executor(), {.tick = 1s, .timeout = timeout}),
-          news(io, net::steady_timer::time_point::max())
+          news(io)
     {
     }
 
     examples::log_window window;
     holdfast::deflate_pool gzip;
     holdfast::heartbeat_timer<> heart;
-    net::steady_timer news; // never expires: cancelling it wakes all readers at once
+    holdfast::unsynchronized_event news; // for all readers at once
 };
 
 examples::log_record record_of(std::string_view message)
@@ -100,7 +100,7 @@ net::awaitable<void> collect(connection& peer, collector& c)
         examples::protobuf_fields fields{*batch};
         while (const auto field = fields.next())
             if (field->number == 1) c.window.add(record_of(field->bytes));
-        c.news.cancel();
+        c.news.notify_all();
     }
     co_await peer.async_close();
 }
@@ -150,8 +150,7 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
         } else if (unseen.empty()) {
             if (!stays) break;
             beat.touch(); // it has all that there is
-            holdfast::error_code woken;
-            co_await c.news.async_wait(net::redirect_error(net::use_awaitable, woken));
+            co_await c.news.async_wait();
         } else if (request.accepts_events) {
             const std::string number = std::to_string(unseen.seek());
             const auto record = unseen.begin();
@@ -259,7 +258,7 @@ net::awaitable<void> run_clock(collector& c, const bool& over)
     while (!over) {
         clock.expires_after(1s);
         co_await clock.async_wait(net::use_awaitable);
-        c.news.cancel();
+        c.news.notify_all();
     }
 }
 
@@ -274,7 +273,7 @@ net::awaitable<void> drain_at_signal(collector& c, acceptor& programs, acceptor&
     signals.clear();
     examples::log_line("log_collector: draining");
     std::size_t aborted = co_await programs.async_drain({.deadline = deadline / 2});
-    net::post(c.news.get_executor(), [&c] { c.news.cancel(); }); // once they have been told
+    net::post(c.news.get_executor(), [&c] { c.news.notify_all(); }); // once they have been told
     aborted += co_await readers.async_drain({.deadline = deadline / 2});
     examples::log_line("log_collector: drained, ", aborted, " aborted");
     over = true;

@@ -33,13 +33,20 @@
 #include <holdfast/asio.hpp>
 
 #if defined(HOLDFAST_USE_BOOST_ASIO)
-#include <boost/asio/experimental/as_tuple.hpp>
 #include <boost/asio/experimental/awaitable_operators.hpp>
+#define HOLDFAST_CONFORMANCE_ASIO_VERSION BOOST_ASIO_VERSION
+#else
+#include <asio/experimental/awaitable_operators.hpp>
+#define HOLDFAST_CONFORMANCE_ASIO_VERSION ASIO_VERSION
+#endif
+#if HOLDFAST_CONFORMANCE_ASIO_VERSION < 102400 // later they are no experiment
+#if defined(HOLDFAST_USE_BOOST_ASIO)
+#include <boost/asio/experimental/as_tuple.hpp>
 #include <boost/asio/experimental/deferred.hpp>
 #else
 #include <asio/experimental/as_tuple.hpp>
-#include <asio/experimental/awaitable_operators.hpp>
 #include <asio/experimental/deferred.hpp>
+#endif
 #endif
 
 #include <atomic>
@@ -56,12 +63,6 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
-
-#if defined(HOLDFAST_USE_BOOST_ASIO)
-#define HOLDFAST_CONFORMANCE_ASIO_VERSION BOOST_ASIO_VERSION
-#else
-#define HOLDFAST_CONFORMANCE_ASIO_VERSION ASIO_VERSION
-#endif
 
 namespace conformance {
 

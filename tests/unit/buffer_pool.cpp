@@ -271,6 +271,12 @@ TEST_CASE("the pool of a context lends to operations, too, on the context's thre
             completed += !ec && loan && io.get_executor().running_in_this_thread() ? 1 : 0;
         });
     }
+    SECTION("found by a type-erased executor")
+    {
+        shared_buffer_pool::of(net::any_io_executor(io.get_executor())).async_borrow(512, [&](error_code ec, auto loan) {
+            completed += !ec && loan && io.get_executor().running_in_this_thread() ? 1 : 0;
+        });
+    }
     SECTION("found by a strand, which it does not keep")
     {
         shared_buffer_pool::of(net::make_strand(net::any_io_executor(io.get_executor())))
