@@ -201,7 +201,7 @@ private:
     static constexpr bool is_type_erased = std::is_same_v<Executor, net::any_io_executor>;
 
     /// What the loop waits for: one thing at a time.
-    enum class wait_kind : unsigned char { none, turn, unit, departure, time, connection };
+    enum class wait_kind : unsigned char { none, turn, unit, departure, time, pending_connection };
 
     /// What belongs to the execution context. It is destroyed with that, although this object may live on.
     struct io_objects {
@@ -331,7 +331,7 @@ private:
         case wait_kind::time:
             io_->timer.cancel();
             break;
-        case wait_kind::connection:
+        case wait_kind::pending_connection:
             io_->listener.cancel(ignored); // closed already: then it has no waits
             break;
         }
@@ -443,7 +443,7 @@ private:
                 io.timer.async_wait(resumption(this->shared_from_this()));
             });
         case step::await_connection:
-            return wait(wait_kind::connection, seen, [&](io_objects& io) {
+            return wait(wait_kind::pending_connection, seen, [&](io_objects& io) {
                 io.listener.async_wait(net::socket_base::wait_read, resumption(this->shared_from_this()));
             });
         case step::accept:
