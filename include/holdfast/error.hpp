@@ -109,14 +109,13 @@ public:
             return "the source threw while it produced an element, or has no such value: the output is "
                    "incomplete";
         case errc::depth_exceeded:
-            return "a value is nested more deeply than the limit: reject it, or raise the limit where it is an "
-                   "option";
+            return "a value is nested more deeply than the limit: reject it, or raise the limit where it is an option";
         case errc::too_many_waiting:
             return "the maximum number of operations already waits for a permit: try again later";
         case errc::spawner_closed:
             return "the spawner was cancelled or a child failed: it starts no more children";
         case errc::invalid_json:
-            return "a text that must be one JSON value is not: correct its source";
+            return "a text is not one valid JSON value: correct its source";
         case errc::malformed_frame:
             return "a frame's header or trailer violates its framing: close the connection";
         case errc::frame_timeout:
@@ -131,15 +130,15 @@ public:
         case errc::exceeds_mark:
             return "a message is larger than the outbox's high watermark: raise it, or stream the message";
         case errc::message_too_large:
-            return "a Protobuf message would be longer than 2 GiB, which no reader accepts: send it in parts";
+            return "a Protobuf message is longer than 2 GiB, which no reader accepts: send it in parts";
         case errc::source_changed:
-            return "the source changed while it was written, after its size had been sent: keep it unchanged";
+            return "the source changed while it was written, after its size was read: keep it unchanged until the "
+                   "last byte";
         case errc::unframable:
             return "the framing cannot express this frame: it is longer than the length field can state, or "
                    "contains a line end";
         case errc::number_out_of_range:
-            return "a number is valid JSON, but beyond what the parser can hold: 64-bit integers and finite "
-                   "doubles";
+            return "a number is valid JSON, but beyond what the parser can hold: 64-bit integers and finite doubles";
         }
         return "unknown holdfast error";
     }
