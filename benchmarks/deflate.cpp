@@ -13,9 +13,9 @@
 #include "support/results.hpp"
 #include "support/server_process.hpp"
 
+#include <holdfast/adapters/deflate.hpp>
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/process/memory.hpp>
-#include <holdfast/adapters/deflate.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <zlib.h>
@@ -74,9 +74,10 @@ void serve_holdfast(int listener, const job& what)
             co_await asked(peer.stream());
             {
                 const holdfast::compressor gzip = co_await pool.async_borrow(net::use_awaitable);
-                co_await holdfast::async_write_streamed(peer, std::cref(what.rows), {.chunk_bytes = chunk},
-                                                        net::use_awaitable,
-                                                        holdfast::deflated{gzip, holdfast::ndjson{}});
+                co_await holdfast::async_write_streamed(
+                    peer,
+                    holdfast::formatted(std::cref(what.rows), holdfast::deflated{gzip, holdfast::ndjson{}}),
+                    {.chunk_bytes = chunk});
             }
             ++*what.sent;
             co_await asked(peer.stream());

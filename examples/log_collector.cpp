@@ -32,8 +32,8 @@
 #include <charconv>
 #include <csignal>
 #include <iostream>
-#include <ostream>
 #include <optional>
+#include <ostream>
 
 #include <unistd.h>
 
@@ -143,10 +143,10 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
         stays = still_there(peer);
         if (const missed_records gone{unseen.take_missed()}; gone.missed != 0) {
             if (request.accepts_events)
-                co_await async_write_streamed(peer, gone, options, net::use_awaitable,
-                                              event({.event = "missed"}));
+                co_await async_write_streamed(peer, holdfast::formatted(gone, event({.event = "missed"})),
+                                              options);
             else
-                co_await async_write_streamed(peer, gone, options, net::use_awaitable, lines);
+                co_await async_write_streamed(peer, holdfast::formatted(gone, lines), options);
         } else if (unseen.empty()) {
             if (!stays) break;
             beat.touch(); // it has all that there is
@@ -154,14 +154,15 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
         } else if (request.accepts_events) {
             const std::string number = std::to_string(unseen.seek());
             const auto record = unseen.begin();
-            co_await async_write_streamed(peer, *record, options, net::use_awaitable, event({.id = number}));
+            co_await async_write_streamed(peer, holdfast::formatted(*record, event({.id = number})), options);
         } else {
-            co_await async_write_streamed(peer, std::ref(unseen), options, net::use_awaitable, lines);
+            co_await async_write_streamed(peer, holdfast::formatted(std::ref(unseen), lines), options);
         }
     }
     const std::array<missed_records, 0> nothing{};
-    co_await async_write_streamed(peer, nothing, options, net::use_awaitable,
-                                  framed{framing::http_chunked{}, deflated{gzip, ndjson{}}});
+    co_await async_write_streamed(
+        peer, holdfast::formatted(nothing, framed{framing::http_chunked{}, deflated{gzip, ndjson{}}}),
+        options);
 }
 
 /// An answer that is known as a whole.
@@ -175,7 +176,7 @@ net::awaitable<void> answer(connection& peer, std::string head, const Source& bo
         "\r\n\r\n";
     co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
     const framed told{framing::content_length{size}, json{}};
-    co_await async_write_streamed(peer, std::cref(body), {.chunk_bytes = chunk}, net::use_awaitable, told);
+    co_await async_write_streamed(peer, holdfast::formatted(std::cref(body), told), {.chunk_bytes = chunk});
 }
 
 /// The number that a parameter or a header holds.

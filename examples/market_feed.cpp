@@ -303,7 +303,7 @@ examples::capacity plan(const examples::feed_options& feed, const admission_opti
         feed.max_connections,
         {.session_bytes = 4096,
          .chunk_bytes = static_cast<std::size_t>(feed.chunk.value),
-         .queue_bytes = holdfast::worst_case_bytes({.high_watermark = queue_bytes, .chunk_bytes = 0}, 64),
+         .queue_bytes = holdfast::worst_case_bytes({.high_watermark = queue_bytes}, 64, true),
          .send_buffer_bytes = static_cast<std::size_t>(feed.send_buffer.value),
          .receive_buffer_bytes = static_cast<std::size_t>(admission.receive_buffer.value)},
         program + reserved * feed.max_connections + examples::market::bytes(feed.instruments) +

@@ -14,8 +14,8 @@
 
 #include <csignal>
 #include <iostream>
-#include <ostream>
 #include <optional>
+#include <ostream>
 
 #include <unistd.h>
 
@@ -52,9 +52,8 @@ net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
     const holdfast::framed json{netstring{}, holdfast::json{}};
     for (std::uint64_t n = 1; auto message = co_await messages.async_next(); ++n) {
         beat.touch();
-        co_await holdfast::async_write_streamed(peer.stream(), reply{n, *message},
-                                                {.chunk_bytes = cost.chunk_bytes, .progress = beat},
-                                                net::use_awaitable, json);
+        co_await holdfast::async_write_streamed(peer.stream(), holdfast::formatted(reply{n, *message}, json),
+                                                {.chunk_bytes = cost.chunk_bytes, .progress = beat});
     }
     co_await peer.async_close();
 }

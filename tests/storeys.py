@@ -20,7 +20,7 @@ storeys = {
     "acceptor": ("acceptor_options bounded_acceptor detail/acceptor/*", "base asio async waiting connection process"),
     "heartbeat": ("heartbeat_* frame_deadline detail/heartbeat/*", "base asio async"),
     "frame": ("frame_reader detail/frame/*", "base asio async waiting buffer connection"),
-    "outbox": ("payload write_streamed outbox outbox_group detail/outbox/*",
+    "outbox": ("payload serialized_payload write_streamed outbox outbox_options outbox_group detail/outbox/*",
                "base serialize asio async waiting buffer connection"),
     "adapters": ("adapters/*", "base serialize asio async waiting buffer connection acceptor frame"),  # another library
     "everything": ("holdfast", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox"),
@@ -30,7 +30,7 @@ never_reaches = [("outbox", "serialize/json"), ("frame_reader", "heartbeat_timer
 # To be mended: these arrows are let through until they are gone, and reported once they are.
 exceptions = {
     ("detail/frame/frame_buffer", "frame_deadline"), ("frame_reader", "frame_deadline"),
-    ("outbox", "serialize/json"), ("frame_reader", "heartbeat_timer"),
+    ("frame_reader", "heartbeat_timer"),
 }
 
 root = pathlib.Path(__file__).parent.parent / "include/holdfast"

@@ -3,13 +3,14 @@
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LOG_WINDOW_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LOG_WINDOW_HPP
 
-#include <holdfast/payload.hpp>
 #include <holdfast/serialize/values.hpp>
+#include <holdfast/serialized_payload.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <iterator>
 #include <string>
 #include <string_view>
@@ -52,8 +53,8 @@ public:
     {
         record.number = end();
         const holdfast::json format{.utf8 = holdfast::utf8_policy::replace}; // clients log what they like
-        entries_.push_back(
-            {holdfast::serialize_to_payload(record, format), record.level, std::string(record.service)});
+        entries_.push_back({holdfast::serialize_to_payload(holdfast::formatted(std::cref(record), format)),
+                            record.level, std::string(record.service)});
         bytes_ += entries_.back().bytes();
         for (; bytes_ > most_ && !entries_.empty(); ++first_) {
             bytes_ -= entries_.front().bytes();

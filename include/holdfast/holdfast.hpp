@@ -25,6 +25,7 @@
 #include <holdfast/keepalive.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/outbox_group.hpp>
+#include <holdfast/outbox_options.hpp>
 #include <holdfast/payload.hpp>
 #include <holdfast/process/capacity_plan.hpp>
 #include <holdfast/process/cgroup.hpp>
@@ -32,12 +33,14 @@
 #include <holdfast/process/memory.hpp>
 #include <holdfast/progress.hpp>
 #include <holdfast/serialize/describe.hpp>
+#include <holdfast/serialize/formatted.hpp>
 #include <holdfast/serialize/framed.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/ndjson_converter.hpp>
 #include <holdfast/serialize/protobuf.hpp>
 #include <holdfast/serialize/streaming_serializer.hpp>
 #include <holdfast/serialize/values.hpp>
+#include <holdfast/serialized_payload.hpp>
 #include <holdfast/testing/leak_check.hpp>
 #include <holdfast/testing/manual_clock.hpp>
 #include <holdfast/version.hpp>

@@ -1,4 +1,4 @@
-// holdfast: outbox_group, receivers of the same messages.
+// holdfast: outbox_group, a list of outboxes that receive the same messages.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_OUTBOX_GROUP_HPP
 #define HOLDFAST_OUTBOX_GROUP_HPP
@@ -10,48 +10,53 @@
 
 namespace holdfast {
 
-/// A list of outboxes, of whatever streams, that get the same messages: a topic, a room, everybody. It
-/// allocates nothing: each receiver holds a `member`, and as many as it likes of different groups.
+/// A list of outboxes, of any streams, that receive the same messages: the subscribers of a topic, the members of a
+/// chat room. Each receiver holds a `member`; it can be a member of several groups.
 ///
-/// A receiver that refuses a message has missed one, or has ended: it leaves the group. Where it lives on
-/// (`overflow_policy::wait`) its session sees that (`if (!here)`), brings it up to date and lets it in again.
+/// An outbox that refuses a message is removed from the group: it has missed a message, or its connection has ended. A
+/// session that continues (`overflow_policy::wait`) finds its member false, sends the current state, and joins again.
 ///
-/// Receivers may come and go while a message goes round, by the end of their connection for one, and so may
-/// the group. Who comes meanwhile does not get that message; who goes before its turn does not either.
+/// Members may join and leave during a push, also because a push ends their connection, and the group itself may be
+/// destroyed. A member that joins during a push does not receive that message; one that leaves before its turn does
+/// not either.
 ///
-/// Thread safety: it belongs to the thread or strand of its outboxes. Where there are several, each has a
-/// group of its own, and a message is posted once to each.
+/// Thread safety: it belongs to the thread or strand of its outboxes. With several threads, each has a group of its
+/// own, and a message is posted once to each.
+/// Cost: allocates nothing.
 ///
-///     holdfast::outbox box{peer};
-///     holdfast::outbox_group::member here{room, box};
-///     room.push(holdfast::payload("hello\n"));
+///     holdfast::outbox outbox{peer};
+///     holdfast::outbox_group::member member{topic, outbox};
+///     topic.push(holdfast::payload("hello\n"));
 class outbox_group {
 public:
-    /// A place in a group, for as long as it lives. The outbox must outlive it: make it behind that one.
+    /// Membership of an outbox in a group, until it is destroyed.
+    ///
+    /// Lifetime: the outbox must outlive it, so declare it after the outbox. The group may be destroyed before.
     class member {
     public:
-        /// In no group.
+        /// Makes a member of no group.
         member() noexcept = default;
-        member(outbox_group& group, outbox_base& box) noexcept : box_(&box) { group.link(*this); }
-        member(member&& other) noexcept : box_(other.box_) { take_place_of(other); }
+        /// Joins the group. Cost: O(1).
+        member(outbox_group& group, outbox_base& outbox) noexcept : outbox_(&outbox) { group.link(*this); }
+        member(member&& other) noexcept : outbox_(other.outbox_) { take_place_of(other); }
         member& operator=(member&& other) noexcept
         {
             if (this != &other) {
                 leave();
-                box_ = other.box_;
+                outbox_ = other.outbox_;
                 take_place_of(other);
             }
             return *this;
         }
         ~member() { leave(); }
 
-        /// Leaves the group; nothing happens where it is in none.
+        /// Leaves the group. Has no effect if it is in none.
         void leave() noexcept
         {
             if (group_ != nullptr) group_->unlink(*this);
         }
 
-        /// Whether it is in a group.
+        /// Returns whether it is in a group.
         explicit operator bool() const noexcept { return group_ != nullptr; }
 
     private:
@@ -62,7 +67,7 @@ public:
             if (other.group_ != nullptr) other.group_->replace(other, *this);
         }
 
-        outbox_base* box_ = nullptr;
+        outbox_base* outbox_ = nullptr;
         outbox_group* group_ = nullptr;
         member* next_ = nullptr;
         member* previous_ = nullptr;
@@ -72,65 +77,66 @@ public:
     outbox_group(const outbox_group&) = delete;
     outbox_group& operator=(const outbox_group&) = delete;
 
-    /// Its members are in no group then.
+    /// Removes all members.
     ~outbox_group()
     {
         while (first_ != nullptr)
             unlink(*first_);
-        for (round* each = rounds_; each != nullptr; each = each->outer)
+        for (iteration* each = iterations_; each != nullptr; each = each->outer)
             each->group = nullptr;
     }
 
-    /// How many members it has.
+    /// Returns the number of members.
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
-    /// Pushes the message to all; how many of them took it. No allocation of its own, and no copy: 16 bytes
-    /// in each queue.
+    /// Pushes the message to all members, and removes those that refuse it. Returns the number of those that queue it.
+    ///
+    /// Cost: one reference of 16 bytes in each queue; no copy.
     std::size_t push(const payload& message) noexcept
     {
-        return push_to_all([&](outbox_base& box) noexcept { return box.push(message); });
+        return push_to_all([&](outbox_base& outbox) noexcept { return outbox.push(message); });
     }
 
     /// The same for the newest value of a key.
     std::size_t push(const payload& message, conflate key) noexcept
     {
-        return push_to_all([&](outbox_base& box) noexcept { return box.push(message, key); });
+        return push_to_all([&](outbox_base& outbox) noexcept { return outbox.push(message, key); });
     }
 
-    /// Calls `f(outbox_base&)` for each, whatever it does to the group and its members.
+    /// Calls `f(outbox_base&)` for each member. `f` may add and remove members, and destroy the group.
     template <class F>
     void for_each(F f)
     {
-        round here(*this);
+        iteration here(*this);
         while (member* const each = here.next) {
             here.advance(each);
-            f(*each->box_);
+            f(*each->outbox_);
         }
     }
 
 private:
-    /// One message that goes round. The group keeps it informed of who goes.
-    struct round {
+    /// An iteration over the members. The group updates it when a member leaves.
+    struct iteration {
         outbox_group* group;
         member* next;
-        member* current = nullptr; // null once it has gone
-        round* outer;
+        member* current = nullptr; // null once it has left
+        iteration* outer;
 
-        // Not inlined, or g++ 12 takes a round on the stack for one that is forgotten there.
-        [[gnu::noinline]] explicit round(outbox_group& of) noexcept
-            : group(&of), next(of.first_), outer(of.rounds_)
+        // Not inlined, or g++ 12 warns of a dangling pointer to the stack.
+        [[gnu::noinline]] explicit iteration(outbox_group& of) noexcept
+            : group(&of), next(of.first_), outer(of.iterations_)
         {
-            of.rounds_ = this;
+            of.iterations_ = this;
         }
-        round(const round&) = delete;
+        iteration(const iteration&) = delete;
         void advance(member* to) noexcept
         {
             current = to;
             next = to->next_;
         }
-        ~round()
+        ~iteration()
         {
-            if (group != nullptr) group->rounds_ = outer;
+            if (group != nullptr) group->iterations_ = outer;
         }
     };
 
@@ -138,10 +144,10 @@ private:
     std::size_t push_to_all(Push push) noexcept
     {
         std::size_t taken = 0;
-        round here(*this);
+        iteration here(*this);
         while (member* const each = here.next) {
             here.advance(each);
-            if (!push(*each->box_))
+            if (!push(*each->outbox_))
                 ++taken;
             else if (here.current != nullptr)
                 here.current->leave();
@@ -149,7 +155,7 @@ private:
         return taken;
     }
 
-    /// In front: a round on its way does not come there any more.
+    /// At the front, where an iteration that is under way has passed already.
     void link(member& m) noexcept
     {
         m.group_ = this;
@@ -162,7 +168,7 @@ private:
 
     void unlink(member& m) noexcept
     {
-        for (round* each = rounds_; each != nullptr; each = each->outer) {
+        for (iteration* each = iterations_; each != nullptr; each = each->outer) {
             if (each->next == &m) each->next = m.next_;
             if (each->current == &m) each->current = nullptr;
         }
@@ -174,7 +180,7 @@ private:
 
     void replace(member& old, member& by) noexcept
     {
-        for (round* each = rounds_; each != nullptr; each = each->outer) {
+        for (iteration* each = iterations_; each != nullptr; each = each->outer) {
             if (each->next == &old) each->next = &by;
             if (each->current == &old) each->current = &by;
         }
@@ -187,7 +193,7 @@ private:
 
     member* first_ = nullptr;
     std::size_t size_ = 0;
-    round* rounds_ = nullptr;
+    iteration* iterations_ = nullptr;
 };
 
 } // namespace holdfast

@@ -1,10 +1,7 @@
-// holdfast: payload, an immutable message that is made once and queued to any number of receivers.
+// holdfast: payload, an immutable message that is shared by any number of receivers.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_PAYLOAD_HPP
 #define HOLDFAST_PAYLOAD_HPP
-
-#include <holdfast/serialize/json.hpp>
-#include <holdfast/serialize/streaming_serializer.hpp>
 
 #include <atomic>
 #include <cstddef>
@@ -12,19 +9,17 @@
 #include <cstring>
 #include <new>
 #include <span>
-#include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 namespace holdfast {
 
 /// Which threads may hold references to a payload.
 enum class payload_sharing : std::uint8_t {
-    /// Any: its references are counted with atomics.
+    /// Any thread: references are counted with atomics.
     any_thread,
-    /// One thread or strand: copying a reference is an increment, which matters where one message goes to
-    /// ten thousand receivers.
+    /// One thread or strand: copying a reference is an increment without an atomic, which is faster where one
+    /// message goes to ten thousand receivers.
     one_thread,
 };
 
@@ -32,7 +27,7 @@ namespace detail {
 
 class outbox_item;
 
-/// A payload's count, and behind it, in the same allocation, its bytes.
+/// The count of a payload; its bytes follow in the same allocation.
 struct payload_block {
     std::atomic<std::uint32_t> owners{1};
     payload_sharing sharing;
@@ -64,21 +59,22 @@ struct payload_block {
 
 } // namespace detail
 
-/// A reference to immutable bytes: one pointer, counted in the bytes' own block. Copying it copies no bytes
-/// and allocates nothing; the last reference frees them. An empty or moved-from payload has no bytes.
+/// Refers to immutable bytes. A copy refers to the same bytes; the last reference frees them. An empty payload, and
+/// one that was moved from, has no bytes. There may be at most 2^32 - 1 references to the same bytes.
 ///
-/// Thread safety: distinct references to one payload may be used by different threads, unless it was made
-/// for `payload_sharing::one_thread`. At most 2^32 - 1 references.
+/// Thread safety: distinct objects are safe, also when they refer to the same bytes, unless these were made for
+/// `payload_sharing::one_thread`.
+/// Cost: one pointer; a copy allocates nothing. `serialize_to_payload` (serialized_payload.hpp) makes one of a value.
 ///
 ///     const holdfast::payload quote{"{\"bid\":1.25}\n"};
 ///     for (auto& each : receivers)
 ///         each.push(quote); // 16 bytes in each queue
 class payload {
 public:
-    /// No bytes.
+    /// Makes an empty payload.
     payload() noexcept = default;
 
-    /// Copies the text. One allocation of its size and 16 bytes. Throws std::bad_alloc.
+    /// Copies the text. Exceptions: std::bad_alloc. Cost: one allocation, of the text's size and 16 bytes.
     explicit payload(std::string_view text, payload_sharing sharing = payload_sharing::any_thread)
     {
         if (text.empty()) return;
@@ -87,7 +83,7 @@ public:
         std::memcpy(block_->bytes(), text.data(), text.size());
     }
 
-    /// The same of bytes.
+    /// The same for bytes.
     explicit payload(std::span<const std::byte> bytes, payload_sharing sharing = payload_sharing::any_thread)
         : payload(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()), sharing)
     {
@@ -108,7 +104,7 @@ public:
         if (block_ != nullptr) block_->drop();
     }
 
-    /// The bytes; they stay where they are until the last reference goes.
+    /// Returns the bytes. They stay at their address until the last reference is destroyed.
     [[nodiscard]] std::string_view text() const noexcept
     {
         return block_ != nullptr ? std::string_view(block_->bytes(), block_->size) : std::string_view();
@@ -116,8 +112,8 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return block_ != nullptr ? block_->size : 0; }
     [[nodiscard]] bool empty() const noexcept { return block_ == nullptr; }
 
-    /// How many references there are, this one included; 0 for an empty payload. Out of date at once where
-    /// other threads have some.
+    /// Returns the number of references, this one included; 0 for an empty payload. While other threads have
+    /// references, it is an estimate.
     [[nodiscard]] std::size_t use_count() const noexcept
     {
         return block_ != nullptr ? block_->owners.load(std::memory_order_relaxed) : 0;
@@ -127,38 +123,6 @@ private:
     friend class detail::outbox_item;
     detail::payload_block* block_ = nullptr;
 };
-
-/// Serializes `source` once, into a payload: `serialize_to_payload<ndjson>(quote)`. An lvalue is only read.
-///
-/// `ec` is cleared on success; else it is what `streaming_serializer::next` reports, and the payload is
-/// empty. Exceptions: what the source throws; std::bad_alloc. Cost: up to 4 KiB one allocation, the payload's
-/// own; beyond that a string that grows, and one copy of it.
-template <class Format = json, class Source>
-payload serialize_to_payload(Source&& source, std::error_code& ec, Format format = {},
-                             payload_sharing sharing = payload_sharing::any_thread)
-{
-    detail::serializer_of<Format, Source> text(std::forward<Source>(source), format);
-    char chunk[4096];
-    auto part = text.next(chunk, ec);
-    if (!ec && text.done()) return payload(std::string_view(part.data(), part.size()), sharing);
-    std::string whole;
-    while (!ec && !part.empty()) {
-        whole.append(part.data(), part.size());
-        part = text.next(chunk, ec);
-    }
-    return ec ? payload() : payload(whole, sharing);
-}
-
-/// The same. Exceptions: `std::system_error` too, instead of an error code.
-template <class Format = json, class Source>
-payload serialize_to_payload(Source&& source, Format format = {},
-                             payload_sharing sharing = payload_sharing::any_thread)
-{
-    std::error_code ec;
-    payload made = serialize_to_payload<Format>(std::forward<Source>(source), ec, format, sharing);
-    if (ec) throw std::system_error(ec, "serialize_to_payload");
-    return made;
-}
 
 } // namespace holdfast
 

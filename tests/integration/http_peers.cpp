@@ -5,8 +5,8 @@
 #include "support/scale.hpp"
 #include "support/sockets.hpp"
 
-#include <holdfast/connection_guard.hpp>
 #include <holdfast/adapters/deflate.hpp>
+#include <holdfast/connection_guard.hpp>
 #include <holdfast/serialize/framed.hpp>
 #include <holdfast/write_streamed.hpp>
 
@@ -62,13 +62,16 @@ net::awaitable<void> answer(holdfast::connection_guard<tcp::socket>& peer, holdf
     const holdfast::write_streamed_options options{.chunk_bytes = size > 10'000 ? chunk + 200 : chunk,
                                                    .double_buffered = i % 2 == 0};
     if (way == 2) {
-        const std::size_t sent =
-            co_await async_write_streamed(peer, std::cref(message), options, net::use_awaitable,
-                                          framed{framing::content_length{size}, ndjson{}});
+        const std::size_t sent = co_await async_write_streamed(
+            peer, holdfast::formatted(std::cref(message), framed{framing::content_length{size}, ndjson{}}),
+            options);
         CHECK(sent == size);
     } else {
-        co_await async_write_streamed(peer, std::cref(message), options, net::use_awaitable,
-                                      framed{framing::http_chunked{}, holdfast::deflated{gzip, ndjson{}}});
+        co_await async_write_streamed(
+            peer,
+            holdfast::formatted(std::cref(message),
+                                framed{framing::http_chunked{}, holdfast::deflated{gzip, ndjson{}}}),
+            options);
     }
 }
 

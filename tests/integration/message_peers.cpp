@@ -161,13 +161,15 @@ TEST_CASE("EventSource reads events with their types and ids, and comes again fo
             const framing::sse event{.event = "rows", .id = id, .retry = std::chrono::milliseconds(1)};
             ends = next % 15 == 0; // and the client is to connect again
             co_await async_write_streamed(
-                peer, std::cref(message), {.chunk_bytes = 1 + random() % 5000}, net::use_awaitable,
-                framed{framing::http_chunked{.ends = ends}, framed{event, ndjson{}}});
+                peer,
+                holdfast::formatted(std::cref(message),
+                                    framed{framing::http_chunked{.ends = ends}, framed{event, ndjson{}}}),
+                {.chunk_bytes = 1 + random() % 5000});
         }
         if (next != messages.size()) co_return false;
         const framing::sse end{.event = "end"};
-        co_await async_write_streamed(peer, 0, {}, net::use_awaitable,
-                                      framed{framing::http_chunked{}, framed{end, holdfast::json{}}});
+        co_await async_write_streamed(
+            peer, holdfast::formatted(0, framed{framing::http_chunked{}, framed{end, holdfast::json{}}}));
         co_return true;
     };
     const std::string printed =
@@ -197,8 +199,9 @@ TEST_CASE("a WebSocket client reads messages in frames, and in fragments where t
         for (std::size_t i = 0; i != messages.size(); ++i) {
             const websocket_frames frames{i % 3 == 0 ? websocket_frames::kind::binary
                                                      : websocket_frames::kind::text};
-            co_await async_write_streamed(peer, std::cref(messages[i]), {.chunk_bytes = 1 + random() % 5000},
-                                          net::use_awaitable, framed{frames, ndjson{}});
+            co_await async_write_streamed(
+                peer, holdfast::formatted(std::cref(messages[i]), framed{frames, ndjson{}}),
+                {.chunk_bytes = 1 + random() % 5000});
         }
         co_await write(peer, "\x88\x02\x03\xe8"); // a closing frame: 1000, normal
         co_return true;

@@ -16,6 +16,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -61,6 +62,15 @@ inline void reset(tcp::socket& socket)
 {
     socket.set_option(net::socket_base::linger(true, 0));
     socket.close();
+}
+
+/// From now on the socket's end has vanished from the network: its kernel neither receives nor acknowledges.
+inline void drop_incoming(tcp::socket& socket)
+{
+    ::sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
+    const ::sock_fprog program{1, &drop};
+    if (::setsockopt(socket.native_handle(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
+        throw std::runtime_error("SO_ATTACH_FILTER failed");
 }
 
 /// Waits, without the io_context, until there is something to read, or the end; throws after 30 seconds.

@@ -129,19 +129,22 @@ TEST_CASE("an empty message is an empty stream, and a loan of nothing compresses
     }
 }
 
-TEST_CASE("a message of up to default_compression_threshold bytes goes out as it is, a longer one is compressed")
+TEST_CASE(
+    "a message of up to default_compression_threshold bytes goes out as it is, a longer one is compressed")
 {
     net::io_context io;
     deflate_pool pool(io.get_executor(), {.compressors = 1});
     for (const std::size_t beyond : {0U, 1U}) {
-        const rows message{
-            std::string(holdfast::default_compression_threshold - std::string_view("\"\"\n").size() + beyond, 'x')};
+        const rows message{std::string(
+            holdfast::default_compression_threshold - std::string_view("\"\"\n").size() + beyond, 'x')};
         compressor gzip;
-        if (holdfast::serialized_size_exceeds<ndjson>(holdfast::default_compression_threshold, message)) gzip = pool.try_borrow();
+        if (holdfast::serialized_size_exceeds<ndjson>(holdfast::default_compression_threshold, message))
+            gzip = pool.try_borrow();
         const std::string sent = in_chunks(std::cref(message), 16'384, deflated{gzip, ndjson{}});
         CHECK((sent.size() == holdfast::default_compression_threshold) == (beyond == 0));
         if (beyond != 0)
-            CHECK(inflated(sent, deflate_container::gzip).text.size() == holdfast::default_compression_threshold + 1);
+            CHECK(inflated(sent, deflate_container::gzip).text.size() ==
+                  holdfast::default_compression_threshold + 1);
     }
 }
 
@@ -340,9 +343,8 @@ TEST_CASE("a write that is cancelled gives its compressor back, and the stream h
     const auto write = [&]() -> net::awaitable<void> {
         const compressor lent = co_await pool.async_borrow(net::use_awaitable);
         co_await holdfast::async_write_streamed(
-            server, std::ref(noise), {},
-            net::bind_cancellation_slot(stop.slot(), net::redirect_error(net::use_awaitable, result)),
-            deflated{lent, ndjson{}});
+            server, holdfast::formatted(std::ref(noise), deflated{lent, ndjson{}}),
+            net::bind_cancellation_slot(stop.slot(), net::redirect_error(net::use_awaitable, result)));
         server.close();
     };
     net::co_spawn(io, write(), net::detached);

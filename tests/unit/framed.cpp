@@ -473,12 +473,11 @@ TEST_CASE(
     auto [server, client] = tests::socket_pair(io);
     holdfast::error_code result;
     holdfast::async_write_streamed(
-        server, numbers, {.chunk_bytes = 1000},
-        [&, &socket = server](holdfast::error_code ec, std::size_t) {
+        server, holdfast::formatted(numbers, framed{framing::http_chunked{}, ndjson{}}),
+        {.chunk_bytes = 1000}, [&, &socket = server](holdfast::error_code ec, std::size_t) {
             result = ec;
             socket.close();
-        },
-        framed{framing::http_chunked{}, ndjson{}});
+        });
     tests::run(io);
     if (fails_at < 0) {
         CHECK_FALSE(result);

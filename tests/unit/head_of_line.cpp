@@ -6,6 +6,7 @@
 
 #include <holdfast/outbox.hpp>
 #include <holdfast/serialize/framed.hpp>
+#include <holdfast/serialized_payload.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -28,6 +29,30 @@ constexpr std::size_t tick_every = snapshot_bytes / 50;
 constexpr std::string_view row =
     "a row of a snapshot that is a hundred bytes long with its quotes and its end; "
     "so far it is 78 and so";
+
+/// A socket that counts the bytes that it has taken.
+class counting_stream {
+public:
+    using executor_type = tcp::socket::executor_type;
+
+    counting_stream(tcp::socket socket, std::uint64_t& taken) : socket_(std::move(socket)), taken_(&taken) {}
+
+    executor_type get_executor() { return socket_.get_executor(); }
+
+    template <class Buffers, class Handler>
+    void async_write_some(const Buffers& buffers, Handler handler)
+    {
+        socket_.async_write_some(buffers, [taken = taken_, h = std::move(handler)](holdfast::error_code ec,
+                                                                                   std::size_t n) mutable {
+            *taken += n;
+            std::move(h)(ec, n);
+        });
+    }
+
+private:
+    tcp::socket socket_;
+    std::uint64_t* taken_;
+};
 
 /// Takes a stream of frames apart as it comes, and holds no more than the head of one.
 class receiver {
@@ -99,12 +124,13 @@ TEST_CASE("a tick waits for one chunk of a snapshot of 100 MB at most, and the s
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     std::uint64_t sent = 0; // that the socket took
-    auto progress = [&](std::size_t n) noexcept { sent += n; };
-    holdfast::outbox box{server, {.chunk_bytes = chunk, .progress = progress}};
+    counting_stream counted(std::move(server), sent);
+    holdfast::outbox outbox{counted, {.chunk_bytes = chunk}};
     auto rows = std::views::iota(std::size_t{0}, snapshot_bytes / (row.size() + 3)) |
                 std::views::transform([](std::size_t) { return row; });
     const std::uint64_t size = holdfast::serialized_size<ndjson>(rows);
-    REQUIRE_FALSE(box.push_streamed(rows, {.interleave = true}, framed{framing::u32_parts<>{}, ndjson{}}));
+    REQUIRE_FALSE(outbox.push_streamed(holdfast::formatted(rows, framed{framing::u32_parts<>{}, ndjson{}}),
+                                       {.interleave = true}));
 
     receiver received;
     std::vector<char> buffer(256 * 1024);
@@ -116,7 +142,7 @@ TEST_CASE("a tick waits for one chunk of a snapshot of 100 MB at most, and the s
             if (received.snapshot >= next_tick && !received.complete) {
                 next_tick += tick_every;
                 ++ticks;
-                CHECK_FALSE(box.push(holdfast::serialize_to_payload(sent, framed<framing::u32_length<>>{})));
+                CHECK_FALSE(outbox.push(holdfast::serialize_to_payload<framed<framing::u32_length<>>>(sent)));
             }
             self(self);
         });

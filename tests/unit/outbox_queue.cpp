@@ -375,12 +375,12 @@ TEST_CASE("a source that fails leaves nothing to be written, and says that the m
 {
     box b({1000, 0, 0});
     b.push(new letters(' ', 3, false));
-    CHECK_FALSE(b.queue.half_sent());
+    CHECK_FALSE(b.queue.sent_in_part());
     CHECK(b.begin() == "    ");
-    CHECK(b.queue.half_sent());
+    CHECK(b.queue.sent_in_part());
     b.queue.sent(4);
     CHECK(b.begin() == holdfast::make_error_code(holdfast::errc::source_failed).message());
-    CHECK(b.queue.half_sent());
+    CHECK(b.queue.sent_in_part());
     CHECK(b.queue.next_turn() == turn::next_chunk);
     b.queue.clear();
     CHECK(b.queue.next_turn() == turn::idle);
@@ -408,7 +408,7 @@ TEST_CASE("clear drops all but what a pending write refers to")
         CHECK(b.queue.size() == 2);
         CHECK(b.queue.bytes() == 2 * (place + 3));
         b.queue.sent(4);
-        CHECK(b.queue.half_sent());
+        CHECK(b.queue.sent_in_part());
         b.queue.clear();
     }
     SECTION("a chunk is")

@@ -4,10 +4,12 @@
 #include "support/catch.hpp"
 
 #include <holdfast/payload.hpp>
+#include <holdfast/serialized_payload.hpp>
 
 #include <array>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -57,6 +59,7 @@ TEST_CASE("a source is serialized once, into the payload's own block where it is
     CHECK(made.text() == "[1,2,3]");
     CHECK(holdfast::serialize_to_payload<holdfast::ndjson>(std::vector<int>{4, 5}).text() == "4\n5\n");
     const std::string exactly(4094, 'x'); // a chunk, to the byte
+    CHECK(holdfast::serialize_to_payload(holdfast::formatted(std::vector<int>{6}, holdfast::ndjson{})).text() == "6\n");
     CHECK(holdfast::serialize_to_payload(exactly).size() == 4096);
     const std::string large(100'000, 'x');
     CHECK(holdfast::serialize_to_payload(large).text() == '"' + large + '"');

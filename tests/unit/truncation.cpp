@@ -74,11 +74,12 @@ exchange serve(const std::string& program, bool ahead, int fails_at, int cancell
             if (sent >= static_cast<std::size_t>(cancelled_at) * 10)
                 stop.emit(net::cancellation_type::terminal);
         };
-        holdfast::write_streamed_options options{.chunk_bytes = 500, .double_buffered = ahead, .progress = progress};
+        holdfast::write_streamed_options options{
+            .chunk_bytes = 500, .double_buffered = ahead, .progress = progress};
         error_code ec;
         co_await async_write_streamed(
-            peer, rows(fails_at), options,
-            net::bind_cancellation_slot(stop.slot(), net::redirect_error(net::use_awaitable, ec)), format);
+            peer, holdfast::formatted(rows(fails_at), format), options,
+            net::bind_cancellation_slot(stop.slot(), net::redirect_error(net::use_awaitable, ec)));
         co_await peer.async_close({},
                                   net::redirect_error(net::use_awaitable, ec)); // graceful, where it may be
     });

@@ -102,16 +102,42 @@ TEST_CASE("the whole message arrives, whatever the size of the chunks")
     }
 }
 
-TEST_CASE("a chunk size of 0 counts as 1: no message is left out silently")
+TEST_CASE("a chunk size out of its range is refused before anything is written; its limits are not")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
-    tests::write_outcome o;
-    async_write_streamed(server, 12345, {.chunk_bytes = 0}, o.handler());
-    tests::run(io);
+    const std::size_t limit = std::size_t{1} << 30;
+    for (const std::size_t chunk : {std::size_t{0}, limit + 1, std::numeric_limits<std::size_t>::max() - 1,
+                                    std::numeric_limits<std::size_t>::max()})
+        CHECK_THROWS_AS(async_write_streamed(server, 1, {.chunk_bytes = chunk}, net::detached),
+                        std::invalid_argument);
+    for (const std::size_t chunk : {std::size_t{1}, limit}) {
+        tests::write_outcome o;
+        async_write_streamed(server, 12345, {.chunk_bytes = chunk}, o.handler());
+        tests::run(io);
+        CHECK_FALSE(o.error);
+    }
     server.close();
-    CHECK_FALSE(o.error);
-    CHECK(tests::read_to_end(client).bytes == "12345");
+    CHECK(tests::read_to_end(client).bytes == "1234512345");
+}
+
+TEST_CASE("without memory for a chunk it completes with no_memory, and the source is destroyed")
+{
+    if (!tests::counts_bytes) return; // under TSan nothing fails
+    net::io_context io;
+    auto [server, client] = tests::socket_pair(io);
+    const auto life = std::make_shared<int>(0);
+    auto source =
+        std::views::iota(0, 10) | std::views::transform([held = std::shared_ptr<int>(life)](int i) { return i + *held; });
+    tests::write_outcome o;
+    auto handler = o.handler();
+    tests::until_failure = 0;
+    async_write_streamed(server, std::move(source), std::move(handler));
+    tests::until_failure = -1;
+    tests::run(io);
+    CHECK(o.completed == 1);
+    CHECK(o.error == net::error::no_memory);
+    CHECK(life.use_count() == 1);
 }
 
 TEST_CASE("sources are moved in, copied, referred to, or views, and in coroutines too, in the forms that are "
@@ -237,7 +263,7 @@ TEST_CASE("a slow reader costs one chunk: a message of 10 MB takes no more memor
     }
 }
 
-TEST_CASE("progress is told of every byte that the socket took, as a callable or by touch()")
+TEST_CASE("progress is notified of what the peer acknowledges of a message in flight, as a callable or by touch()")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -245,50 +271,69 @@ TEST_CASE("progress is told of every byte that the socket took, as a callable or
     tests::write_outcome o;
     SECTION("a callable")
     {
-        std::size_t told = 0;
+        std::size_t acknowledged = 0;
         int times = 0;
         auto progress = [&](std::size_t n) noexcept {
-            told += n;
+            acknowledged += n;
             ++times;
         };
         async_write_streamed(server, rows(500'000), {.chunk_bytes = 1000, .progress = progress}, o.handler());
         tests::run_until(io, [&] { return reader.take() && o.completed != 0; });
-        CHECK(told == o.written);
-        CHECK(times >= 5000);
+        CHECK(acknowledged <= o.written);
+        CHECK(acknowledged > o.written / 10);
+        CHECK(times > 100);
     }
     SECTION("a heartbeat")
     {
         struct toucher {
             int touches = 0;
             void touch() noexcept { ++touches; }
-        } beat;
-        async_write_streamed(server, rows(500'000), {.chunk_bytes = 1000, .progress = beat}, o.handler());
+        } heartbeat;
+        async_write_streamed(server, rows(500'000), {.chunk_bytes = 1000, .progress = heartbeat}, o.handler());
         tests::run_until(io, [&] { return reader.take() && o.completed != 0; });
-        CHECK(beat.touches >= 5000);
+        CHECK(heartbeat.touches > 100);
     }
     CHECK_FALSE(o.error);
     CHECK(o.written == 5'000'001);
 }
 
-TEST_CASE("progress is not told of bytes that the socket did not take")
+TEST_CASE("a message that the kernel takes as a whole is no progress, although the peer's kernel acknowledges it")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
+    std::size_t acknowledged = 0;
+    auto progress = [&](std::size_t n) noexcept { acknowledged += n; };
+    for (int i = 0; i != 100; ++i) {
+        tests::write_outcome o;
+        async_write_streamed(server, 12345, {.progress = progress}, o.handler());
+        tests::run(io);
+        CHECK(o.written == 5);
+    }
+    CHECK(acknowledged == 0);
+}
+
+TEST_CASE("progress ends when the peer's kernel takes no more, and there is none for a peer that has vanished")
+{
+    net::io_context io;
+    auto [server, client] = tests::socket_pair(io);
+    const bool vanished = GENERATE(false, true);
+    if (vanished) tests::drop_incoming(client);
     tests::write_outcome o;
-    std::size_t told = 0;
-    auto progress = [&](std::size_t n) noexcept { told += n; };
+    std::size_t acknowledged = 0;
+    auto progress = [&](std::size_t n) noexcept { acknowledged += n; };
     async_write_streamed(server, rows(10'000'000), {.progress = progress}, o.handler());
     for (int i = 0; i != 1000; ++i)
         io.poll();
     CHECK(o.completed == 0);
-    const auto stuck_at = told;
+    CHECK((acknowledged == 0) == vanished);
+    const auto stuck_at = acknowledged;
     for (int i = 0; i != 100; ++i)
         io.poll();
-    CHECK(told == stuck_at);
+    CHECK(acknowledged == stuck_at);
     server.close();
     tests::run(io);
     CHECK(o.error == net::error::operation_aborted);
-    CHECK(o.written == told);
+    CHECK(o.written > acknowledged); // the kernel has taken more
 }
 
 TEST_CASE("a peer that resets in the middle ends the operation with an error")
@@ -408,8 +453,7 @@ TEST_CASE("what JSON cannot express ends it with that error, unless the format s
     }
     SECTION("written as null")
     {
-        async_write_streamed(server, std::ref(numbers), {.error_path = &path}, o.handler(),
-                             json{.non_finite = holdfast::non_finite::null});
+        async_write_streamed(server, holdfast::formatted(std::ref(numbers), json{.non_finite = holdfast::non_finite::null}), {.error_path = &path}, o.handler());
         tests::run(io);
         CHECK_FALSE(o.error);
         CHECK(path == "nowhere");

@@ -119,6 +119,29 @@ TEST_CASE("an outbox writes through TLS: many messages as one record, streamed o
     CHECK(tls.got == all + expected());
 }
 
+TEST_CASE("an exception may destroy an outbox and its TLS stream while a write is pending")
+{
+    tls_pair tls;
+    const holdfast::payload message(std::string(10'000'000, 'x'));
+    using guard = holdfast::connection_guard<tests::tls_stream>;
+    if constexpr (requires(guard& peer) { peer.keep_stream(); }) {
+        CHECK_THROWS_AS(tests::run(tls.io,
+                                   [&]() -> net::awaitable<void> {
+                                       guard peer(std::move(*tls.server));
+                                       holdfast::outbox outbox{peer, {.high_watermark = 64u << 20}};
+                                       outbox.push(message);
+                                       for (int i = 0; i != 100; ++i)
+                                           co_await net::post(tls.io, net::use_awaitable);
+                                       CHECK(outbox.queued() == 1);
+                                       peer.abort(); // as a heartbeat does
+                                       throw std::runtime_error("the session has failed");
+                                   }),
+                        std::runtime_error);
+        tests::run(tls.io);
+        CHECK(message.use_count() == 1);
+    }
+}
+
 TEST_CASE("TLS carries the whole message and a proper end, in chunks of any size, made ahead or not")
 {
     for (const std::size_t chunk : {1000U, 16384U, 100'000U})
@@ -262,12 +285,79 @@ TEST_CASE("it writes through a pipe, whose reader may be slow, and tells when th
         io.poll();
         CHECK(o.completed == 0);
         out.close();
-        const auto before = ::signal(SIGPIPE, SIG_IGN); // a socket's writes don't raise it, a pipe's do
-        tests::run(io);
-        ::signal(SIGPIPE, before);
+        tests::run(io); // SIGPIPE would end the process
         CHECK(o.completed == 1);
         CHECK(o.error == net::error::broken_pipe);
     }
+    SECTION("given up before")
+    {
+        out.close();
+        async_write_streamed<ndjson>(in, rows(30'000), {}, o.handler());
+        CHECK(o.completed == 0);
+        tests::run(io);
+        CHECK(o.completed == 1);
+        CHECK(o.error == net::error::broken_pipe);
+    }
+    SECTION("cancelled")
+    {
+        net::cancellation_signal stop;
+        async_write_streamed<ndjson>(in, rows(30'000), net::bind_cancellation_slot(stop.slot(), o.handler()));
+        io.poll();
+        stop.emit(net::cancellation_type::terminal);
+        tests::run(io);
+        CHECK(o.completed == 1);
+        CHECK(o.error == net::error::operation_aborted);
+    }
+    ::sigset_t pending, blocked;
+    ::sigpending(&pending);
+    ::pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+    CHECK(::sigismember(&pending, SIGPIPE) == 0);
+    CHECK(::sigismember(&blocked, SIGPIPE) == 0);
+}
+
+TEST_CASE("a SIGPIPE of the user's own that is pending stays pending")
+{
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    ::close(ends[0]);
+    net::io_context io;
+    net::posix::stream_descriptor in(io, ends[1]);
+    ::sigset_t pipe, before, pending;
+    ::sigemptyset(&pipe);
+    ::sigaddset(&pipe, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &pipe, &before);
+    ::raise(SIGPIPE);
+    tests::write_outcome o;
+    async_write_streamed(in, 12345, o.handler());
+    tests::run(io);
+    ::sigpending(&pending);
+    const ::timespec at_once{};
+    CHECK(::sigtimedwait(&pipe, nullptr, &at_once) == SIGPIPE);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    CHECK(::sigismember(&pending, SIGPIPE) == 1);
+    CHECK(o.error == net::error::broken_pipe);
+}
+
+TEST_CASE("an outbox on a pipe whose reader has gone ends with broken_pipe")
+{
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    net::io_context io;
+    net::posix::stream_descriptor in(io, ends[1]), out(io, ends[0]);
+    holdfast::outbox outbox{in};
+    const bool pending = GENERATE(false, true);
+    if (pending) {
+        CHECK_FALSE(outbox.push(holdfast::payload(std::string(50'000, 'x'))));
+        CHECK_FALSE(outbox.push_streamed<ndjson>(rows(30'000)));
+        io.poll();
+        CHECK(outbox.queued() != 0);
+    } else {
+        CHECK_FALSE(outbox.push(holdfast::payload("message")));
+    }
+    out.close();
+    tests::run(io);
+    CHECK(outbox.error() == net::error::broken_pipe);
+    CHECK_FALSE(in.is_open());
 }
 
 TEST_CASE("it writes a regular file, as a stream_descriptor, and as a stream_file where Asio has it")

@@ -119,8 +119,8 @@ private:
 ///     if (holdfast::serialized_size_exceeds<holdfast::ndjson>(holdfast::default_compression_threshold,
 ///     rows))
 ///         gzip = co_await compressors.async_borrow();
-///     co_await holdfast::async_write_streamed(peer, std::ref(rows), {}, net::use_awaitable,
-///                                             holdfast::deflated{gzip, holdfast::ndjson{}});
+///     co_await holdfast::async_write_streamed(peer, holdfast::formatted(
+///         std::ref(rows), holdfast::deflated{gzip, holdfast::ndjson{}}));
 class deflate_pool {
 public:
     using executor_type = net::any_io_executor;

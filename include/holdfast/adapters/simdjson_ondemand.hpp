@@ -43,7 +43,7 @@ namespace holdfast {
 ///
 ///     simdjson::ondemand::parser parser;
 ///     auto document = parser.iterate(text);
-///     co_await holdfast::async_write_streamed(peer, document["items"], {}, net::use_awaitable, json{});
+///     co_await holdfast::async_write_streamed(peer, document["items"]);
 template <class T>
 concept simdjson_ondemand_source = std::same_as<T, simdjson::ondemand::value> ||
                                    std::same_as<T, simdjson::simdjson_result<simdjson::ondemand::value>>;

@@ -126,9 +126,8 @@ class framed_cursor;
 /// length in front; half a KiB more of cursor in parts, 1 KiB as an event.
 ///
 ///     holdfast::framed<holdfast::framing::u32_length<>, holdfast::json> // as a type
-///     holdfast::async_write_streamed(peer, rows, {}, net::use_awaitable,
-///                                    holdfast::framed{holdfast::framing::http_chunked{},
-///                                    holdfast::ndjson{}});
+///     const holdfast::framed chunked{holdfast::framing::http_chunked{}, holdfast::ndjson{}};
+///     co_await holdfast::async_write_streamed(peer, holdfast::formatted(rows, chunked));
 template <class Framing, class Format = json>
 struct framed {
     static_assert(

@@ -16,15 +16,17 @@
 
 namespace holdfast::detail {
 
-/// A wait that ends only when `wake()` is called, or when it is cancelled.
+/// A wait that ends when `wake()` is called, when it is cancelled, or at a deadline, if it has one.
 ///
-/// It is a wait on a timer that never expires: the memory for completing is set aside when the wait begins,
+/// It is a wait on a timer, which without a deadline never expires: the memory for completing is set aside when the wait begins,
 /// so that waking allocates nothing; and as it belongs to Asio's timer service, the end of the execution
 /// context destroys its handler uncalled.
 class wait_point {
 public:
-    explicit wait_point(const net::any_io_executor& executor)
-        : timer_(executor, std::chrono::steady_clock::time_point::max())
+    using time_point = std::chrono::steady_clock::time_point;
+
+    explicit wait_point(const net::any_io_executor& executor, time_point deadline = time_point::max())
+        : timer_(executor, deadline)
     {
     }
 
@@ -66,7 +68,11 @@ public:
     typename Sharing::count owners;
 
 protected:
-    explicit waiter(const net::any_io_executor& executor) : wait_(executor) {}
+    explicit waiter(const net::any_io_executor& executor,
+                    wait_point::time_point deadline = wait_point::time_point::max())
+        : wait_(executor, deadline)
+    {
+    }
     ~waiter() = default;
 
 private:

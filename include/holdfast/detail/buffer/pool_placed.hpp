@@ -1,4 +1,4 @@
-// holdfast: an object at the beginning of a borrowed buffer, the rest of which it is told to use.
+// holdfast: an object at the beginning of a borrowed buffer, the rest of which it may use.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_BUFFER_POOL_PLACED_HPP
 #define HOLDFAST_DETAIL_BUFFER_POOL_PLACED_HPP
@@ -28,13 +28,11 @@ public:
     }
     ~pool_placed() { reset(); }
 
-    /// Makes T(span, args...) in a buffer of `size` bytes; the span is what is left of it. Throws
-    /// std::bad_alloc. Precondition: T is smaller than that, and no more aligned than 512 bytes.
+    /// Makes T(span, args...) in a buffer; the span is what is left of it. Precondition: T is smaller than the
+    /// buffer, and no more aligned than 512 bytes.
     template <class... Args>
-    static pool_placed make(shared_buffer_pool& pool, std::size_t size, Args&&... args)
+    static pool_placed make(shared_buffer_loan loan, Args&&... args)
     {
-        auto loan = pool.try_borrow(size);
-        if (!loan) throw std::bad_alloc();
         ::new (static_cast<void*>(loan.data()))
             T(std::span<char>(loan.data() + sizeof(T), loan.size() - sizeof(T)), std::forward<Args>(args)...);
         pool_placed made;

@@ -108,7 +108,9 @@ public:
         std::size_t count = 0;
         std::size_t cost = 0;
         writing_ = 0;
+        writes_messages_ = false;
         do {
+            writes_messages_ = writes_messages_ || !ring_[count].is_control();
             cost += ring_[count].cost();
             writing_ += ring_[count].text().size();
             ++count;
@@ -122,6 +124,7 @@ public:
     void make_chunk(std::span<char> buffer, std::error_code& ec)
     {
         streamed_source& source = ring_[0].source();
+        begun_ += source.begun ? 0 : 1;
         source.begun = true;
         chunk_ = source.next(buffer, ec);
         if (!ec && chunk_.empty()) end_chunk(); // an empty message
@@ -131,6 +134,7 @@ public:
     std::span<const char> begin_chunk() noexcept
     {
         writing_ = chunk_.size();
+        writes_messages_ = true;
         return chunk_;
     }
 
@@ -155,18 +159,15 @@ public:
 
     // At the end.
 
-    /// Whether a message is sent in part: closed now, the connection must not end as if it were whole. What
-    /// a pending write has sent is not known.
-    [[nodiscard]] bool half_sent() const noexcept
-    {
-        bool half = offset_ != 0;
-        for (std::size_t i = 0; i != ring_.size() && !half; ++i)
-            half = ring_[i].is_streamed() && begun(ring_[i]);
-        return half;
-    }
+    /// Whether a message is sent in part: closed now, the connection must not end as if it were whole. What a
+    /// pending write has sent is not known.
+    [[nodiscard]] bool sent_in_part() const noexcept { return offset_ != 0 || begun_ != 0; }
 
     /// Whether a pending write refers to payloads.
     [[nodiscard]] bool writes_payloads() const noexcept { return ring_.pinned() != 0; }
+
+    /// Whether the pending write, or the last one, has others than control messages.
+    [[nodiscard]] bool writes_messages() const noexcept { return writes_messages_; }
 
     /// Drops all but the payloads that a pending write refers to; nothing is pushed any more.
     void clear() noexcept
@@ -176,6 +177,7 @@ public:
         chunk_ = {};
         bytes_ = 0;
         control_bytes_ = 0;
+        begun_ = 0;
         for (std::size_t i = 0; i != ring_.size(); ++i)
             count(ring_[i]);
     }
@@ -247,6 +249,7 @@ private:
     void pop() noexcept
     {
         outbox_item first = ring_.pop_front();
+        if (first.is_streamed() && begun(first)) --begun_;
         if (first.is_control())
             control_bytes_ -= static_cast<std::uint32_t>(first.cost());
         else
@@ -268,7 +271,9 @@ private:
     const marks marks_;
     std::size_t bytes_ = 0;
     std::uint32_t control_bytes_ = 0;
-    bool cut_short_ = false;  // the last write
+    bool cut_short_ = false;        // the last write
+    bool writes_messages_ = false;
+    std::size_t begun_ = 0; // streamed messages that are sent in part
     std::size_t offset_ = 0;  // so much of the first payload is sent
     std::span<char> chunk_{}; // of the source in front, not sent yet
     std::size_t writing_ = 0; // what the pending write, or the last one, was asked to write

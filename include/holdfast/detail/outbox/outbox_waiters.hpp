@@ -1,94 +1,92 @@
-// holdfast: operations that wait for an outbox: for room, or until all is sent.
+// holdfast: the pending operations of an outbox.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_OUTBOX_OUTBOX_WAITERS_HPP
 #define HOLDFAST_DETAIL_OUTBOX_OUTBOX_WAITERS_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/async/intrusive_list.hpp>
+#include <holdfast/detail/async/waiter.hpp>
 #include <holdfast/detail/outbox/outbox_ring.hpp>
 
 #include <chrono>
+#include <tuple>
+
+namespace holdfast {
+class outbox_base;
+}
 
 namespace holdfast::detail {
 
-class outbox_waiters;
-
-/// One operation that waits. As a semaphore's waiter it is woken by cancelling a timer that never expires,
-/// and destroyed by the end of the execution context, in whose timer service it waits.
-struct outbox_waiter {
-    explicit outbox_waiter(const net::any_io_executor& executor)
-        : wake(executor, std::chrono::steady_clock::time_point::max())
-    {
-    }
-    outbox_waiter(const outbox_waiter&) = delete;
-    ~outbox_waiter();
-
-    /// Out of the queue, if it is still there.
-    bool leave() noexcept;
-
-    net::steady_timer wake;
-    outbox_item item; // what is to be pushed, owned while it waits for room
-    bool has_item = false;
-    error_code result; // once it is woken
-    outbox_waiters* queue = nullptr;
-    outbox_waiter* next = nullptr;
-    outbox_waiter* previous = nullptr;
-};
-
-/// Waiters in the order in which they came.
-class outbox_waiters {
+/// An async_push that waits for space.
+class push_waiter : public waiter<unsynchronized> {
 public:
-    outbox_waiters() noexcept = default;
-    outbox_waiters(const outbox_waiters&) = delete;
-
-    [[nodiscard]] outbox_waiter* first() const noexcept { return first_; }
-
-    void enlist(outbox_waiter& w) noexcept
+    /// The item is owned by the waiter until the queue has it.
+    push_waiter(const net::any_io_executor& executor, outbox_base& outbox, const outbox_item& item)
+        : waiter<unsynchronized>(executor), outbox_(&outbox), item_(item)
     {
-        w.queue = this;
-        w.previous = last_;
-        (last_ != nullptr ? last_->next : first_) = &w;
-        last_ = &w;
     }
 
-    void unlink(outbox_waiter& w) noexcept
+    /// Before the completion: still in the list if it was cancelled.
+    void leave() noexcept;
+    std::tuple<error_code> results() const noexcept { return {result_}; }
+
+    [[nodiscard]] const outbox_item& item() const noexcept { return item_; }
+
+    void complete(const error_code& result, bool item_taken) noexcept
     {
-        (w.previous != nullptr ? w.previous->next : first_) = w.next;
-        (w.next != nullptr ? w.next->previous : last_) = w.previous;
-        w.next = w.previous = nullptr;
-        w.queue = nullptr;
+        unlink();
+        result_ = result;
+        owns_item_ = !item_taken;
+        wake();
     }
 
-    void wake_first(const error_code& result) noexcept
+protected:
+    ~push_waiter()
     {
-        outbox_waiter& w = *first_;
-        unlink(w);
-        w.result = result;
-        w.wake.cancel();
-    }
-
-    void wake_all(const error_code& result) noexcept
-    {
-        while (first_ != nullptr)
-            wake_first(result);
+        if (owns_item_) item_.release();
     }
 
 private:
-    outbox_waiter* first_ = nullptr;
-    outbox_waiter* last_ = nullptr;
+    outbox_base* outbox_;
+    outbox_item item_;
+    bool owns_item_ = true;
+    error_code result_ = net::error::operation_aborted;
 };
 
-inline bool outbox_waiter::leave() noexcept
-{
-    if (queue == nullptr) return false;
-    queue->unlink(*this);
-    return true;
-}
+/// An async_flush or async_close.
+class flush_waiter : public waiter<unsynchronized> {
+public:
+    using time_point = std::chrono::steady_clock::time_point;
 
-inline outbox_waiter::~outbox_waiter()
-{
-    leave();
-    if (has_item) item.release();
-}
+    flush_waiter(const net::any_io_executor& executor, outbox_base& outbox, time_point deadline, bool closes)
+        : waiter<unsynchronized>(executor, deadline), outbox_(&outbox), deadline_(deadline), closes_(closes)
+    {
+    }
+
+    /// Before the completion: still in the list if it was cancelled, or the deadline has come.
+    void leave() noexcept;
+    std::tuple<error_code> results() const noexcept { return {result_}; }
+
+    void complete(const error_code& result) noexcept
+    {
+        unlink();
+        result_ = result;
+        wake();
+    }
+
+protected:
+    ~flush_waiter() = default;
+
+private:
+    outbox_base* outbox_;
+    time_point deadline_;
+    bool closes_;
+    error_code result_ = net::error::operation_aborted;
+};
+
+/// In the order of their initiation.
+using push_waiters = intrusive_list<push_waiter>;
+using flush_waiters = intrusive_list<flush_waiter>;
 
 } // namespace holdfast::detail
 

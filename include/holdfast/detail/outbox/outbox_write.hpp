@@ -6,7 +6,12 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/buffer_pool.hpp>
 #include <holdfast/detail/async/op_storage.hpp>
+#include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/detail/outbox/outbox_queue.hpp>
+#include <holdfast/detail/outbox/stream_access.hpp>
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/streaming_serializer.hpp>
 
 #include <cstddef>
 #include <iterator>
@@ -69,6 +74,26 @@ private:
     std::span<const char> chunk_;
 };
 
+/// What an outbox does with its connection, a stream or a guard.
+struct outbox_connection {
+    void (*end)(void*, close_reason, const error_code&) noexcept;
+    void (*keep)(void*, stream_keeper&) noexcept; // its stream
+};
+
+template <class To>
+inline constexpr outbox_connection outbox_connection_of{
+    [](void* object, close_reason reason, const error_code& error) noexcept {
+        To& to = *static_cast<To*>(object);
+        if constexpr (requires { to.abort(reason, error); }) {
+            to.abort(reason, error);
+        } else if constexpr (requires(error_code ec) { detail::lowest_layer(to).close(ec); }) {
+            error_code ignored;
+            detail::reset_at_close(to);
+            detail::lowest_layer(to).close(ignored);
+        }
+    },
+    [](void* object, stream_keeper& keeper) noexcept { keeper.keep(*static_cast<To*>(object)); }};
+
 /// What an outbox holds while it is busy. It belongs to the pending operation, which may outlive the outbox.
 template <class Outbox>
 struct outbox_flight {
@@ -78,41 +103,46 @@ struct outbox_flight {
     bool pending = false;
     op_storage storage;
     shared_buffer_loan chunk;
-    std::optional<outbox_ring> kept; // of an outbox that is gone: what the write refers to
+    std::optional<outbox_ring> kept; // of an outbox that is gone: what the write refers to,
+    stream_keeper stream;            // and where it writes
 };
 
-/// The handler of an outbox's operations, and the owner of its flight while one is pending.
+/// The handler of an outbox's writes, and the owner of its flight while one is pending.
 template <class Outbox>
-class outbox_op {
+class outbox_write_handler {
 public:
     using allocator_type = op_allocator<void>;
 
-    explicit outbox_op(outbox_flight<Outbox>& flight) noexcept : storage_(&flight.storage), flight_(&flight)
+    explicit outbox_write_handler(outbox_flight<Outbox>& flight) noexcept
+        : storage_(&flight.storage), flight_(&flight)
     {
         flight.pending = true;
     }
-    outbox_op(outbox_op&& other) noexcept
+    outbox_write_handler(outbox_write_handler&& other) noexcept
         : storage_(other.storage_), flight_(std::exchange(other.flight_, nullptr))
     {
     }
-    ~outbox_op()
+    ~outbox_write_handler()
     {
-        if (flight_ != nullptr) (void)land(); // destroyed uncalled, with its execution context
+        if (flight_ != nullptr) (void)end_flight(); // destroyed uncalled, with its execution context
     }
 
     allocator_type get_allocator() const noexcept { return allocator_type(*storage_); }
 
-    void operator()() // this turn of the loop is over
+    /// Whether the outbox is gone, and perhaps the stream.
+    [[nodiscard]] bool abandoned() const noexcept { return flight_->owner == nullptr; }
+
+    void operator()() // after the turn of the event loop in which a message was pushed
     {
-        if (Outbox* const owner = land()) owner->write_next();
+        if (Outbox* const owner = end_flight()) owner->write_next();
     }
     void operator()(const error_code& ec, std::size_t n)
     {
-        if (Outbox* const owner = land()) owner->written(ec, n);
+        if (Outbox* const owner = end_flight()) owner->after_write(ec, n);
     }
 
 private:
-    Outbox* land() noexcept
+    Outbox* end_flight() noexcept
     {
         outbox_flight<Outbox>* const flight = std::exchange(flight_, nullptr);
         flight->pending = false;
@@ -121,17 +151,18 @@ private:
         return owner;
     }
 
-    op_storage* storage_; // apart, since Asio asks a handler for its allocator when it has moved it, too
+    op_storage* storage_; // apart: Asio calls get_allocator() on a moved-from handler too
     outbox_flight<Outbox>* flight_;
 };
 
-/// A serializer in a queue.
-template <class Serializer>
+/// A streamed message in a queue.
+template <class Format, class Source>
 class queued_stream final : public streamed_source {
 public:
-    template <class... Args>
-    explicit queued_stream(bool interleaves, Args&&... args)
-        : streamed_source(sizeof(queued_stream), interleaves), serializer_(std::forward<Args>(args)...)
+    template <class From>
+    queued_stream(bool interleaves, From&& source, Format&& format)
+        : streamed_source(sizeof(queued_stream), interleaves),
+          serializer_(std::forward<From>(source), std::move(format))
     {
     }
 
@@ -142,7 +173,7 @@ public:
     [[nodiscard]] bool done() const noexcept override { return serializer_.done(); }
 
 private:
-    Serializer serializer_;
+    streaming_serializer<Format, Source> serializer_;
 };
 
 } // namespace holdfast::detail
