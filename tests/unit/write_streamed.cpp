@@ -127,7 +127,8 @@ TEST_CASE("without memory for a chunk it completes with no_memory, and the sourc
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     const auto life = std::make_shared<int>(0);
-    auto source = std::views::iota(0, 10) | std::views::transform([life](int i) { return i + *life; });
+    auto source =
+        std::views::iota(0, 10) | std::views::transform([held = std::shared_ptr<int>(life)](int i) { return i + *held; });
     tests::write_outcome o;
     auto handler = o.handler();
     tests::until_failure = 0;
