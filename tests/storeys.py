@@ -8,7 +8,7 @@ import fnmatch, pathlib, re, sys
 
 # storey: what belongs to it; the storeys that it may include
 storeys = {
-    "base": ("error framing progress version heartbeat_counters detail/saturated", ""),  # the standard library only
+    "base": ("error framing frame_time_limit progress version heartbeat_counters detail/saturated", ""),  # the standard library only
     "serialize": ("serialize/*", "base"),  # the standard library only
     "process": ("process/* detail/process/*", "base"),
     "asio": ("asio", "base"),  # alone includes Asio
@@ -29,8 +29,7 @@ storeys = {
 never_reaches = [("outbox", "serialize/json"), ("frame_reader", "heartbeat_timer")]
 # To be mended: these arrows are let through until they are gone, and reported once they are.
 exceptions = {
-    ("detail/frame/frame_buffer", "frame_deadline"), ("frame_reader", "frame_deadline"),
-    ("outbox", "serialize/json"), ("frame_reader", "heartbeat_timer"),
+    ("outbox", "serialize/json"),
 }
 
 root = pathlib.Path(__file__).parent.parent / "include/holdfast"

@@ -1,87 +1,99 @@
-// holdfast: frame_deadline, how long a peer may take over a frame that it has begun.
+// holdfast: frame_deadline, which limits the time that a frame takes once it has begun.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_FRAME_DEADLINE_HPP
 #define HOLDFAST_FRAME_DEADLINE_HPP
 
 #include <holdfast/error.hpp>
+#include <holdfast/frame_time_limit.hpp>
 #include <holdfast/heartbeat_profile.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 
 #include <chrono>
-
-#include <sys/socket.h>
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <stdexcept>
 
 namespace holdfast {
 
-namespace detail {
-
-/// A frame that has begun and is not complete.
-struct frame_under_way {
-    heartbeat beat;         // watches from the first wait within the frame to its end
-    void* socket = nullptr; // the stream's, which may be closed meanwhile, and its number another's
-    void (*end_reading)(void* socket) noexcept = nullptr;
-    bool late = false;
-};
-
-/// Where the frame of a reader is, if one is under way.
-struct frame_holder {
-    frame_under_way* under_way = nullptr;
-};
-
-/// Ends the reading of a socket: the pending wait finds it readable. Asio's state is not touched, and writes
-/// go on.
-struct end_reading {
-    void operator()(frame_holder& reader, close_reason) const noexcept
-    {
-        frame_under_way& frame = *reader.under_way;
-        frame.late = true;
-        frame.end_reading(frame.socket);
-    }
-};
-
-} // namespace detail
-
-/// A limit on the time to complete a frame once it has begun, for any number of `frame_reader`s: against
-/// peers that send a byte now and then, which is a sign of life to a heartbeat that is touched for bytes. (A
-/// heartbeat that is touched for whole frames only needs none of this: such a peer is silent to it.)
+/// Limits the time that a frame takes to arrive completely once it has begun, for any number of `frame_reader`s.
 ///
-/// It counts in ticks of a `heartbeat_timer`. A frame that comes at once costs nothing here; one that must be
-/// waited for takes one of the timer's slots until it is complete: no clock call, no timer, no allocation
-/// but the timer's segments. The server's own stalls are forgiven, as with all heartbeats.
+/// It is for readers whose received bytes count as life (`frame_options::progress`): a peer that sends a byte now and
+/// then is alive for a heartbeat, and would hold its connection for ever. A heartbeat that is touched for complete
+/// frames alone needs no deadline.
 ///
-/// A frame that is too late ends the reading (SHUT_RD on the socket): `async_next` fails with
-/// `errc::frame_timeout`. Writing still works.
+/// The time is counted in ticks of a `heartbeat_timer`, from the first time that the reader waits within the frame. A
+/// stall of the process does not make a frame late.
 ///
-/// Lifetime: must outlive the readers that it is given to.
-/// Concurrency: it and its readers belong to the timer's shard.
+/// A late frame ends the reading from the socket: `async_next` fails with `errc::frame_timeout`. Writing still works.
 ///
-///     holdfast::frame_deadline in_time{heart, 5s};
-///     holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096, .deadline = &in_time}};
-class frame_deadline {
+/// Lifetime: must outlive the readers that refer to it. The timer may be destroyed before.
+/// Thread safety: the deadline and its readers belong to the thread or strand of the timer.
+/// Cost: nothing for a frame that arrives at once. Else one entry of the timer until the frame is complete, allocated
+/// for 1,024 at a time.
+///
+///     holdfast::frame_deadline deadline{heartbeats, 5s};
+///     holdfast::frame_reader lines{peer, {.max_frame_bytes = 4096, .progress = heartbeat, .deadline = &deadline}};
+class frame_deadline final : public frame_time_limit {
 public:
-    /// `limit` is rounded up to whole ticks, and a frame is late by one more at most. Throws
-    /// std::invalid_argument unless it is 1 to 65,534 of them.
+    /// Constructs a deadline of `limit`, rounded up to whole ticks. A frame may take one tick more.
+    ///
+    /// Exceptions: std::invalid_argument unless `limit` is 1 to 65,534 ticks, or the largest duration, for no limit;
+    /// std::bad_alloc.
     template <class Executor, class Clock>
-    frame_deadline(heartbeat_timer<Executor, Clock>& heart, std::chrono::nanoseconds limit)
-        : frames_(heart, {.timeout = limit}, detail::no_ping{}, detail::end_reading{})
+    frame_deadline(heartbeat_timer<Executor, Clock>& heartbeats, std::chrono::nanoseconds limit)
+        : frames_(profile(heartbeats, limit))
     {
     }
 
-    /// Watches a frame that is under way on `socket`, unless it does already. (For readers.)
-    template <class Socket>
-    void begin(detail::frame_holder& reader, Socket& socket)
-    {
-        detail::frame_under_way& frame = *reader.under_way;
-        if (frame.beat) return;
-        frame.socket = &socket;
-        frame.end_reading = [](void* of) noexcept {
-            ::shutdown(static_cast<Socket*>(of)->native_handle(), SHUT_RD);
-        };
-        frame.beat = frames_.watch(reader);
-    }
+    frame_deadline(const frame_deadline&) = delete;
+    frame_deadline& operator=(const frame_deadline&) = delete;
 
 private:
-    heartbeat_profile<detail::frame_holder> frames_;
+    struct end_reading {
+        void operator()(reader& who, close_reason) const noexcept
+        {
+            frame& late = *who.incomplete;
+            late.late = true;
+            late.end_reading(late.socket);
+        }
+    };
+    using frames = heartbeat_profile<reader>;
+
+    // A heartbeat is one pointer, which the reader keeps for it: a frame that waits allocates nothing.
+    struct storage {
+        alignas(heartbeat) std::byte bytes[sizeof(heartbeat)];
+    };
+    static_assert(sizeof(heartbeat) == sizeof(void*));
+
+    void* begin(reader& who) override
+    {
+        storage made;
+        ::new (static_cast<void*>(made.bytes)) heartbeat(frames_.watch(who));
+        void* watch = nullptr;
+        std::memcpy(&watch, made.bytes, sizeof watch);
+        return watch;
+    }
+
+    void end(void* watch) noexcept override
+    {
+        storage made;
+        std::memcpy(made.bytes, &watch, sizeof watch);
+        std::launder(reinterpret_cast<heartbeat*>(made.bytes))->~heartbeat();
+    }
+
+    template <class Executor, class Clock>
+    static frames profile(heartbeat_timer<Executor, Clock>& heartbeats, std::chrono::nanoseconds limit)
+    {
+        try {
+            return frames(heartbeats, {.timeout = limit}, detail::no_ping{}, end_reading{});
+        } catch (const std::invalid_argument&) {
+            throw std::invalid_argument(
+                "frame_deadline limit must be 1 to 65,534 ticks, or the largest duration for no limit");
+        }
+    }
+
+    frames frames_;
 };
 
 } // namespace holdfast

@@ -1,19 +1,20 @@
-// holdfast: frame_reader, frames from a stream, with a hard limit and no buffer while the peer is quiet.
+// holdfast: frame_reader, which reads frames from a stream, with a hard limit and without a buffer while idle.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_FRAME_READER_HPP
 #define HOLDFAST_FRAME_READER_HPP
 
 #include <holdfast/asio.hpp>
 #include <holdfast/buffer_pool.hpp>
-#include <holdfast/detail/frame/frame_buffer.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/frame/frame_buffer.hpp>
 #include <holdfast/detail/frame/next_frame.hpp>
 #include <holdfast/error.hpp>
-#include <holdfast/frame_deadline.hpp>
+#include <holdfast/frame_time_limit.hpp>
 #include <holdfast/framing.hpp>
+#include <holdfast/progress.hpp>
 
+#include <algorithm>
 #include <cstddef>
-#include <memory>
 #include <new>
 #include <optional>
 #include <string_view>
@@ -22,106 +23,231 @@
 
 namespace holdfast {
 
-/// Limits of a `frame_reader`.
+/// Options of a `frame_reader`.
 struct frame_options {
-    /// The longest payload in bytes, without what the framing puts around it. At least 1, at most 2^32 - 1.
+    /// Maximum payload size in bytes, without header and trailer. At least 1. Values above 2^32 - 1 mean 2^32 - 1.
     std::size_t max_frame_bytes = 64 * 1024;
-    /// The size of the buffer that is borrowed when bytes come; it is doubled when it is full of one frame.
+    /// Size in bytes of the buffer that is borrowed when bytes arrive. It is doubled when one frame fills it. Values
+    /// below about 200 and above 2^30 are adjusted to these limits.
     std::size_t buffer_bytes = 1024;
-    /// How long a frame may take once it has begun; null: as long as it likes. The stream must have a socket
-    /// at its bottom.
-    frame_deadline* deadline = nullptr;
+    /// Is notified of received bytes: those of a large frame that is still incomplete, too. None: nothing is notified.
+    holdfast::progress progress{};
+    /// Limits the time that a frame takes once it has begun: a `frame_deadline`. Null: no limit. Has no effect on a
+    /// stream without a socket at its bottom.
+    frame_time_limit* deadline = nullptr;
 };
 static_assert(std::is_trivially_destructible_v<frame_options>);
 
-/// Reads frames from a stream: lines, or whatever `Framing` finds in the bytes. A frame has a hard limit;
-/// memory grows with the bytes received, never with a length announced, and an idle connection holds none:
-/// the reader waits for readiness, borrows a buffer from a pool when bytes come, and gives it back when all
-/// of them were consumed.
+/// Reads frames from a stream: lines, or what another `Framing` finds in the bytes. A payload has a hard limit. Memory
+/// grows with the bytes received, never with an announced length. An idle connection holds no buffer: the reader waits
+/// for readiness, borrows a buffer from a pool when bytes arrive, and returns it when all of them have been consumed.
 ///
-/// `Stream` is one of these:
+/// `Peer` is a stream, or a `connection_guard` of one. A guard is notified of each error (`connection_guard::note`), so
+/// that its connection ends with the reason. The stream is one of:
 ///  - an Asio socket;
-///  - a layered stream above one that can tell how many bytes its layers hold back, which no readiness
-///    announces: by a member `pending()`, or because its `native_handle()` is OpenSSL's, as `ssl::stream`'s;
-///    it borrows when the socket has bytes, and keeps the buffer in the middle of a TLS record;
-///  - any other asynchronous read stream, on which the buffer is held while it waits.
+///  - a layered stream that reports how many bytes its layers hold, which no readiness announces: by a member
+///    `pending()`, or as its `native_handle()` is OpenSSL's, like that of `ssl::stream`. A buffer is borrowed when the
+///    socket has bytes, and held in the middle of a TLS record;
+///  - any other asynchronous read stream. A buffer is held while the reader waits.
 ///
-/// `Pool` is the pool to borrow from: one that is given, or `shared_buffer_pool::of()` the stream's executor.
-/// When all its bytes are lent, readers without a buffer wait in its queue. Who has one never waits for a
-/// larger one, so that no two wait for each other: where it can't be had at once, the read fails.
+/// `Pool` is the pool that buffers are borrowed from: `shared_buffer_pool::of()` the stream's executor, or another. When
+/// its limit is reached, readers without a buffer wait in order. A reader that has a buffer never waits for a larger
+/// one, so that no two wait for each other: the read fails with `errc::pool_exhausted`.
 ///
-/// Size: 40 bytes where the framing is empty (64-bit).
-/// Lifetime: refers to stream, pool and deadline, and must stay in place while an operation is pending.
-/// Concurrency: one operation at a time; distinct readers are independent.
+/// When a protocol changes, bytes that have been received already are not lost: see the constructors that take over
+/// another reader's, `buffered()`, and the operations on raw bytes.
 ///
-///     holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
+/// Size: 56 bytes if the framing is empty (64-bit).
+/// Lifetime: refers to the stream, pool, progress and deadline. Must stay at its address while an operation is pending.
+/// Thread safety: one operation at a time. Distinct readers are independent.
+///
+///     holdfast::frame_reader lines{peer, {.max_frame_bytes = 4096}};
 ///     while (auto line = co_await lines.async_next())
 ///         handle(*line);
 ///
-///     holdfast::frame_reader messages{peer.stream(), buffers, {}, holdfast::framing::u32_length<>{}};
-template <class Stream, framing::readable Framing = framing::line, class Pool = shared_buffer_pool>
+///     holdfast::frame_reader messages{peer, buffers, {}, holdfast::framing::u32_length<>{}};
+template <class Peer, framing::readable Framing = framing::line, class Pool = shared_buffer_pool>
 class frame_reader {
-public:
-    using executor_type = typename Stream::executor_type;
+    using stream_type = std::remove_reference_t<decltype(detail::readable_stream(std::declval<Peer&>()))>;
 
-    /// Borrows from the pool of the stream's execution context. Allocates nothing, once there is one.
-    explicit frame_reader(Stream& stream, const frame_options& options = {}, Framing framing = {})
+public:
+    using executor_type = typename stream_type::executor_type;
+
+    /// The reader of the same kind for another executor.
+    template <class Executor>
+    struct rebind_executor {
+        using other = frame_reader<typename Peer::template rebind_executor<Executor>::other, Framing, Pool>;
+    };
+
+    /// Constructs a reader that borrows from the pool of the stream's execution context.
+    ///
+    /// Exceptions: std::invalid_argument for an option out of range. std::bad_alloc for the first reader of an
+    /// execution context, whose pool is then made.
+    explicit frame_reader(Peer& peer, const frame_options& options = {}, Framing framing = {})
         requires std::is_same_v<Pool, shared_buffer_pool>
-        : frame_reader(stream, shared_buffer_pool::of(stream.get_executor()), options, std::move(framing))
+        : frame_reader(peer, shared_buffer_pool::of(detail::readable_stream(peer).get_executor()), options,
+                       std::move(framing))
     {
     }
 
-    /// Borrows from `pool`. Allocates nothing.
-    frame_reader(Stream& stream, Pool& pool, const frame_options& options = {}, Framing framing = {}) noexcept
-        : stream_(stream),
-          buffer_(pool, options.max_frame_bytes, options.buffer_bytes, std::move(framing)),
-          deadline_(options.deadline)
+    /// Constructs a reader that borrows from `pool`.
+    ///
+    /// Exceptions: std::invalid_argument for an option out of range.
+    frame_reader(Peer& peer, Pool& pool, const frame_options& options = {}, Framing framing = {})
+        : peer_(peer),
+          progress_(options.progress),
+          buffer_(pool, options.max_frame_bytes, options.buffer_bytes, options.deadline),
+          framing_(std::move(framing))
     {
+    }
+
+    /// Constructs a reader that continues where `previous` has stopped, with another framing and the same options: it
+    /// takes over the bytes that were received and not handed out, without a copy. `previous` must have no pending
+    /// operation. It holds no bytes afterwards.
+    ///
+    ///     holdfast::frame_reader lines{peer, {.max_frame_bytes = 8192}};          // the request of an upgrade
+    ///     // ...
+    ///     holdfast::frame_reader messages{std::move(lines), holdfast::framing::u32_length<>{}};
+    template <class Previous>
+    frame_reader(frame_reader<Peer, Previous, Pool>&& previous, Framing framing) noexcept
+        : peer_(previous.peer_), progress_(previous.progress_), buffer_(previous.buffer_), framing_(std::move(framing))
+    {
+    }
+
+    /// The same, with other options.
+    ///
+    /// Exceptions: std::invalid_argument for an option out of range; `previous` keeps its bytes.
+    template <class Previous>
+    frame_reader(frame_reader<Peer, Previous, Pool>&& previous, const frame_options& options, Framing framing)
+        : frame_reader(previous.peer_, previous.buffer_.pool(), options, std::move(framing))
+    {
+        buffer_.take_over(previous.buffer_);
     }
 
     frame_reader(const frame_reader&) = delete;
     frame_reader& operator=(const frame_reader&) = delete;
 
-    executor_type get_executor() { return stream_.get_executor(); }
+    [[nodiscard]] executor_type get_executor() const noexcept { return stream().get_executor(); }
 
     /// Reads the next frame.
     ///
-    /// Completion: void(error_code, std::optional<std::string_view>), on the handler's executor, never inside
-    /// this call. The view is the payload; it is valid until the next call. Behind it stands what the
-    /// framing has there (a line's end), and at least 64 bytes may be read, so that a parser such as
-    /// simdjson's works in place. Nothing, without an error, at the end
-    /// of the stream (of a drain too).
-    /// Errors: `errc::frame_too_long` as soon as a frame is known to be above the limit,
-    /// `errc::malformed_frame` (or what the framing says), `errc::frame_timeout` past the deadline: the
-    /// stream is then of no more use, and each call says so again. `errc::truncated_frame` when the stream
-    /// ends within a frame; `errc::pool_exhausted` where a larger buffer can't be had,
-    /// `net::error::no_memory` where the system has none; the stream's own errors. Cancellation: terminal,
-    /// partial and total; `operation_aborted`, and no byte is lost. Cost: on a socket a wait and a `recv` for
-    /// all the frames that have come; one operation of Asio's for the wait, 100 bytes or so, from the
-    /// handler's allocator, or where it has none the heap: nothing else is kept for a callback that waits.
+    /// Completion: void(error_code, std::optional<std::string_view>). The view is the payload. It is valid until the
+    /// next operation, and followed by the frame's trailer and at least 64 readable bytes, so that a parser such as
+    /// simdjson's can work on it directly. Without an error and without a value at the end of the stream, and when a
+    /// drain has ended the reading, between two frames.
+    ///
+    /// Errors:
+    ///  - `errc::frame_too_long` as soon as a frame is known to be above the limit;
+    ///  - `errc::malformed_frame`, or what the framing reports;
+    ///  - `errc::frame_timeout` when the frame's deadline has passed;
+    ///  - `errc::truncated_frame` when the stream ends within a frame, by the peer or by a drain;
+    ///  - `net::ssl::error::stream_truncated` when the peer ends a TLS stream between two frames without close_notify,
+    ///    as ordinary clients do;
+    ///  - `errc::pool_exhausted` when a larger buffer is not available, `net::error::no_memory` when the system has
+    ///    none;
+    ///  - those of the stream.
+    ///
+    /// After the first three each call fails again with the same error.
+    ///
+    /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost.
+    ///
+    /// Cost: on a socket one wait, and one system call for all frames that have arrived. Allocates Asio's operation for
+    /// the wait, about 100 bytes, from the handler's allocator or the heap.
     template <class CompletionToken = default_token_t<executor_type>>
+        requires net::completion_token_for<CompletionToken, void(error_code, std::optional<std::string_view>)>
     auto async_next(CompletionToken&& token = CompletionToken())
     {
-        return net::async_initiate<CompletionToken, void(error_code, std::optional<std::string_view>)>(
-            [this](auto handler) {
-                detail::next_frame<frame_reader, decltype(handler)>(*this, std::move(handler)).start();
-            },
-            token);
+        return initiate(detail::by_framing{}, token);
     }
 
-private:
-    template <class, class>
-    friend class detail::next_frame;
-
-    /// Notes that the frame under way must be waited for.
-    error_code note_wait() noexcept
+    /// Reads exactly `size` bytes, whatever the framing: a body whose length is known. `size` above `max_frame_bytes`
+    /// fails with `errc::frame_too_long`; read it in pieces by `async_read_some`.
+    ///
+    /// Completion, cancellation and cost: as `async_next`. The view has `size` bytes.
+    template <class CompletionToken = default_token_t<executor_type>>
+        requires net::completion_token_for<CompletionToken, void(error_code, std::optional<std::string_view>)>
+    auto async_read_exactly(std::size_t size, CompletionToken&& token = CompletionToken())
     {
-        if (deadline_ == nullptr || buffer_.empty()) return {};
-        if constexpr (requires {
-                          { detail::lowest_layer(stream_).native_handle() } -> std::convertible_to<int>;
-                      }) {
+        return initiate(detail::raw_bytes{size, size}, token);
+    }
+
+    /// Reads at least one byte and at most `max_size`, whatever the framing: those that are buffered, else those that
+    /// arrive next. No more than `max_frame_bytes`.
+    ///
+    /// Completion, cancellation and cost: as `async_next`. The view has 1 to `max_size` bytes.
+    template <class CompletionToken = default_token_t<executor_type>>
+        requires net::completion_token_for<CompletionToken, void(error_code, std::optional<std::string_view>)>
+    auto async_read_some(std::size_t max_size, CompletionToken&& token = CompletionToken())
+    {
+        const std::size_t most = std::min(max_size, buffer_.max_frame());
+        return initiate(detail::raw_bytes{std::min<std::size_t>(1, most), most}, token);
+    }
+
+    /// Returns the bytes that were received and not handed out. Valid until the next operation.
+    [[nodiscard]] std::string_view buffered() const noexcept { return buffer_.rest(); }
+
+    /// Drops the first `size` of the buffered bytes, which have been used otherwise: given to a TLS handshake, or
+    /// refused. At most all of them. No operation may be pending.
+    void consume(std::size_t size) noexcept { buffer_.consume(size); }
+
+private:
+    template <class, class, class>
+    friend class detail::next_frame;
+    template <class, framing::readable, class>
+    friend class frame_reader;
+
+    using loan_type = typename Pool::loan_type;
+    using signature = void(error_code, std::optional<std::string_view>);
+
+    template <class What>
+    class initiation {
+    public:
+        using executor_type = frame_reader::executor_type;
+
+        initiation(frame_reader& reader, const What& what) noexcept : reader_(&reader), what_(what) {}
+
+        [[nodiscard]] executor_type get_executor() const noexcept { return reader_->get_executor(); }
+
+        template <class Handler>
+        void operator()(Handler&& handler) const
+        {
+            using decayed = std::decay_t<Handler>;
+            detail::next_frame<frame_reader, What, decayed>(*reader_, what_, decayed(std::forward<Handler>(handler)))
+                .start();
+        }
+
+    private:
+        frame_reader* reader_;
+        [[no_unique_address]] What what_;
+    };
+
+    template <class What, class CompletionToken>
+    auto initiate(const What& what, CompletionToken& token)
+    {
+        return net::async_initiate<CompletionToken, signature>(initiation<What>(*this, what), token);
+    }
+
+    [[nodiscard]] stream_type& stream() const noexcept { return detail::readable_stream(peer_); }
+
+    /// Notes an error on the guard, if there is one.
+    void note(const error_code& error) noexcept
+    {
+        if constexpr (requires { peer_.note(error); })
+            peer_.note(error);
+        else
+            static_cast<void>(error);
+    }
+
+    /// Times the frame that has begun, since the reader waits within it.
+    error_code time_frame() noexcept
+    {
+        if (!buffer_.timed() || buffer_.empty()) return {};
+        if constexpr (detail::has_socket<stream_type>) {
+            using socket_type = std::remove_reference_t<decltype(detail::lowest_layer(stream()))>;
             try {
-                deadline_->begin(buffer_, detail::lowest_layer(stream_));
+                buffer_.time(&detail::lowest_layer(stream()), [](void* socket) noexcept {
+                    ::shutdown(static_cast<socket_type*>(socket)->native_handle(), SHUT_RD);
+                });
             } catch (const std::bad_alloc&) {
                 return net::error::no_memory;
             }
@@ -129,9 +255,10 @@ private:
         return {};
     }
 
-    Stream& stream_;
-    detail::frame_buffer<Framing, Pool> buffer_;
-    frame_deadline* deadline_;
+    Peer& peer_;
+    progress progress_;
+    detail::frame_buffer<Pool> buffer_;
+    [[no_unique_address]] Framing framing_;
 };
 
 } // namespace holdfast

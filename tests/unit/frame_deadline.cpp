@@ -1,9 +1,10 @@
-// holdfast: tests of frame_deadline: who takes too long over a frame is found out, who is idle between two is
-// not.
+// holdfast: tests of frame_deadline: a frame that takes too long is late, an idle connection between two frames is not.
 // SPDX-License-Identifier: BSL-1.0
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 
+#include <holdfast/frame_deadline.hpp>
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/testing/manual_clock.hpp>
 
@@ -197,4 +198,52 @@ TEST_CASE("a reader may go while a frame of its own is under way")
         CHECK(failed);
     }
     CHECK(heart.watched() == 0);
+}
+
+TEST_CASE("deadlines that are made and destroyed while nothing is watched leave nothing")
+{
+    net::io_context io;
+    holdfast::heartbeat_timer<net::any_io_executor, manual_clock> heartbeats{io.get_executor(), {.tick = 1s}};
+    const auto round = [&] {
+        for (int i = 0; i != 1000; ++i)
+            holdfast::frame_deadline deadline{heartbeats, 2s};
+    };
+    round();
+    const std::size_t before = tests::bytes_in_use;
+    round();
+    CHECK(tests::bytes_in_use == before);
+}
+
+TEST_CASE("a deadline's limit is 1 to 65,534 ticks or for ever; anything else is refused by name")
+{
+    using std::chrono::nanoseconds;
+    net::io_context io;
+    holdfast::heartbeat_timer<net::any_io_executor, manual_clock> heartbeats{io.get_executor(), {.tick = 1s}};
+    for (const nanoseconds limit : {nanoseconds(1s), nanoseconds(65'534s), nanoseconds::max()})
+        CHECK_NOTHROW(holdfast::frame_deadline(heartbeats, limit));
+    for (const nanoseconds limit : {nanoseconds(0), nanoseconds(1), nanoseconds(-1), nanoseconds::min(),
+                                    nanoseconds(65'535s), nanoseconds::max() - nanoseconds(1)})
+        CHECK_THROWS_WITH(holdfast::frame_deadline(heartbeats, limit),
+                          Catch::Matchers::StartsWith("frame_deadline limit must be 1 to 65,534 ticks"));
+}
+
+TEST_CASE("a reader that takes over a frame times it anew")
+{
+    scene s;
+    s.next();
+    s.send("half");
+    s.ticks(4);
+    s.both.first.cancel();
+    s.settle();
+    CHECK(s.heart.watched() == 1);
+    holdfast::frame_reader second{std::move(s.lines), holdfast::framing::line{}};
+    CHECK(s.heart.watched() == 0);
+    error_code error;
+    second.async_next([&](error_code ec, std::optional<std::string_view>) { error = ec; });
+    s.settle();
+    s.ticks(4);
+    CHECK_FALSE(error);
+    CHECK(s.heart.watched() == 1);
+    s.ticks(2);
+    CHECK(error == errc::frame_timeout);
 }

@@ -1,11 +1,13 @@
-// holdfast: the steps of frame_reader::async_next.
+// holdfast: the steps of frame_reader's operations.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_FRAME_NEXT_FRAME_HPP
 #define HOLDFAST_DETAIL_FRAME_NEXT_FRAME_HPP
 
 #include <holdfast/asio.hpp>
-#include <holdfast/detail/connection/lowest_layer.hpp>
 #include <holdfast/detail/async/plain_allocator.hpp>
+#include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/connection/tcp_state.hpp>
+#include <holdfast/detail/frame/frame_buffer.hpp>
 #include <holdfast/error.hpp>
 
 #include <cerrno>
@@ -21,6 +23,16 @@
 
 namespace holdfast::detail {
 
+/// The stream that a reader reads from: that of a guard, or the object itself.
+template <class Peer>
+auto& readable_stream(Peer& peer) noexcept
+{
+    if constexpr (requires { peer.stream(); })
+        return peer.stream();
+    else
+        return peer;
+}
+
 /// A stream whose descriptor can be waited for and read.
 template <class Stream>
 concept waitable = requires(Stream& s) {
@@ -28,13 +40,19 @@ concept waitable = requires(Stream& s) {
     s.async_wait(net::socket_base::wait_read, net::detached);
 };
 
-/// A stream that says how many bytes can be read although its socket has none.
+/// A stream with a socket at its bottom.
 template <class Stream>
-concept tells_pending = requires(Stream& s) {
+concept has_socket = requires(Stream& s) {
+    { detail::lowest_layer(s).native_handle() } -> std::convertible_to<int>;
+};
+
+/// A stream that reports how many bytes can be read although its socket has none.
+template <class Stream>
+concept reports_pending = requires(Stream& s) {
     { s.pending() } -> std::convertible_to<std::size_t>;
 };
 
-/// OpenSSL's, whose functions are found through the type of its handle: this header does not need its own.
+/// OpenSSL's, whose functions are found through the type of its handle: this header does not include OpenSSL.
 template <class Stream>
 concept openssl_stream = requires(Stream& s) {
     SSL_pending(s.native_handle());
@@ -43,14 +61,24 @@ concept openssl_stream = requires(Stream& s) {
 
 /// Whether reading may succeed before the socket is readable.
 template <class Stream>
-bool holds_back(Stream& stream)
+bool has_pending(Stream& stream)
 {
-    if constexpr (tells_pending<Stream>)
+    if constexpr (reports_pending<Stream>)
         return stream.pending() != 0;
     else // decrypted, or received and not yet decrypted
         return SSL_pending(stream.native_handle()) != 0 ||
                BIO_ctrl_pending(SSL_get_rbio(stream.native_handle())) != 0;
 }
+
+/// Whether the socket's stream has ended without the end of the layer above it: net::ssl::error::stream_truncated. By
+/// name, since this header does not include OpenSSL.
+inline bool ended_below_layer(const error_code& error) noexcept
+{
+    return error.value() == 1 && std::string_view(error.category().name()) == "asio.ssl.stream";
+}
+
+/// Stands in for raw_bytes: the reader's framing.
+struct by_framing {};
 
 /// Marks a handler that has no cancellation slot.
 struct no_slot {};
@@ -63,18 +91,18 @@ struct never_cancelled {
     static net::cancellation_slot slot() noexcept { return {}; }
 };
 
-/// The operation, and the handler of each of its steps: a pointer and the user's handler, and where that has
-/// a cancellation slot two words for it. The step is told by the signature of its completion.
-template <class Reader, class Handler>
+/// The operation, and the handler of each of its steps: a pointer, the user's handler, and two words if that has a
+/// cancellation slot. The signature of a step's completion says which step it was. `What` is by_framing or raw_bytes.
+template <class Reader, class What, class Handler>
 class next_frame {
-    using stream_type = std::remove_reference_t<decltype(std::declval<Reader&>().stream_)>;
-    using loan_type =
-        typename std::remove_reference_t<decltype(std::declval<Reader&>().buffer_.pool())>::loan_type;
+    using stream_type = typename Reader::stream_type;
+    using loan_type = typename Reader::loan_type;
     using frame = std::optional<std::string_view>;
 
+    static constexpr bool raw = std::is_same_v<What, raw_bytes>;
     static constexpr bool reads_descriptor = waitable<stream_type>;
     static constexpr bool reads_layers =
-        !reads_descriptor && (tells_pending<stream_type> || openssl_stream<stream_type>) &&
+        !reads_descriptor && (reports_pending<stream_type> || openssl_stream<stream_type>) &&
         waitable<std::remove_reference_t<decltype(lowest_layer(std::declval<stream_type&>()))>>;
     static constexpr bool cancellable =
         !std::is_same_v<net::associated_cancellation_slot_t<Handler, no_slot>, no_slot>;
@@ -84,8 +112,9 @@ public:
     using allocator_type = net::associated_allocator_t<Handler, plain_allocator<void>>;
     using cancellation_slot_type = net::cancellation_slot;
 
-    next_frame(Reader& reader, Handler&& handler)
+    next_frame(Reader& reader, const What& what, Handler&& handler)
         : reader_(&reader),
+          what_(what),
           handler_(std::move(handler)),
           cancellation_(net::get_associated_cancellation_slot(handler_), net::enable_total_cancellation())
     {
@@ -93,7 +122,7 @@ public:
 
     executor_type get_executor() const noexcept
     {
-        return net::get_associated_executor(handler_, reader_->stream_.get_executor());
+        return net::get_associated_executor(handler_, reader_->get_executor());
     }
     allocator_type get_allocator() const noexcept
     {
@@ -104,12 +133,14 @@ public:
     /// The first step, inside the initiating function, where nothing may complete.
     void start()
     {
+        if constexpr (raw)
+            if (what_.most == 0) return finish_later({}, std::string_view(""));
         error_code ec;
         frame found = take(ec);
-        if constexpr (reads_descriptor) // to look costs less than to wait, and under load it is there already
+        if constexpr (reads_descriptor) // cheaper than a wait, and under load the bytes have arrived already
             if (!found && !ec) found = receive(ec);
-        if (ec == errc::pool_exhausted && !reader_->buffer_.holds()) ec = {}; // it is not known to need one
-        if (!found && !ec) ec = reader_->note_wait();
+        if (ec == errc::pool_exhausted && !reader_->buffer_.holds()) ec = {}; // it may not need one
+        if (!found && !ec) ec = reader_->time_frame();
         if (found || ec)
             finish_later(ec, found);
         else
@@ -133,7 +164,7 @@ public:
     /// Bytes were read through the layers.
     void operator()(error_code ec, std::size_t n)
     {
-        reader_->buffer_.received(n);
+        received(n);
         if (ec) return finish(ec);
         if (const frame found = take(ec); found || ec)
             finish(ec, found);
@@ -167,9 +198,20 @@ private:
     frame take(error_code& why)
     {
         std::error_code ec;
-        const frame found = reader_->buffer_.take(ec);
+        frame found;
+        if constexpr (raw)
+            found = reader_->buffer_.take(what_, ec);
+        else
+            found = reader_->buffer_.take(reader_->framing_, ec);
         if (ec) why = ec;
         return found;
+    }
+
+    void received(std::size_t n) noexcept
+    {
+        if (n == 0) return;
+        reader_->buffer_.received(n);
+        reader_->progress_(n);
     }
 
     /// Waits for more bytes, unless that must end here.
@@ -177,7 +219,7 @@ private:
     {
         if (cancellation_.cancelled() != net::cancellation_type::none)
             return finish(net::error::operation_aborted); // it came while this step was queued
-        if (const error_code ec = reader_->note_wait()) return finish(ec);
+        if (const error_code ec = reader_->time_frame()) return finish(ec);
         wait();
     }
 
@@ -186,13 +228,12 @@ private:
         Reader& reader = *reader_;
         reader.buffer_.shrink();
         if constexpr (reads_descriptor) {
-            reader.stream_.async_wait(net::socket_base::wait_read, std::move(*this));
+            reader.stream().async_wait(net::socket_base::wait_read, std::move(*this));
         } else if constexpr (reads_layers) {
-            if (reader.buffer_.holds() || detail::holds_back(reader.stream_))
+            if (reader.buffer_.holds() || detail::has_pending(reader.stream()))
                 read();
             else
-                detail::lowest_layer(reader.stream_)
-                    .async_wait(net::socket_base::wait_read, std::move(*this));
+                detail::lowest_layer(reader.stream()).async_wait(net::socket_base::wait_read, std::move(*this));
         } else {
             read();
         }
@@ -209,12 +250,12 @@ private:
                 return std::nullopt;
             }
             const ::ssize_t got =
-                ::recv(reader_->stream_.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+                ::recv(reader_->stream().native_handle(), room.data(), room.size(), MSG_DONTWAIT);
             if (got == 0) why = net::error::eof;
             if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
                 why = error_code(errno, net::error::get_system_category());
             if (got <= 0) return std::nullopt;
-            buffer.received(static_cast<std::size_t>(got));
+            received(static_cast<std::size_t>(got));
             const frame found = take(why);
             if (found || why || static_cast<std::size_t>(got) != room.size()) return found;
         }
@@ -225,10 +266,10 @@ private:
         Reader& reader = *reader_;
         const auto room = reader.buffer_.room();
         if (room.empty()) return borrow();
-        reader.stream_.async_read_some(net::buffer(room.data(), room.size()), std::move(*this));
+        reader.stream().async_read_some(net::buffer(room.data(), room.size()), std::move(*this));
     }
 
-    /// There is no buffer at once. Who holds one does not wait for a larger one: all might.
+    /// There is no buffer at once. A reader that has one does not wait for a larger one: all of them might.
     void borrow()
     {
         auto& buffer = reader_->buffer_;
@@ -239,7 +280,7 @@ private:
 
     void finish_later(const error_code& result, const frame& found)
     {
-        auto executor = reader_->stream_.get_executor();
+        auto executor = reader_->get_executor();
         net::post(executor, settled{std::move(*this), result, found});
     }
 
@@ -247,16 +288,29 @@ private:
 
     void complete(error_code result, frame found)
     {
-        if (result == net::error::eof) {
-            const bool whole = reader_->buffer_.empty();
-            take(result); // whether it is the end for being late
-            if (result == net::error::eof) result = whole ? error_code() : error_code(errc::truncated_frame);
-        }
+        if (result) result = outcome(result);
+        if (result) reader_->note(result);
         auto handler = std::move(handler_);
         std::move(handler)(result, found);
     }
 
+    /// What an error of the stream means for the frame.
+    error_code outcome(const error_code& error) const
+    {
+        auto& buffer = reader_->buffer_;
+        if (error == net::error::operation_aborted) return error;
+        if (buffer.late()) return errc::frame_timeout; // the deadline has ended the reading
+        const bool truncated = ended_below_layer(error);
+        if (error != net::error::eof && !truncated) return error;
+        if (!buffer.empty()) return errc::truncated_frame;
+        if constexpr (has_socket<stream_type>)
+            if (truncated && detail::peer_has_ended(detail::lowest_layer(reader_->stream()).native_handle()))
+                return error; // else a drain has ended the reading
+        return {};
+    }
+
     Reader* reader_;
+    [[no_unique_address]] What what_;
     Handler handler_;
     [[no_unique_address]] std::conditional_t<cancellable, net::cancellation_state, never_cancelled>
         cancellation_;
