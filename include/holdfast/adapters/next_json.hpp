@@ -78,9 +78,9 @@ private:
 /// until the parser is used again, and does not refer to the frame. Without an error and without a value at the end of
 /// the stream.
 ///
-/// Errors: those of `frame_reader::async_next`; `errc::invalid_json` for a frame that is not the text of one JSON value,
-/// `errc::number_out_of_range` and `errc::depth_exceeded` for one that is, but that simdjson cannot hold;
-/// `net::error::no_memory` when the parser has none. The next call then reads the next frame.
+/// Errors: those of `frame_reader::async_next`; `errc::invalid_json` if the frame is not the text of one JSON value;
+/// `errc::number_out_of_range` and `errc::depth_exceeded` if it is, but simdjson cannot hold it; `net::error::no_memory`
+/// when the parser has none. After an error of the frame's text the next call reads the next frame.
 ///
 /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost.
 ///
