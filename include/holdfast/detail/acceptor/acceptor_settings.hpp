@@ -116,7 +116,7 @@ inline std::pair<std::uint64_t, std::uint64_t> open_memory_meter(const memory_li
         meter.emplace();
     }
     const std::uint64_t low = limits.low_watermark != 0 ? limits.low_watermark : high - high / 16;
-    require(low <= high, "memory_limits.low_watermark must not exceed high_watermark");
+    require(low <= high || high == 0, "memory_limits.low_watermark must not exceed high_watermark");
     return {high, low};
 }
 
