@@ -80,7 +80,7 @@ TEST_CASE("guards that were ended, moved from or assigned over are not live")
         holdfast::connection_guard second{std::move(b)};
         *first = std::move(second);
         first->close();
-        auto released = holdfast::connection_guard{std::move(c)}.release();
+        auto released = holdfast::connection_guard{std::move(c)}.release_unbounded();
         released.close();
         a_peer.close();
         CHECK(check.leaks().find("connection_guard") == std::string::npos);
