@@ -49,6 +49,6 @@ TEST_CASE("a buffer goes back when what should live in it cannot be made")
     };
     net::io_context io;
     auto& pool = shared_buffer_pool::of(io.get_executor());
-    CHECK_THROWS_AS(holdfast::detail::pool_placed<refuses>::make(pool, 4096), std::runtime_error);
+    CHECK_THROWS_AS(holdfast::detail::pool_placed<refuses>::make(pool.try_borrow(4096)), std::runtime_error);
     CHECK(pool.counters().lent_bytes == 0);
 }
