@@ -28,10 +28,12 @@ constexpr int count = 5000;
 
 /// Lines of ten bytes, so that chunks of 500 end where a line does: nothing in the text tells that it was
 /// cut.
-auto rows(int fails_at)
+/// `stop` is emitted when row `cancelled_at` is made.
+auto rows(int fails_at, int cancelled_at, net::cancellation_signal& stop)
 {
-    return std::views::iota(0, count) | std::views::transform([fails_at](int i) {
+    return std::views::iota(0, count) | std::views::transform([fails_at, cancelled_at, &stop](int i) {
                if (i == fails_at) throw std::runtime_error("no such row");
+               if (i == cancelled_at) stop.emit(net::cancellation_type::terminal);
                return 100'000'000 + i;
            });
 }
@@ -68,17 +70,10 @@ exchange serve(const std::string& program, bool ahead, int fails_at, int cancell
                 : "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
         co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
         net::cancellation_signal stop;
-        std::size_t sent = 0;
-        auto progress = [&](std::size_t n) noexcept {
-            sent += n;
-            if (sent >= static_cast<std::size_t>(cancelled_at) * 10)
-                stop.emit(net::cancellation_type::terminal);
-        };
-        holdfast::write_streamed_options options{
-            .chunk_bytes = 500, .double_buffered = ahead, .progress = progress};
+        holdfast::write_streamed_options options{.chunk_bytes = 500, .double_buffered = ahead};
         error_code ec;
         co_await async_write_streamed(
-            peer, holdfast::formatted(rows(fails_at), format), options,
+            peer, holdfast::formatted(rows(fails_at, cancelled_at, stop), format), options,
             net::bind_cancellation_slot(stop.slot(), net::redirect_error(net::use_awaitable, ec)));
         co_await peer.async_close({},
                                   net::redirect_error(net::use_awaitable, ec)); // graceful, where it may be
