@@ -52,11 +52,11 @@ const tcp::endpoint any_port{net::ip::address_v4::loopback(), 0};
 
 /// What a server in a process of its own shows to the one that started it.
 struct observations {
-    std::atomic<std::uint64_t> accepts = 0; ///< calls of accept()
+    std::atomic<std::uint64_t> accepts = 0; ///< calls of accept4()
     std::atomic<std::uint64_t> wakeups = 0; ///< returns of epoll_wait()
     std::atomic<std::uint64_t> shortages = 0;
     std::atomic<bool> timers_stopped = false; ///< no timer that is set from now on expires
-    std::atomic<int> failures = 0;            ///< so many calls of accept() fail next,
+    std::atomic<int> failures = 0;            ///< so many calls of accept4() fail next,
     std::atomic<int> error = 0;               ///< with this
     std::atomic<bool> steals = false; ///< the descriptor that the next call of accept4() would get goes
     std::atomic<int> stolen = -1;     ///< to this
@@ -80,22 +80,21 @@ F* system_function(const char* name)
 
 extern "C" {
 
-int accept(int listener, sockaddr* address, socklen_t* size)
+int accept4(int listener, sockaddr* address, socklen_t* size, int flags)
 {
-    static auto* const real = system_function<decltype(::accept)>("accept");
+    static auto* const real = system_function<decltype(::accept4)>("accept4");
     ++observed().accepts;
     if (observed().failures > 0) {
         --observed().failures;
         return errno = observed().error, -1;
     }
-    return real(listener, address, size);
-}
-
-int accept4(int listener, sockaddr* address, socklen_t* size, int flags)
-{
-    static auto* const real = system_function<decltype(::accept4)>("accept4");
-    ++observed().accepts;
-    if (observed().steals.exchange(false)) observed().stolen = ::dup(listener);
+    if (observed().steals) { // once there is one to be stolen
+        const int taken = ::dup(listener);
+        if (taken >= 0) {
+            observed().stolen = taken;
+            observed().steals = false;
+        }
+    }
     return real(listener, address, size, flags);
 }
 

@@ -32,7 +32,7 @@ struct plan {
 
 /// What became of it, in memory that the process shares with the one that started it.
 struct outcome {
-    std::uint64_t connections = 0; ///< accept() has returned so many
+    std::uint64_t connections = 0; ///< accept4() has returned so many
     std::uint64_t operations = 0;  ///< counted from then on
     std::size_t ways = 0;          ///< in which the n-th can fail; zero: there was none
     bool failed = false;           ///< it did
@@ -203,14 +203,14 @@ inline bool is_socket(int descriptor) noexcept
 
 extern "C" {
 
-int accept(int listener, sockaddr* address, socklen_t* size)
+int accept4(int listener, sockaddr* address, socklen_t* size, int flags)
 {
     using namespace tests::faults;
-    static auto* const real = system_function<decltype(::accept)>("accept");
-    const int error = next({ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, EINTR}, "accept");
+    static auto* const real = system_function<decltype(::accept4)>("accept4");
+    const int error = next({ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, EINTR}, "accept4");
     const bool takes_it_away = error == ECONNABORTED || error == EPROTO; // the others leave it in the backlog
     if (error != all_is_well && !takes_it_away) return errno = error, -1;
-    const int connection = real(listener, address, size);
+    const int connection = real(listener, address, size, flags);
     if (takes_it_away && connection >= 0) {
         ::syscall(SYS_close, connection);
         return errno = error, -1;

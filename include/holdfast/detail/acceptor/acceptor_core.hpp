@@ -89,6 +89,7 @@ public:
         if constexpr (requires { at.path(); })
             if (options_.remove_socket_file) file_ = detail::socket_file(at.path());
         listener.listen(options_.backlog);
+        listener.non_blocking(true); // now, where a failure refuses the start: the first wait would do it else
         endpoint = listener.local_endpoint();
         all_inherit_ = is_tcp;
         machine_.emplace(limits(true), make_gate());
