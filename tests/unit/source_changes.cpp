@@ -127,8 +127,8 @@ void write_all(const Source& source, std::size_t size)
 template <class Format, class Source>
 void check_growing(const Source& source)
 {
-    for (const std::size_t size : {1, 7, 40, 64, 100, 508, 600, 1000, 5000})
-        for (const std::size_t grown : {0, 1, 4, 16, 17, 60, 100, 500, 1000, 4096})
+    for (const std::size_t size : {1U, 7U, 40U, 64U, 100U, 508U, 600U, 1000U, 5000U})
+        for (const std::size_t grown : {0U, 1U, 4U, 16U, 17U, 60U, 100U, 500U, 1000U, 4096U})
             for (int asked = 0; asked != 8; ++asked) {
                 INFO("chunks of " << size << ", " << grown << " after it was asked " << asked << " times");
                 current = {asked, grown};

@@ -118,7 +118,7 @@ TEST_CASE("Protobuf: what written_as makes is whole, wherever chunks end")
 TEST_CASE("a value that is not trivially copyable is made once, whatever the size of the chunks")
 {
     const row source;
-    for (const std::size_t size : {1, 10, 5000}) {
+    for (const std::size_t size : {1U, 10U, 5000U}) {
         words::made = 0;
         static_cast<void>(tests::in_chunks(std::cref(source), size));
         CHECK(words::made <= 4); // one member, and one whose emptiness is looked at
