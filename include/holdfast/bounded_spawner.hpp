@@ -214,7 +214,7 @@ public:
         }
         auto completion = std::forward<Handler>(handler); // which may own what the child refers to
         place_ = {};
-        child_ = {};
+        { const net::awaitable<void> unstarted = std::move(child_); } // its assignment in Asio 1.22 would leak the frame
         std::move(completion)(ec);
     }
 

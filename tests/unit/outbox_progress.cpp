@@ -85,7 +85,8 @@ TEST_CASE("control messages are no progress, read or not")
 TEST_CASE("a small message is no progress: the kernels take it whether the peer reads or not")
 {
     connection c;
-    for (int i = 0; i != 200; ++i) {
+    c.sockets.first.set_option(tcp::no_delay(true)); // the kernel sends each at once, fewer than its first window
+    for (int i = 0; i != 8; ++i) {
         REQUIRE_FALSE(c.box.push(payload("message")));
         c.settle();
         c.box.tick();
