@@ -243,7 +243,10 @@ public:
             if (!world_threaded()) CHECK(count() == 0);
             break;
         case end::object_destroyed_by_handler:
-            notes_->on_completion = [this] { subject_.reset(); };
+            notes_->on_completion = [this] {
+                const std::lock_guard lock(use_); // no thread is inside its members
+                subject_.reset();
+            };
             start();
             if (operation_.several) start(second_);
             complete();
@@ -255,6 +258,8 @@ public:
     }
 
 private:
+    std::recursive_mutex use_; // of the subject, where another thread may destroy it
+
     bool world_threaded() const { return place_ == place::strand || place_ == place::pool; }
 
     void start(const std::shared_ptr<record>& notes)
@@ -270,6 +275,7 @@ private:
     void complete()
     {
         world_.run_on(world_.own, [&] {
+            const std::lock_guard lock(use_);
             if (subject_) subject_->complete();
         });
     }

@@ -10,6 +10,9 @@
 #include <array>
 #include <string>
 
+#include <poll.h>
+#include <sys/socket.h>
+
 namespace {
 
 namespace net = holdfast::net;
@@ -85,8 +88,11 @@ struct write_some : conformance::operation {
         {
             const int descriptor = ends.server->next_layer().native_handle();
             const std::string block(65536, 'x'); // not of TLS: the client only takes it away
-            while (::send(descriptor, block.data(), block.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
-                ;
+            ::pollfd writable{descriptor, POLLOUT, 0}; // for a while, the kernel moves bytes on to the client
+            do
+                while (::send(descriptor, block.data(), block.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+                    ;
+            while (::poll(&writable, 1, 20) == 1);
         }
 
         template <class Token>
