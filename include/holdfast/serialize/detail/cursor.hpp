@@ -26,7 +26,7 @@ template <class Cursor>
     requires requires { Cursor::max_room; }
 inline constexpr std::size_t constant_room<Cursor> = Cursor::max_room;
 
-// Writes a value whose room nobody has taken from the budget.
+// Writes a value whose size has not been taken from the budget yet.
 template <class Cursor, class T, class Options>
 char* write_counted(char* p, const T& value, const Options& options, piece_budget& budget)
 {

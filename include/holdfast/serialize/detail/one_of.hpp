@@ -11,7 +11,7 @@
 
 namespace holdfast::detail {
 
-// A std::variant<std::monostate, Cursors...> for what serializers need of one: whoever uses it names the type
+// A std::variant<std::monostate, Cursors...> for what serializers need of one: its user names the type
 // together with its index. It costs the compiler a fraction of a variant. Cursors are made and destroyed in
 // place.
 template <class... Cursors>
