@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -15,43 +16,52 @@ namespace {
 namespace net = holdfast::net;
 using holdfast::error_code;
 
-/// A stream that takes nothing until it is opened, and then everything.
+/// A stream that takes nothing until it is opened, and then everything. Like a socket, it may go before its
+/// writes have completed.
 template <class Executor>
 class gated_stream {
     using clock = std::chrono::steady_clock;
 
+    struct state {
+        explicit state(const Executor& executor) : gate(executor, clock::time_point::max()) {}
+
+        net::basic_waitable_timer<clock, net::wait_traits<clock>, Executor> gate;
+        bool open = false;
+    };
+
 public:
     using executor_type = Executor;
 
-    explicit gated_stream(const Executor& executor) : gate_(executor, clock::time_point::max()) {}
+    explicit gated_stream(const Executor& executor) : state_(std::make_shared<state>(executor)) {}
+    gated_stream(const gated_stream&) = delete;
+    ~gated_stream() { state_->gate.cancel(); }
 
-    executor_type get_executor() { return gate_.get_executor(); }
+    executor_type get_executor() { return state_->gate.get_executor(); }
 
     void open()
     {
-        open_ = true;
-        gate_.cancel();
+        state_->open = true;
+        state_->gate.cancel();
     }
 
     template <class Buffers, class Token>
     auto async_write_some(const Buffers& buffers, Token&& token)
     {
         return net::async_compose<Token, void(error_code, std::size_t)>(
-            [this, n = net::buffer_size(buffers), waits = true](auto& self, error_code ec = {}) mutable {
+            [at = state_, n = net::buffer_size(buffers), waits = true](auto& self, error_code ec = {}) mutable {
                 if (std::exchange(waits, false)) {
-                    if (!open_) return gate_.async_wait(std::move(self));
-                    auto executor = gate_.get_executor();
-                    return net::post(executor, std::move(self));
+                    auto& gate = at->gate;
+                    if (!at->open) return gate.async_wait(std::move(self));
+                    return net::post(gate.get_executor(), std::move(self));
                 }
-                if (ec && open_) ec = {}; // by open()
+                if (ec && at->open) ec = {}; // by open()
                 self.complete(ec, ec ? 0 : n);
             },
-            token, gate_);
+            token, state_->gate);
     }
 
 private:
-    net::basic_waitable_timer<clock, net::wait_traits<clock>, Executor> gate_;
-    bool open_ = false;
+    std::shared_ptr<state> state_;
 };
 
 template <class Executor>
