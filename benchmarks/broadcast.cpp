@@ -104,10 +104,7 @@ protected:
 class holdfast_server : public asio_loop {
 public:
     void add(int descriptor) { receivers_.emplace_back(io_, descriptor, all_); }
-    void push(std::string_view text)
-    {
-        all_.push(holdfast::payload(text, holdfast::payload_sharing::one_thread));
-    }
+    void push(std::string_view text) { all_.push(holdfast::payload(text, holdfast::payload_sharing::one_thread)); }
 
 private:
     struct receiver {
@@ -148,12 +145,11 @@ private:
         }
         void write()
         {
-            net::async_write(socket, net::buffer(*queue.front()),
-                             [this](holdfast::error_code ec, std::size_t) {
-                                 if (ec) return;
-                                 queue.pop_front();
-                                 if (!queue.empty()) write();
-                             });
+            net::async_write(socket, net::buffer(*queue.front()), [this](holdfast::error_code ec, std::size_t) {
+                if (ec) return;
+                queue.pop_front();
+                if (!queue.empty()) write();
+            });
         }
 
         socket_type socket;
@@ -180,8 +176,7 @@ public:
         const auto message = std::make_shared<std::string>(text);
         for (::uv_tcp_t& each : sockets_) {
             auto* const request = new write{{}, message};
-            const ::uv_buf_t buffer =
-                ::uv_buf_init(message->data(), static_cast<unsigned int>(message->size()));
+            const ::uv_buf_t buffer = ::uv_buf_init(message->data(), static_cast<unsigned int>(message->size()));
             request->request.data = request;
             ::uv_write(&request->request, reinterpret_cast<::uv_stream_t*>(&each), &buffer, 1,
                        [](::uv_write_t* done, int) { delete static_cast<write*>(done->data); });
@@ -227,8 +222,7 @@ struct load {
 int connect_client(const ::sockaddr_in& server, std::uint32_t number, int receive_buffer)
 {
     const int client = checked(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
-    if (receive_buffer != 0)
-        ::setsockopt(client, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    if (receive_buffer != 0) ::setsockopt(client, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
     const int later = 1; // the port: at connect, so that one address has them all
     ::setsockopt(client, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &later, sizeof later);
     ::sockaddr_in from{};
@@ -277,10 +271,9 @@ void read_all(const ::sockaddr_in& server, const load& what, int told, figures& 
                  at + sizeof(std::int64_t) <= bytes; at += message_bytes) {
                 std::int64_t made = 0;
                 std::memcpy(&made, chunk.data() + at, sizeof made);
-                ages.push_back(
-                    static_cast<float>(std::chrono::duration<double>(
-                                           now - steady_clock::time_point(steady_clock::duration(made)))
-                                           .count()));
+                ages.push_back(static_cast<float>(
+                    std::chrono::duration<double>(now - steady_clock::time_point(steady_clock::duration(made)))
+                        .count()));
                 ++messages;
             }
             each.got += bytes;
@@ -293,8 +286,7 @@ void read_all(const ::sockaddr_in& server, const load& what, int told, figures& 
     }
     if (ages.empty()) return;
     const auto at = [&](double part) {
-        const auto nth =
-            ages.begin() + static_cast<std::ptrdiff_t>(part * static_cast<double>(ages.size() - 1));
+        const auto nth = ages.begin() + static_cast<std::ptrdiff_t>(part * static_cast<double>(ages.size() - 1));
         std::nth_element(ages.begin(), nth, ages.end());
         return static_cast<double>(*nth);
     };
@@ -316,8 +308,7 @@ void serve(int listener, const load& what, int acknowledged, figures& result)
 {
     Server server;
     for (std::uint32_t i = 0; i != what.subscribers + what.mute; ++i) {
-        const int socket =
-            checked(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC), "accept");
+        const int socket = checked(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC), "accept");
         const int on = 1;
         ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         server.add(socket);
@@ -397,8 +388,7 @@ figures measure(const load& what)
     checked(::getsockname(listener, reinterpret_cast<::sockaddr*>(&address), &size), "getsockname");
     int pipe[2];
     checked(::pipe(pipe), "pipe");
-    void* const memory =
-        ::mmap(nullptr, sizeof(figures), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* const memory = ::mmap(nullptr, sizeof(figures), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     figures* const shared = ::new (memory) figures;
     {
@@ -449,10 +439,8 @@ void compare_bursts(benchmarks::results& results, const load& what, std::uint32_
                     each.middle([](const figures& f) { return f.messages / f.processor; }), "1/cpu_s");
         results.add(each.name, name, "wall_messages_per_second",
                     each.middle([](const figures& f) { return f.messages / f.wall; }), "1/s");
-        results.add(each.name, name, "rss_anon_growth", each.middle([](const figures& f) {
-            return static_cast<double>(f.rss_peak - f.rss_before);
-        }),
-                    "B");
+        results.add(each.name, name, "rss_anon_growth",
+                    each.middle([](const figures& f) { return static_cast<double>(f.rss_peak - f.rss_before); }), "B");
     }
 }
 
@@ -486,15 +474,14 @@ int run(int argc, char** argv)
     cli.add("burst", what.burst, "N", "messages of 64 bytes queued to each before any is sent");
     cli.add("bursts", what.bursts, "N", "bursts of a round of the first case");
     cli.add("rounds", rounds, "N", "rounds of the first case, in turns; the middle one counts");
-    cli.add("seconds", seconds, "N",
-            "of slow_readers: 50 messages a second, ten at once, first without the slow ones");
+    cli.add("seconds", seconds, "N", "of slow_readers: 50 messages a second, ten at once, first without the slow ones");
     if (!cli.parse(argc, argv)) return 0;
     const bool all = only.empty();
     const bool burst = all || only == "burst" || only == std::to_string(what.subscribers);
     if (!burst && only != "slow_readers")
         benchmarks::command_line::fail("case", "must be burst, the number of subscribers, or slow_readers");
-    if (what.subscribers == 0 || what.subscribers > 19'000 || what.burst == 0 || what.bursts == 0 ||
-        rounds == 0 || seconds == 0)
+    if (what.subscribers == 0 || what.subscribers > 19'000 || what.burst == 0 || what.bursts == 0 || rounds == 0 ||
+        seconds == 0)
         throw benchmarks::usage_error("there must be 1 to 19000 subscribers, and something to do");
     results.open();
     ::rlimit files{};

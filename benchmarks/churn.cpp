@@ -125,12 +125,10 @@ void load(const ::sockaddr_in& server, std::size_t connections, std::size_t at_o
     std::size_t begun = 0;
     std::size_t ended = 0;
     const auto begin = [&] {
-        const int client =
-            checked(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
+        const int client = checked(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
         const ::linger reset{1, 0};
         ::setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-        if (::connect(client, reinterpret_cast<const ::sockaddr*>(&server), sizeof server) != 0 &&
-            errno != EINPROGRESS)
+        if (::connect(client, reinterpret_cast<const ::sockaddr*>(&server), sizeof server) != 0 && errno != EINPROGRESS)
             fail("connect");
         watch(poll, client, EPOLLOUT | EPOLLONESHOT);
         ++begun;
@@ -206,8 +204,7 @@ figures measure(const std::function<void(int)>& serve, std::size_t connections)
         }
     } const at_the_end{server};
     ::clockid_t cpu{};
-    if (::clock_getcpuclockid(server, &cpu) != 0)
-        throw std::runtime_error("no clock of the server's process");
+    if (::clock_getcpuclockid(server, &cpu) != 0) throw std::runtime_error("no clock of the server's process");
     constexpr std::size_t at_once = 64;
     load(address, std::min(connections, std::size_t{1000}), std::min(connections, at_once)); // warms up
     const double cpu_before = seconds(cpu);
@@ -227,11 +224,12 @@ struct subject {
 /// All limits, none of which is reached.
 holdfast::acceptor_options all_limits()
 {
-    return {.max_connections = 10'000,
-            .max_per_address = 10'000,
-            .accepts_per_second = 1e6,
-            .accept_burst = 10'000,
-            .memory = {.of = holdfast::memory_limits::memory_source::process, .high_watermark = std::uint64_t{1} << 40}};
+    return {
+        .max_connections = 10'000,
+        .max_per_address = 10'000,
+        .accepts_per_second = 1e6,
+        .accept_burst = 10'000,
+        .memory = {.of = holdfast::memory_limits::memory_source::process, .high_watermark = std::uint64_t{1} << 40}};
 }
 
 int run(int argc, char** argv)
@@ -240,9 +238,8 @@ int run(int argc, char** argv)
     std::uint32_t connections = 20'000;
     std::uint32_t rounds = 5;
     benchmarks::results results{"churn"};
-    benchmarks::command_line cli{"churn",
-                                 "Connections that come, echo 64 bytes and go, for a second of the server's "
-                                 "processor time."};
+    benchmarks::command_line cli{"churn", "Connections that come, echo 64 bytes and go, for a second of the server's "
+                                          "processor time."};
     results.add_options(cli);
     cli.add("case", only, "NAME", "guarded or limited; empty: both");
     cli.add("connections", connections, "N", "connections in each round");
@@ -250,15 +247,13 @@ int run(int argc, char** argv)
     if (!cli.parse(argc, argv)) return 0;
     if (!only.empty() && only != "guarded" && only != "limited")
         benchmarks::command_line::fail("case", "must be guarded or limited");
-    if (connections == 0 || rounds == 0)
-        throw benchmarks::usage_error("--connections and --rounds must be at least 1");
+    if (connections == 0 || rounds == 0) throw benchmarks::usage_error("--connections and --rounds must be at least 1");
     results.open();
     for (const char* name : {"guarded", "limited"}) {
         if (!only.empty() && only != name) continue;
         const auto options = name == std::string("limited") ? all_limits() : holdfast::acceptor_options{};
-        std::array<subject, 3> subjects{
-            subject{"holdfast", [&](int listener) { serve_holdfast(listener, options); }},
-            subject{"asio", serve_asio}, subject{"epoll", serve_epoll}};
+        std::array<subject, 3> subjects{subject{"holdfast", [&](int listener) { serve_holdfast(listener, options); }},
+                                        subject{"asio", serve_asio}, subject{"epoll", serve_epoll}};
         for (std::uint32_t round = 0; round != rounds; ++round)
             for (subject& each : subjects) {
                 const figures f = measure(each.serve, connections);
@@ -266,10 +261,8 @@ int run(int argc, char** argv)
                 each.per_second.push_back(f.per_second);
             }
         for (const subject& each : subjects) {
-            results.add(each.name, name, "connections_per_second", benchmarks::median(each.per_cpu_second),
-                        "1/cpu_s");
-            results.add(each.name, name, "wall_connections_per_second", benchmarks::median(each.per_second),
-                        "1/s");
+            results.add(each.name, name, "connections_per_second", benchmarks::median(each.per_cpu_second), "1/cpu_s");
+            results.add(each.name, name, "wall_connections_per_second", benchmarks::median(each.per_second), "1/s");
         }
     }
     results.print_table();

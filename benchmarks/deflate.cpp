@@ -75,8 +75,7 @@ void serve_holdfast(int listener, const job& what)
             {
                 const holdfast::compressor gzip = co_await pool.async_borrow(net::use_awaitable);
                 co_await holdfast::async_write_streamed(
-                    peer,
-                    holdfast::formatted(std::cref(what.rows), holdfast::deflated{gzip, holdfast::ndjson{}}),
+                    peer, holdfast::formatted(std::cref(what.rows), holdfast::deflated{gzip, holdfast::ndjson{}}),
                     {.chunk_bytes = chunk});
             }
             ++*what.sent;
@@ -91,8 +90,7 @@ class gzip_stream {
 public:
     gzip_stream()
     {
-        if (::deflateInit2(&zlib_, level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
-            throw std::bad_alloc();
+        if (::deflateInit2(&zlib_, level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) throw std::bad_alloc();
     }
     gzip_stream(const gzip_stream&) = delete;
     ~gzip_stream() { ::deflateEnd(&zlib_); }
@@ -121,8 +119,7 @@ net::awaitable<void> send_by(gzip_stream& gzip, tcp::socket& peer, const job& wh
 {
     auto text_chunk = std::make_unique<std::array<char, chunk>>();
     auto output = std::make_unique<std::array<char, chunk>>();
-    holdfast::streaming_serializer<holdfast::ndjson, std::reference_wrapper<const quotes>> text(
-        std::cref(what.rows));
+    holdfast::streaming_serializer<holdfast::ndjson, std::reference_wrapper<const quotes>> text(std::cref(what.rows));
     while (!text.done()) {
         std::error_code ec;
         gzip.feed(text.next(*text_chunk, ec));
@@ -200,8 +197,7 @@ public:
         const int n = ::epoll_wait(poll_, events.data(), events.size(), milliseconds);
         static std::array<char, 256 * 1024> waste;
         for (int i = 0; i < n; ++i)
-            if (::recv(events[static_cast<std::size_t>(i)].data.fd, waste.data(), waste.size(),
-                       MSG_DONTWAIT) == 0)
+            if (::recv(events[static_cast<std::size_t>(i)].data.fd, waste.data(), waste.size(), MSG_DONTWAIT) == 0)
                 throw std::runtime_error("the server ended a connection");
         return n > 0;
     }
@@ -226,8 +222,8 @@ double rss_of(::pid_t server)
     return static_cast<double>(memory.rss_anon);
 }
 
-void measure(const std::string& name, void (*serve)(int, const job&), const job& what,
-             std::uint32_t connections, benchmarks::results& results)
+void measure(const std::string& name, void (*serve)(int, const job&), const job& what, std::uint32_t connections,
+             benchmarks::results& results)
 {
     *what.sent = 0;
     const benchmarks::server_process server([&](int listener) { serve(listener, what); });
@@ -238,8 +234,7 @@ void measure(const std::string& name, void (*serve)(int, const job&), const job&
         load.read_some(10);
     const double before = rss_of(server.pid);
     ::clockid_t cpu{};
-    if (::clock_getcpuclockid(server.pid, &cpu) != 0)
-        throw std::runtime_error("no clock of the server's process");
+    if (::clock_getcpuclockid(server.pid, &cpu) != 0) throw std::runtime_error("no clock of the server's process");
 
     clients all;
     all.connect(server.address, connections);
@@ -279,8 +274,7 @@ int run(int argc, char** argv)
     cli.add("message", message, "BYTES", "how long its text is");
     cli.add("compressors", compressors, "N", "those in holdfast's pool");
     if (!cli.parse(argc, argv)) return 0;
-    if (connections == 0 || connections > 19'000)
-        benchmarks::command_line::fail("connections", "must be 1 to 19000");
+    if (connections == 0 || connections > 19'000) benchmarks::command_line::fail("connections", "must be 1 to 19000");
     if (compressors == 0) benchmarks::command_line::fail("compressors", "must be at least 1");
     results.open();
 
@@ -289,8 +283,7 @@ int run(int argc, char** argv)
     what.rows.resize(std::max<std::size_t>(1, message.value * different_rows / once));
     for (std::size_t i = different_rows; i < what.rows.size(); ++i)
         what.rows[i] = what.rows[i - different_rows];
-    void* const shared =
-        ::mmap(nullptr, sizeof *what.sent, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* const shared = ::mmap(nullptr, sizeof *what.sent, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) fail("mmap");
     what.sent = ::new (shared) std::atomic<std::uint32_t>(0);
     measure("holdfast", serve_holdfast, what, connections, results);

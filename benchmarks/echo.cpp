@@ -40,8 +40,7 @@ public:
         for (std::size_t i = 0; i != n; ++i) {
             const int client = checked(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
             sockets_.push_back(client);
-            if (::connect(client, reinterpret_cast<const ::sockaddr*>(&server), sizeof server) != 0)
-                fail("connect");
+            if (::connect(client, reinterpret_cast<const ::sockaddr*>(&server), sizeof server) != 0) fail("connect");
             ::epoll_event event{EPOLLIN, {.fd = client}};
             checked(::epoll_ctl(poll_, EPOLL_CTL_ADD, client, &event), "epoll_ctl");
         }
@@ -109,8 +108,7 @@ int run(int argc, char** argv)
     std::uint32_t connections = 100;
     std::uint32_t rounds = 7;
     benchmarks::results results{"echo"};
-    benchmarks::command_line cli{"echo",
-                                 "The server's processor time for a line of 64 bytes that it sends back."};
+    benchmarks::command_line cli{"echo", "The server's processor time for a line of 64 bytes that it sends back."};
     results.add_options(cli);
     cli.add("subject", only, "NAME", "one server only, or all");
     cli.add("messages", messages, "N", "messages in each round");
@@ -118,8 +116,7 @@ int run(int argc, char** argv)
     cli.add("rounds", rounds, "N", "rounds of each server, in turns; the middle one counts");
     if (!cli.parse(argc, argv)) return 0;
     if (messages == 0 || connections == 0 || connections > 10'000 || rounds == 0)
-        throw benchmarks::usage_error(
-            "--messages, --connections (up to 10000) and --rounds must be at least 1");
+        throw benchmarks::usage_error("--messages, --connections (up to 10000) and --rounds must be at least 1");
     results.open();
     std::vector<subject> subjects{
         {"holdfast", benchmarks::serve_holdfast},

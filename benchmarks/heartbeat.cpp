@@ -497,8 +497,7 @@ public:
             for (std::uint32_t i = 0; i != seconds / 2; ++i)
                 turn();
         });
-        if (deaths_ != 0 || looked_at_ == 0)
-            throw std::logic_error("wheel: somebody died, or nobody was looked at");
+        if (deaths_ != 0 || looked_at_ == 0) throw std::logic_error("wheel: somebody died, or nobody was looked at");
         return total / static_cast<double>(looked_at_) * static_cast<double>(sessions_.size()) / seconds;
     }
 
@@ -640,18 +639,15 @@ void run_case(benchmarks::results& results, const std::string& name, std::size_t
         const population<no_heart> plain{size};
         plain_bytes = static_cast<double>(heap_bytes() - before) / static_cast<double>(size);
     }
-    std::tuple<measurement<holdfast_subject>, measurement<relaxed_store_subject>,
-               measurement<asio_rearm_subject>, measurement<asio_lazy_subject>,
-               measurement<list_sweep_subject>, measurement<wheel_subject>
+    std::tuple<measurement<holdfast_subject>, measurement<relaxed_store_subject>, measurement<asio_rearm_subject>,
+               measurement<asio_lazy_subject>, measurement<list_sweep_subject>, measurement<wheel_subject>
 #if defined(HOLDFAST_BENCHMARKS_LIBUV)
                ,
                measurement<libuv_subject>
 #endif
                >
         subjects;
-    const auto for_each_subject = [&](auto f) {
-        std::apply([&](auto&... each) { (f(each), ...); }, subjects);
-    };
+    const auto for_each_subject = [&](auto f) { std::apply([&](auto&... each) { (f(each), ...); }, subjects); };
     for_each_subject([&](auto& each) { each.make(size, plain_bytes); });
 
     for (int i = 0; i != rounds; ++i)
@@ -691,8 +687,8 @@ int run(int argc, char** argv)
     benchmarks::results results{"heartbeat"};
     std::string only = "all";
     int rounds = 5;
-    benchmarks::command_line cli{
-        "heartbeat", "What a heartbeat costs, beside a bare store and a timer in each connection."};
+    benchmarks::command_line cli{"heartbeat",
+                                 "What a heartbeat costs, beside a bare store and a timer in each connection."};
     cli.add("case", only, "NAME", "10k, 100k, 1m (needs 2 GB of memory), or all");
     cli.add("rounds", rounds, "N", "rounds, of which the median counts");
     results.add_options(cli);

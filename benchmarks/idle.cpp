@@ -114,21 +114,16 @@ public:
                 sockets_.push_back(checked(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"));
                 // From several addresses: one is slow to find a free port when it has few left.
                 ::sockaddr_in from = server_;
-                from.sin_addr.s_addr =
-                    htonl(INADDR_LOOPBACK + static_cast<std::uint32_t>(sockets_.size() / 2000));
+                from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + static_cast<std::uint32_t>(sockets_.size() / 2000));
                 from.sin_port = 0;
                 const int port_later = 1;
-                ::setsockopt(sockets_.back(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &port_later,
-                             sizeof port_later);
-                checked(::bind(sockets_.back(), reinterpret_cast<const ::sockaddr*>(&from), sizeof from),
-                        "bind");
-                if (::connect(sockets_.back(), reinterpret_cast<const ::sockaddr*>(&server_),
-                              sizeof server_) != 0)
+                ::setsockopt(sockets_.back(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &port_later, sizeof port_later);
+                checked(::bind(sockets_.back(), reinterpret_cast<const ::sockaddr*>(&from), sizeof from), "bind");
+                if (::connect(sockets_.back(), reinterpret_cast<const ::sockaddr*>(&server_), sizeof server_) != 0)
                     fail("connect");
             }
             for (std::size_t i = first; i != last; ++i)
-                if (::send(sockets_[i], line.data(), line.size(), MSG_NOSIGNAL) != std::ssize(line))
-                    fail("send");
+                if (::send(sockets_[i], line.data(), line.size(), MSG_NOSIGNAL) != std::ssize(line)) fail("send");
             for (std::size_t i = first; i != last; ++i)
                 expect_line(sockets_[i]);
         }
@@ -193,8 +188,7 @@ struct subject {
 
 constexpr std::size_t warm = 64;
 
-void measure(const subject& s, const std::vector<std::uint32_t>& cases, benchmarks::results& results,
-             bool breakdown)
+void measure(const subject& s, const std::vector<std::uint32_t>& cases, benchmarks::results& results, bool breakdown)
 {
     const benchmarks::server_process server([&](int listener) {
         ::signal(SIGUSR1, answer);
@@ -209,8 +203,7 @@ void measure(const subject& s, const std::vector<std::uint32_t>& cases, benchmar
         load.grow_to(n);
         at.push_back(look(server.pid, s.can_be_asked));
     }
-    const auto add = [&](const std::string& name, const snapshot& from, const snapshot& to,
-                         std::size_t more) {
+    const auto add = [&](const std::string& name, const snapshot& from, const snapshot& to, std::size_t more) {
         const auto n = static_cast<double>(more);
         results.add(s.name, name, "rss_anon_bytes_per_connection", (to.rss - from.rss) / n, "B");
         if (to.heap) results.add(s.name, name, "heap_bytes_per_connection", (*to.heap - *from.heap) / n, "B");
@@ -242,20 +235,18 @@ void print_sizes()
     print("connection: socket, guard, permit, place in the census", sizeof(peer), sizeof(peer_any));
     print("frame_reader", sizeof(benchmarks::reader<executor>),
           sizeof(benchmarks::reader<benchmarks::net::any_io_executor>));
-    print("heartbeat, and 12 B in the timer's table", sizeof(holdfast::heartbeat),
-          sizeof(holdfast::heartbeat));
+    print("heartbeat, and 12 B in the timer's table", sizeof(holdfast::heartbeat), sizeof(holdfast::heartbeat));
     print("the session of holdfast_callback, which is all of these", sizeof(benchmarks::callback_session), 0);
-    std::printf(
-        "  Besides: Asio's state of a descriptor and the pending wait (176 and 96 B below), the registry's "
-        "node\n"
-        "  (24 B); with a coroutine its frame, that of the operation it awaits and that of co_spawn (with\n"
-        "  g++ 12 blocks of 320, 208 and 256 B; with any_io_executor 368, 208 and 448).\n"
-        "  What would take away more: the time of birth in the registry alone (8 B); with coroutines a "
-        "co_spawn\n"
-        "  of our own (80 B, or 224), since Asio's awaitable keeps its state in that frame. Frames from "
-        "exact "
-        "slabs\n"
-        "  instead of malloc's blocks: 32 B of the three, but Asio's promises choose their own allocator.\n");
+    std::printf("  Besides: Asio's state of a descriptor and the pending wait (176 and 96 B below), the registry's "
+                "node\n"
+                "  (24 B); with a coroutine its frame, that of the operation it awaits and that of co_spawn (with\n"
+                "  g++ 12 blocks of 320, 208 and 256 B; with any_io_executor 368, 208 and 448).\n"
+                "  What would take away more: the time of birth in the registry alone (8 B); with coroutines a "
+                "co_spawn\n"
+                "  of our own (80 B, or 224), since Asio's awaitable keeps its state in that frame. Frames from "
+                "exact "
+                "slabs\n"
+                "  instead of malloc's blocks: 32 B of the three, but Asio's promises choose their own allocator.\n");
 }
 
 int run(int argc, char** argv)
@@ -306,20 +297,17 @@ int run(int argc, char** argv)
 #endif
     const std::string support = SUPPORT_DIRECTORY;
     if (std::system("python3 -c 'import asyncio' 2>/dev/null") == 0)
-        subjects.push_back({"asyncio",
-                            [=](int listener) {
-                                benchmarks::exec_server(listener, "python3",
-                                                        (support + "/line_server.py").c_str());
-                            },
-                            false});
+        subjects.push_back(
+            {"asyncio",
+             [=](int listener) { benchmarks::exec_server(listener, "python3", (support + "/line_server.py").c_str()); },
+             false});
     else
         std::printf("Left out: asyncio (Debian: python3)\n");
     std::array<char, 32> directory{"/tmp/holdfast-idle-XXXXXX"};
     if (::mkdtemp(directory.data()) == nullptr) fail("mkdtemp");
     const std::string go = std::string(directory.data()) + "/line_server";
     if (std::system(("go build -o " + go + " " + support + "/line_server.go 2>/dev/null").c_str()) == 0)
-        subjects.push_back(
-            {"go", [=](int listener) { benchmarks::exec_server(listener, go.c_str()); }, false});
+        subjects.push_back({"go", [=](int listener) { benchmarks::exec_server(listener, go.c_str()); }, false});
     else
         std::printf("Left out: go (Debian: golang-go)\n");
 

@@ -151,20 +151,17 @@ void run_cases(benchmarks::results& results, std::string_view only, std::uint32_
     std::vector<subject> whole{
         {"holdfast", [&](sink& to) { benchmarks::stream<holdfast::protobuf>(all, chunk_bytes, to); }}};
     std::vector<subject> delimited{
-        {"holdfast",
-         [&](sink& to) { benchmarks::stream<holdfast::protobuf_delimited>(all, chunk_bytes, to); }}};
+        {"holdfast", [&](sink& to) { benchmarks::stream<holdfast::protobuf_delimited>(all, chunk_bytes, to); }}};
 #if HAVE_PROTOBUF
     const quotes messages = built(all);
-    whole.push_back({"protobuf", [&, buffer = std::vector<char>()](sink& to) mutable {
-                         write_whole(messages, buffer, to);
-                     }});
+    whole.push_back(
+        {"protobuf", [&, buffer = std::vector<char>()](sink& to) mutable { write_whole(messages, buffer, to); }});
     const subject one_by_one{"protobuf_delimited", [&](sink& to) { write_delimited(messages, to); }};
     whole.push_back(one_by_one);
     delimited.push_back(one_by_one);
 #endif
 #if HAVE_PROTOZERO
-    whole.push_back(
-        {"protozero", [&, buffer = std::string()](sink& to) mutable { write_protozero(all, buffer, to); }});
+    whole.push_back({"protozero", [&, buffer = std::string()](sink& to) mutable { write_protozero(all, buffer, to); }});
 #endif
     if (wanted("quotes")) benchmarks::measure(results, "quotes", whole, rounds);
     if (wanted("delimited")) benchmarks::measure(results, "delimited", delimited, rounds);
@@ -175,8 +172,8 @@ int run(int argc, char** argv)
     std::string only;
     std::uint32_t rows = 1'000'000, rounds = 7;
     benchmarks::results results{"protobuf"};
-    benchmarks::command_line cli{
-        "protobuf", "Protobuf in 16 KiB chunks into a sink that copies them once, beside whole messages."};
+    benchmarks::command_line cli{"protobuf",
+                                 "Protobuf in 16 KiB chunks into a sink that copies them once, beside whole messages."};
     results.add_options(cli);
     cli.add("case", only, "NAME", "only quotes or delimited; both by default");
     cli.add("rows", rows, "N", "quotes");

@@ -6,8 +6,8 @@
 #include "support/results.hpp"
 #include "support/writers.hpp"
 
-#include <holdfast/serialize/json.hpp>
 #include <holdfast/adapters/simdjson.hpp>
+#include <holdfast/serialize/json.hpp>
 
 #include <unistd.h>
 
@@ -164,8 +164,7 @@ void measure_python(benchmarks::results& results, const std::string& name, const
     if (descriptor < 0) throw std::system_error(errno, std::generic_category(), file);
     ::close(descriptor);
     std::ofstream(file, std::ios::binary) << text;
-    const std::string command =
-        "python3 '" + script.string() + "' " + std::to_string(rounds) + " < '" + file + "'";
+    const std::string command = "python3 '" + script.string() + "' " + std::to_string(rounds) + " < '" + file + "'";
     std::FILE* const python = ::popen(command.c_str(), "r");
     if (python == nullptr) throw std::system_error(errno, std::generic_category(), "python3");
     char writer[32];
@@ -236,11 +235,9 @@ void document_case(benchmarks::results& results, const std::string& name, const 
     const std::string finished = holdfast::serialize_to_string<holdfast::json>(documents.simdjson);
     check(name, finished, text);
 #if HAVE_RAPIDJSON
-    measure(results, shown(name), writers(documents.simdjson, documents.rapidjson, documents, finished),
-            rounds);
+    measure(results, shown(name), writers(documents.simdjson, documents.rapidjson, documents, finished), rounds);
 #else
-    measure(results, shown(name), writers(documents.simdjson, documents.simdjson, documents, finished),
-            rounds);
+    measure(results, shown(name), writers(documents.simdjson, documents.simdjson, documents, finished), rounds);
 #endif
     measure_python(results, name, text, rounds);
 }
@@ -290,10 +287,8 @@ void numbers_cases(benchmarks::results& results, std::uint32_t rounds)
 
 void say_what_is_missing()
 {
-    if (!HAVE_RAPIDJSON)
-        std::puts("rapidjson is left out: <rapidjson/writer.h> was not found (apt: rapidjson-dev)");
-    if (!HAVE_NLOHMANN)
-        std::puts("nlohmann is left out: <nlohmann/json.hpp> was not found (apt: nlohmann-json3-dev)");
+    if (!HAVE_RAPIDJSON) std::puts("rapidjson is left out: <rapidjson/writer.h> was not found (apt: rapidjson-dev)");
+    if (!HAVE_NLOHMANN) std::puts("nlohmann is left out: <nlohmann/json.hpp> was not found (apt: nlohmann-json3-dev)");
     if (!HAVE_BOOST_JSON)
         std::puts("boost_json is left out: <boost/json/src.hpp> was not found (apt: libboost1.81-dev)");
 }
@@ -303,11 +298,11 @@ void run_cases(benchmarks::results& results, const settings& s)
     say_what_is_missing();
     const auto wanted = [&](std::string_view name) { return s.only.empty() || s.only == name; };
     if (wanted("quotes"))
-        rows_case(results, "quotes", benchmarks::make_quotes(s.rows),
-                  benchmarks::make_quotes(s.rows / 50 + 1), s.rounds);
+        rows_case(results, "quotes", benchmarks::make_quotes(s.rows), benchmarks::make_quotes(s.rows / 50 + 1),
+                  s.rounds);
     if (wanted("logs"))
-        rows_case(results, "logs", benchmarks::make_logs(s.rows / 5 + 1),
-                  benchmarks::make_logs(s.rows / 50 + 1), s.rounds);
+        rows_case(results, "logs", benchmarks::make_logs(s.rows / 5 + 1), benchmarks::make_logs(s.rows / 50 + 1),
+                  s.rounds);
     for (const auto& [name, file] :
          {std::pair{"twitter", "twitter.json"}, {"citm", "citm_catalog.json"}, {"canada", "canada.json"}})
         if (wanted(name)) document_case(results, name, std::filesystem::path(s.corpus) / file, s.rounds);
@@ -321,8 +316,8 @@ int run(int argc, char** argv)
     const char* const corpus = std::getenv("HOLDFAST_CORPUS");
     s.corpus = corpus != nullptr ? corpus : "../shared/data";
     benchmarks::results results{"serialize"};
-    benchmarks::command_line cli{
-        "serialize", "JSON in 16 KiB chunks into a sink that copies them once, beside whole strings."};
+    benchmarks::command_line cli{"serialize",
+                                 "JSON in 16 KiB chunks into a sink that copies them once, beside whole strings."};
     results.add_options(cli);
     cli.add("case", s.only, "NAME",
             "only quotes, logs, twitter, citm, canada, one_quote or numbers; all of them by default");

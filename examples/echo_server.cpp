@@ -15,8 +15,8 @@
 
 #include <csignal>
 #include <iostream>
-#include <ostream>
 #include <optional>
+#include <ostream>
 
 #include <unistd.h>
 
@@ -50,8 +50,8 @@ net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
     holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = cost.frame_bytes}};
     for (std::uint64_t n = 1; auto line = co_await lines.async_next(); ++n) {
         beat.touch();
-        co_await holdfast::async_write_streamed<holdfast::ndjson>(
-            peer.stream(), reply{n, *line}, {.chunk_bytes = cost.chunk_bytes, .progress = beat});
+        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), reply{n, *line},
+                                                                  {.chunk_bytes = cost.chunk_bytes, .progress = beat});
     }
     co_await peer.async_close();
 }
@@ -90,12 +90,11 @@ int run(int argc, char** argv)
     std::optional<acceptor> doors;
     try {
         doors.emplace(io.get_executor(), endpoint,
-                      holdfast::acceptor_options{.max_connections = max_connections,
-                                                 .send_buffer_bytes = cost.send_buffer_bytes,
-                                                 .receive_buffer_bytes = cost.receive_buffer_bytes,
-                                                 .on_event = [](const auto& event) {
-                                                     examples::log_event("echo_server", event);
-                                                 }});
+                      holdfast::acceptor_options{
+                          .max_connections = max_connections,
+                          .send_buffer_bytes = cost.send_buffer_bytes,
+                          .receive_buffer_bytes = cost.receive_buffer_bytes,
+                          .on_event = [](const auto& event) { examples::log_event("echo_server", event); }});
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }

@@ -22,8 +22,8 @@
 
 #include <csignal>
 #include <iostream>
-#include <ostream>
 #include <optional>
+#include <ostream>
 
 #include <unistd.h>
 
@@ -128,8 +128,7 @@ int run(int argc, char** argv)
     }
     net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached); // before the first client
     doors->async_serve([&](connection& peer) { return serve(peer, heart); }, net::detached);
-    std::cout << "graceful_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
-              << '\n';
+    std::cout << "graceful_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("graceful_server");
     io.run(); // returns when the drain is over and the last session has ended
     examples::log_text([&](std::ostream& out) { doors->census().report(out); });

@@ -79,8 +79,7 @@ int climb_server(ladder::settings wanted, const outputs& files)
         throw examples::usage_error("the process that listens there cannot be found: give its id with --pid");
     std::error_code error;
     holdfast::read_process_memory(wanted.pid, error);
-    if (error)
-        throw examples::usage_error("there is no process " + std::to_string(wanted.pid) + ": check --pid");
+    if (error) throw examples::usage_error("there is no process " + std::to_string(wanted.pid) + ": check --pid");
     holdfast::read_open_descriptors(wanted.pid, error);
     if (error)
         throw examples::usage_error("no permission to read the descriptors of process " + std::to_string(wanted.pid) +
@@ -101,9 +100,9 @@ int climb_server(ladder::settings wanted, const outputs& files)
     run.budget_bytes = wanted.budget_bytes;
     ladder::climb climb{wanted, plan, server};
     run.points = climb.run();
-    run.judgement = ladder::judge(run.points, {.budget_bytes = wanted.budget_bytes,
-                                               .line = wanted.line,
-                                               .may_keep_percent = wanted.may_keep_percent});
+    run.judgement = ladder::judge(
+        run.points,
+        {.budget_bytes = wanted.budget_bytes, .line = wanted.line, .may_keep_percent = wanted.may_keep_percent});
     if (const auto restarts = climb.restarts()) run.judgement.findings.push_back(*restarts);
 
     ladder::print_run(std::cout, run);
@@ -123,7 +122,8 @@ int join_runs(const std::vector<std::string>& paths, double at_most, const outpu
         for (ladder::run_record& run : ladder::read_json(in, path))
             runs.push_back(std::move(run));
     }
-    if (runs.empty()) throw examples::usage_error("--join needs the names of files that --json has written (see --help)");
+    if (runs.empty())
+        throw examples::usage_error("--join needs the names of files that --json has written (see --help)");
     ladder::print_joint(std::cout, runs);
     write_file(files.report, [&](std::ostream& out) { ladder::write_html(out, runs); });
     write_file(files.svg, [&](std::ostream& out) { ladder::write_svg(out, runs); });
@@ -133,8 +133,8 @@ int join_runs(const std::vector<std::string>& paths, double at_most, const outpu
     const bool good = at_most <= 0 || share->second <= at_most;
     char text[160];
     std::snprintf(text, sizeof text, "%s at %s connections, %s has grown by %.1f %% of what %s has",
-                  good ? "ok:" : "FAIL:", ladder::format_count(share->first).c_str(),
-                  runs.back().title.c_str(), 100 * share->second, runs.front().title.c_str());
+                  good ? "ok:" : "FAIL:", ladder::format_count(share->first).c_str(), runs.back().title.c_str(),
+                  100 * share->second, runs.front().title.c_str());
     std::cout << text << std::endl;
     return good ? 0 : 1;
 }
@@ -151,9 +151,10 @@ int run(int argc, char** argv)
     std::vector<std::string> to_join;
 
     examples::command_line cli{
-        "ladder", "Opens more and more connections to a TCP server (a climb over rungs), closes them, repeats this until "
-                  "two climbs agree, and judges the server's memory.\n"
-                  "Exit status: 0 pass, 1 fail, 2 nothing could be measured."};
+        "ladder",
+        "Opens more and more connections to a TCP server (a climb over rungs), closes them, repeats this until "
+        "two climbs agree, and judges the server's memory.\n"
+        "Exit status: 0 pass, 1 fail, 2 nothing could be measured."};
     cli.add("port", wanted.port, "N", "where the server listens");
     cli.add("host", wanted.host, "HOST", "the server's address; it must run on this machine");
     cli.add("pid", wanted.pid, "PID", "the server's process; 0: the process that listens on the port");
@@ -161,8 +162,7 @@ int run(int argc, char** argv)
             "a file with the server's process id, which may change: closed clients then connect again");
     cli.add("title", wanted.title, "NAME", "the server's name in the report");
     cli.add("rungs", rungs, "N,N,...", "connections at each rung");
-    cli.add("mix", wanted.mix_text, "KIND=SHARE,...",
-            "kinds of clients: idle, slow, silent, half-closed, aborting");
+    cli.add("mix", wanted.mix_text, "KIND=SHARE,...", "kinds of clients: idle, slow, silent, half-closed, aborting");
     cli.add("slow-rate", slow_rate, "BYTES", "bytes that a slow client reads in a second");
     cli.add("receive-buffer", receive_buffer, "BYTES", "SO_RCVBUF of slow and silent clients");
     cli.add("hello", wanted.hello, "TEXT",
@@ -176,8 +176,7 @@ int run(int argc, char** argv)
     cli.add("climbs", wanted.climbs, "N", "climbs at most; fewer where the tops of two in a row agree");
     cli.add("later-climbs", later, "all|top", "the rungs of the climbs after the first");
     cli.add("budget-bytes", budget, "BYTES", "the most RssAnon for each connection; 0: not judged");
-    cli.add("plan", line, "BASE+EACH+KERNEL",
-            "the bound that the server states, in bytes, as the examples print it");
+    cli.add("plan", line, "BASE+EACH+KERNEL", "the bound that the server states, in bytes, as the examples print it");
     cli.add("may-keep", wanted.may_keep_percent, "PERCENT",
             "part of the growth that may stay after the descent, 8M at least");
     cli.add("processes", wanted.processes, "N", "load processes; 0: as many as needed");
@@ -205,8 +204,7 @@ int run(int argc, char** argv)
     wanted.receive_buffer = receive_buffer.value;
     wanted.budget_bytes = budget.value;
     if (!sources.empty())
-        ladder::for_each_part(sources,
-                              [&](std::string_view each) { wanted.source_addresses.emplace_back(each); });
+        ladder::for_each_part(sources, [&](std::string_view each) { wanted.source_addresses.emplace_back(each); });
     if (wanted.climbs == 0) examples::command_line::fail("climbs", "must be at least 1");
     if (later != "all" && later != "top")
         examples::command_line::fail("later-climbs", "must be all or top, not '" + later + "'");

@@ -61,8 +61,7 @@ constexpr std::size_t chunk = 4096;
 
 /// What all sessions share. Everything runs on one thread.
 struct collector {
-    collector(net::io_context& io, std::size_t window_bytes, std::size_t compressors,
-              std::chrono::milliseconds timeout)
+    collector(net::io_context& io, std::size_t window_bytes, std::size_t compressors, std::chrono::milliseconds timeout)
         : window(window_bytes),
           gzip(io.get_executor(), {.compressors = compressors, .level = 1}),
           heart(io.get_executor(), {.tick = 1s, .timeout = timeout}),
@@ -125,8 +124,7 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
     const holdfast::write_streamed_options options{.chunk_bytes = chunk, .progress = beat};
     const holdfast::compressor gzip = request.accepts_gzip ? c.gzip.try_borrow() : holdfast::compressor();
     std::string head = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nVary: Accept, Accept-Encoding\r\n";
-    head += request.accepts_events ? "Content-Type: text/event-stream\r\n"
-                                   : "Content-Type: application/x-ndjson\r\n";
+    head += request.accepts_events ? "Content-Type: text/event-stream\r\n" : "Content-Type: application/x-ndjson\r\n";
     if (gzip) head += "Content-Encoding: gzip\r\n";
     head += "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
     co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
@@ -138,13 +136,12 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
         return framed{more, deflated{gzip, framed{around, json{}}, holdfast::deflate_end::flush}};
     };
     peer.stream().non_blocking(true);
-    (void)holdfast::keepalive(peer.stream()); // one that is gone without a word, while nothing is to be sent
+    (void)holdfast::keepalive(peer.stream());            // one that is gone without a word, while nothing is to be sent
     for (bool stays = true; stays || peer.draining();) { // in a drain it still gets what there is
         stays = still_there(peer);
         if (const missed_records gone{unseen.take_missed()}; gone.missed != 0) {
             if (request.accepts_events)
-                co_await async_write_streamed(peer, holdfast::formatted(gone, event({.event = "missed"})),
-                                              options);
+                co_await async_write_streamed(peer, holdfast::formatted(gone, event({.event = "missed"})), options);
             else
                 co_await async_write_streamed(peer, holdfast::formatted(gone, lines), options);
         } else if (unseen.empty()) {
@@ -161,8 +158,7 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
     }
     const std::array<missed_records, 0> nothing{};
     co_await async_write_streamed(
-        peer, holdfast::formatted(nothing, framed{framing::http_chunked{}, deflated{gzip, ndjson{}}}),
-        options);
+        peer, holdfast::formatted(nothing, framed{framing::http_chunked{}, deflated{gzip, ndjson{}}}), options);
 }
 
 /// An answer that is known as a whole.
@@ -170,10 +166,9 @@ template <class Source>
 net::awaitable<void> answer(connection& peer, std::string head, const Source& body)
 {
     const auto size = holdfast::serialized_size<json>(body);
-    head =
-        "HTTP/1.1 " + head +
-        "\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " + std::to_string(size) +
-        "\r\n\r\n";
+    head = "HTTP/1.1 " + head +
+           "\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " + std::to_string(size) +
+           "\r\n\r\n";
     co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
     const framed told{framing::content_length{size}, json{}};
     co_await async_write_streamed(peer, holdfast::formatted(std::cref(body), told), {.chunk_bytes = chunk});
@@ -207,19 +202,16 @@ net::awaitable<void> answer_logs(connection& peer, collector& c, const examples:
         co_return;
     }
     const std::uint64_t end = c.window.end();
-    std::uint64_t from =
-        end - std::min(end - c.window.first(), number_in(request.parameter("last")).value_or(0));
+    std::uint64_t from = end - std::min(end - c.window.first(), number_in(request.parameter("last")).value_or(0));
     if (const auto known = number_in(request.last_event_id))
         from = std::min(*known, end - std::min<std::uint64_t>(end, 1)) + 1;
     const examples::log_filter filter{*level, request.parameter("service").value_or("")};
     co_await follow(peer, c, request, {c.window, filter, std::min(from, end)}, beat);
 }
 
-net::awaitable<void> answer_status(connection& peer, collector& c, const acceptor& programs,
-                                   const acceptor& readers)
+net::awaitable<void> answer_status(connection& peer, collector& c, const acceptor& programs, const acceptor& readers)
 {
-    const status now{c.window.end(), examples::report_of(programs.census()),
-                     examples::report_of(readers.census())};
+    const status now{c.window.end(), examples::report_of(programs.census()), examples::report_of(readers.census())};
     co_await answer(peer, "200 OK", now);
 }
 
@@ -291,8 +283,7 @@ int run(int argc, char** argv)
     examples::byte_count window{64 * 1024 * 1024};
     std::chrono::milliseconds timeout = 60s;
     std::chrono::milliseconds deadline = 10s;
-    examples::command_line cli{"log_collector",
-                               "Protobuf batches of log records in, filtered JSON out over HTTP."};
+    examples::command_line cli{"log_collector", "Protobuf batches of log records in, filtered JSON out over HTTP."};
     cli.add("address", address, "IP", "the address to listen on");
     cli.add("port", port, "N", "where programs send their batches; 0: one that the kernel chooses");
     cli.add("http-port", http_port, "N", "where readers ask; 0: one that the kernel chooses");
@@ -300,21 +291,17 @@ int run(int argc, char** argv)
     cli.add("max-readers", max_readers, "N", "readers connected at once");
     cli.add("compressors", compressors, "N", "readers that get gzip at once; the others get plain text");
     cli.add("window", window, "BYTES", "how much of the log is kept for readers that are slow or come later");
-    cli.add("timeout", timeout, "TIME",
-            "a program silent, or a reader that takes nothing, for so long is dropped");
+    cli.add("timeout", timeout, "TIME", "a program silent, or a reader that takes nothing, for so long is dropped");
     cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long before those left are aborted");
     if (!cli.parse(argc, argv)) return 0;
-    const std::array endpoints{examples::listen_endpoint(address, port),
-                               examples::listen_endpoint(address, http_port)};
+    const std::array endpoints{examples::listen_endpoint(address, port), examples::listen_endpoint(address, http_port)};
     examples::require_descriptors(max_programs + max_readers + examples::spare_descriptors);
 
     const examples::log_queue log;
     net::io_context io(1);
     collector c(io, window.value, compressors, timeout);
-    const holdfast::acceptor_options of_programs{.max_connections = max_programs,
-                                                 .receive_buffer_bytes = 64 * 1024};
-    const holdfast::acceptor_options of_readers{.max_connections = max_readers,
-                                                .send_buffer_bytes = 32 * 1024};
+    const holdfast::acceptor_options of_programs{.max_connections = max_programs, .receive_buffer_bytes = 64 * 1024};
+    const holdfast::acceptor_options of_readers{.max_connections = max_readers, .send_buffer_bytes = 32 * 1024};
     std::optional<acceptor> programs, readers;
     const tcp::endpoint* tried = nullptr;
     try {
@@ -327,10 +314,8 @@ int run(int argc, char** argv)
     net::co_spawn(io, drain_at_signal(c, *programs, *readers, deadline, over), net::detached);
     net::co_spawn(io, run_clock(c, over), net::detached);
     programs->async_serve([&](connection& peer) { return collect(peer, c); }, net::detached);
-    readers->async_serve([&](connection& peer) { return serve(peer, c, *programs, *readers); },
-                         net::detached);
-    std::cout << "log_collector: listening on " << programs->local_endpoint() << ", pid " << ::getpid()
-              << '\n'
+    readers->async_serve([&](connection& peer) { return serve(peer, c, *programs, *readers); }, net::detached);
+    std::cout << "log_collector: listening on " << programs->local_endpoint() << ", pid " << ::getpid() << '\n'
               << "log_collector: readers at http://" << readers->local_endpoint() << "/logs" << std::endl;
     io.run(); // returns when the drain is over and the last session has ended
     examples::log_text([&](std::ostream& out) { readers->census().report(out); });

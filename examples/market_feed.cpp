@@ -43,10 +43,7 @@ namespace {
 struct ping {
     std::uint64_t number;
 };
-constexpr auto describe(holdfast::type_tag<ping>)
-{
-    return holdfast::fields(holdfast::field("ping", &ping::number));
-}
+constexpr auto describe(holdfast::type_tag<ping>) { return holdfast::fields(holdfast::field("ping", &ping::number)); }
 
 /// The most bytes in a client's queue, apart from one chunk of its snapshot.
 constexpr std::size_t queue_bytes = 8192;
@@ -66,8 +63,7 @@ struct subscriber {
     }
     void send_ping()
     {
-        if (outbox->control_bytes() == 0)
-            outbox->push_control(holdfast::serialize_to_payload<ndjson>(ping{++pings}));
+        if (outbox->control_bytes() == 0) outbox->push_control(holdfast::serialize_to_payload<ndjson>(ping{++pings}));
     }
     void abort(holdfast::close_reason why) { peer.abort(why); }
 };
@@ -79,7 +75,7 @@ struct feed {
           market(opts.instruments),
           heartbeats(io, {.tick = 250ms, .timeout = opts.timeout}),
           subscribers(heartbeats, {.ping_after = opts.ping_after, .timeout = opts.timeout},
-                  [](subscriber& silent) { silent.send_ping(); }),
+                      [](subscriber& silent) { silent.send_ping(); }),
           tick(io),
           clock(io),
           buffers(holdfast::shared_buffer_pool::of(io.get_executor()))
@@ -95,7 +91,7 @@ struct feed {
     std::optional<examples::json_document> document;
     holdfast::heartbeat_timer<> heartbeats;
     holdfast::heartbeat_profile<subscriber> subscribers;
-    holdfast::outbox_group up_to_date; // the clients that get each change at once
+    holdfast::outbox_group up_to_date;   // the clients that get each change at once
     holdfast::unsynchronized_event tick; // of the market: wakes all sessions
     net::steady_timer clock;
     holdfast::shared_buffer_pool& buffers;
@@ -155,9 +151,9 @@ net::awaitable<void> serve(connection peer, feed& f)
     co_await peer.async_close();
 }
 
-/// Gives malloc's free memory back to the system: malloc alone keeps the peak of a burst. glibc keeps seven freed blocks
-/// of each small size for the thread, wherever they are, and each of them keeps a page: up to 2 MiB, measured. So they
-/// are exchanged for blocks that are next to each other first.
+/// Gives malloc's free memory back to the system: malloc alone keeps the peak of a burst. glibc keeps seven freed
+/// blocks of each small size for the thread, wherever they are, and each of them keeps a page: up to 2 MiB, measured.
+/// So they are exchanged for blocks that are next to each other first.
 void release_free_memory()
 {
     constexpr std::size_t kept = 7, largest = 1032, sizes = largest / 16;
@@ -246,7 +242,8 @@ void add_options(examples::command_line& cli, admission_options& admission)
             "the most memory for all connections; 0: the cgroup's limit, or the machine's memory");
     cli.add("memory-high", admission.memory_high, "BYTES",
             "VmRSS above which nothing is accepted; 0: nine tenths of the cgroup's limit");
-    cli.add("memory-low", admission.memory_low, "BYTES", "VmRSS below which accepting resumes; 0: 15/16 of --memory-high");
+    cli.add("memory-low", admission.memory_low, "BYTES",
+            "VmRSS below which accepting resumes; 0: 15/16 of --memory-high");
     cli.add("receive-buffer", admission.receive_buffer, "BYTES",
             "the kernel's receive buffer of each socket (SO_RCVBUF)");
     cli.add("backlog", admission.backlog, "N", "pending connections that the kernel keeps");
@@ -271,8 +268,7 @@ void check(const admission_options& admission)
 holdfast::acceptor_options limits(const examples::feed_options& feed, const admission_options& admission)
 {
     using memory_source = holdfast::memory_limits::memory_source;
-    const auto overload_policy =
-        admission.reject ? holdfast::overload_policy::reject : holdfast::overload_policy::wait;
+    const auto overload_policy = admission.reject ? holdfast::overload_policy::reject : holdfast::overload_policy::wait;
     return {.max_connections = feed.max_connections,
             .max_per_address = admission.per_address,
             .accepts_per_second = static_cast<double>(admission.accepts_per_second),

@@ -49,13 +49,12 @@ std::size_t connections = 0;
 std::string to_json_line(const examples::quote& q)
 {
     std::array<char, 256> line;
-    const int size =
-        std::snprintf(line.data(), line.size(),
-                      "{\"id\":%ju,\"symbol\":\"%.*s\",\"bid\":%.2f,\"ask\":%.2f,\"bid_size\":%ju,"
-                      "\"ask_size\":%ju,\"time\":%ju,\"open\":%s}\n",
-                      std::uintmax_t{q.id}, static_cast<int>(q.symbol.size()), q.symbol.data(), q.bid, q.ask,
-                      std::uintmax_t{q.bid_size}, std::uintmax_t{q.ask_size}, std::uintmax_t{q.time},
-                      q.open ? "true" : "false");
+    const int size = std::snprintf(line.data(), line.size(),
+                                   "{\"id\":%ju,\"symbol\":\"%.*s\",\"bid\":%.2f,\"ask\":%.2f,\"bid_size\":%ju,"
+                                   "\"ask_size\":%ju,\"time\":%ju,\"open\":%s}\n",
+                                   std::uintmax_t{q.id}, static_cast<int>(q.symbol.size()), q.symbol.data(), q.bid,
+                                   q.ask, std::uintmax_t{q.bid_size}, std::uintmax_t{q.ask_size},
+                                   std::uintmax_t{q.time}, q.open ? "true" : "false");
     return {line.data(), static_cast<std::size_t>(size)};
 }
 
@@ -63,8 +62,7 @@ std::string to_json_line(const examples::quote& q)
 /// keeps the socket, the queue and the buffer. Cure: connection_guard, one owner, closed on every path.
 class session : public std::enable_shared_from_this<session> {
 public:
-    session(tcp::socket socket, const examples::feed_options& options,
-            std::set<std::shared_ptr<session>>& sessions)
+    session(tcp::socket socket, const examples::feed_options& options, std::set<std::shared_ptr<session>>& sessions)
         : socket_(std::move(socket)), timer_(socket_.get_executor()), options_(options), sessions_(sessions)
     {
     }
@@ -101,14 +99,12 @@ private:
     {
         // A buffer for each client, though most of them say nothing most of the time.
         // Cure: frame_reader, which has no buffer while it waits.
-        socket_.async_read_some(net::buffer(input_),
-                                [self = shared_from_this()](error_code error, std::size_t) {
-                                    if (error == net::error::eof)
-                                        return; // it may have ended its sending side only, and still listen
-                                    if (error) return self->leave();
-                                    self->heard();
-                                    self->read();
-                                });
+        socket_.async_read_some(net::buffer(input_), [self = shared_from_this()](error_code error, std::size_t) {
+            if (error == net::error::eof) return; // it may have ended its sending side only, and still listen
+            if (error) return self->leave();
+            self->heard();
+            self->read();
+        });
     }
 
     /// Writes the first message as a whole: it stays in memory until its last byte is in the socket.
@@ -185,8 +181,7 @@ public:
         } catch (const holdfast::system_error& error) {
             throw examples::usage_error(examples::listen_error(error.code(), endpoint));
         }
-        std::cout << "naive_feed: listening on " << acceptor_.local_endpoint() << ", pid " << ::getpid()
-                  << std::endl;
+        std::cout << "naive_feed: listening on " << acceptor_.local_endpoint() << ", pid " << ::getpid() << std::endl;
         accept();
         wait_for_tick();
         wait_for_signal(io);
@@ -200,9 +195,8 @@ private:
         acceptor_.async_accept([this](error_code error, tcp::socket socket) {
             if (!error) {
                 error_code ignored;
-                socket.set_option(
-                    net::socket_base::send_buffer_size(static_cast<int>(options_.send_buffer.value)),
-                    ignored);
+                socket.set_option(net::socket_base::send_buffer_size(static_cast<int>(options_.send_buffer.value)),
+                                  ignored);
                 ++accepted_;
                 std::make_shared<session>(std::move(socket), options_, sessions_)->start(snapshot());
             }
@@ -247,8 +241,8 @@ private:
             std::size_t queued = 0;
             for (const auto& each : sessions_)
                 queued += each->queued_bytes();
-            std::cout << "naive_feed: " << connections << " connections, " << accepted_
-                      << " accepted since the start, " << queued << " bytes queued" << std::endl;
+            std::cout << "naive_feed: " << connections << " connections, " << accepted_ << " accepted since the start, "
+                      << queued << " bytes queued" << std::endl;
             wait_for_signal(io);
         });
     }
@@ -296,11 +290,9 @@ int run(int argc, char** argv)
     const examples::byte_count most_memory = quarter_of_available_memory();
     examples::byte_count memory_limit = most_memory;
     examples::command_line cli{
-        "naive_feed",
-        "market_feed's job as Asio tutorials do it: what its memory does is the \"before\" picture."};
+        "naive_feed", "market_feed's job as Asio tutorials do it: what its memory does is the \"before\" picture."};
     examples::add_options(cli, options);
-    cli.add("memory-limit", memory_limit, "BYTES",
-            "where it ends; at most a quarter of the available memory");
+    cli.add("memory-limit", memory_limit, "BYTES", "where it ends; at most a quarter of the available memory");
     if (!cli.parse(argc, argv)) return 0;
     examples::check(options);
     examples::require_descriptors(options.max_connections + examples::spare_descriptors);

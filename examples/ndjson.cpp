@@ -32,8 +32,8 @@ int convert()
     for (std::string_view part; !ec && !(part = converter.finish(output, ec)).empty();)
         if (!write(part)) return 1;
     if (ec)
-        std::fprintf(stderr, "ndjson: element %llu: %s\n",
-                     static_cast<unsigned long long>(converter.elements()), ec.message().c_str());
+        std::fprintf(stderr, "ndjson: element %llu: %s\n", static_cast<unsigned long long>(converter.elements()),
+                     ec.message().c_str());
     return ec || std::ferror(stdin) || std::fflush(stdout) != 0 ? 1 : 0;
 }
 

@@ -99,8 +99,7 @@ int run(int argc, char** argv)
     }
     net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached);
     doors->async_serve([&](connection& peer) { return serve(peer, heart); }, net::detached);
-    std::cout << "netstring_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
-              << '\n';
+    std::cout << "netstring_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("netstring_server");
     io.run();
     examples::log_text([&](std::ostream& out) { doors->census().report(out); });

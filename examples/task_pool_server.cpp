@@ -32,8 +32,8 @@
 #include <charconv>
 #include <csignal>
 #include <iostream>
-#include <ostream>
 #include <optional>
+#include <ostream>
 #include <thread>
 
 #include <unistd.h>
@@ -106,8 +106,8 @@ struct task_pool {
     void report(std::ostream& out, const holdfast::census& members) const
     {
         members.report(out);
-        out << "parts: " << begun << " begun, " << finished << " sent, " << room.in_use()
-            << " at work (at most " << most_at_work << "), " << room.waiting() << " waiting" << std::endl;
+        out << "parts: " << begun << " begun, " << finished << " sent, " << room.in_use() << " at work (at most "
+            << most_at_work << "), " << room.waiting() << " waiting" << std::endl;
     }
 
     holdfast::heartbeat_timer<> heart;
@@ -134,7 +134,7 @@ struct session {
 
     connection& peer;
     task_pool& pool;
-    holdfast::heartbeat beat; // while nothing that was promised is left to be sent
+    holdfast::heartbeat beat;            // while nothing that was promised is left to be sent
     holdfast::unsynchronized_event turn; // notified when an answer was sent
     std::uint64_t promised = 0, sent = 0;
 };
@@ -174,8 +174,7 @@ net::awaitable<void> serve(connection& peer, task_pool& pool, std::size_t max_pa
             holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = max_line}};
             for (std::uint64_t number = 1; const auto line = co_await lines.async_next(); ++number) {
                 const auto asked = parse_job(*line);
-                if (!asked)
-                    co_await children.async_spawn(send_in_turn(mine, mine.promise(), refusal{number}));
+                if (!asked) co_await children.async_spawn(send_in_turn(mine, mine.promise(), refusal{number}));
                 if (!asked) continue;
                 answer next{.job = number, .part = 1, .parts = (asked->last - asked->first) / part_size + 1};
                 for (job part = *asked; next.part <= next.parts; ++next.part, part.first += part_size) {
@@ -200,8 +199,7 @@ constexpr holdfast::connection_cost cost(std::size_t max_parts)
 
 /// SIGUSR1 prints who is there and what is done; SIGINT and SIGTERM drain: jobs that have come are finished
 /// up to the deadline. A second one ends the process at once.
-net::awaitable<void> drain_at_signal(acceptor& doors, const task_pool& pool,
-                                     std::chrono::milliseconds deadline)
+net::awaitable<void> drain_at_signal(acceptor& doors, const task_pool& pool, std::chrono::milliseconds deadline)
 {
     net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
     while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
@@ -230,8 +228,7 @@ int run(int argc, char** argv)
     cli.add("admin", admin_path, "PATH", "a local socket that answers who is there, as JSON; empty: none");
     if (!cli.parse(argc, argv)) return 0;
     if (max_parts == 0) examples::command_line::fail("parts-per-client", "must be at least 1");
-    if (part_size == 0 || part_size > job::most)
-        examples::command_line::fail("part", "must be 1 to 1000000000");
+    if (part_size == 0 || part_size > job::most) examples::command_line::fail("part", "must be 1 to 1000000000");
     if (timeout < 8ms || timeout > 12h) examples::command_line::fail("timeout", "must be 8ms to 720m");
     if (at_once > 1024) examples::command_line::fail("at-once", "must be at most 1024");
     if (at_once == 0) at_once = std::max(std::thread::hardware_concurrency(), 1U);
@@ -243,23 +240,20 @@ int run(int argc, char** argv)
     task_pool pool(io, at_once, timeout);
     std::optional<acceptor> doors;
     try {
-        doors.emplace(
-            io.get_executor(), endpoint,
-            holdfast::acceptor_options{
-                .max_connections = max_connections,
-                .send_buffer_bytes = static_cast<int>(capacity.plan.cost().send_buffer_bytes),
-                .receive_buffer_bytes = static_cast<int>(capacity.plan.cost().receive_buffer_bytes),
-                .on_event = [](const auto& event) { examples::log_event("task_pool_server", event); }});
+        doors.emplace(io.get_executor(), endpoint,
+                      holdfast::acceptor_options{
+                          .max_connections = max_connections,
+                          .send_buffer_bytes = static_cast<int>(capacity.plan.cost().send_buffer_bytes),
+                          .receive_buffer_bytes = static_cast<int>(capacity.plan.cost().receive_buffer_bytes),
+                          .on_event = [](const auto& event) { examples::log_event("task_pool_server", event); }});
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
     std::optional<examples::admin_socket> admin;
     if (!admin_path.empty()) admin.emplace(io, admin_path, doors->census(), pool.heart);
     net::co_spawn(io, drain_at_signal(*doors, pool, deadline), net::detached); // before the first client
-    doors->async_serve([&](connection& peer) { return serve(peer, pool, max_parts, part_size); },
-                       net::detached);
-    std::cout << "task_pool_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid()
-              << '\n';
+    doors->async_serve([&](connection& peer) { return serve(peer, pool, max_parts, part_size); }, net::detached);
+    std::cout << "task_pool_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("task_pool_server");
     io.run(); // returns when the drain is over and the last session has ended
     examples::log_text([&](std::ostream& out) { pool.report(out, doors->census()); });

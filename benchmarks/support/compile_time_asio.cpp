@@ -21,8 +21,10 @@ net::awaitable<void> serve(tcp::socket peer)
         silent.async_wait([&peer](std::error_code ec) {
             if (!ec) peer.close(ec);
         });
-        const std::size_t size = co_await net::async_read_until(peer, net::dynamic_buffer(buffer, 4096), '\n', net::use_awaitable);
-        const std::string answer = "{\"line\":" + std::to_string(n) + ",\"text\":\"" + buffer.substr(0, size - 1) + "\"}\n";
+        const std::size_t size =
+            co_await net::async_read_until(peer, net::dynamic_buffer(buffer, 4096), '\n', net::use_awaitable);
+        const std::string answer =
+            "{\"line\":" + std::to_string(n) + ",\"text\":\"" + buffer.substr(0, size - 1) + "\"}\n";
         buffer.erase(0, size);
         co_await net::async_write(peer, net::buffer(answer), net::use_awaitable);
     }

@@ -25,8 +25,8 @@ using acceptor = holdfast::bounded_acceptor<tcp, holdfast::no_finalizer, Executo
 template <class Executor>
 using connection = typename acceptor<Executor>::connection_type;
 template <class Executor>
-using reader = holdfast::frame_reader<typename connection<Executor>::stream_type, holdfast::framing::line,
-                                      holdfast::buffer_pool>;
+using reader =
+    holdfast::frame_reader<typename connection<Executor>::stream_type, holdfast::framing::line, holdfast::buffer_pool>;
 
 /// A line with its LF, which is still there behind it.
 inline net::const_buffer with_end(std::string_view line) { return net::buffer(line.data(), line.size() + 1); }
@@ -52,9 +52,7 @@ class callback_session {
 public:
     callback_session(connection<executor> peer, holdfast::heartbeat_timer<executor>& heart,
                      holdfast::buffer_pool& buffers)
-        : peer_(std::move(peer)),
-          beat_(heart.watch(peer_)),
-          lines_(peer_.stream(), buffers, {.max_frame_bytes = 4096})
+        : peer_(std::move(peer)), beat_(heart.watch(peer_)), lines_(peer_.stream(), buffers, {.max_frame_bytes = 4096})
     {
     }
 

@@ -43,8 +43,7 @@ template <class Start>
 void run(int listener, Start start)
 {
     net::io_context io(1);
-    net::co_spawn(io, accept(io, listener, [&](tcp::socket peer) { start(io, std::move(peer)); }),
-                  net::detached);
+    net::co_spawn(io, accept(io, listener, [&](tcp::socket peer) { start(io, std::move(peer)); }), net::detached);
     io.run();
 }
 
@@ -96,11 +95,10 @@ private:
 
     void write(std::size_t n)
     {
-        net::async_write(peer_, net::buffer(text_, n),
-                         [self = shared_from_this()](error_code ec, std::size_t) {
-                             if (ec) return self->timer_.cancel(), void();
-                             self->read();
-                         });
+        net::async_write(peer_, net::buffer(text_, n), [self = shared_from_this()](error_code ec, std::size_t) {
+            if (ec) return self->timer_.cancel(), void();
+            self->read();
+        });
     }
 
     void watch()
@@ -149,16 +147,14 @@ void serve_asio_coroutine(int listener)
 
 void serve_asio_callback(int listener)
 {
-    run(listener, [](net::io_context&, tcp::socket peer) {
-        std::make_shared<callback_session>(std::move(peer))->start();
-    });
+    run(listener,
+        [](net::io_context&, tcp::socket peer) { std::make_shared<callback_session>(std::move(peer))->start(); });
 }
 
 void serve_asio_wait(int listener)
 {
-    run(listener, [](net::io_context&, tcp::socket peer) {
-        std::make_shared<waiting_session>(std::move(peer))->wait();
-    });
+    run(listener,
+        [](net::io_context&, tcp::socket peer) { std::make_shared<waiting_session>(std::move(peer))->wait(); });
 }
 
 } // namespace benchmarks

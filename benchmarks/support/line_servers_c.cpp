@@ -140,13 +140,10 @@ void uv_accept_one(::uv_stream_t* server, int status)
     ::uv_accept(server, reinterpret_cast<::uv_stream_t*>(&peer->socket));
     ::uv_tcp_nodelay(&peer->socket, 1);
     ::uv_timer_start(
-        &peer->timer, [](::uv_timer_t* timer) { uv_end(static_cast<uv_peer*>(timer->data)); }, 30'000,
-        30'000);
+        &peer->timer, [](::uv_timer_t* timer) { uv_end(static_cast<uv_peer*>(timer->data)); }, 30'000, 30'000);
     ::uv_read_start(
         reinterpret_cast<::uv_stream_t*>(&peer->socket),
-        [](::uv_handle_t*, std::size_t, ::uv_buf_t* buffer) {
-            *buffer = ::uv_buf_init(text.data(), text.size());
-        },
+        [](::uv_handle_t*, std::size_t, ::uv_buf_t* buffer) { *buffer = ::uv_buf_init(text.data(), text.size()); },
         [](::uv_stream_t* stream, ::ssize_t got, const ::uv_buf_t* buffer) {
             auto* const each = static_cast<uv_peer*>(stream->data);
             if (got < 0) return uv_end(each);
@@ -182,10 +179,7 @@ void serve_libevent(int listener)
         const ::timeval silence{30, 0};
         ::bufferevent_set_timeouts(peer, &silence, nullptr);
         ::bufferevent_setcb(
-            peer,
-            [](::bufferevent* each, void*) {
-                ::bufferevent_write_buffer(each, ::bufferevent_get_input(each));
-            },
+            peer, [](::bufferevent* each, void*) { ::bufferevent_write_buffer(each, ::bufferevent_get_input(each)); },
             nullptr, [](::bufferevent* each, short, void*) { ::bufferevent_free(each); }, nullptr);
         ::bufferevent_enable(peer, EV_READ | EV_WRITE);
     };

@@ -66,20 +66,15 @@ public:
         char number[32];
         std::snprintf(number, sizeof number, "%.6g", value);
         if (file_.is_open()) {
-            file_ << "{\"bench\":\"" << bench_ << "\",\"subject\":\"" << subject << "\",\"case\":\""
-                  << case_name << "\",\"metric\":\"" << metric << "\",\"value\":" << number << ",\"unit\":\""
-                  << unit << "\"}\n";
+            file_ << "{\"bench\":\"" << bench_ << "\",\"subject\":\"" << subject << "\",\"case\":\"" << case_name
+                  << "\",\"metric\":\"" << metric << "\",\"value\":" << number << ",\"unit\":\"" << unit << "\"}\n";
             file_.flush();
         }
-        if (std::find(subjects_.begin(), subjects_.end(), subject) == subjects_.end())
-            subjects_.emplace_back(subject);
-        const auto same = [&](const row& each) {
-            return each.case_name == case_name && each.metric == metric;
-        };
+        if (std::find(subjects_.begin(), subjects_.end(), subject) == subjects_.end()) subjects_.emplace_back(subject);
+        const auto same = [&](const row& each) { return each.case_name == case_name && each.metric == metric; };
         auto found = std::find_if(rows_.begin(), rows_.end(), same);
         if (found == rows_.end())
-            found = rows_.insert(rows_.end(),
-                                 {std::string(case_name), std::string(metric), std::string(unit), {}});
+            found = rows_.insert(rows_.end(), {std::string(case_name), std::string(metric), std::string(unit), {}});
         found->values.emplace_back(subject, value);
     }
 

@@ -18,10 +18,7 @@
 
 namespace benchmarks {
 
-[[noreturn]] inline void fail(const char* what)
-{
-    throw std::system_error(errno, std::generic_category(), what);
-}
+[[noreturn]] inline void fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
 
 inline int checked(int result, const char* what)
 {
@@ -35,8 +32,7 @@ public:
     template <class Serve>
     explicit server_process(const Serve& serve)
     {
-        const int listener =
-            checked(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
+        const int listener = checked(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
         ::sockaddr_in any{};
         any.sin_family = AF_INET;
         any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

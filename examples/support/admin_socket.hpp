@@ -18,9 +18,9 @@
 
 namespace examples {
 
-/// Answers each client of a local socket with a census as a line of JSON, one client at a time: there is one copy of the
-/// figures, however many clients connect. Replaces a stale socket that a crashed server has left. Removes its own. The
-/// umask says which users may connect, usually the owner alone.
+/// Answers each client of a local socket with a census as a line of JSON, one client at a time: there is one copy of
+/// the figures, however many clients connect. Replaces a stale socket that a crashed server has left. Removes its own.
+/// The umask says which users may connect, usually the owner alone.
 ///
 ///     $ socat - UNIX-CONNECT:/run/feed.socket
 ///     {"live":1,"peak":2,"ended":1,"ended_by":{"closed by peer":1},"members":[{"id":...}]}
@@ -35,7 +35,7 @@ public:
         : acceptor_(open(io, path)), path_(path)
     {
         acceptor_.async_serve([members, &heartbeats](connection& peer) { return answer(peer, members, heartbeats); },
-                           holdfast::net::detached);
+                              holdfast::net::detached);
     }
 
     admin_socket(const admin_socket&) = delete;
@@ -81,8 +81,7 @@ private:
 
     static std::string reason(const std::error_code& error)
     {
-        return error.value() == EADDRINUSE ? "a server listens there, or a file is in the way"
-                                           : error.message();
+        return error.value() == EADDRINUSE ? "a server listens there, or a file is in the way" : error.message();
     }
 
     acceptor acceptor_;

@@ -33,21 +33,19 @@ struct capacity {
         return std::to_string(max_connections) + " connections may take " +
                std::to_string(plan.bytes_at(max_connections) / mebibyte) + " MiB, but the memory is " +
                std::to_string(plan.budget().memory_bytes / mebibyte) + " MiB: " +
-               (possible != 0 ? "give --max-connections " + std::to_string(possible)
-                              : "not even one connection fits");
+               (possible != 0 ? "give --max-connections " + std::to_string(possible) : "not even one connection fits");
     }
 
-    /// Prints two lines: how many connections would fit, and the bound for those that the server accepts, whose last word
-    /// is for `ladder --plan`. Prints a warning on the standard error output where they do not fit.
+    /// Prints two lines: how many connections would fit, and the bound for those that the server accepts, whose last
+    /// word is for `ladder --plan`. Prints a warning on the standard error output where they do not fit.
     void print(std::string_view program) const
     {
         const auto& cost = plan.cost();
-        std::cout << program << ": " << plan << program << ": the line: " << plan.budget().fixed_bytes
-                  << " B + " << max_connections << " x " << cost.user_bytes() << " B, and " << max_connections
-                  << " x " << cost.kernel_bytes() << " B in the kernel; "
-                  << plan.descriptors_at(max_connections) << " descriptors; to check it: ladder --plan "
-                  << plan.budget().fixed_bytes << '+' << cost.user_bytes() << '+' << cost.kernel_bytes()
-                  << std::endl;
+        std::cout << program << ": " << plan << program << ": the line: " << plan.budget().fixed_bytes << " B + "
+                  << max_connections << " x " << cost.user_bytes() << " B, and " << max_connections << " x "
+                  << cost.kernel_bytes() << " B in the kernel; " << plan.descriptors_at(max_connections)
+                  << " descriptors; to check it: ladder --plan " << plan.budget().fixed_bytes << '+'
+                  << cost.user_bytes() << '+' << cost.kernel_bytes() << std::endl;
         if (!fits()) std::cerr << program << ": warning: " << shortage() << std::endl;
     }
 };

@@ -88,8 +88,7 @@ public:
     void add(std::string_view name, T& value, std::string_view metavar, std::string_view help)
     {
         options_.push_back(
-            {std::string{name}, std::string{metavar}, std::string{help}, default_text(value),
-             std::same_as<T, bool>,
+            {std::string{name}, std::string{metavar}, std::string{help}, default_text(value), std::same_as<T, bool>,
              [&value, option = std::string{name}](std::string_view text) { read(value, text, option); }});
     }
 
@@ -152,8 +151,7 @@ public:
         if (rest_ != nullptr) print_entry(out, rest_metavar_, rest_help_);
         for (const option& each : options_) {
             const std::string left = "--" + each.name + (each.flag ? "" : " " + each.metavar);
-            print_entry(out, left,
-                        each.default_text.empty() ? each.help : each.help + " [" + each.default_text + "]");
+            print_entry(out, left, each.default_text.empty() ? each.help : each.help + " [" + each.default_text + "]");
         }
         print_entry(out, "--help", "print this");
     }
@@ -222,8 +220,7 @@ private:
         } else if constexpr (is_duration<T>) {
             value = read_duration<T>(text, name);
         } else {
-            static_assert(std::integral<T> || std::floating_point<T>,
-                          "an option of a type that cannot be read");
+            static_assert(std::integral<T> || std::floating_point<T>, "an option of a type that cannot be read");
             T parsed{};
             const char* const end = text.data() + text.size();
             const auto [rest, error] = std::from_chars(text.data(), end, parsed);

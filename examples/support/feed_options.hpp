@@ -48,13 +48,11 @@ inline void add_options(command_line& cli, feed_options& options)
     cli.add("max-connections", options.max_connections, "N", "connections served at once");
     cli.add("instruments", options.instruments, "N", "instruments in the market");
     cli.add("rate", options.rate, "N", "instruments that change each second");
-    cli.add("document", options.document, "FILE",
-            "serve this JSON document instead of the market's snapshot");
+    cli.add("document", options.document, "FILE", "serve this JSON document instead of the market's snapshot");
     cli.add("timeout", options.timeout, "TIME", "a client silent for so long is dropped");
     cli.add("ping-after", options.ping_after, "TIME", "a client silent for so long is sent a ping");
     cli.add("chunk", options.chunk, "BYTES", "the size of the pieces in which a snapshot is sent");
-    cli.add("send-buffer", options.send_buffer, "BYTES",
-            "the kernel's send buffer of each socket (SO_SNDBUF)");
+    cli.add("send-buffer", options.send_buffer, "BYTES", "the kernel's send buffer of each socket (SO_SNDBUF)");
 }
 
 /// Throws the `usage_error` for the first option whose value cannot be right.
@@ -68,8 +66,7 @@ inline void check(const feed_options& options)
     if (options.timeout < 1s || options.timeout > 12h) command_line::fail("timeout", "must be 1s to 720m");
     if (options.ping_after <= 0s || options.ping_after >= options.timeout)
         command_line::fail("ping-after", "must be more than 0 and less than --timeout");
-    if (options.chunk.value < 64 || options.chunk.value > (1u << 30))
-        command_line::fail("chunk", "must be 64 to 1G");
+    if (options.chunk.value < 64 || options.chunk.value > (1u << 30)) command_line::fail("chunk", "must be 64 to 1G");
     if (options.send_buffer.value < 4096 || options.send_buffer.value > (1u << 30))
         command_line::fail("send-buffer", "must be 4k to 1G");
 }

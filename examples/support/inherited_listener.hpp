@@ -66,8 +66,7 @@ inline std::optional<inherited_socket> take_inherited_listener()
         return ::getsockopt(first_inherited, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
     };
     const int family = option(SO_DOMAIN);
-    if (option(SO_ACCEPTCONN) != 1 || option(SO_TYPE) != SOCK_STREAM ||
-        (family != AF_INET && family != AF_INET6))
+    if (option(SO_ACCEPTCONN) != 1 || option(SO_TYPE) != SOCK_STREAM || (family != AF_INET && family != AF_INET6))
         throw usage_error("descriptor 3, which the service manager handed over, is no listening TCP socket: "
                           "give the socket unit ListenStream=PORT and Accept=no");
     ::fcntl(first_inherited, F_SETFD, FD_CLOEXEC);

@@ -87,13 +87,11 @@ inline void write_svg(std::ostream& out, const std::vector<run_record>& runs)
            ".ladder .line{fill:none;stroke-width:2.5}.ladder .ring{fill:none;stroke-width:2}"
            ".ladder .budget{stroke-dasharray:2 5}.ladder .label{font-weight:600}\n";
     // Every colour once for each ground, in the plainest CSS: not every viewer of SVG knows variables.
-    const auto colours = [&](const char* ground, const char* ink, const char* grid,
-                             const char* const(&series)[4]) {
-        out << ".ladder .ground{fill:" << ground << "}.ladder text{fill:" << ink
-            << "}.ladder .budget{stroke:" << ink << "}.ladder .grid{stroke:" << grid << '}';
+    const auto colours = [&](const char* ground, const char* ink, const char* grid, const char* const(&series)[4]) {
+        out << ".ladder .ground{fill:" << ground << "}.ladder text{fill:" << ink << "}.ladder .budget{stroke:" << ink
+            << "}.ladder .grid{stroke:" << grid << '}';
         for (int i = 0; i < 4; ++i)
-            out << ".ladder .s" << i << "{stroke:" << series[i] << "}.ladder .f" << i << "{fill:" << series[i]
-                << '}';
+            out << ".ladder .s" << i << "{stroke:" << series[i] << "}.ladder .f" << i << "{fill:" << series[i] << '}';
         out << '\n';
     };
     colours("#ffffff", "#1f2328", "#d8dee4", {"#c2410c", "#0b6bcb", "#15803d", "#7e22ce"});
@@ -125,11 +123,10 @@ inline void write_svg(std::ostream& out, const std::vector<run_record>& runs)
         for (const measured_point& each : run.points) {
             const double at_x = x(static_cast<double>(each.up)), at_y = y(growth(run, each));
             const std::string place = "cx=\"" + number(at_x) + "\" cy=\"" + number(at_y) + "\"";
-            const std::string hover =
-                "<title>" +
-                escape_xml(run.title + ", " + each.phase + ": " + format_count(each.up) + " up, " +
-                           format_bytes(growth(run, each))) +
-                "</title></circle>\n";
+            const std::string hover = "<title>" +
+                                      escape_xml(run.title + ", " + each.phase + ": " + format_count(each.up) +
+                                                 " up, " + format_bytes(growth(run, each))) +
+                                      "</title></circle>\n";
             if (each.is_climb(1)) {
                 path += " " + number(at_x) + "," + number(at_y);
                 dots += "<circle class=\"f" + series + "\" r=\"4\" " + place + ">" + hover;
@@ -198,8 +195,7 @@ inline void write_html(std::ostream& out, const std::vector<run_record>& runs)
             << "; clients: " << escape_xml(run.mix) << (run.note.empty() ? "" : "; ") << escape_xml(run.note)
             << "</p>\n<ul>\n";
         for (const finding& each : run.judgement.findings)
-            out << "<li class=\"" << (each.good ? "ok" : "fail") << "\">" << escape_xml(each.text)
-                << "</li>\n";
+            out << "<li class=\"" << (each.good ? "ok" : "fail") << "\">" << escape_xml(each.text) << "</li>\n";
         out << "</ul>\n<div><table>\n";
         const char* cell = "th";
         for (const auto& row : table_rows(run)) {

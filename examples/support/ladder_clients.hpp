@@ -68,8 +68,7 @@ inline socket_address resolve(const std::string& host, std::uint16_t port)
     hints.ai_socktype = SOCK_STREAM;
     addrinfo* found = nullptr;
     const int error = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
-    if (error != 0)
-        throw examples::usage_error("cannot find the host '" + host + "': " + ::gai_strerror(error));
+    if (error != 0) throw examples::usage_error("cannot find the host '" + host + "': " + ::gai_strerror(error));
     socket_address address;
     address.size = found->ai_addrlen;
     std::memcpy(&address.storage, found->ai_addr, found->ai_addrlen);
@@ -85,9 +84,9 @@ struct load_statistics {
     std::uint32_t up = 0;      ///< connected
     std::uint32_t gave_up = 0; ///< could not connect in as many tries as are made
     std::uint32_t closed_by_server = 0;
-    std::uint64_t returned = 0; ///< total, closed by a server that is restarted, and came back to the next
-    std::uint64_t refused = 0;  ///< total, connections that were
-    std::uint64_t broken = 0;   ///< total, connections that the server's side reset
+    std::uint64_t returned = 0;        ///< total, closed by a server that is restarted, and came back to the next
+    std::uint64_t refused = 0;         ///< total, connections that were
+    std::uint64_t broken = 0;          ///< total, connections that the server's side reset
     std::uint32_t with_first_byte = 0; ///< clients that have received something
     std::uint64_t connects = 0;        ///< total
     std::uint64_t resets = 0;          ///< total, by the clients of kind `aborting`
@@ -127,8 +126,8 @@ struct load_command {
 class client_process {
 public:
     /// Makes the clients with the numbers `index`, `index + plan.processes`, …, so that every rung has the mix.
-    client_process(const settings& wanted, const climb_plan& plan, std::uint32_t index,
-                   const socket_address& server, descriptor channel)
+    client_process(const settings& wanted, const climb_plan& plan, std::uint32_t index, const socket_address& server,
+                   descriptor channel)
         : wanted_{wanted},
           processes_{plan.processes},
           index_{index},
@@ -156,8 +155,7 @@ public:
             const auto left = std::chrono::ceil<std::chrono::milliseconds>(next_tick - steady::now()).count();
             const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
                                            static_cast<int>(std::max<std::int64_t>(left, 0)));
-            if (count < 0 && errno != EINTR)
-                throw std::system_error(errno, std::system_category(), "epoll_wait");
+            if (count < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "epoll_wait");
             bool commanded = false;
             for (int i = 0; i < count; ++i) {
                 const epoll_event& event = events[static_cast<std::size_t>(i)];
@@ -261,8 +259,7 @@ private:
     std::uint32_t count_pending() const
     {
         const auto pending = [](const client& each) {
-            return each.state != client_state::ended &&
-                   (each.state != client_state::up || each.aborts_left > 0);
+            return each.state != client_state::ended && (each.state != client_state::up || each.aborts_left > 0);
         };
         return static_cast<std::uint32_t>(std::count_if(clients_.begin(), clients_.end(), pending));
     }
@@ -311,8 +308,8 @@ private:
             break;
         case client_kind::half_closed:
             // It has read all when nothing has come for a while; a server that never stops sending gets five seconds.
-            if (!each.shut && (now - each.since > std::chrono::milliseconds{300} ||
-                               now - each.born > std::chrono::seconds{5})) {
+            if (!each.shut &&
+                (now - each.since > std::chrono::milliseconds{300} || now - each.born > std::chrono::seconds{5})) {
                 ::shutdown(each.fd, SHUT_WR);
                 each.shut = true;
             }
@@ -365,8 +362,7 @@ private:
             ::setsockopt(each.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
         }
         ::setsockopt(each.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        if (::connect(each.fd, server_.get(), server_.size) != 0 && errno != EINPROGRESS)
-            return failed(each, errno);
+        if (::connect(each.fd, server_.get(), server_.size) != 0 && errno != EINPROGRESS) return failed(each, errno);
         each.state = client_state::connecting;
         ++connecting_;
         watch(each.fd, EPOLLOUT, static_cast<std::uint32_t>(&each - clients_.data()));

@@ -132,8 +132,7 @@ private:
         settle_.begin_rung();
         settle_slow_.begin_rung();
         const bool top = rung == plan_.rungs.back();
-        const std::chrono::milliseconds connect_time{std::uint64_t{1000} * (rung - before) /
-                                                     wanted_.connect_rate};
+        const std::chrono::milliseconds connect_time{std::uint64_t{1000} * (rung - before) / wanted_.connect_rate};
         const auto deadline = steady::now() + wanted_.rung_deadline + connect_time;
         std::uint64_t restarts = restarts_;
         for (;;) {
@@ -219,8 +218,8 @@ private:
         point.rss_anon_peak = std::max(point.rss_anon_peak, memory.rss_anon);
         const std::string way = target_ == 0 ? "" : " of " + format_count(target_);
         progress_.show(wanted_.title + ": " + point.phase + ", " + format_count(seen_.up) + way + " up, " +
-                       format_bytes(seen_.bytes) + " received, RssAnon " + format_bytes(memory.rss_anon) +
-                       ", " + std::to_string(static_cast<int>(seconds())) + " s");
+                       format_bytes(seen_.bytes) + " received, RssAnon " + format_bytes(memory.rss_anon) + ", " +
+                       std::to_string(static_cast<int>(seconds())) + " s");
         return true;
     }
 

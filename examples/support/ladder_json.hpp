@@ -108,16 +108,11 @@ inline void write_json(std::ostream& out, const run_record& run)
         line.add("shortage", each.shortage);
     }
     for (const finding& each : run.judgement.findings)
-        json_line{out}
-            .add("type", "finding")
-            .add("title", run.title)
-            .add("good", each.good)
-            .add("text", each.text);
+        json_line{out}.add("type", "finding").add("title", run.title).add("good", each.good).add("text", each.text);
     json_line line{out};
     line.add("type", "verdict").add("title", run.title).add("pass", run.judgement.pass());
     if (const auto& value = run.judgement.bytes_per_connection) line.add("bytes_per_connection", *value);
-    if (const auto& value = run.judgement.kernel_bytes_per_connection)
-        line.add("kernel_bytes_per_connection", *value);
+    if (const auto& value = run.judgement.kernel_bytes_per_connection) line.add("kernel_bytes_per_connection", *value);
 }
 
 /// Reads one flat JSON object as `write_json` writes them: the texts unescaped, other values as they stand.
@@ -134,8 +129,7 @@ inline std::optional<std::map<std::string, std::string>> parse_json_line(std::st
             if (line[at] != '\\') {
                 value += line[at];
             } else if (line.substr(at + 1, 3) == "u00") {
-                value +=
-                    static_cast<char>(std::strtoul(std::string{line.substr(at + 4, 2)}.c_str(), nullptr, 16));
+                value += static_cast<char>(std::strtoul(std::string{line.substr(at + 4, 2)}.c_str(), nullptr, 16));
                 at += 5;
             } else if (++at < line.size()) {
                 value += line[at];
@@ -177,8 +171,7 @@ inline std::vector<run_record> read_json(std::istream& in, const std::string& na
         if (type == "run") {
             runs.emplace_back();
         } else if (runs.empty() || (type != "point" && type != "finding" && type != "verdict")) {
-            throw examples::usage_error(name + ":" + std::to_string(number) +
-                                        " is no line of the ladder's --json");
+            throw examples::usage_error(name + ":" + std::to_string(number) + " is no line of the ladder's --json");
         }
         const auto number_of = [&](const char* key) { return std::strtod((*fields)[key].c_str(), nullptr); };
         run_record& run = runs.back();

@@ -28,8 +28,8 @@ enum class client_kind : std::uint8_t {
     aborting,    ///< reads a little, resets and connects again; at last it stays as an idle one
 };
 inline constexpr std::size_t client_kinds = 5;
-inline constexpr std::array<std::string_view, client_kinds> kind_names{"idle", "slow", "silent",
-                                                                       "half-closed", "aborting"};
+inline constexpr std::array<std::string_view, client_kinds> kind_names{"idle", "slow", "silent", "half-closed",
+                                                                       "aborting"};
 
 /// Calls `f` with each part of a list such as "a,b,c".
 template <class F>
@@ -64,19 +64,16 @@ public:
             const std::size_t equals = part.find('=');
             const auto name = std::find(kind_names.begin(), kind_names.end(), part.substr(0, equals));
             if (name == kind_names.end() || equals == part.npos) {
-                examples::command_line::fail("mix",
-                                             "has '" + std::string{part} +
-                                                 "' where KIND=SHARE should be; the kinds are idle, slow, "
-                                                 "silent, half-closed and aborting");
+                examples::command_line::fail("mix", "has '" + std::string{part} +
+                                                        "' where KIND=SHARE should be; the kinds are idle, slow, "
+                                                        "silent, half-closed and aborting");
             }
-            shares[static_cast<std::size_t>(name - kind_names.begin())] =
-                parse_count(part.substr(equals + 1), "mix");
+            shares[static_cast<std::size_t>(name - kind_names.begin())] = parse_count(part.substr(equals + 1), "mix");
         });
         std::uint64_t sum = 0;
         for (const std::uint32_t share : shares)
             sum += share;
-        if (sum == 0 || sum > 10'000)
-            examples::command_line::fail("mix", "needs shares with a sum from 1 to 10000");
+        if (sum == 0 || sum > 10'000) examples::command_line::fail("mix", "needs shares with a sum from 1 to 10000");
 
         // In each step every kind gets its share as credit; the one with the most credit gets the client.
         client_mix mix;
@@ -109,8 +106,7 @@ inline std::string unescape(std::string_view text, std::string_view option)
         }
         constexpr std::string_view codes = "nrt0\\", meanings{"\n\r\t\0\\", 5};
         const std::size_t code = i + 1 < text.size() ? codes.find(text[i + 1]) : codes.npos;
-        if (code == codes.npos)
-            examples::command_line::fail(option, R"(knows the escapes \n, \r, \t, \0 and \\ only)");
+        if (code == codes.npos) examples::command_line::fail(option, R"(knows the escapes \n, \r, \t, \0 and \\ only)");
         result += meanings[code];
         ++i;
     }
@@ -136,8 +132,7 @@ struct answer_rule {
 /// matcher serves all clients: the state of a client is the length of the prefix that it has matched.
 class pattern_matcher {
 public:
-    explicit pattern_matcher(std::string pattern)
-        : pattern_{std::move(pattern)}, fallback_(pattern_.size() + 1)
+    explicit pattern_matcher(std::string pattern) : pattern_{std::move(pattern)}, fallback_(pattern_.size() + 1)
     {
         for (std::size_t i = 1, matched = 0; i < pattern_.size(); ++i) {
             while (matched > 0 && pattern_[i] != pattern_[matched])
@@ -213,8 +208,7 @@ struct stated_line {
             const std::string_view part = text.substr(0, plus);
             const auto [rest, error] = std::from_chars(part.data(), part.data() + part.size(), numbers[i]);
             if (error != std::errc{} || rest != part.data() + part.size() || numbers[i] > most)
-                examples::command_line::fail(
-                    "plan", "takes BASE+EACH+KERNEL in bytes, such as 16777216+20492+211968");
+                examples::command_line::fail("plan", "takes BASE+EACH+KERNEL in bytes, such as 16777216+20492+211968");
             text.remove_prefix(plus == text.npos ? text.size() : plus + 1);
         }
         return {numbers[0], numbers[1], numbers[2]};
@@ -266,9 +260,8 @@ inline climb_plan make_plan(const std::vector<std::uint32_t>& rungs, std::uint32
         possible = limit;
         if (possible < rungs.back()) plan.shrunk_because = why;
     };
-    bound(per_process * most, processes == 0
-                                  ? "the ladder may not open more descriptors (raise its ulimit -n)"
-                                  : "its processes may not hold more (raise --processes or ulimit -n)");
+    bound(per_process * most, processes == 0 ? "the ladder may not open more descriptors (raise its ulimit -n)"
+                                             : "its processes may not hold more (raise --processes or ulimit -n)");
     bound(limits.server_descriptors, "the server may not open more descriptors (raise its ulimit -n)");
     bound(by_memory, "the machine has no memory for more sockets");
     if (possible == 0) throw examples::usage_error("not one connection is possible: " + plan.shrunk_because);
@@ -310,7 +303,7 @@ struct settings {
     double may_keep_percent = 50;      ///< of the climb's growth, after the descent: allocators keep some
     std::uint32_t connect_rate = 5000; ///< a second
     std::uint32_t aborts = 3;          ///< how often an aborting client resets before it stays
-    std::uint32_t climbs = 5; ///< at most; fewer where two in a row agree
+    std::uint32_t climbs = 5;          ///< at most; fewer where two in a row agree
     later_rungs later_climbs = later_rungs::all;
     std::uint32_t processes = 0;
     std::vector<std::string> source_addresses;

@@ -62,9 +62,9 @@ inline std::string per_connection(const run_record& run, const measured_point& p
 /// Returns the rows of a run's table, headings first.
 inline std::vector<std::vector<std::string>> table_rows(const run_record& run)
 {
-    std::vector<std::vector<std::string>> rows{{"", "rung", "connected", "still up", "RssAnon", "its peak",
-                                                "VmRSS", "per conn.", "threads", "fds", "maps", "arenas",
-                                                "kernel TCP*", "seconds"}};
+    std::vector<std::vector<std::string>> rows{{"", "rung", "connected", "still up", "RssAnon", "its peak", "VmRSS",
+                                                "per conn.", "threads", "fds", "maps", "arenas", "kernel TCP*",
+                                                "seconds"}};
     for (const measured_point& each : run.points) {
         char seconds[32];
         std::snprintf(seconds, sizeof seconds, "%.1f", each.seconds);
@@ -72,10 +72,10 @@ inline std::vector<std::vector<std::string>> table_rows(const run_record& run)
         if (!each.settled) phase += " (unsettled)";
         if (each.server_ended) phase += " (server ended)";
         rows.push_back({phase, format_count(each.rung), format_count(each.connected), format_count(each.up),
-                        format_bytes(each.rss_anon), format_bytes(each.rss_anon_peak),
-                        format_bytes(each.vm_rss), per_connection(run, each), format_count(each.threads),
-                        format_count(each.descriptors), format_count(each.mappings), format_count(each.arenas),
-                        format_bytes(each.kernel_bytes), seconds});
+                        format_bytes(each.rss_anon), format_bytes(each.rss_anon_peak), format_bytes(each.vm_rss),
+                        per_connection(run, each), format_count(each.threads), format_count(each.descriptors),
+                        format_count(each.mappings), format_count(each.arenas), format_bytes(each.kernel_bytes),
+                        seconds});
     }
     return rows;
 }
@@ -111,13 +111,10 @@ inline void print_bars(std::ostream& out, const std::vector<run_record>& runs)
     const auto row = [&](const std::string& label, const run_record& run, const measured_point& each,
                          const std::string& mark) {
         const std::string padding(name_width - run.title.size() + 1, ' ');
-        out << label << "  " << run.title << padding << mark << ' ' << bar(growth(run, each) / most, 50)
-            << ' ' << format_bytes(growth(run, each)) << (each.server_ended ? ", then the server ended" : "")
-            << '\n';
+        out << label << "  " << run.title << padding << mark << ' ' << bar(growth(run, each) / most, 50) << ' '
+            << format_bytes(growth(run, each)) << (each.server_ended ? ", then the server ended" : "") << '\n';
     };
-    const auto padded = [](std::string text) {
-        return std::string(text.size() < 9 ? 9 - text.size() : 0, ' ') + text;
-    };
+    const auto padded = [](std::string text) { return std::string(text.size() < 9 ? 9 - text.size() : 0, ' ') + text; };
     for (const std::uint64_t rung : rungs) {
         std::string label = padded(format_count(rung));
         for (const run_record& run : runs)
@@ -143,8 +140,7 @@ inline std::string verdict_headline(const run_record& run)
     if (judged.bytes_per_connection)
         text += ", " + format_bytes(*judged.bytes_per_connection) + " of RssAnon per connection";
     if (judged.kernel_bytes_per_connection)
-        text +=
-            ", " + format_bytes(*judged.kernel_bytes_per_connection) + " of kernel TCP buffers (both ends)";
+        text += ", " + format_bytes(*judged.kernel_bytes_per_connection) + " of kernel TCP buffers (both ends)";
     return text;
 }
 
@@ -156,9 +152,8 @@ inline void print_run(std::ostream& out, const run_record& run)
     out << "* TCP buffers of the whole machine: both ends, and those of other programs\n";
     for (const measured_point& each : run.points) {
         if (each.rung == 0 || each.server_ended || each.rss_anon_settled == each.rss_anon_held) continue;
-        out << each.phase << ", rung " << format_count(each.rung) << ": RssAnon "
-            << format_bytes(each.rss_anon_settled) << " when settled, " << format_bytes(each.rss_anon_held)
-            << " at the end of the hold\n";
+        out << each.phase << ", rung " << format_count(each.rung) << ": RssAnon " << format_bytes(each.rss_anon_settled)
+            << " when settled, " << format_bytes(each.rss_anon_held) << " at the end of the hold\n";
     }
     out << '\n';
     print_bars(out, {run});
@@ -192,8 +187,7 @@ inline void print_joint(std::ostream& out, const std::vector<run_record>& runs)
             if (found == run.points.end()) {
                 row.insert(row.end(), {"-", "-", "-"});
             } else if (found->server_ended) {
-                row.insert(row.end(),
-                           {"ended at " + format_count(found->up), format_bytes(growth(run, *found)), "-"});
+                row.insert(row.end(), {"ended at " + format_count(found->up), format_bytes(growth(run, *found)), "-"});
             } else {
                 row.insert(row.end(), {format_bytes(found->rss_anon), format_bytes(growth(run, *found)),
                                        format_count(found->descriptors)});
@@ -202,11 +196,9 @@ inline void print_joint(std::ostream& out, const std::vector<run_record>& runs)
     };
     add_row("none", [](const measured_point& each) { return each.phase == "baseline"; });
     for (const std::uint64_t rung : rungs)
-        add_row(format_count(rung),
-                [&](const measured_point& each) { return each.is_climb(1) && each.rung == rung; });
+        add_row(format_count(rung), [&](const measured_point& each) { return each.is_climb(1) && each.rung == rung; });
     add_row("after", [](const measured_point& each) { return each.phase == "descent 1"; });
-    add_row("second climb",
-            [&](const measured_point& each) { return each.is_climb(2) && each.rung == rungs.back(); });
+    add_row("second climb", [&](const measured_point& each) { return each.is_climb(2) && each.rung == rungs.back(); });
     print_columns(out, rows);
     out << '\n';
     print_bars(out, runs);
@@ -222,10 +214,8 @@ inline std::optional<std::pair<std::uint64_t, double>> share_of_first(const std:
     std::optional<std::pair<std::uint64_t, double>> share;
     for (const measured_point& first : runs.front().points)
         for (const measured_point& last : runs.back().points)
-            if (first.is_climb(1) && last.is_climb(1) && first.rung == last.rung &&
-                growth(runs.front(), first) > 0)
-                share.emplace(first.rung,
-                              std::max(growth(runs.back(), last), 0.0) / growth(runs.front(), first));
+            if (first.is_climb(1) && last.is_climb(1) && first.rung == last.rung && growth(runs.front(), first) > 0)
+                share.emplace(first.rung, std::max(growth(runs.back(), last), 0.0) / growth(runs.front(), first));
     return share;
 }
 

@@ -43,8 +43,7 @@ inline void probe(const settings& wanted, const socket_address& server)
         socklen_t size = sizeof error;
         ::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &size);
     }
-    if (error == ECONNREFUSED)
-        throw examples::usage_error("nothing listens on " + place + ": start the server first");
+    if (error == ECONNREFUSED) throw examples::usage_error("nothing listens on " + place + ": start the server first");
     if (error != 0) throw std::system_error(error, std::system_category(), "cannot connect to " + place);
     const linger at_once{1, 0};
     ::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
@@ -62,8 +61,7 @@ inline std::uint64_t find_listening_inode(std::string_view table, std::uint16_t 
         std::istringstream words{line};
         std::string slot, local, remote, state, queues, timer, retransmits, user, timeout;
         std::uint64_t inode = 0;
-        words >> slot >> local >> remote >> state >> queues >> timer >> retransmits >> user >> timeout >>
-            inode;
+        words >> slot >> local >> remote >> state >> queues >> timer >> retransmits >> user >> timeout >> inode;
         const std::size_t colon = local.find(':');
         if (!words || colon == local.npos || state != "0A") continue;
         unsigned found = 0;
@@ -91,8 +89,7 @@ inline std::int32_t find_listener(std::uint16_t port)
         const std::string name = process.path().filename().string();
         std::int32_t pid = 0;
         if (std::from_chars(name.data(), name.data() + name.size(), pid).ec != std::errc{}) continue;
-        for (fs::directory_iterator fd{process.path() / "fd", error}, end; !error && fd != end;
-             fd.increment(error))
+        for (fs::directory_iterator fd{process.path() / "fd", error}, end; !error && fd != end; fd.increment(error))
             if (fs::read_symlink(fd->path(), error) == link) return pid;
     }
     return 0;

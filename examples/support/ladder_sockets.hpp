@@ -22,8 +22,8 @@
 
 namespace ladder {
 
-/// Returns the buffer bytes of one socket in a netlink message: unread, unsent and unacknowledged bytes, and memory that
-/// is reserved for them.
+/// Returns the buffer bytes of one socket in a netlink message: unread, unsent and unacknowledged bytes, and memory
+/// that is reserved for them.
 inline std::uint64_t socket_buffer_bytes(const nlmsghdr& message)
 {
     const auto* const socket = static_cast<const inet_diag_msg*>(NLMSG_DATA(&message));

@@ -175,8 +175,7 @@ struct finding {
 struct verdict {
     std::vector<finding> findings;
     std::optional<double> bytes_per_connection; ///< RssAnon: the slope over the rungs, or the quotient at the only one
-    std::optional<double>
-        kernel_bytes_per_connection; ///< both ends: about twice the server's own
+    std::optional<double> kernel_bytes_per_connection; ///< both ends: about twice the server's own
 
     bool pass() const
     {
@@ -253,15 +252,13 @@ inline void judge_growth(verdict& result, const verdict_limits& limits)
     const auto each = result.bytes_per_connection;
     if (!each) {
         const bool asked = limits.budget_bytes != 0;
-        result.findings.push_back(
-            {!asked, "no connection was up when measured: the growth per connection is unknown"});
+        result.findings.push_back({!asked, "no connection was up when measured: the growth per connection is unknown"});
         return;
     }
     std::string text = "grows by " + format_bytes(std::max(*each, 0.0)) + " per connection";
     const bool good = limits.budget_bytes == 0 || *each <= static_cast<double>(limits.budget_bytes);
     if (limits.budget_bytes != 0)
-        text += std::string{good ? ", within" : ", above"} + " the budget of " +
-                format_bytes(limits.budget_bytes);
+        text += std::string{good ? ", within" : ", above"} + " the budget of " + format_bytes(limits.budget_bytes);
     result.findings.push_back({good, std::move(text)});
 }
 
@@ -283,10 +280,9 @@ inline void judge_line(verdict& result, const std::vector<measured_point>& point
     char percent[32];
     std::snprintf(percent, sizeof percent, "%.1f %%", 100 * share);
     result.findings.push_back(
-        {share <= 1,
-         name + (share <= 1 ? " stays below the stated line: at most " : " is above the stated line: ") +
-             percent + " of it, " + format_bytes(nearest->*figure) + " at " + format_count(nearest->rung) +
-             " connections"});
+        {share <= 1, name + (share <= 1 ? " stays below the stated line: at most " : " is above the stated line: ") +
+                         percent + " of it, " + format_bytes(nearest->*figure) + " at " + format_count(nearest->rung) +
+                         " connections"});
 }
 
 inline void judge_lines(verdict& result, const std::vector<measured_point>& points, const stated_line& line)
@@ -299,8 +295,7 @@ inline void judge_lines(verdict& result, const std::vector<measured_point>& poin
     const bool asked = std::any_of(points.begin(), points.end(),
                                    [](const measured_point& each) { return each.server_kernel_bytes != 0; });
     if (asked)
-        judge_line(result, points, "the kernel's part", &measured_point::server_kernel_bytes, 0,
-                   line.kernel_each);
+        judge_line(result, points, "the kernel's part", &measured_point::server_kernel_bytes, 0, line.kernel_each);
 }
 
 inline void judge_descent(verdict& result, const measured_point& baseline, const measured_point& top,
@@ -308,14 +303,12 @@ inline void judge_descent(verdict& result, const measured_point& baseline, const
 {
     const std::uint64_t climbed = top.rss_anon - std::min(top.rss_anon, baseline.rss_anon);
     const std::uint64_t kept = after.rss_anon - std::min(after.rss_anon, baseline.rss_anon);
-    const auto share =
-        static_cast<std::uint64_t>(static_cast<double>(climbed) * limits.may_keep_percent / 100);
+    const auto share = static_cast<std::uint64_t>(static_cast<double>(climbed) * limits.may_keep_percent / 100);
     const std::uint64_t allowed = std::max(share, limits.may_keep_bytes);
     const bool returned = kept <= allowed;
     result.findings.push_back({returned, (returned ? "after " : "memory stays after ") + after.phase + ": " +
-                                             format_bytes(kept) + " more than before, of " +
-                                             format_bytes(climbed) + " climbed, where " +
-                                             format_bytes(allowed) + " may stay"});
+                                             format_bytes(kept) + " more than before, of " + format_bytes(climbed) +
+                                             " climbed, where " + format_bytes(allowed) + " may stay"});
 
     const bool closed = after.descriptors <= baseline.descriptors;
     result.findings.push_back({closed, closed ? "descriptors are back at " + format_count(after.descriptors)
@@ -324,13 +317,11 @@ inline void judge_descent(verdict& result, const measured_point& baseline, const
 
     if (after.threads > baseline.threads) {
         result.findings.push_back({false, "threads grew from " + format_count(baseline.threads) + " to " +
-                                              format_count(after.threads) + " and did not end after " +
-                                              after.phase});
+                                              format_count(after.threads) + " and did not end after " + after.phase});
     }
 }
 
-inline void judge_climbs(verdict& result, const std::vector<const measured_point*>& tops,
-                         const verdict_limits& limits)
+inline void judge_climbs(verdict& result, const std::vector<const measured_point*>& tops, const verdict_limits& limits)
 {
     const std::string place = " at " + format_count(tops.front()->rung);
     if (climbs_agree(tops, limits)) {
@@ -343,8 +334,8 @@ inline void judge_climbs(verdict& result, const std::vector<const measured_point
     const double slope = theil_sen_slope(tops);
     const bool level = slope <= agreement_bytes(*tops.front(), limits);
     std::string text = level ? "plateau" + place + ": no trend (" : "grows by ";
-    text += format_bytes(slope) + " a climb" + (level ? ")" : place) + " over " + std::to_string(tops.size()) +
-            " climbs:";
+    text +=
+        format_bytes(slope) + " a climb" + (level ? ")" : place) + " over " + std::to_string(tops.size()) + " climbs:";
     for (const measured_point* each : tops)
         text += ' ' + format_bytes(rss_of(*each)) + (each == tops.back() ? "" : ",");
     result.findings.push_back({level, std::move(text)});
@@ -378,10 +369,9 @@ inline verdict judge(const std::vector<measured_point>& points, const verdict_li
     const measured_point* first_top = nullptr;
     for (const measured_point& each : points) {
         if (each.server_ended) {
-            result.findings.push_back({false, "the server ended at " + format_count(each.up) +
-                                                  " connections (" + each.phase + ", rung " +
-                                                  format_count(each.rung) + "), RssAnon last seen " +
-                                                  format_bytes(each.rss_anon_peak)});
+            result.findings.push_back({false, "the server ended at " + format_count(each.up) + " connections (" +
+                                                  each.phase + ", rung " + format_count(each.rung) +
+                                                  "), RssAnon last seen " + format_bytes(each.rss_anon_peak)});
         } else if (!each.shortage.empty()) {
             result.findings.push_back({false, "only " + format_count(each.connected) + " of " +
                                                   format_count(each.rung) +
@@ -395,8 +385,7 @@ inline verdict judge(const std::vector<measured_point>& points, const verdict_li
 
     for (const measured_point& each : points) {
         if (each.server_ended) continue;
-        if (each.phase.starts_with("descent"))
-            detail::judge_descent(result, baseline, *first_top, each, limits);
+        if (each.phase.starts_with("descent")) detail::judge_descent(result, baseline, *first_top, each, limits);
     }
     if (const auto tops = climb_tops(points); tops.size() > 1) detail::judge_climbs(result, tops, limits);
     detail::advise_on_arenas(result, points);

@@ -27,8 +27,7 @@ inline holdfast::net::ip::tcp::endpoint listen_endpoint(const std::string& addre
 {
     holdfast::error_code error;
     const auto parsed = holdfast::net::ip::make_address(address, error);
-    if (error)
-        command_line::fail("address", "takes an IP address such as 127.0.0.1 or ::, not '" + address + "'");
+    if (error) command_line::fail("address", "takes an IP address such as 127.0.0.1 or ::, not '" + address + "'");
     return {parsed, port};
 }
 
@@ -38,8 +37,7 @@ inline holdfast::net::ip::tcp::endpoint listen_endpoint(const std::string& addre
 ///     catch (const holdfast::system_error& error) {
 ///         throw usage_error(listen_error(error.code(), endpoint));
 ///     }
-inline std::string listen_error(const std::error_code& error,
-                                const holdfast::net::ip::tcp::endpoint& endpoint)
+inline std::string listen_error(const std::error_code& error, const holdfast::net::ip::tcp::endpoint& endpoint)
 {
     std::ostringstream text;
     text << "cannot listen on " << endpoint << ": ";
@@ -79,13 +77,12 @@ inline void require_descriptors(std::size_t needed)
         throw std::system_error(errno, std::system_category(), "getrlimit(RLIMIT_NOFILE)");
     if (limit.rlim_cur >= needed) return;
     if (limit.rlim_max < needed) {
-        const std::size_t possible = limit.rlim_max > spare_descriptors
-                                         ? static_cast<std::size_t>(limit.rlim_max) - spare_descriptors
-                                         : 1;
+        const std::size_t possible =
+            limit.rlim_max > spare_descriptors ? static_cast<std::size_t>(limit.rlim_max) - spare_descriptors : 1;
         throw usage_error("needs " + std::to_string(needed) + " descriptors, but the limit is " +
-                          std::to_string(limit.rlim_max) + ": raise it (as root: ulimit -n " +
-                          std::to_string(needed) + "; a service: LimitNOFILE=" + std::to_string(needed) +
-                          "), or give --max-connections " + std::to_string(possible));
+                          std::to_string(limit.rlim_max) + ": raise it (as root: ulimit -n " + std::to_string(needed) +
+                          "; a service: LimitNOFILE=" + std::to_string(needed) + "), or give --max-connections " +
+                          std::to_string(possible));
     }
     limit.rlim_cur = static_cast<rlim_t>(needed);
     if (::setrlimit(RLIMIT_NOFILE, &limit) != 0)

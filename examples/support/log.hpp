@@ -73,8 +73,7 @@ public:
 private:
     class sink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
     public:
-        sink(int descriptor, spdlog::details::thread_pool* thread) noexcept
-            : descriptor_(descriptor), thread_(thread)
+        sink(int descriptor, spdlog::details::thread_pool* thread) noexcept : descriptor_(descriptor), thread_(thread)
         {
         }
 

@@ -71,8 +71,7 @@ public:
     {
         for (number = std::max(number, first_); number != end(); ++number) {
             const entry& each = (*this)[number];
-            if (each.level >= filter.least && (filter.service.empty() || each.service == filter.service))
-                break;
+            if (each.level >= filter.least && (filter.service.empty() || each.service == filter.service)) break;
         }
         return number;
     }
@@ -92,10 +91,7 @@ private:
         }
     };
 
-    const entry& operator[](std::uint64_t number) const
-    {
-        return entries_[static_cast<std::size_t>(number - first_)];
-    }
+    const entry& operator[](std::uint64_t number) const { return entries_[static_cast<std::size_t>(number - first_)]; }
 
     const std::size_t most_;
     std::size_t bytes_ = 0;

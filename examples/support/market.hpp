@@ -180,10 +180,7 @@ private:
     }
 
     /// Whether the record of this change is still there. Precondition: 1 <= version <= version_.
-    [[nodiscard]] bool remembers(std::uint64_t version) const noexcept
-    {
-        return version_ - version < history_.size();
-    }
+    [[nodiscard]] bool remembers(std::uint64_t version) const noexcept { return version_ - version < history_.size(); }
 
     std::vector<instrument> instruments_;
     std::vector<change_record> history_; // the change to version v at v % size, a power of two
@@ -273,20 +270,14 @@ public:
 private:
     friend class market;
 
-    changes(const market& from, std::uint64_t since) noexcept
-        : market_(&from), since_(since), until_(from.version())
-    {
-    }
+    changes(const market& from, std::uint64_t since) noexcept : market_(&from), since_(since), until_(from.version()) {}
 
     const market* market_;
     std::uint64_t since_;
     std::uint64_t until_;
 };
 
-inline market::changes market::changed_since(std::uint64_t version) const noexcept
-{
-    return {*this, version};
-}
+inline market::changes market::changed_since(std::uint64_t version) const noexcept { return {*this, version}; }
 
 } // namespace examples
 

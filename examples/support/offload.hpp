@@ -35,8 +35,8 @@ auto async_offload(holdfast::net::thread_pool& pool, Work work, CompletionToken&
             if (auto slot = net::get_associated_cancellation_slot(handler); slot.is_connected())
                 slot.assign([stop](net::cancellation_type) mutable { stop.request_stop(); });
             auto home = net::make_work_guard(handler); // its context must not run out of work meanwhile
-            net::post(pool, [handler = std::move(handler), home = std::move(home),
-                             calculate = std::move(calculate), stop]() mutable {
+            net::post(pool, [handler = std::move(handler), home = std::move(home), calculate = std::move(calculate),
+                             stop]() mutable {
                 std::exception_ptr failure;
                 result_type result{};
                 try {

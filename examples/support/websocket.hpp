@@ -13,7 +13,8 @@ namespace examples {
 /// A message as a text or binary frame, or as fragments where it does not fit into a chunk: pings and pongs
 /// may go between those, and neither side ever holds the whole.
 ///
-///     holdfast::async_write_streamed(peer, holdfast::formatted(rows, holdfast::framed{websocket_frames{}, json{}}), token);
+///     const holdfast::framed format{websocket_frames{}, json{}};
+///     holdfast::async_write_streamed(peer, holdfast::formatted(rows, format), token);
 struct websocket_frames {
     enum class kind : std::uint8_t { text = 1, binary = 2 };
     kind of = kind::text;

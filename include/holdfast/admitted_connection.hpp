@@ -33,8 +33,7 @@ public:
     /// The same connection of a stream with another executor.
     template <class Executor>
     struct rebind_executor {
-        using other =
-            admitted_connection<typename Stream::template rebind_executor<Executor>::other, Finalizer>;
+        using other = admitted_connection<typename Stream::template rebind_executor<Executor>::other, Finalizer>;
     };
 
     /// Returns whether a drain has notified this connection: its next read returns the end of the stream, writing

@@ -30,8 +30,7 @@
 #error "holdfast needs Boost 1.79 (Asio 1.22.1) or newer"
 #endif
 #if !defined(BOOST_ASIO_HAS_CO_AWAIT)
-#error                                                                                                       \
-    "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
+#error "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
 #endif
 #else
 #if !defined(ASIO_STANDALONE)
@@ -42,8 +41,7 @@
 #error "holdfast needs Asio 1.22.1 or newer"
 #endif
 #if !defined(ASIO_HAS_CO_AWAIT)
-#error                                                                                                       \
-    "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
+#error "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
 #endif
 #endif
 
@@ -78,8 +76,8 @@ using system_error = std::system_error;
 /// `net::use_awaitable_t<>` where it has none (as `any_io_executor` before Asio 1.31).
 template <class Executor>
 using default_token_t =
-    std::conditional_t<std::is_void_v<typename net::default_completion_token<Executor>::type>,
-                       net::use_awaitable_t<>, typename net::default_completion_token<Executor>::type>;
+    std::conditional_t<std::is_void_v<typename net::default_completion_token<Executor>::type>, net::use_awaitable_t<>,
+                       typename net::default_completion_token<Executor>::type>;
 
 } // namespace holdfast
 

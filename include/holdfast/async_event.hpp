@@ -51,8 +51,7 @@ public:
     ///
     /// Cost: one allocation.
     explicit basic_async_event(executor_type executor, const event_options& options = {})
-        : executor_(std::move(executor)),
-          core_(new core(options.reset == event_reset::automatic, options.set))
+        : executor_(std::move(executor)), core_(new core(options.reset == event_reset::automatic, options.set))
     {
     }
 

@@ -96,8 +96,7 @@ public:
         requires net::completion_token_for<CompletionToken, void(error_code, permit_type)>
     auto async_acquire(std::size_t n, CompletionToken&& token = CompletionToken())
     {
-        return net::async_initiate<CompletionToken, void(error_code, permit_type)>(
-            initiate_acquire(*this), token, n);
+        return net::async_initiate<CompletionToken, void(error_code, permit_type)>(initiate_acquire(*this), token, n);
     }
 
     /// Takes `n` units if they are free and no operation waits; else returns an empty permit.
@@ -160,8 +159,7 @@ public:
     /// Holds no units.
     basic_permit() noexcept = default;
 
-    basic_permit(basic_permit&& other) noexcept
-        : core_(std::move(other.core_)), units_(std::exchange(other.units_, 0))
+    basic_permit(basic_permit&& other) noexcept : core_(std::move(other.core_)), units_(std::exchange(other.units_, 0))
     {
     }
 
@@ -183,8 +181,7 @@ public:
     /// Cost: allocates nothing; O(log waiting operations) for each operation that it completes.
     void release() noexcept
     {
-        if (const std::size_t units = std::exchange(units_, 0); units != 0)
-            std::exchange(core_, {})->give_back(units);
+        if (const std::size_t units = std::exchange(units_, 0); units != 0) std::exchange(core_, {})->give_back(units);
     }
 
     /// Moves `n` of the units into a permit of their own. When it holds fewer, nothing changes and the result is

@@ -25,8 +25,7 @@ namespace holdfast {
 /// A session handler of `async_serve`: takes the connection by value, and the index of its shard if it likes;
 /// returns an `awaitable` or void.
 template <class Handler, class Connection>
-concept session_handler =
-    std::invocable<Handler&, Connection, std::size_t> || std::invocable<Handler&, Connection>;
+concept session_handler = std::invocable<Handler&, Connection, std::size_t> || std::invocable<Handler&, Connection>;
 
 /// Listens, and admits at most `max_connections` connections at a time. A permit is taken before a connection is
 /// accepted and belongs to the connection until its end. Further clients wait in the backlog. Other limits (per

@@ -164,10 +164,7 @@ auto async_with_spawner(spawner_options options, Body body, CompletionToken&& to
 /// cancellation signal is being emitted.
 class bounded_spawner::node : public detail::list_hook {
 public:
-    static detail::counted_ptr<node> make(bounded_spawner& owner)
-    {
-        return detail::counted_ptr<node>(new node(owner));
-    }
+    static detail::counted_ptr<node> make(bounded_spawner& owner) { return detail::counted_ptr<node>(new node(owner)); }
 
     void destroy() noexcept { delete this; }
 
@@ -214,7 +211,9 @@ public:
         }
         auto completion = std::forward<Handler>(handler); // which may own what the child refers to
         place_ = {};
-        { const net::awaitable<void> unstarted = std::move(child_); } // its assignment in Asio 1.22 would leak the frame
+        {
+            const net::awaitable<void> unstarted = std::move(child_);
+        } // its assignment in Asio 1.22 would leak the frame
         std::move(completion)(ec);
     }
 
@@ -280,13 +279,13 @@ inline void bounded_spawner::cancel() noexcept
 inline void bounded_spawner::start(detail::counted_ptr<node> place, net::awaitable<void> coroutine)
 {
     const auto slot = place->cancellation.slot();
-    net::co_spawn(executor_, std::move(coroutine),
-                  net::bind_cancellation_slot(
-                      slot, net::bind_executor(executor_, [place = std::move(place)](
-                                                              const std::exception_ptr& failure) mutable {
-                          if (failure) place->spawner->fail(failure);
-                          place = {};
-                      })));
+    net::co_spawn(
+        executor_, std::move(coroutine),
+        net::bind_cancellation_slot(
+            slot, net::bind_executor(executor_, [place = std::move(place)](const std::exception_ptr& failure) mutable {
+                if (failure) place->spawner->fail(failure);
+                place = {};
+            })));
 }
 
 inline void bounded_spawner::fail(const std::exception_ptr& failure) noexcept
@@ -341,8 +340,7 @@ struct spawner_access {
     template <class Body>
     static spawner_ptr make(const net::any_io_executor& executor, const spawner_options& options, Body&& body)
     {
-        if (options.max_children == 0)
-            throw std::invalid_argument("spawner_options.max_children must be at least 1");
+        if (options.max_children == 0) throw std::invalid_argument("spawner_options.max_children must be at least 1");
         return spawner_ptr(new with_body<Body>(executor, options, std::move(body)));
     }
 
@@ -402,8 +400,8 @@ template <class Body, class CompletionToken>
              net::completion_token_for<CompletionToken, void(std::exception_ptr)>)
 auto async_with_spawner(spawner_options options, Body body, CompletionToken&& token)
 {
-    return net::async_initiate<CompletionToken, void(std::exception_ptr)>(
-        detail::initiate_with_spawner_of_handler(), token, options, std::move(body));
+    return net::async_initiate<CompletionToken, void(std::exception_ptr)>(detail::initiate_with_spawner_of_handler(),
+                                                                          token, options, std::move(body));
 }
 
 } // namespace holdfast

@@ -253,8 +253,8 @@ private:
             using handler_type = std::decay_t<H>;
             if (limited_) {
                 detail::start_acquire(bytes_, executor_, core::bytes_of(which),
-                                      detail::step_handler<handler_type, take_block>(
-                                          handler_type(std::forward<H>(h)), take_block{core_, which}));
+                                      detail::step_handler<handler_type, take_block>(handler_type(std::forward<H>(h)),
+                                                                                     take_block{core_, which}));
                 return;
             }
             auto loan = take(core_, which, {});
@@ -328,10 +328,7 @@ private:
     friend class basic_buffer_pool<Sharing>;
     using core_ptr = detail::counted_ptr<detail::pool_core<Sharing>>;
 
-    basic_buffer_loan(core_ptr core, detail::pool_block block) noexcept
-        : core_(std::move(core)), block_(block)
-    {
-    }
+    basic_buffer_loan(core_ptr core, detail::pool_block block) noexcept : core_(std::move(core)), block_(block) {}
 
     core_ptr core_;
     detail::pool_block block_{};

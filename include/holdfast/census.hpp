@@ -182,10 +182,9 @@ private:
             return n ? std::to_string(*n) : std::string("-");
         };
         std::array<char, 128> line{};
-        std::snprintf(line.data(), line.size(), "%12lld %14s %14s  %.*s%s",
-                      static_cast<long long>(seconds(entry.age)), number(entry.bytes_in).c_str(),
-                      number(entry.bytes_out).c_str(), int(entry.remote.size()), entry.remote.data(),
-                      entry.draining ? " (draining)" : "");
+        std::snprintf(line.data(), line.size(), "%12lld %14s %14s  %.*s%s", static_cast<long long>(seconds(entry.age)),
+                      number(entry.bytes_in).c_str(), number(entry.bytes_out).c_str(), int(entry.remote.size()),
+                      entry.remote.data(), entry.draining ? " (draining)" : "");
         return line.data();
     }
 

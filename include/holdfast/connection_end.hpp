@@ -33,8 +33,7 @@ struct connection_end {
 inline std::ostream& operator<<(std::ostream& out, const connection_end& end)
 {
     out << to_string(end.reason) << " after "
-        << static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(end.age).count()) / 1e3
-        << " s";
+        << static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(end.age).count()) / 1e3 << " s";
     if (end.peer) out << ", peer " << end.peer;
     if (end.error) out << " (" << end.error.message() << ')';
     return out;
@@ -89,10 +88,9 @@ struct no_finalizer {
 /// A callback that is called exactly once for each connection, after its descriptor was closed, on the thread that
 /// ends the connection. It must be `noexcept`, and may destroy the guard and all that owns it.
 template <class F>
-concept connection_finalizer =
-    std::is_nothrow_move_constructible_v<F> && requires(F& f, const connection_end& end) {
-        { f(end) } noexcept;
-    };
+concept connection_finalizer = std::is_nothrow_move_constructible_v<F> && requires(F& f, const connection_end& end) {
+    { f(end) } noexcept;
+};
 
 } // namespace holdfast
 

@@ -47,8 +47,8 @@ struct close_options {
 /// - optionally `async_shutdown(token)`, void(error_code), which ends the layer's own protocol, as TLS's close_notify:
 ///   `async_close()` calls it for the topmost layer that has it, which answers for the layers below;
 /// - optionally `pending()`, the number of bytes it has read from the socket that its reader has not got yet.
-/// - optionally `static constexpr bool operations_may_outlive = true`, where its pending operations keep what they need:
-///   the guard then holds it without an allocation.
+/// - optionally `static constexpr bool operations_may_outlive = true`, where its pending operations keep what they
+///   need: the guard then holds it without an allocation.
 /// Its errors are classified by `reason_of()`. See `upgrade()` for putting a layer upon a live connection.
 ///
 /// What the kernel keeps: after `close()` and destruction at most what was sent and not yet acknowledged, for 10
@@ -81,8 +81,7 @@ public:
     /// The same guard of a stream with another executor.
     template <class Executor>
     struct rebind_executor {
-        using other =
-            connection_guard<typename Stream::template rebind_executor<Executor>::other, Finalizer>;
+        using other = connection_guard<typename Stream::template rebind_executor<Executor>::other, Finalizer>;
     };
 
     /// Takes over an open stream. The connection's age counts from here.
@@ -147,17 +146,11 @@ public:
     /// Closes the descriptor at once; operations pending on the stream complete with `operation_aborted`. Bytes that
     /// were sent are still delivered; where bytes are unsent, or bytes of the peer unread, the connection is reset and
     /// they may be lost. `async_close()` delivers all of them.
-    void close(close_reason reason = close_reason::local, error_code error = {}) noexcept
-    {
-        end(reason, error, false);
-    }
+    void close(close_reason reason = close_reason::local, error_code error = {}) noexcept { end(reason, error, false); }
 
     /// Resets the connection (RST), and frees the descriptor and the kernel's buffers at once, without TIME_WAIT: to
     /// shed load, and for a peer that does not respond. Pending operations complete with `operation_aborted`.
-    void abort(close_reason reason = close_reason::local, error_code error = {}) noexcept
-    {
-        end(reason, error, true);
-    }
+    void abort(close_reason reason = close_reason::local, error_code error = {}) noexcept { end(reason, error, true); }
 
     /// Closes gracefully: shuts the layers down, ends the sending side of the socket, reads and discards until the
     /// peer's end of stream, and closes once the peer has acknowledged all that was sent. At the limits of the options
@@ -191,10 +184,7 @@ public:
     }
 
     /// The same with the default completion token.
-    auto async_close(close_options options)
-    {
-        return async_close(options, default_token_t<executor_type>());
-    }
+    auto async_close(close_options options) { return async_close(options, default_token_t<executor_type>()); }
 
     /// The same with the default options.
     template <net::completion_token_for<void(error_code)> CompletionToken = default_token_t<executor_type>>

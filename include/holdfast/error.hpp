@@ -199,8 +199,7 @@ public:
     {
         if (code.category() == holdfast::error_category()) return of(static_cast<errc>(code.value())) == value;
         if (is_system_error(code)) return of_system(code.value()) == value;
-        return (is_end_of_stream(code) || is_truncated_stream(code)) &&
-               value == static_cast<int>(condition::peer_gone);
+        return (is_end_of_stream(code) || is_truncated_stream(code)) && value == static_cast<int>(condition::peer_gone);
     }
 
 private:

@@ -50,9 +50,9 @@ static_assert(std::is_trivially_destructible_v<frame_options>);
 ///    socket has bytes, and held in the middle of a TLS record;
 ///  - any other asynchronous read stream. A buffer is held while the reader waits.
 ///
-/// `Pool` is the pool that buffers are borrowed from: `shared_buffer_pool::of()` the stream's executor, or another. When
-/// its limit is reached, readers without a buffer wait in order. A reader that has a buffer never waits for a larger
-/// one, so that no two wait for each other: the read fails with `errc::pool_exhausted`.
+/// `Pool` is the pool that buffers are borrowed from: `shared_buffer_pool::of()` the stream's executor, or another.
+/// When its limit is reached, readers without a buffer wait in order. A reader that has a buffer never waits for a
+/// larger one, so that no two wait for each other: the read fails with `errc::pool_exhausted`.
 ///
 /// When a protocol changes, bytes that have been received already are not lost: see the constructors that take over
 /// another reader's, `buffered()`, and the operations on raw bytes.

@@ -13,7 +13,7 @@ public:
         void* watch = nullptr;  ///< What `begin()` has returned; null while the frame is not timed.
         void* socket = nullptr; ///< The socket at the bottom of the reader's stream.
         void (*end_reading)(void* socket) noexcept = nullptr; ///< Ends the reading from `socket`.
-        bool late = false;      ///< Whether the time was up.
+        bool late = false;                                    ///< Whether the time was up.
     };
 
     /// Has the address of the reader, and leads to its frame, which moves when its buffer grows.

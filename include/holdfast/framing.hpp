@@ -122,8 +122,7 @@ struct line {
     {
         const std::size_t end = bytes.find('\n', seen);
         const std::size_t before = end == bytes.npos ? bytes.size() : end;
-        const std::size_t cr =
-            before != 0 && bytes[before - 1] == '\r' ? 1 : 0; // an LF may still follow it
+        const std::size_t cr = before != 0 && bytes[before - 1] == '\r' ? 1 : 0; // an LF may still follow it
         return {.payload = before - cr, .trailer = cr + 1, .known = end != bytes.npos};
     }
 

@@ -195,9 +195,10 @@ public:
         requires(!abortable<F>)
     [[nodiscard]] heartbeat watch(F f)
     {
-        static_assert(heartbeat_callback<F>,
-                      "heartbeat_timer::watch takes an object with abort(close_reason), or a callable without arguments "
-                      "that is trivially copyable and no larger than a pointer: capture one pointer or reference");
+        static_assert(
+            heartbeat_callback<F>,
+            "heartbeat_timer::watch takes an object with abort(close_reason), or a callable without arguments "
+            "that is trivially copyable and no larger than a pointer: capture one pointer or reference");
         void* word = nullptr;
         std::memcpy(&word, &f, sizeof f);
         return watch_word(

@@ -78,10 +78,7 @@ public:
     /// Returns the number of queued messages, control messages and those being sent included.
     [[nodiscard]] std::size_t queued() const noexcept { return queue_.size(); }
     /// Returns the memory of the queue in bytes: 16 for each place; 0 while nothing is queued.
-    [[nodiscard]] std::size_t queue_memory() const noexcept
-    {
-        return queue_.capacity() * sizeof(detail::outbox_item);
-    }
+    [[nodiscard]] std::size_t queue_memory() const noexcept { return queue_.capacity() * sizeof(detail::outbox_item); }
     /// Returns the number of messages that `overflow_policy::drop_oldest` has dropped.
     [[nodiscard]] std::uint64_t dropped() const noexcept { return queue_.dropped(); }
     /// Returns the number of messages that were replaced by newer ones.
@@ -195,16 +192,16 @@ public:
     template <net::completion_token_for<void(error_code)> CompletionToken = default_token_t<executor_type>>
     auto async_push(payload message, CompletionToken&& token = CompletionToken())
     {
-        return net::async_initiate<CompletionToken, void(error_code)>(
-            initiate_push(*this), token, std::move(message), std::optional<conflate>());
+        return net::async_initiate<CompletionToken, void(error_code)>(initiate_push(*this), token, std::move(message),
+                                                                      std::optional<conflate>());
     }
 
     /// The same for the newest value of a key.
     template <net::completion_token_for<void(error_code)> CompletionToken = default_token_t<executor_type>>
     auto async_push(payload message, conflate key, CompletionToken&& token = CompletionToken())
     {
-        return net::async_initiate<CompletionToken, void(error_code)>(
-            initiate_push(*this), token, std::move(message), std::optional<conflate>(key));
+        return net::async_initiate<CompletionToken, void(error_code)>(initiate_push(*this), token, std::move(message),
+                                                                      std::optional<conflate>(key));
     }
 
     /// Queues a message that is serialized when its turn comes, one chunk at a time. It counts as the size of its

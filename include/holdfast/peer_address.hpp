@@ -49,8 +49,7 @@ public:
     /// The peer of an endpoint that `accept` has returned.
     template <class Protocol>
     explicit peer_address(const net::ip::basic_endpoint<Protocol>& endpoint) noexcept
-        : peer_address(*reinterpret_cast<const ::sockaddr*>(endpoint.data()),
-                       static_cast<::socklen_t>(endpoint.size()))
+        : peer_address(*reinterpret_cast<const ::sockaddr*>(endpoint.data()), static_cast<::socklen_t>(endpoint.size()))
     {
     }
 
@@ -140,10 +139,7 @@ public:
         return made;
     }
 
-    friend std::ostream& operator<<(std::ostream& out, const peer_address& peer)
-    {
-        return out << peer.text().view();
-    }
+    friend std::ostream& operator<<(std::ostream& out, const peer_address& peer) { return out << peer.text().view(); }
 
 private:
     enum class kind : std::uint8_t { unknown, ipv4, ipv6, process };

@@ -39,8 +39,7 @@ public:
     template <class T>
         requires requires(T& object) { object.touch(); }
     constexpr progress(T& object) noexcept
-        : object_(std::addressof(object)),
-          call_([](void* o, std::size_t) noexcept { static_cast<T*>(o)->touch(); })
+        : object_(std::addressof(object)), call_([](void* o, std::size_t) noexcept { static_cast<T*>(o)->touch(); })
     {
     }
 

@@ -8,7 +8,6 @@
 #define HOLDFAST_VERSION_PATCH 0
 
 /// The version as one number that grows with every release: major * 10000 + minor * 100 + patch.
-#define HOLDFAST_VERSION                                                                                     \
-    (HOLDFAST_VERSION_MAJOR * 10000 + HOLDFAST_VERSION_MINOR * 100 + HOLDFAST_VERSION_PATCH)
+#define HOLDFAST_VERSION (HOLDFAST_VERSION_MAJOR * 10000 + HOLDFAST_VERSION_MINOR * 100 + HOLDFAST_VERSION_PATCH)
 
 #endif

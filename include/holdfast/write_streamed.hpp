@@ -31,8 +31,7 @@ struct write_streamed_options {
     /// the source or the format fails; otherwise it is not changed. It must outlive the operation.
     std::string* error_path = nullptr;
 };
-static_assert(
-    std::is_trivially_destructible_v<write_streamed_options>); // g++ 12 destroys others twice in co_await
+static_assert(std::is_trivially_destructible_v<write_streamed_options>); // g++ 12 destroys others twice in co_await
 
 /// Serializes `source`, and writes it to `to`, one chunk at a time: the next chunk is made when the stream has
 /// taken the previous one. The message never exists as a whole; the rows of a lazy range are made while they are

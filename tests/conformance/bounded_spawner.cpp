@@ -20,7 +20,7 @@ struct gate {
     async_semaphore units;
 };
 
-net::awaitable<void> pass(std::shared_ptr<gate> through) 
+net::awaitable<void> pass(std::shared_ptr<gate> through)
 {
     const auto passed = co_await through->units.async_acquire();
 }

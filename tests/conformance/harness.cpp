@@ -25,8 +25,7 @@ enum class place {
     pool,           // the object on the pool itself, the handler on a strand
     second_context, // the handler's
 };
-constexpr place all_places[]{place::io_context, place::concrete, place::strand, place::pool,
-                             place::second_context};
+constexpr place all_places[]{place::io_context, place::concrete, place::strand, place::pool, place::second_context};
 
 /// How the operation ends.
 enum class end {
@@ -52,16 +51,15 @@ constexpr end all_ends[]{end::completes,
 
 const char* text(token t)
 {
-    constexpr const char* names[]{"callback", "move-only callback", "rvalue-only callback", "use_future",
-                                  "use_awaitable", "deferred", "as_tuple", "||", "a user's adaptor",
-                                  "cancel_after"};
+    constexpr const char* names[]{
+        "callback", "move-only callback", "rvalue-only callback", "use_future", "use_awaitable", "deferred", "as_tuple",
+        "||",       "a user's adaptor",   "cancel_after"};
     return names[static_cast<int>(t)];
 }
 
 const char* text(place p)
 {
-    constexpr const char* names[]{"io_context", "io_context::executor_type", "strand", "thread pool",
-                                  "second context"};
+    constexpr const char* names[]{"io_context", "io_context::executor_type", "strand", "thread pool", "second context"};
     return names[static_cast<int>(p)];
 }
 
@@ -184,8 +182,7 @@ public:
     scene(const described& operation, token t, place p) : operation_(operation), token_(t), place_(p), world_(p)
     {
         world_.run_on(world_.own, [&] {
-            subject_ = p == place::concrete ? operation.make_concrete(world_.concrete())
-                                            : operation.make(world_.own);
+            subject_ = p == place::concrete ? operation.make_concrete(world_.concrete()) : operation.make(world_.own);
         });
         world_.settle(); // it may have begun something
     }

@@ -108,18 +108,18 @@ enum class token {
     adaptor,     // a user's, which reads the initiation's executor
     cancel_after,
 };
-inline constexpr token all_tokens[]{token::callback,  token::move_only, token::rvalue_only, token::future,
-                                    token::awaitable, token::deferred,  token::as_tuple,    token::alternative,
+inline constexpr token all_tokens[]{token::callback,  token::move_only,   token::rvalue_only, token::future,
+                                    token::awaitable, token::deferred,    token::as_tuple,    token::alternative,
                                     token::adaptor,   token::cancel_after};
 
 /// What has become of an operation.
 struct record {
     std::atomic<int> completed = 0;
     std::atomic<bool> inside_initiation = false;
-    std::atomic<bool> elsewhere = false;     // not on the handler's executor
-    std::atomic<bool> kept_memory = false;   // while the handler was called
+    std::atomic<bool> elsewhere = false;      // not on the handler's executor
+    std::atomic<bool> kept_memory = false;    // while the handler was called
     std::atomic<bool> wrong_executor = false; // named by the initiation
-    std::atomic<std::size_t> allocated = 0;  // from the handler's allocator
+    std::atomic<std::size_t> allocated = 0;   // from the handler's allocator
     std::atomic<std::ptrdiff_t> outstanding = 0;
     error_code result;
     std::function<bool()> at_home;                          // on the handler's executor?
@@ -138,8 +138,8 @@ struct record {
 /// How an operation is to be started.
 struct launch {
     std::shared_ptr<record> notes;
-    net::any_io_executor own;           // the object's
-    net::any_io_executor handler;       // the handler's, where it has one; coroutines run there
+    net::any_io_executor own;     // the object's
+    net::any_io_executor handler; // the handler's, where it has one; coroutines run there
     net::cancellation_slot slot{};
 };
 
@@ -246,9 +246,9 @@ public:
     using allocator_type = noting_allocator<std::byte>;
     using cancellation_slot_type = net::cancellation_slot;
 
-    using move_only_callback::move_only_callback;
     using move_only_callback::get_cancellation_slot;
     using move_only_callback::get_executor;
+    using move_only_callback::move_only_callback;
 
     allocator_type get_allocator() const noexcept { return allocator_type(*notes_); }
 
@@ -301,8 +301,7 @@ struct holdfast::net::async_result<conformance::reads_executor<Token>, Signature
     static auto initiate(Initiation&& initiation, RawToken&& token, Args&&... args)
     {
         return holdfast::net::async_initiate<Token, Signature>(
-            conformance::reading_initiation<std::decay_t<Initiation>>(std::forward<Initiation>(initiation),
-                                                                      *token.how),
+            conformance::reading_initiation<std::decay_t<Initiation>>(std::forward<Initiation>(initiation), *token.how),
             token.token, std::forward<Args>(args)...);
     }
 };
@@ -314,7 +313,8 @@ inline constexpr auto deferred = net::deferred;
 inline constexpr auto tuple_of_use_awaitable = net::as_tuple(net::use_awaitable);
 #else
 inline constexpr auto deferred = net::experimental::deferred;
-inline constexpr auto tuple_of_use_awaitable = net::experimental::as_tuple_t<net::use_awaitable_t<>>(net::use_awaitable);
+inline constexpr auto tuple_of_use_awaitable =
+    net::experimental::as_tuple_t<net::use_awaitable_t<>>(net::use_awaitable);
 #endif
 
 /// An object of a test, whatever its type.
@@ -363,16 +363,12 @@ public:
             break;
         case token::adaptor:
             if constexpr (Operation::names_executor)
-                now([&] {
-                    object_.start(reads_executor<move_only_callback>{&how, move_only_callback(how)});
-                });
+                now([&] { object_.start(reads_executor<move_only_callback>{&how, move_only_callback(how)}); });
             break;
         case token::cancel_after:
 #if HOLDFAST_CONFORMANCE_ASIO_VERSION >= 103100
             if constexpr (Operation::names_executor)
-                now([&] {
-                    object_.start(net::cancel_after(std::chrono::hours(1), move_only_callback(how)));
-                });
+                now([&] { object_.start(net::cancel_after(std::chrono::hours(1), move_only_callback(how))); });
 #endif
             break;
         }
@@ -406,8 +402,7 @@ private:
 
     void spawn(const launch& how, net::awaitable<void> coroutine)
     {
-        net::co_spawn(how.handler, std::move(coroutine),
-                      net::bind_cancellation_slot(how.slot, net::detached));
+        net::co_spawn(how.handler, std::move(coroutine), net::bind_cancellation_slot(how.slot, net::detached));
     }
 
     static net::awaitable<void> await(object_type& object, std::shared_ptr<record> notes)
@@ -447,8 +442,7 @@ private:
 /// An operation as the runner of the matrix sees it.
 struct described {
     std::string_view name;
-    bool any_thread, cancellable, object_may_go, outlives_context, completes_at_once, several,
-        uses_handler_allocator;
+    bool any_thread, cancellable, object_may_go, outlives_context, completes_at_once, several, uses_handler_allocator;
     bool (*has)(token) noexcept;
     std::unique_ptr<subject> (*make)(const net::any_io_executor&);
     std::unique_ptr<subject> (*make_concrete)(const net::io_context::executor_type&); // or nullptr
@@ -492,8 +486,7 @@ described describe(std::string_view name)
                 &has<Operation>,
                 &make_subject<Operation, net::any_io_executor>,
                 nullptr};
-    if constexpr (Operation::any_executor)
-        d.make_concrete = &make_subject<Operation, net::io_context::executor_type>;
+    if constexpr (Operation::any_executor) d.make_concrete = &make_subject<Operation, net::io_context::executor_type>;
     return d;
 }
 
@@ -503,14 +496,14 @@ void run_matrix(const described& operation, bool whole);
 } // namespace conformance
 
 /// Joins the matrix; the arguments are the name of one of the structs above.
-#define HOLDFAST_CONFORMANCE(...)                                                                            \
-    TEST_CASE("conformance: " #__VA_ARGS__)                                                                  \
-    {                                                                                                        \
-        conformance::run_matrix(conformance::describe<__VA_ARGS__>(#__VA_ARGS__), false);                    \
-    }                                                                                                        \
-    TEST_CASE("conformance, the whole matrix: " #__VA_ARGS__, "[.matrix]")                                   \
-    {                                                                                                        \
-        conformance::run_matrix(conformance::describe<__VA_ARGS__>(#__VA_ARGS__), true);                     \
+#define HOLDFAST_CONFORMANCE(...)                                                                                      \
+    TEST_CASE("conformance: " #__VA_ARGS__)                                                                            \
+    {                                                                                                                  \
+        conformance::run_matrix(conformance::describe<__VA_ARGS__>(#__VA_ARGS__), false);                              \
+    }                                                                                                                  \
+    TEST_CASE("conformance, the whole matrix: " #__VA_ARGS__, "[.matrix]")                                             \
+    {                                                                                                                  \
+        conformance::run_matrix(conformance::describe<__VA_ARGS__>(#__VA_ARGS__), true);                               \
     }
 
 #endif

@@ -61,8 +61,7 @@ struct local_layer {
 
     template <class Executor>
     struct connected {
-        explicit connected(const Executor& executor)
-            : stream(std::make_unique<local_layer::stream<Executor>>(executor))
+        explicit connected(const Executor& executor) : stream(std::make_unique<local_layer::stream<Executor>>(executor))
         {
             net::local::connect_pair(peer.socket, *stream);
         }

@@ -87,7 +87,7 @@ struct write_some : conformance::operation {
         explicit object(const Executor& executor) : ends(executor)
         {
             const int descriptor = ends.server->next_layer().native_handle();
-            const std::string block(65536, 'x'); // not of TLS: the client only takes it away
+            const std::string block(65536, 'x');       // not of TLS: the client only takes it away
             ::pollfd writable{descriptor, POLLOUT, 0}; // for a while, the kernel moves bytes on to the client
             do
                 while (::send(descriptor, block.data(), block.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)

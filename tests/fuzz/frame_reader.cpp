@@ -22,10 +22,7 @@ class piecemeal {
 public:
     using executor_type = net::io_context::executor_type;
 
-    piecemeal(net::io_context& io, std::string_view bytes, std::size_t most)
-        : io_(io), bytes_(bytes), most_(most)
-    {
-    }
+    piecemeal(net::io_context& io, std::string_view bytes, std::size_t most) : io_(io), bytes_(bytes), most_(most) {}
 
     executor_type get_executor() { return io_.get_executor(); }
 
@@ -54,8 +51,8 @@ using frame = std::optional<std::string_view>;
 
 /// Takes a frame of `head`, `payload` and `tail` bytes off the front of the bytes; else says why there is
 /// none.
-frame cut(std::string_view& bytes, std::size_t head, std::uint64_t payload, std::size_t tail,
-          std::size_t limit, error_code& why)
+frame cut(std::string_view& bytes, std::size_t head, std::uint64_t payload, std::size_t tail, std::size_t limit,
+          error_code& why)
 {
     if (payload > limit)
         why = errc::frame_too_long;
@@ -124,8 +121,7 @@ void read(std::string_view rest, std::size_t limit, std::size_t most, std::size_
 {
     static net::io_context io;
     piecemeal stream(io, rest, most);
-    holdfast::frame_reader frames(stream, {.max_frame_bytes = limit, .buffer_bytes = buffer_bytes},
-                                  Framing());
+    holdfast::frame_reader frames(stream, {.max_frame_bytes = limit, .buffer_bytes = buffer_bytes}, Framing());
     for (bool more = true; more;) {
         error_code expected;
         const frame one = rest.empty() ? std::nullopt : next(Framing(), rest, limit, expected);

@@ -48,8 +48,7 @@ void check_valid(std::string_view text, fuzz::sizes chunks, bool by_lines, wordi
 }
 
 template <class Format, class Source>
-std::error_code check(const Source& source, Format format, const fuzz::sizes& chunks,
-                      wording by = wording::own)
+std::error_code check(const Source& source, Format format, const fuzz::sizes& chunks, wording by = wording::own)
 {
     const auto whole = in_chunks<Format>(std::cref(source), [] { return std::size_t{1} << 18; }, format);
     const auto bytes = in_chunks<Format>(std::cref(source), [] { return std::size_t{1}; }, format);
@@ -60,8 +59,7 @@ std::error_code check(const Source& source, Format format, const fuzz::sizes& ch
         return whole.error;
     }
     fuzz::check(bytes.text == whole.text && some.text == whole.text);
-    if (format.utf8 != utf8_policy::trust)
-        check_valid(whole.text, chunks, std::is_same_v<Format, ndjson>, by);
+    if (format.utf8 != utf8_policy::trust) check_valid(whole.text, chunks, std::is_same_v<Format, ndjson>, by);
     return {};
 }
 

@@ -182,9 +182,8 @@ void check_lines_to_array(std::string_view text, const fuzz::sizes& pieces, cons
     if (array.error) return;
     fuzz::check(array.text == (expected.elements == 0 ? "[]" : expected.text + ']'));
     const converted_text back = converted<ndjson_conversion::from_array>(array.text, pieces, chunks);
-    fuzz::check(back.error
-                    ? back.error == errc::depth_exceeded // by the array around
-                    : converted<ndjson_conversion::to_array>(back.text, pieces, chunks).text == array.text);
+    fuzz::check(back.error ? back.error == errc::depth_exceeded // by the array around
+                           : converted<ndjson_conversion::to_array>(back.text, pieces, chunks).text == array.text);
 }
 
 } // namespace

@@ -45,8 +45,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!whole.error) {
         fuzz::check(whole.text == expected && parts.text == expected && bytes.text == expected);
         fuzz::check(read.ParseFromString(whole.text) || trusting);
-        const auto delimited =
-            in_chunks<protobuf_delimited>(std::cref(value), some, {.check_utf8 = !trusting});
+        const auto delimited = in_chunks<protobuf_delimited>(std::cref(value), some, {.check_utf8 = !trusting});
         fuzz::check(!delimited.error && delimited.text.ends_with(expected));
         fuzz::check(delimited.text.size() ==
                     expected.size() + google::protobuf::io::CodedOutputStream::VarintSize64(expected.size()));

@@ -39,17 +39,15 @@ std::string read_all(tcp::socket& client)
 /// The ladder of the issue: 100 clients that each read 1 KiB/s of 100 MB, measured at once and 20 s later.
 int slow_ladder(server& feed, std::string& output)
 {
-    process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()),
-                    "--rungs", "100", "--mix", "slow=100", "--slow-rate", "1k", "--rung-deadline", "5",
-                    "--hold", "20", "--climbs", "1", "--budget-bytes",
-                    std::to_string(16 * 1024 + 6 * 1024)});
+    process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()), "--rungs",
+                    "100", "--mix", "slow=100", "--slow-rate", "1k", "--rung-deadline", "5", "--hold", "20", "--climbs",
+                    "1", "--budget-bytes", std::to_string(16 * 1024 + 6 * 1024)});
     return ladder.wait(&output, std::chrono::minutes(2));
 }
 
 } // namespace
 
-TEST_CASE(
-    "100 slow readers of a 100 MB snapshot cost market_feed a chunk and 6 KiB each, also 20 seconds later")
+TEST_CASE("100 slow readers of a 100 MB snapshot cost market_feed a chunk and 6 KiB each, also 20 seconds later")
 {
     server feed("market_feed", {"--instruments", "1000000", "--send-buffer", "64k"});
     std::string output;
@@ -63,10 +61,9 @@ TEST_CASE("market_feed stays below the line that it states, also where nobody re
 {
     server feed("market_feed", {"--max-connections", "600", "--chunk", "16k", "--send-buffer", "64k"});
     const std::string stated = feed.line_beginning("market_feed: the line: ");
-    process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()),
-                    "--rungs", "100,300,600", "--mix", "silent=50,slow=40,idle=10", "--settle", "500ms",
-                    "--hold", "300ms", "--rung-deadline", "3s", "--climbs", "1", "--plan",
-                    stated.substr(stated.rfind(' ') + 1)});
+    process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()), "--rungs",
+                    "100,300,600", "--mix", "silent=50,slow=40,idle=10", "--settle", "500ms", "--hold", "300ms",
+                    "--rung-deadline", "3s", "--climbs", "1", "--plan", stated.substr(stated.rfind(' ') + 1)});
     std::string output;
     CHECK(ladder.wait(&output) == 0);
     INFO(stated << '\n' << output);
@@ -107,7 +104,8 @@ TEST_CASE("market_feed turns away who is one too many for an address, with a lin
     tcp::socket third(io);
     third.connect(feed.endpoint());
     CHECK(read_all(third) == "{\"error\":\"too many connections: try again later\"}\n");
-    CHECK(feed.line_beginning("market_feed: a connection was rejected at the limit of connections of one address") != "");
+    CHECK(feed.line_beginning("market_feed: a connection was rejected at the limit of connections of one address") !=
+          "");
 }
 
 TEST_CASE("the same 100 slow readers are more than naive_feed can bear")
@@ -275,22 +273,19 @@ TEST_CASE("market_feed answers its census as JSON on its admin socket, which com
 TEST_CASE("what cannot work is refused in one line that says what to do, with exit status 2")
 {
     std::string line;
-    for (const std::string name : {"market_feed", "naive_feed", "echo_server", "graceful_server",
-                                   "task_pool_server", "netstring_server", "log_collector"}) {
+    for (const std::string name : {"market_feed", "naive_feed", "echo_server", "graceful_server", "task_pool_server",
+                                   "netstring_server", "log_collector"}) {
         const bool two_doors = name == "log_collector";
-        const server first(name, two_doors ? std::vector<std::string>{"--http-port", "0"}
-                                           : std::vector<std::string>{});
+        const server first(name, two_doors ? std::vector<std::string>{"--http-port", "0"} : std::vector<std::string>{});
         CHECK(refusal({programs + "/" + name, "--port", first.port}, line) == 2);
         CHECK(line.find("choose another --port") != std::string::npos);
         CHECK(refusal({programs + "/" + name, "--bogus"}, line) == 2);
         CHECK(line.find("--bogus") != std::string::npos);
         CHECK(line.find("--help") != std::string::npos);
-        CHECK(refusal({programs + "/" + name, "--address", "192.0.2.1"}, line) ==
-              2); // reserved for documentation
+        CHECK(refusal({programs + "/" + name, "--address", "192.0.2.1"}, line) == 2); // reserved for documentation
         CHECK(line.find("choose another --address") != std::string::npos);
-        CHECK(
-            refusal({programs + "/" + name, two_doors ? "--max-readers" : "--max-connections", "4000000000"},
-                    line) == 2);
+        CHECK(refusal({programs + "/" + name, two_doors ? "--max-readers" : "--max-connections", "4000000000"}, line) ==
+              2);
         CHECK(line.find("descriptors") != std::string::npos);
     }
     const std::string not_json = "not_json_" + std::to_string(::getpid());

@@ -8,10 +8,7 @@ namespace {
 #ifdef FAULTS_NETSTRINGS
 constexpr char end_of_answer = '}';
 
-std::string message(std::string_view text)
-{
-    return std::to_string(text.size()) + ':' + std::string(text) + ',';
-}
+std::string message(std::string_view text) { return std::to_string(text.size()) + ':' + std::string(text) + ','; }
 #else
 constexpr char end_of_answer = '\n';
 

@@ -99,8 +99,7 @@ TEST_CASE("any system call on a socket may fail, while a program and readers spe
                             }});
 }
 
-TEST_CASE(
-    "any system call on a socket may fail, while readers are slow, or do not read before the server drains")
+TEST_CASE("any system call on a socket may fail, while readers are slow, or do not read before the server drains")
 {
     any_operation_may_fail({"slow readers",
                             [](stage& s) {

@@ -32,9 +32,8 @@ const std::string program = EXAMPLES_DIRECTORY "/graceful_server";
 /// The server as a service manager starts it: the listener is descriptor 3, and LISTEN_PID its own number.
 std::vector<std::string> activated(const std::string& descriptors = "1", const std::string& drain = "20s")
 {
-    return {"/bin/sh", "-c",      "LISTEN_PID=$$ LISTEN_FDS=" + descriptors + " exec \"$@\"",
-            "sh",      program,   "--port",
-            "0",       "--drain", drain};
+    return {"/bin/sh", "-c", "LISTEN_PID=$$ LISTEN_FDS=" + descriptors + " exec \"$@\"", "sh", program, "--port", "0",
+            "--drain", drain};
 }
 
 /// What the clients have seen, all together.
@@ -68,8 +67,7 @@ net::awaitable<void> deliver(net::io_context& io, tcp::endpoint server, tally& s
         std::uint64_t taken = 0;
         for (; left != 0; ++taken, --left, ++seen.delivered) {
             error_code unsent; // the answers come first: a goodbye may be among them
-            co_await net::async_write(socket, net::buffer(line),
-                                      net::redirect_error(net::use_awaitable, unsent));
+            co_await net::async_write(socket, net::buffer(line), net::redirect_error(net::use_awaitable, unsent));
             co_await net::async_read_until(socket, net::dynamic_buffer(text), '\n',
                                            net::redirect_error(net::use_awaitable, ec));
             const std::string receipt = "{\"taken\":" + std::to_string(taken + 1) + "}\n";
@@ -102,8 +100,7 @@ TEST_CASE("a restart under load refuses nobody and loses no line, and the old se
             --running;
         });
     const auto more = [&](std::uint64_t connections) {
-        tests::run_until(io,
-                         [&, until = seen.connections + connections] { return seen.connections >= until; });
+        tests::run_until(io, [&, until = seen.connections + connections] { return seen.connections >= until; });
     };
     more(500);
     for (int restart = 0; restart != 3; ++restart) {
@@ -140,9 +137,8 @@ TEST_CASE("a restart under load refuses nobody and loses no line, and the old se
     CHECK(seen.delivered % batch == 0); // all of them
     first->signal(SIGTERM);
     CHECK(first->wait() == 0);
-    std::cout << seen.connections << " connections over 3 restarts: " << seen.refused << " refused, "
-              << seen.broken << " broken, " << seen.goodbyes << " told to go on elsewhere, " << seen.delivered
-              << " lines\n";
+    std::cout << seen.connections << " connections over 3 restarts: " << seen.refused << " refused, " << seen.broken
+              << " broken, " << seen.goodbyes << " told to go on elsewhere, " << seen.delivered << " lines\n";
 }
 
 TEST_CASE("the ladder climbs across two restarts: nobody is refused, no connection broken, all come back")
@@ -159,9 +155,8 @@ TEST_CASE("the ladder climbs across two restarts: nobody is refused, no connecti
     };
     start();
     process ladder({EXAMPLES_DIRECTORY "/ladder", "--port", std::to_string(listener.local_endpoint().port()),
-                    "--pid-file", pid_file, "--rungs", "50,100", "--hello", "line\\n", "--hold", "0s",
-                    "--settle", "500ms", "--climbs", "1", "--mix",
-                    "idle=70,slow=10,silent=10,aborting=10"});
+                    "--pid-file", pid_file, "--rungs", "50,100", "--hello", "line\\n", "--hold", "0s", "--settle",
+                    "500ms", "--climbs", "1", "--mix", "idle=70,slow=10,silent=10,aborting=10"});
     const auto serves = [&](std::uint64_t connections) {
         std::error_code ec;
         return holdfast::read_open_descriptors(server->pid(), ec) > connections;
@@ -219,12 +214,10 @@ TEST_CASE("what a service manager hands over and cannot be served is refused in 
         return line;
     };
     tcp::acceptor listener(io, {net::ip::address_v4::loopback(), 0});
-    CHECK(refusal(activated("2"), listener.native_handle()).find("a single ListenStream=") !=
-          std::string::npos);
+    CHECK(refusal(activated("2"), listener.native_handle()).find("a single ListenStream=") != std::string::npos);
     CHECK(refusal(activated("x"), listener.native_handle()).find("LISTEN_FDS is 'x'") != std::string::npos);
     tcp::socket no_listener(io, tcp::v4());
-    CHECK(refusal(activated(), no_listener.native_handle()).find("no listening TCP socket") !=
-          std::string::npos);
+    CHECK(refusal(activated(), no_listener.native_handle()).find("no listening TCP socket") != std::string::npos);
     net::local::stream_protocol::acceptor local(
         io, net::local::stream_protocol::endpoint(std::string(1, '\0') + "holdfast"));
     CHECK(refusal(activated(), local.native_handle()).find("no listening TCP socket") != std::string::npos);

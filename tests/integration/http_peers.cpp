@@ -56,15 +56,13 @@ net::awaitable<void> answer(holdfast::connection_guard<tcp::socket>& peer, holdf
     const holdfast::compressor gzip = way == 1 ? pool.try_borrow() : holdfast::compressor();
     if (gzip) head += "Content-Encoding: gzip\r\n";
     const auto size = holdfast::serialized_size<ndjson>(message);
-    head += way == 2 ? "Content-Length: " + std::to_string(size) + "\r\n\r\n"
-                     : "Transfer-Encoding: chunked\r\n\r\n";
+    head += way == 2 ? "Content-Length: " + std::to_string(size) + "\r\n\r\n" : "Transfer-Encoding: chunked\r\n\r\n";
     co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
     const holdfast::write_streamed_options options{.chunk_bytes = size > 10'000 ? chunk + 200 : chunk,
                                                    .double_buffered = i % 2 == 0};
     if (way == 2) {
         const std::size_t sent = co_await async_write_streamed(
-            peer, holdfast::formatted(std::cref(message), framed{framing::content_length{size}, ndjson{}}),
-            options);
+            peer, holdfast::formatted(std::cref(message), framed{framing::content_length{size}, ndjson{}}), options);
         CHECK(sent == size);
     } else {
         co_await async_write_streamed(
@@ -100,9 +98,8 @@ exchange serve(std::vector<std::string> command, std::uint32_t seed)
         peer.stream().set_option(tcp::no_delay(true));
         for (std::string request;;) {
             holdfast::error_code ec;
-            const std::size_t n =
-                co_await net::async_read_until(peer.stream(), net::dynamic_buffer(request), "\r\n\r\n",
-                                               net::redirect_error(net::use_awaitable, ec));
+            const std::size_t n = co_await net::async_read_until(
+                peer.stream(), net::dynamic_buffer(request), "\r\n\r\n", net::redirect_error(net::use_awaitable, ec));
             if (ec) break;
             const rows message = random_rows(random);
             result.expected += holdfast::serialize_to_string<ndjson>(message);

@@ -202,8 +202,7 @@ TEST_CASE("The mix gives every kind its share, spread over any run of clients")
 
 TEST_CASE("A mix that cannot be read is refused with the name of its option")
 {
-    for (const char* wrong :
-         {"", "idle", "idle=", "idle=x", "lazy=5", "idle=0", "idle=5,", "idle=99999", "idle=-1"}) {
+    for (const char* wrong : {"", "idle", "idle=", "idle=x", "lazy=5", "idle=0", "idle=5,", "idle=99999", "idle=-1"}) {
         INFO(wrong);
         CHECK_THROWS_AS(ladder::client_mix::parse(wrong), usage_error);
     }
@@ -250,8 +249,7 @@ TEST_CASE("A pattern is counted wherever the stream is cut")
                 std::uint16_t state = 0;
                 for (std::size_t at = 0; at < text.size(); at += piece)
                     found += matcher.count(std::string_view{text}.substr(at, piece), state);
-                if (found != expected)
-                    FAIL("pattern " << pattern << ", pieces of " << piece << " of " << text);
+                if (found != expected) FAIL("pattern " << pattern << ", pieces of " << piece << " of " << text);
             }
             CHECK(expected > 0);
         }
@@ -362,8 +360,7 @@ TEST_CASE("A server's stated line is above every rung, and the verdict says how 
     CHECK(finds("RssAnon stays below the stated line: at most 71.4 % of it, 14.6 MiB at 10,000"));
     CHECK(finds("the kernel's part stays below the stated line: at most 80.0 % of it, 3.8 MiB at 1,000"));
     CHECK(!ladder::stated_line::parse(""));
-    for (const char* wrong :
-         {"1", "1+2", "1+2+", "+2+3", "1+2+3+4", "1+x+3", "1+2+-3", "9999999999999+1+1"}) {
+    for (const char* wrong : {"1", "1+2", "1+2+", "+2+3", "1+2+3+4", "1+x+3", "1+2+-3", "9999999999999+1+1"}) {
         INFO(wrong);
         CHECK_THROWS_AS(ladder::stated_line::parse(wrong), usage_error);
     }
@@ -534,9 +531,8 @@ TEST_CASE("A run that is written as JSON is read back the same")
 
 TEST_CASE("A file that is not the ladder's is refused, with the line that is wrong")
 {
-    for (const char* wrong :
-         {"", "{}", "nonsense", "{\"type\":\"point\"}", "{\"type\":\"run\"}\n{\"type\":\"poin",
-          "{\"type\":\"run\",\"title\":\"x\"}", "{\"type\":\"run\"}\n[]"}) {
+    for (const char* wrong : {"", "{}", "nonsense", "{\"type\":\"point\"}", "{\"type\":\"run\"}\n{\"type\":\"poin",
+                              "{\"type\":\"run\",\"title\":\"x\"}", "{\"type\":\"run\"}\n[]"}) {
         INFO(wrong);
         std::istringstream file{wrong};
         CHECK_THROWS_AS(ladder::read_json(file, "file"), std::runtime_error);
@@ -577,8 +573,8 @@ TEST_CASE("The listening socket and the limit of open files are found in the ker
         "broken\n";
     CHECK(ladder::find_listening_inode(table, 8080) == 222);
     CHECK(ladder::find_listening_inode(table, 8081) == 0);
-    CHECK(ladder::parse_open_files_limit(
-              "Limit  Soft\nMax open files            1024       20000    files\n") == 1024u);
+    CHECK(ladder::parse_open_files_limit("Limit  Soft\nMax open files            1024       20000    files\n") ==
+          1024u);
     CHECK(!ladder::parse_open_files_limit("Max open files            unlimited  unlimited files\n"));
     CHECK(!ladder::parse_open_files_limit("nothing"));
 }
@@ -735,8 +731,8 @@ TEST_CASE("The command line reads every type, and says in one line what is wrong
     };
     SECTION("values in both forms")
     {
-        CHECK(parse({"--port", "80", "--ratio=0.25", "--name=", "--size", "16M", "--time", "2m",
-                     "--pause=20ms", "--flag"}));
+        CHECK(parse(
+            {"--port", "80", "--ratio=0.25", "--name=", "--size", "16M", "--time", "2m", "--pause=20ms", "--flag"}));
         CHECK(port == 80);
         CHECK(ratio == 0.25);
         CHECK(name.empty());
@@ -775,8 +771,8 @@ TEST_CASE("The command line reads every type, and says in one line what is wrong
         for (const auto& words : wrong) {
             const std::string text = complaint(words);
             INFO(words.front() << ": " << text);
-            CHECK(text.find(std::string{words.front()}.substr(0, 6).substr(
-                      0, std::strcspn(words.front(), "="))) != std::string::npos);
+            CHECK(text.find(std::string{words.front()}.substr(0, 6).substr(0, std::strcspn(words.front(), "="))) !=
+                  std::string::npos);
             CHECK(text.find("(see --help)") != std::string::npos);
             CHECK(text.find('\n') == std::string::npos);
         }

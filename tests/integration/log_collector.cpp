@@ -66,8 +66,7 @@ struct collector : tests::example_server {
     [[nodiscard]] std::vector<std::string> curl(const std::string& path,
                                                 const std::vector<std::string>& more = {}) const
     {
-        std::vector<std::string> command{"/usr/bin/curl", "--silent", "--show-error",
-                                         "--noproxy",     "*",        "--no-buffer"};
+        std::vector<std::string> command{"/usr/bin/curl", "--silent", "--show-error", "--noproxy", "*", "--no-buffer"};
         command.insert(command.end(), more.begin(), more.end());
         command.push_back("http://127.0.0.1:" + http_port + path);
         return command;
@@ -103,8 +102,8 @@ struct sent_record {
 
 std::vector<sent_record> send_records(const collector& to, unsigned seed, int batches)
 {
-    process client({"/usr/bin/env", "PYTHONPATH=" PYTHON_CLASSES, PYTHON, "-c", program, to.port,
-                    std::to_string(seed), std::to_string(batches)});
+    process client({"/usr/bin/env", "PYTHONPATH=" PYTHON_CLASSES, PYTHON, "-c", program, to.port, std::to_string(seed),
+                    std::to_string(batches)});
     std::string printed;
     const int status = client.wait(&printed);
     INFO(printed);
@@ -114,8 +113,8 @@ std::vector<sent_record> send_records(const collector& to, unsigned seed, int ba
         const std::string_view line = rest.substr(0, rest.find('\n'));
         rest.remove_prefix(line.size() + 1);
         const auto space = line.find(' ', 4);
-        sent.push_back({line[0] - '0', line[2], std::string(line.substr(4, space - 4)),
-                        std::string(line.substr(space + 1))});
+        sent.push_back(
+            {line[0] - '0', line[2], std::string(line.substr(4, space - 4)), std::string(line.substr(space + 1))});
     }
     return sent;
 }
@@ -161,10 +160,7 @@ TEST_CASE("curl reads what protoc's classes sent: live and later, filtered, as l
          {"--header", event_stream},
          [](const sent_record& r) { return r.service == 'b' && r.level >= 1; },
          true},
-        {"/logs?last=99999",
-         {"--compressed", "--header", event_stream},
-         [](const sent_record&) { return true; },
-         true},
+        {"/logs?last=99999", {"--compressed", "--header", event_stream}, [](const sent_record&) { return true; }, true},
         {"/logs", // one who was there before
          {"--header", event_stream, "--header", "Last-Event-ID: 41"},
          [](const sent_record& r) { return std::stoi(r.number) > 41; },

@@ -30,10 +30,7 @@ static_assert(std::ranges::view<market::changes> && std::ranges::input_range<mar
 static_assert(std::is_trivially_destructible_v<quote>);
 static_assert(holdfast::plain_struct<quote>);
 
-auto tied(const quote& q)
-{
-    return std::tuple(q.id, q.symbol, q.bid, q.ask, q.bid_size, q.ask_size, q.time, q.open);
-}
+auto tied(const quote& q) { return std::tuple(q.id, q.symbol, q.bid, q.ask, q.bid_size, q.ask_size, q.time, q.open); }
 
 /// What a client knows: it takes quotes as they come and overwrites what it had.
 struct client {
@@ -178,8 +175,7 @@ TEST_CASE("A client that reads slowly while the market goes on misses nothing an
     }
 }
 
-TEST_CASE(
-    "A change that the market has just forgotten leads to a scan of all instruments, one before it does not")
+TEST_CASE("A change that the market has just forgotten leads to a scan of all instruments, one before it does not")
 {
     market m{10, 1, 16};
     m.tick(16);

@@ -147,8 +147,7 @@ TEST_CASE("EventSource reads events with their types and ids, and comes again fo
     std::string expected;
     for (std::size_t i = 0; i != messages.size(); ++i)
         for (const std::string& row : messages[i])
-            expected +=
-                std::to_string(i + 1) + " " + holdfast::serialize_to_string<holdfast::json>(row) + "\n";
+            expected += std::to_string(i + 1) + " " + holdfast::serialize_to_string<holdfast::json>(row) + "\n";
     std::mt19937 random(static_cast<std::mt19937::result_type>(expected.size()));
     std::size_t next = 0;
     const auto session = [&](guard& peer, std::string_view request) -> net::awaitable<bool> {
@@ -197,11 +196,9 @@ TEST_CASE("a WebSocket client reads messages in frames, and in fragments where t
                              "Connection: Upgrade\r\nSec-WebSocket-Accept: " +
                                  accepted(header(request, "Sec-WebSocket-Key: ")) + "\r\n\r\n");
         for (std::size_t i = 0; i != messages.size(); ++i) {
-            const websocket_frames frames{i % 3 == 0 ? websocket_frames::kind::binary
-                                                     : websocket_frames::kind::text};
-            co_await async_write_streamed(
-                peer, holdfast::formatted(std::cref(messages[i]), framed{frames, ndjson{}}),
-                {.chunk_bytes = 1 + random() % 5000});
+            const websocket_frames frames{i % 3 == 0 ? websocket_frames::kind::binary : websocket_frames::kind::text};
+            co_await async_write_streamed(peer, holdfast::formatted(std::cref(messages[i]), framed{frames, ndjson{}}),
+                                          {.chunk_bytes = 1 + random() % 5000});
         }
         co_await write(peer, "\x88\x02\x03\xe8"); // a closing frame: 1000, normal
         co_return true;

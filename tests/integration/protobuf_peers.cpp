@@ -122,8 +122,7 @@ TEST_CASE("Python's classes read every message, and write the same bytes")
 {
     random_choices choices(Catch::rngSeed());
     const std::string stream = in_chunks<protobuf_delimited>(some_orders(choices, 100), one_chunk).text;
-    const std::string again =
-        run(PYTHON " '" SUPPORT_DIRECTORY "/protobuf_python.py' '" PYTHON_CLASSES "'", stream);
+    const std::string again = run(PYTHON " '" SUPPORT_DIRECTORY "/protobuf_python.py' '" PYTHON_CLASSES "'", stream);
     CHECK((again == stream)); // not printed
 }
 #endif

@@ -23,10 +23,7 @@ namespace net = holdfast::net;
 namespace {
 
 struct server : tests::example_server {
-    explicit server(std::vector<std::string> arguments)
-        : example_server("task_pool_server", std::move(arguments))
-    {
-    }
+    explicit server(std::vector<std::string> arguments) : example_server("task_pool_server", std::move(arguments)) {}
 
     /// Its figures: "parts: 6 begun, 4 sent, 0 at work (at most 2), 0 waiting".
     std::string parts()
@@ -70,9 +67,8 @@ std::vector<std::string> places(const std::string& answers)
     for (std::size_t at = 0; (at = answers.find(part, at)) != std::string::npos;) {
         at += part.size();
         const auto between = answers.find(of, at);
-        all.push_back(
-            answers.substr(at, between - at) + " of " +
-            answers.substr(between + of.size(), answers.find(',', between + 1) - between - of.size()));
+        all.push_back(answers.substr(at, between - at) + " of " +
+                      answers.substr(between + of.size(), answers.find(',', between + 1) - between - of.size()));
     }
     return all;
 }
@@ -99,8 +95,8 @@ TEST_CASE("the parts of each job are answered in order, and a job that is none i
 {"job":1,"part":3,"parts":3,"primes":64}
 )";
     int number = 1;
-    for (const std::string none : {"", "what", "5", "5 ", "5 1", "0 5", "-1 5", "1 1000000001", "1 5 9",
-                                   "1  5", "1 99999999999999999999"}) {
+    for (const std::string none :
+         {"", "what", "5", "5 ", "5 1", "0 5", "-1 5", "1 1000000001", "1 5 9", "1  5", "1 99999999999999999999"}) {
         asked += none + "\n";
         expected += "{\"job\":" + std::to_string(++number) +
                     ",\"error\":\"give two whole numbers, FIRST LAST, from 1 to 1000000000\"}\n";

@@ -31,8 +31,7 @@ net::awaitable<void> answer(tcp::socket socket, const holdfast::tls_context& con
     holdfast::tls_stream<> stream(std::move(socket), context);
     co_await stream.async_handshake(holdfast::tls_role::server);
     std::string request;
-    co_await net::async_read_until(stream, net::dynamic_buffer(request, 8192), "\r\n\r\n",
-                                   net::use_awaitable);
+    co_await net::async_read_until(stream, net::dynamic_buffer(request, 8192), "\r\n\r\n", net::use_awaitable);
     const std::string text = body();
     const std::string head =
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " + std::to_string(text.size()) + "\r\n\r\n";
@@ -49,8 +48,7 @@ net::awaitable<void> answer(tcp::socket socket, const holdfast::tls_context& con
 net::awaitable<void> serve(tcp::acceptor& listener, const holdfast::tls_context& context)
 {
     for (;;)
-        net::co_spawn(listener.get_executor(),
-                      answer(co_await listener.async_accept(net::use_awaitable), context),
+        net::co_spawn(listener.get_executor(), answer(co_await listener.async_accept(net::use_awaitable), context),
                       [](const std::exception_ptr&) {});
 }
 
@@ -90,28 +88,26 @@ TEST_CASE("programs of others get the whole answer and a proper end, whatever pr
     SECTION("curl, TLS 1.3 and 1.2")
     {
         for (const char* version : {"--tls-max 1.3", "--tls-max 1.2"}) {
-            const std::string got = output_of(
-                io,
-                {"/bin/sh", "-c",
-                 std::string("curl -sS -4 --cacert ") + files.chain_file() + " " + version + " " + url},
-                status);
+            const std::string got =
+                output_of(io,
+                          {"/bin/sh", "-c",
+                           std::string("curl -sS -4 --cacert ") + files.chain_file() + " " + version + " " + url},
+                          status);
             CHECK(status == 0);
             CHECK(got == text);
         }
     }
     SECTION("openssl s_client, each cipher suite, with updates of its key")
     {
-        for (const char* suite :
-             {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}) {
+        for (const char* suite : {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}) {
             // A line "K" has s_client update its key and ask for the server's, "k" its own alone.
-            const std::string got =
-                output_of(io,
-                          {"/bin/sh", "-c",
-                           "(sleep 0.3; echo K; sleep 0.1; echo k; sleep 0.1; printf '" + request +
-                               "'; sleep 0.5) | openssl s_client -connect 127.0.0.1:" + port +
-                               " -servername localhost -CAfile " + files.chain_file() +
-                               " -verify_return_error -ciphersuites " + suite + " 2>/dev/null"},
-                          status);
+            const std::string got = output_of(io,
+                                              {"/bin/sh", "-c",
+                                               "(sleep 0.3; echo K; sleep 0.1; echo k; sleep 0.1; printf '" + request +
+                                                   "'; sleep 0.5) | openssl s_client -connect 127.0.0.1:" + port +
+                                                   " -servername localhost -CAfile " + files.chain_file() +
+                                                   " -verify_return_error -ciphersuites " + suite + " 2>/dev/null"},
+                                              status);
             CHECK(status == 0);
             CHECK(got.find(text) != std::string::npos);
         }
@@ -142,11 +138,10 @@ TEST_CASE("programs of others get the whole answer and a proper end, whatever pr
     }
     SECTION("Node")
     {
-        const std::string script =
-            "require('https').get({host:'127.0.0.1',servername:'localhost',port:" + port +
-            ",ca:require('fs').readFileSync('" + files.chain_file() +
-            "')},r=>{let n=0;r.on('data',d=>n+=d.length);"
-            "r.on('end',()=>console.log(n))})";
+        const std::string script = "require('https').get({host:'127.0.0.1',servername:'localhost',port:" + port +
+                                   ",ca:require('fs').readFileSync('" + files.chain_file() +
+                                   "')},r=>{let n=0;r.on('data',d=>n+=d.length);"
+                                   "r.on('end',()=>console.log(n))})";
         const std::string got = output_of(io, {"/bin/sh", "-c", "exec node -e \"$0\"", script}, status);
         CHECK(got == std::to_string(text.size()) + "\n");
         CHECK(status == 0);
@@ -155,18 +150,16 @@ TEST_CASE("programs of others get the whole answer and a proper end, whatever pr
     {
         output_of(io, {"/bin/sh", "-c", "curl -sS -4 " + url + " 2>/dev/null"}, status);
         CHECK(status == 60);
-        const std::string got = output_of(
-            io, {"/bin/sh", "-c", "curl -sS -4 --cacert " + files.chain_file() + " " + url}, status);
+        const std::string got =
+            output_of(io, {"/bin/sh", "-c", "curl -sS -4 --cacert " + files.chain_file() + " " + url}, status);
         CHECK(got == text);
     }
     SECTION("a client that speaks plain text, and the server goes on")
     {
-        output_of(io,
-                  {"/bin/sh", "-c", "curl -sS -4 --max-time 5 http://localhost:" + port + "/ 2>/dev/null"},
-                  status);
+        output_of(io, {"/bin/sh", "-c", "curl -sS -4 --max-time 5 http://localhost:" + port + "/ 2>/dev/null"}, status);
         CHECK(status != 0);
-        const std::string got = output_of(
-            io, {"/bin/sh", "-c", "curl -sS -4 --cacert " + files.chain_file() + " " + url}, status);
+        const std::string got =
+            output_of(io, {"/bin/sh", "-c", "curl -sS -4 --cacert " + files.chain_file() + " " + url}, status);
         CHECK(got == text);
     }
 }

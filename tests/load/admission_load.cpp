@@ -58,8 +58,8 @@ struct observations {
     std::atomic<bool> timers_stopped = false; ///< no timer that is set from now on expires
     std::atomic<int> failures = 0;            ///< so many calls of accept4() fail next,
     std::atomic<int> error = 0;               ///< with this
-    std::atomic<bool> steals = false; ///< the descriptor that the next call of accept4() would get goes
-    std::atomic<int> stolen = -1;     ///< to this
+    std::atomic<bool> steals = false;         ///< the descriptor that the next call of accept4() would get goes
+    std::atomic<int> stolen = -1;             ///< to this
 };
 
 observations& observed()
@@ -198,15 +198,11 @@ private:
         error_code ec;
         char letter = '?';
         co_await socket->async_connect(server_, net::redirect_error(net::use_awaitable, ec));
-        if (!ec)
-            co_await socket->async_send(net::buffer(&letter, 1), net::redirect_error(net::use_awaitable, ec));
-        if (!ec)
-            co_await socket->async_receive(net::buffer(&letter, 1),
-                                           net::redirect_error(net::use_awaitable, ec));
+        if (!ec) co_await socket->async_send(net::buffer(&letter, 1), net::redirect_error(net::use_awaitable, ec));
+        if (!ec) co_await socket->async_receive(net::buffer(&letter, 1), net::redirect_error(net::use_awaitable, ec));
         alarm.cancel();
         error_code gone;
-        socket->close(
-            gone); // no reset: under such a load the loopback device loses some, and nobody repeats them
+        socket->close(gone); // no reset: under such a load the loopback device loses some, and nobody repeats them
         co_return !ec && letter == '!';
     }
 
@@ -342,9 +338,8 @@ TEST_CASE("each of 200 addresses has as many connections as it may, those beyond
     for (unsigned round = 1; round <= rounds; ++round) {
         std::deque<tests::process> children;
         for (const unsigned first : {0U, addresses / 2})
-            children.emplace_back([&, first] {
-                return ask_too_much(doors.local_endpoint(), first, addresses / 2, each, allowed);
-            });
+            children.emplace_back(
+                [&, first] { return ask_too_much(doors.local_endpoint(), first, addresses / 2, each, allowed); });
         serve_until(io, [&] { return !any_runs(children) && doors.census().live() == 0; });
         for (tests::process& child : children)
             CHECK(child.wait() == 0);
@@ -388,8 +383,7 @@ tcp::endpoint endpoint_of(tests::process& server)
 }
 
 /// The clients that can be read, of those that `of` names; waits at most so many milliseconds.
-std::vector<std::size_t> readable(std::vector<tcp::socket>& clients, const std::vector<std::size_t>& of,
-                                  int wait)
+std::vector<std::size_t> readable(std::vector<tcp::socket>& clients, const std::vector<std::size_t>& of, int wait)
 {
     std::vector<pollfd> all;
     for (const std::size_t i : of)
@@ -402,8 +396,8 @@ std::vector<std::size_t> readable(std::vector<tcp::socket>& clients, const std::
 }
 
 /// Moves those whom the server has greeted from `waiting` to `inside`.
-void let_in(std::vector<tcp::socket>& clients, std::vector<std::size_t>& waiting,
-            std::vector<std::size_t>& inside, int wait)
+void let_in(std::vector<tcp::socket>& clients, std::vector<std::size_t>& waiting, std::vector<std::size_t>& inside,
+            int wait)
 {
     for (const std::size_t i : readable(clients, waiting, wait)) {
         char letter = 0;
@@ -432,8 +426,7 @@ TEST_CASE("64 descriptors and 150 clients that stay: it rests, serves the old on
         limit(RLIMIT_NOFILE, 64);
         return serve_for_ever({.on_event =
                                    [&](const acceptor_event& event) {
-                                       if (event.what == acceptor_event::kind::starved)
-                                           counts.shortages += event.count;
+                                       if (event.what == acceptor_event::kind::starved) counts.shortages += event.count;
                                    }},
                               greet_and_echo);
     });
@@ -549,17 +542,14 @@ TEST_CASE("in 256 MiB under a load that needs 1 GiB a server with a memory mark 
     }
 }
 
-TEST_CASE(
-    "whatever accept() fails with, and however often, the hook is not flooded and the newcomer comes in")
+TEST_CASE("whatever accept() fails with, and however often, the hook is not flooded and the newcomer comes in")
 {
-    for (const int error :
-         {ECONNABORTED, EPROTO, ENETDOWN, EHOSTUNREACH, ETIMEDOUT, EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
+    for (const int error : {ECONNABORTED, EPROTO, ENETDOWN, EHOSTUNREACH, ETIMEDOUT, EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
         const bool shortage = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
         net::io_context io;
         int told = 0;
         acceptor doors{io.get_executor(), any_port, {.on_event = [&](const acceptor_event& event) {
-                           CHECK(event.what ==
-                                 (shortage ? acceptor_event::kind::starved : acceptor_event::kind::lost));
+                           CHECK(event.what == (shortage ? acceptor_event::kind::starved : acceptor_event::kind::lost));
                            CHECK(event.error.value() == error);
                            ++told;
                        }}};

@@ -39,10 +39,10 @@ struct quote {
 constexpr auto describe(holdfast::type_tag<quote>)
 {
     using holdfast::field;
-    return holdfast::fields(field("id", &quote::id), field("symbol", &quote::symbol),
-                            field("bid", &quote::bid), field("ask", &quote::ask),
-                            field("bid_size", &quote::bid_size), field("ask_size", &quote::ask_size),
-                            field("time", &quote::time), field("open", &quote::open));
+    return holdfast::fields(field("id", &quote::id), field("symbol", &quote::symbol), field("bid", &quote::bid),
+                            field("ask", &quote::ask), field("bid_size", &quote::bid_size),
+                            field("ask_size", &quote::ask_size), field("time", &quote::time),
+                            field("open", &quote::open));
 }
 
 /// Quotes that never exist but one at a time, 120 bytes or more of text each.
@@ -106,9 +106,8 @@ TEST_CASE("ten million rows that never exist go through a socket to a reader who
     bool done = false;
     std::size_t written = 0, bytes = 0, lines = 0;
     std::vector<char> chunk(256 * kib);
-    auto ids = std::views::iota(std::size_t{0}, rows) | std::views::transform([](std::size_t i) {
-                   return std::pair(i, static_cast<double>(i % 10'000) / 100);
-               });
+    auto ids = std::views::iota(std::size_t{0}, rows) |
+               std::views::transform([](std::size_t i) { return std::pair(i, static_cast<double>(i % 10'000) / 100); });
     growth grown; // after the reader's chunk, which is not the writer's
     async_write_streamed<ndjson>(server, ids, {.double_buffered = true}, [&](error_code ec, std::size_t n) {
         REQUIRE_FALSE(ec);
@@ -120,8 +119,7 @@ TEST_CASE("ten million rows that never exist go through a socket to a reader who
     const auto read = [&](auto& self) -> void {
         client.async_read_some(net::buffer(chunk), [&](error_code ec, std::size_t n) {
             bytes += n;
-            lines += static_cast<std::size_t>(
-                std::count(chunk.begin(), chunk.begin() + static_cast<int>(n), '\n'));
+            lines += static_cast<std::size_t>(std::count(chunk.begin(), chunk.begin() + static_cast<int>(n), '\n'));
             if (bytes - looked > 16 * mib) {
                 looked = bytes;
                 grown.look();

@@ -224,8 +224,8 @@ private:
         case way::cancel: {
             net::cancellation_signal stop;
             net::post(io_, [&stop] { stop.emit(net::cancellation_type::terminal); });
-            co_await peer.stream().async_read_some(
-                net::buffer(&byte, 1), net::bind_cancellation_slot(stop.slot(), net::use_awaitable));
+            co_await peer.stream().async_read_some(net::buffer(&byte, 1),
+                                                   net::bind_cancellation_slot(stop.slot(), net::use_awaitable));
             break;
         }
         case way::by_id: {
@@ -318,8 +318,7 @@ private:
             if (over_) return;
             for (acceptor* doors : {&by_reference_, &by_value_})
                 doors->census().for_each([&](const holdfast::census_entry& entry) {
-                    if (condemned_.erase(std::string(entry.remote)) != 0)
-                        doors->end(entry.id, close_reason::refused);
+                    if (condemned_.erase(std::string(entry.remote)) != 0) doors->end(entry.id, close_reason::refused);
                 });
             for (connection& each : moved_)
                 each.close(close_reason::max_lifetime);
@@ -347,8 +346,7 @@ private:
             char order = 0;
             char byte = 0;
             error_code end;
-            co_await socket.async_read_some(net::buffer(&order, 1),
-                                            net::redirect_error(net::use_awaitable, end));
+            co_await socket.async_read_some(net::buffer(&order, 1), net::redirect_error(net::use_awaitable, end));
             if (order == 'L' && !end)
                 co_await net::async_write(socket, net::buffer(endless_line),
                                           net::redirect_error(net::use_awaitable, end));
@@ -401,8 +399,7 @@ private:
 
 } // namespace
 
-TEST_CASE(
-    "connections that ended in every way leave no descriptor, no socket, no memory, and one finalizer each")
+TEST_CASE("connections that ended in every way leave no descriptor, no socket, no memory, and one finalizer each")
 {
     const std::uint32_t seed = std::random_device{}();
     std::cout << "soak: seed " << seed << std::endl;
@@ -411,8 +408,8 @@ TEST_CASE(
     const std::uint64_t before = memory();
     all.run(connections);
     const std::uint64_t after = memory();
-    std::cout << "soak: RssAnon " << before / 1024 << " KiB after the warm-up, " << after / 1024
-              << " KiB after " << connections << " more\n";
+    std::cout << "soak: RssAnon " << before / 1024 << " KiB after the warm-up, " << after / 1024 << " KiB after "
+              << connections << " more\n";
     all.census().report(std::cout);
 
     CHECK(all.census().live() == 0);

@@ -57,12 +57,11 @@ public:
         ::X509_gmtime_adj(::X509_getm_notAfter(x.get()), valid_seconds);
         ::X509_set_pubkey(x.get(), key.get());
         X509_NAME* const subject = ::X509_get_subject_name(x.get());
-        ::X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC,
-                                     reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
+        ::X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()),
+                                     -1, -1, 0);
         ::X509_set_issuer_name(x.get(), subject);
         const std::string names = "DNS:" + name;
-        X509_EXTENSION* const extension =
-            ::X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, names.c_str());
+        X509_EXTENSION* const extension = ::X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, names.c_str());
         ::X509_add_ext(x.get(), extension, -1);
         ::X509_EXTENSION_free(extension);
         ::X509_sign(x.get(), key.get(), ::EVP_sha256());
@@ -73,8 +72,7 @@ public:
             return std::unique_ptr<std::FILE, closes>(std::fopen(path.c_str(), "w"));
         };
         if (::PEM_write_X509(file(chain_file()).get(), x.get()) != 1 ||
-            ::PEM_write_PrivateKey(file(key_file()).get(), key.get(), nullptr, nullptr, 0, nullptr,
-                                   nullptr) != 1)
+            ::PEM_write_PrivateKey(file(key_file()).get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr) != 1)
             throw std::runtime_error("a certificate cannot be written");
     }
 

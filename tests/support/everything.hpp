@@ -15,8 +15,8 @@ inline int use_everything()
     holdfast::connection_guard<> guard{net::ip::tcp::socket(io)};
     holdfast::frame_reader<net::ip::tcp::socket> reader{guard.stream()};
     holdfast::outbox<net::ip::tcp::socket> box{guard};
-    const bool sound = box.is_open() && semaphore.try_acquire() && doors.census().live() == 0 &&
-                       heart.watched() == 0 && guard.is_open();
+    const bool sound = box.is_open() && semaphore.try_acquire() && doors.census().live() == 0 && heart.watched() == 0 &&
+                       guard.is_open();
     return sound && holdfast::serialize_to_string<holdfast::json>(42) == "42" ? 0 : 1;
 }
 

@@ -277,8 +277,7 @@ void any_operation_may_fail(const scene& scene)
         faults += failed.value_or(0);
     }
     in_all += faults;
-    std::cout << FAULTS_NAME << ", " << scene.name << ": " << faults << " faults, " << in_all << " so far"
-              << std::endl;
+    std::cout << FAULTS_NAME << ", " << scene.name << ": " << faults << " faults, " << in_all << " so far" << std::endl;
     CHECK(faults > 50);
 }
 

@@ -148,16 +148,16 @@ inline bool transfers(int socket, std::initializer_list<int> ways, int& way, con
 inline bool reads(int socket, int& way, const char* name = __builtin_FUNCTION()) noexcept
 {
     return transfers(socket,
-                     {ECONNRESET, ETIMEDOUT, ENOMEM, EINTR, not_ready, a_byte, all_but_a_byte,
-                      a_byte_then_reset, all_but_a_byte_then_reset},
+                     {ECONNRESET, ETIMEDOUT, ENOMEM, EINTR, not_ready, a_byte, all_but_a_byte, a_byte_then_reset,
+                      all_but_a_byte_then_reset},
                      way, name);
 }
 
 inline bool writes(int socket, int& way, const char* name = __builtin_FUNCTION()) noexcept
 {
     if (!transfers(socket,
-                   {EPIPE, ECONNRESET, ENOBUFS, ENOMEM, EINTR, not_ready, a_byte, all_but_a_byte,
-                    a_byte_then_reset, all_but_a_byte_then_reset},
+                   {EPIPE, ECONNRESET, ENOBUFS, ENOMEM, EINTR, not_ready, a_byte, all_but_a_byte, a_byte_then_reset,
+                    all_but_a_byte_then_reset},
                    way, name))
         return false;
     if (!narrow || observed == nullptr || way != all_is_well) return true;

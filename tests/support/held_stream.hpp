@@ -32,8 +32,7 @@ public:
         if (in_flight()) throw std::logic_error("two writes at once");
         data_.clear();
         ++writes;
-        for (auto each = net::buffer_sequence_begin(buffers); each != net::buffer_sequence_end(buffers);
-             ++each) {
+        for (auto each = net::buffer_sequence_begin(buffers); each != net::buffer_sequence_end(buffers); ++each) {
             const net::const_buffer part(*each);
             data_.append(static_cast<const char*>(part.data()), part.size());
         }

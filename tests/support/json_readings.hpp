@@ -40,8 +40,7 @@ inline constexpr std::size_t branch_levels = 6;
 constexpr auto describe(holdfast::type_tag<branch>)
 {
     using holdfast::field;
-    return holdfast::recursive<branch_levels>(field("name", &branch::name),
-                                              field("branches", &branch::branches),
+    return holdfast::recursive<branch_levels>(field("name", &branch::name), field("branches", &branch::branches),
                                               field("next", &branch::next, holdfast::omit_empty));
 }
 
@@ -72,8 +71,7 @@ struct quote {
 
 constexpr auto describe(holdfast::type_tag<quote>)
 {
-    return holdfast::fields(holdfast::field("symbol", &quote::symbol),
-                            holdfast::field("sizes", &quote::sizes));
+    return holdfast::fields(holdfast::field("symbol", &quote::symbol), holdfast::field("sizes", &quote::sizes));
 }
 
 using tagged_event = std::variant<std::monostate, trade, quote>;
@@ -85,10 +83,7 @@ constexpr auto describe(holdfast::type_tag<tagged_event>)
 
 using named_event = std::variant<quote, std::string, std::vector<trade>>;
 
-constexpr auto describe(holdfast::type_tag<named_event>)
-{
-    return holdfast::alternatives("quote", "te\"xt", "trades");
-}
+constexpr auto describe(holdfast::type_tag<named_event>) { return holdfast::alternatives("quote", "te\"xt", "trades"); }
 
 /// Whatever is written as something else than it is.
 struct reading {
@@ -116,8 +111,7 @@ constexpr auto describe(holdfast::type_tag<reading>)
         field("took", &reading::took, written_as<std::optional<in_unit<seconds>>>, holdfast::omit_empty),
         field("bytes", &reading::bytes), field("key", &reading::key, written_as<holdfast::base64>),
         field("raw", &reading::raw, written_as<holdfast::raw_json>),
-        field("checked", &reading::checked, written_as<holdfast::checked_json>),
-        field("tree", &reading::tree));
+        field("checked", &reading::checked, written_as<holdfast::checked_json>), field("tree", &reading::tree));
 }
 
 template <class Choices>

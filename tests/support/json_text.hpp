@@ -48,8 +48,7 @@ void add_json(Choices& choices, json_text& to, json_numbers numbers, int depth)
         to.pretty += std::string(choices.below(2), '\r');
     };
     const std::size_t kind = choices.below(depth < 5 ? 4 : 2);
-    if (kind < 2)
-        return token(scalars[choices.below(scalars.size() - (numbers == json_numbers::any ? 0 : 2))]);
+    if (kind < 2) return token(scalars[choices.below(scalars.size() - (numbers == json_numbers::any ? 0 : 2))]);
     token(kind == 2 ? "[" : "{");
     for (std::size_t i = 0, n = choices.below(4); i < n; ++i) {
         if (i != 0) token(",");

@@ -56,11 +56,10 @@ constexpr auto describe(holdfast::type_tag<nested_order>)
 {
     using holdfast::field;
     using order = nested_order;
-    return holdfast::fields(field("id", &order::id), field("change", &order::change),
-                            field("price", &order::price), field("open", &order::open),
-                            field("side", &order::side), field("event", &order::event),
-                            field("note", &order::note), field("rows", &order::rows),
-                            field("grid", &order::grid), field("by_number", &order::by_number));
+    return holdfast::fields(field("id", &order::id), field("change", &order::change), field("price", &order::price),
+                            field("open", &order::open), field("side", &order::side), field("event", &order::event),
+                            field("note", &order::note), field("rows", &order::rows), field("grid", &order::grid),
+                            field("by_number", &order::by_number));
 }
 
 template <class Choices>

@@ -56,8 +56,7 @@ public:
     explicit process(F f)
     {
         std::array<int, 2> ends{};
-        if (::pipe2(ends.data(), O_CLOEXEC) != 0)
-            throw std::system_error(errno, std::generic_category(), "pipe2");
+        if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::system_error(errno, std::generic_category(), "pipe2");
         std::fflush(nullptr); // else the copy prints this process's output again
         pid_ = ::fork();
         if (pid_ == 0) {
@@ -123,8 +122,8 @@ private:
     /// Reads some output; false at its end.
     bool read_until(std::chrono::steady_clock::time_point deadline)
     {
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-            deadline - std::chrono::steady_clock::now());
+        const auto left =
+            std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
         pollfd readable{output_, POLLIN, 0};
         if (left.count() <= 0 || ::poll(&readable, 1, static_cast<int>(left.count())) == 0)
             throw std::runtime_error("a child process took too long; it printed: " + text_);
@@ -152,14 +151,12 @@ inline void enter_private_network()
     loopback.ifr_flags = IFF_UP | IFF_RUNNING;
     const int result = ::ioctl(control, SIOCSIFFLAGS, &loopback);
     ::close(control);
-    if (result != 0)
-        throw std::system_error(errno, std::generic_category(), "the loopback of a private network");
+    if (result != 0) throw std::system_error(errno, std::generic_category(), "the loopback of a private network");
 }
 
 /// Connects to a server that a child process is about to open; throws when that has ended, or after 30
 /// seconds.
-inline void connect_when_ready(net::ip::tcp::socket& client, const net::ip::tcp::endpoint& where,
-                               process& server)
+inline void connect_when_ready(net::ip::tcp::socket& client, const net::ip::tcp::endpoint& where, process& server)
 {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
     for (;;) {
@@ -168,8 +165,7 @@ inline void connect_when_ready(net::ip::tcp::socket& client, const net::ip::tcp:
         if (!ec) return;
         client.close();
         std::string output;
-        if (!server.running())
-            throw std::runtime_error("the server has ended: " + (server.wait(&output), output));
+        if (!server.running()) throw std::runtime_error("the server has ended: " + (server.wait(&output), output));
         if (std::chrono::steady_clock::now() > deadline)
             throw std::runtime_error("the server did not open its port within 30 seconds");
         ::poll(nullptr, 0, 10); // its port is the only sign: the README's server prints nothing

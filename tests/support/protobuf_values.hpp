@@ -77,10 +77,9 @@ struct row {
 constexpr auto describe(holdfast::type_tag<row>)
 {
     return holdfast::fields(
-        field("i32", &row::i32, 1), field("i64", &row::i64, 2), field("u32", &row::u32, 3),
-        field("u64", &row::u64, 4), field("s32", &row::s32, 5, sint), field("s64", &row::s64, 6, sint),
-        field("f32", &row::f32, 7, fixed), field("f64", &row::f64, 8, fixed),
-        field("sf32", &row::sf32, 9, fixed), field("sf64", &row::sf64, 10, fixed),
+        field("i32", &row::i32, 1), field("i64", &row::i64, 2), field("u32", &row::u32, 3), field("u64", &row::u64, 4),
+        field("s32", &row::s32, 5, sint), field("s64", &row::s64, 6, sint), field("f32", &row::f32, 7, fixed),
+        field("f64", &row::f64, 8, fixed), field("sf32", &row::sf32, 9, fixed), field("sf64", &row::sf64, 10, fixed),
         field("real", &row::real, 11), field("wide", &row::wide, 12), field("flag", &row::flag, 13),
         field("way", &row::way, 14), field("text", &row::text, 15), field("data", &row::data, 16),
         field("perhaps", &row::perhaps, 17), field("word", &row::word, 18));
@@ -122,10 +121,9 @@ constexpr auto describe(holdfast::type_tag<order>)
     return holdfast::fields( // in any order
         field("root", &order::root, 17), field("first", &order::first, 1), field("rows", &order::rows, 2),
         field("numbers", &order::numbers, 3), field("changes", &order::changes, 4, sint),
-        field("marks", &order::marks, 5, fixed), field("prices", &order::prices, 6),
-        field("flags", &order::flags, 7), field("ways", &order::ways, 8),
-        field("loose", &order::loose, 9, holdfast::proto::unpacked), field("words", &order::words, 10),
-        field("what", &order::what), field("counts", &order::counts, 11),
+        field("marks", &order::marks, 5, fixed), field("prices", &order::prices, 6), field("flags", &order::flags, 7),
+        field("ways", &order::ways, 8), field("loose", &order::loose, 9, holdfast::proto::unpacked),
+        field("words", &order::words, 10), field("what", &order::what), field("counts", &order::counts, 11),
         field("leaves", &order::leaves, 12, keys{sint}), field("sums", &order::sums, 13, keys{fixed}),
         field("within", &order::within, 16), field("pointed", &order::pointed, 18),
         field("far", &order::far, (1 << 29) - 1));
@@ -227,8 +225,7 @@ order any_order(Choices& choices)
     for (std::size_t n = any_size(choices, 5); n != 0; --n)
         made.leaves[any_number<std::int32_t>(choices)] = any_leaf(choices);
     for (std::size_t n = any_size(choices, 5); n != 0; --n)
-        made.sums[any_number<std::uint64_t>(choices)] =
-            std::bit_cast<double>(any_number<std::uint64_t>(choices));
+        made.sums[any_number<std::uint64_t>(choices)] = std::bit_cast<double>(any_number<std::uint64_t>(choices));
     switch (choices.below(4)) {
     case 1:
         made.what = any_leaf(choices);

@@ -28,8 +28,7 @@ std::string in_chunks(Source source, std::size_t n, Format format = {})
         if (ec) throw std::system_error(ec);
         if (part.empty()) break;
         if (part.data() != chunk.data()) throw std::logic_error("not the caller's buffer");
-        if (part.size() != n && !text.done())
-            throw std::logic_error("a chunk is not full, and not the last one");
+        if (part.size() != n && !text.done()) throw std::logic_error("a chunk is not full, and not the last one");
         whole.append(part.data(), part.size());
     }
     if (!text.done() || text.bytes_written() != whole.size()) throw std::logic_error("miscounted");

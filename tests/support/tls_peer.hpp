@@ -39,8 +39,7 @@ public:
     std::string take_output()
     {
         std::string bytes(::BIO_ctrl_pending(::SSL_get_wbio(ssl_.get())), '\0');
-        if (!bytes.empty())
-            ::BIO_read(::SSL_get_wbio(ssl_.get()), bytes.data(), static_cast<int>(bytes.size()));
+        if (!bytes.empty()) ::BIO_read(::SSL_get_wbio(ssl_.get()), bytes.data(), static_cast<int>(bytes.size()));
         return bytes;
     }
 
@@ -78,8 +77,7 @@ public:
     /// One record, or more, of this text, sealed.
     std::string seal(std::string_view text)
     {
-        if (::SSL_write(ssl_.get(), text.data(), static_cast<int>(text.size())) !=
-            static_cast<int>(text.size()))
+        if (::SSL_write(ssl_.get(), text.data(), static_cast<int>(text.size())) != static_cast<int>(text.size()))
             throw std::runtime_error("OpenSSL does not seal");
         return take_output();
     }

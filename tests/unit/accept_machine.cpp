@@ -421,8 +421,8 @@ TEST_CASE("connections that wait too long in the backlog are rejected, oldest fi
 
 TEST_CASE("a time-out for the rate alone leaves other pauses as they are")
 {
-    driver d({.accepts_per_second = 10, .accept_burst = 1, .backlog_timeout = 500ms,
-              .backlog_timeout_at_rate_only = true});
+    driver d(
+        {.accepts_per_second = 10, .accept_burst = 1, .backlog_timeout = 500ms, .backlog_timeout_at_rate_only = true});
     d.after(event::woken);
     CHECK(d.after(event::no_permit) == step::await_permit);
     CHECK(d.last.until == accept_machine::time_point::max());
@@ -512,9 +512,10 @@ TEST_CASE("in any order of events the machine never admits beyond the rate, and 
                 value = random() % 2000;
                 break;
             case step::accept:
-                what = d.state.closed
-                           ? event::woken
-                           : one_of({event::accepted, event::accepted, event::would_block, event::lost, event::shortage});
+                what =
+                    d.state.closed
+                        ? event::woken
+                        : one_of({event::accepted, event::accepted, event::would_block, event::lost, event::shortage});
                 if (what == event::shortage) error = no_descriptor;
                 break;
             case step::look_for_end:

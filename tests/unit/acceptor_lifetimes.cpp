@@ -192,12 +192,12 @@ TEST_CASE("a vector of contexts is destroyed in any order under an acceptor with
         for (int i = 0; i != 3; ++i)
             contexts.push_back(std::make_unique<net::io_context>());
         std::size_t next = 0;
-        std::optional<acceptor> accepting(
-            std::in_place, *contexts[home], any_port,
-            acceptor_options{.max_connections = 6, .next_executor = [&] {
-                                 const std::size_t shard = next++ % contexts.size();
-                                 return holdfast::connection_placement(contexts[shard]->get_executor(), shard);
-                             }});
+        std::optional<acceptor> accepting(std::in_place, *contexts[home], any_port,
+                                          acceptor_options{.max_connections = 6, .next_executor = [&] {
+                                                               const std::size_t shard = next++ % contexts.size();
+                                                               return holdfast::connection_placement(
+                                                                   contexts[shard]->get_executor(), shard);
+                                                           }});
         accepting->async_serve(read_to_end, net::detached);
         auto clients = connect(clients_io, accepting->local_endpoint(), 7); // one waits for a permit
         for (int i = 0; i != 1000 && accepting->census().live() != 6; ++i)
@@ -304,11 +304,11 @@ TEST_CASE("a connection that is admitted just as its operation is cancelled is f
         int completed = 0;
         std::size_t got = 0;
         const auto accept = [&] {
-            accepting.async_accept(net::bind_cancellation_slot(
-                stop.slot(), net::bind_executor(own, [&](error_code ec, connection) {
-                    ++completed;
-                    got += ec ? 0 : 1;
-                })));
+            accepting.async_accept(
+                net::bind_cancellation_slot(stop.slot(), net::bind_executor(own, [&](error_code ec, connection) {
+                                                ++completed;
+                                                got += ec ? 0 : 1;
+                                            })));
         };
         accept();
         auto clients = connect(own, accepting.local_endpoint(), 1);

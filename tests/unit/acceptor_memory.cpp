@@ -119,9 +119,7 @@ TEST_CASE("whichever allocation fails while a newcomer comes in, the next one is
             do {
                 INFO("allocation " << n);
                 // In a thread of its own, which has no memory in Asio's caches yet.
-                std::thread([&seen, &take = serve, limit, n] {
-                    seen = fail_allocation(take, limit, n);
-                }).join();
+                std::thread([&seen, &take = serve, limit, n] { seen = fail_allocation(take, limit, n); }).join();
                 CHECK_FALSE(seen.left_run);
                 CHECK(seen.served_next);
                 CHECK(seen.live == 0);

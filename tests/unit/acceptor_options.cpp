@@ -34,7 +34,7 @@ using options_change = std::function<void(acceptor_options&)>;
 const tcp::endpoint any_port{net::ip::address_v4::loopback(), 0};
 constexpr auto all_sizes = {std::size_t(0), std::size_t(1), SIZE_MAX - 1, SIZE_MAX};
 constexpr std::initializer_list<std::chrono::milliseconds> all_times{
-    std::chrono::milliseconds::min(),     -1ms, 0ms, 1ms, std::chrono::milliseconds::max() - 1ms,
+    std::chrono::milliseconds::min(), -1ms, 0ms, 1ms, std::chrono::milliseconds::max() - 1ms,
     std::chrono::milliseconds::max()};
 
 /// Refused with the option's name, or else a client is served.
@@ -126,8 +126,9 @@ TEST_CASE("watermarks of memory")
     for (const std::uint64_t low : {std::uint64_t(0), std::uint64_t(1), UINT64_MAX - 1, UINT64_MAX})
         for (const std::uint64_t high : {std::uint64_t(0), std::uint64_t(1), UINT64_MAX - 1, UINT64_MAX})
             for (const source of : {source::none, source::process})
-                check("low_watermark", high == 0 || low <= high,
-                      [&](auto& o) { o.memory = {.of = of, .high_watermark = high, .low_watermark = low, .probe_interval = 1ms}; });
+                check("low_watermark", high == 0 || low <= high, [&](auto& o) {
+                    o.memory = {.of = of, .high_watermark = high, .low_watermark = low, .probe_interval = 1ms};
+                });
 }
 
 TEST_CASE("sizes of the system's buffers and of the backlog")
@@ -147,7 +148,8 @@ TEST_CASE("policies that a limit or a protocol cannot have are refused")
     CHECK_THROWS_AS(holdfast::bounded_acceptor<local>(io, local::endpoint("/nowhere"), {.backlog_timeout = 1s}),
                     std::invalid_argument);
     using concrete = holdfast::bounded_acceptor<tcp, holdfast::no_finalizer, net::io_context::executor_type>;
-    CHECK_THROWS_AS(concrete(io, any_port, {.next_executor = [&] { return io.get_executor(); }}), std::invalid_argument);
+    CHECK_THROWS_AS(concrete(io, any_port, {.next_executor = [&] { return io.get_executor(); }}),
+                    std::invalid_argument);
 }
 
 TEST_CASE("with an unlimited time in the backlog no client is rejected")
@@ -185,8 +187,8 @@ TEST_CASE("a burst without a limit admits all clients at once, whatever the rate
 TEST_CASE("times of a drain are refused when negative or beyond the deadline, and the largest means for ever")
 {
     using duration = std::chrono::steady_clock::duration;
-    const std::initializer_list<duration> times{duration::min(),     duration(-1),    0s, duration(1),
-                                                duration::max() - duration(1), duration::max()};
+    const std::initializer_list<duration> times{
+        duration::min(), duration(-1), 0s, duration(1), duration::max() - duration(1), duration::max()};
     for (const duration deadline : times)
         for (const duration stagger : times) {
             INFO("deadline " << deadline.count() << ", stagger " << stagger.count());

@@ -24,14 +24,14 @@ using namespace std::chrono_literals;
 using holdfast::acceptor_event;
 using holdfast::acceptor_options;
 using holdfast::admission_limit;
-using holdfast::overload_policy;
 using holdfast::close_reason;
 using holdfast::error_code;
+using holdfast::overload_policy;
 using holdfast::detail::address_key;
 using holdfast::detail::address_place;
 using holdfast::detail::address_table;
-using holdfast::detail::memory_gate;
 using holdfast::detail::backlog_timeout;
+using holdfast::detail::memory_gate;
 using holdfast::detail::token_bucket;
 using tests::connect, tests::descriptor_limit, tests::tcp;
 namespace net = holdfast::net;
@@ -70,8 +70,7 @@ address_key key(const char* text, unsigned ipv4_prefix = 32, unsigned ipv6_prefi
 
 } // namespace
 
-TEST_CASE(
-    "a token bucket lets a burst through, then one each interval, and never more after a pause or a leap")
+TEST_CASE("a token bucket lets a burst through, then one each interval, and never more after a pause or a leap")
 {
     token_bucket bucket(10ms, 3);
     auto now = start;
@@ -273,14 +272,13 @@ TEST_CASE("one address has so many connections and no more, the others theirs, a
     std::vector<acceptor_event> events;
     acceptor doors{io.get_executor(),
                    any_port,
-                   {.max_connections = 100,
-                    .max_per_address = 2,
-                    .on_event = [&](const acceptor_event& event) { events.push_back(event); }}};
+                   {.max_connections = 100, .max_per_address = 2, .on_event = [&](const acceptor_event& event) {
+                        events.push_back(event);
+                    }}};
     keeper all;
     all.serve(doors);
     const auto where = doors.local_endpoint();
-    auto a = connect_from(io, where, 0, 2), b = connect_from(io, where, 0, 2),
-         c = connect_from(io, where, 0, 2);
+    auto a = connect_from(io, where, 0, 2), b = connect_from(io, where, 0, 2), c = connect_from(io, where, 0, 2);
     auto d = connect_from(io, where, 0, 3);
     tests::run_until(io, [&] { return all.kept.size() == 3 && doors.rejected() == 1; });
     CHECK(tests::read_to_end(c).end == net::error::connection_reset);
@@ -496,14 +494,13 @@ TEST_CASE("no more than the rate are let in, the others wait in the backlog and 
 {
     net::io_context io;
     int pauses = 0;
-    acceptor doors{
-        io.get_executor(),
-        any_port,
-        {.accepts_per_second = 50, .accept_burst = 5, .on_event = [&](const acceptor_event& event) {
-             CHECK(event.what == acceptor_event::kind::paused);
-             CHECK(event.limit == admission_limit::rate);
-             ++pauses;
-         }}};
+    acceptor doors{io.get_executor(),
+                   any_port,
+                   {.accepts_per_second = 50, .accept_burst = 5, .on_event = [&](const acceptor_event& event) {
+                        CHECK(event.what == acceptor_event::kind::paused);
+                        CHECK(event.limit == admission_limit::rate);
+                        ++pauses;
+                    }}};
     keeper all;
     all.serve(doors);
     const auto begin = std::chrono::steady_clock::now();
@@ -558,8 +555,7 @@ TEST_CASE("at the memory mark newcomers can be reset instead")
     tests::run(io);
 }
 
-TEST_CASE(
-    "close() and a drain reach a pause for memory or rate, a rest without descriptors, and a full house")
+TEST_CASE("close() and a drain reach a pause for memory or rate, a rest without descriptors, and a full house")
 {
     for (const int which : {0, 1, 2, 3})
         for (const bool drained : {false, true}) {
@@ -590,12 +586,10 @@ TEST_CASE(
             std::vector<std::size_t> aborted;
             for (int twice = 0; twice != 2; ++twice)
                 if (drained)
-                    doors.async_drain({.deadline = 0s},
-                                      [&](error_code, std::size_t n) { aborted.push_back(n); });
+                    doors.async_drain({.deadline = 0s}, [&](error_code, std::size_t n) { aborted.push_back(n); });
                 else
                     doors.close();
-            tests::run_until(
-                io, [&] { return result != net::error::fault && aborted.size() == (drained ? 2 : 0); });
+            tests::run_until(io, [&] { return result != net::error::fault && aborted.size() == (drained ? 2 : 0); });
             CHECK_FALSE(result);
             for (const std::size_t n : aborted)
                 CHECK(n == all.kept.size());
@@ -757,13 +751,14 @@ TEST_CASE("of many events of one kind the hook is told sixteen at once, and late
 {
     net::io_context io;
     std::uint64_t calls = 0, sum = 0;
-    acceptor doors{
-        io.get_executor(),
-        any_port,
-        {.max_connections = 1, .on_connection_limit = overload_policy::reset, .on_event = [&](const acceptor_event& event) {
-             ++calls;
-             sum += event.count;
-         }}};
+    acceptor doors{io.get_executor(),
+                   any_port,
+                   {.max_connections = 1,
+                    .on_connection_limit = overload_policy::reset,
+                    .on_event = [&](const acceptor_event& event) {
+                        ++calls;
+                        sum += event.count;
+                    }}};
     keeper all;
     all.serve(doors);
     auto clients = connect(io, doors.local_endpoint(), 200);
@@ -780,12 +775,13 @@ TEST_CASE("options that make no sense are refused at construction")
 {
     net::io_context io;
     for (const acceptor_options& bad :
-         {acceptor_options{.ipv4_prefix = 0}, acceptor_options{.ipv4_prefix = 33},
-          acceptor_options{.ipv6_prefix = 0}, acceptor_options{.ipv6_prefix = 129},
-          acceptor_options{.accepts_per_second = -1}, acceptor_options{.accept_burst = 0},
-          acceptor_options{.on_address_limit = overload_policy::wait}, acceptor_options{.backlog_timeout = -1ms},
-          acceptor_options{
-              .memory = {.of = holdfast::memory_limits::memory_source::process, .high_watermark = 1, .low_watermark = 2}}})
+         {acceptor_options{.ipv4_prefix = 0}, acceptor_options{.ipv4_prefix = 33}, acceptor_options{.ipv6_prefix = 0},
+          acceptor_options{.ipv6_prefix = 129}, acceptor_options{.accepts_per_second = -1},
+          acceptor_options{.accept_burst = 0}, acceptor_options{.on_address_limit = overload_policy::wait},
+          acceptor_options{.backlog_timeout = -1ms},
+          acceptor_options{.memory = {.of = holdfast::memory_limits::memory_source::process,
+                                      .high_watermark = 1,
+                                      .low_watermark = 2}}})
         CHECK_THROWS_AS(acceptor(io.get_executor(), any_port, bad), std::invalid_argument);
     using local = net::local::stream_protocol;
     CHECK_THROWS_AS(

@@ -120,8 +120,7 @@ struct request {
 
 struct timed {
     int counts[2][3] = {{1, 2, 3}, {4, 5, 6}};
-    holdfast::in_unit<std::chrono::seconds> since =
-        holdfast::in_unit<std::chrono::seconds>(std::chrono::minutes(1));
+    holdfast::in_unit<std::chrono::seconds> since = holdfast::in_unit<std::chrono::seconds>(std::chrono::minutes(1));
     std::array<quote, 2> best;
 };
 
@@ -187,9 +186,8 @@ TEST_CASE("a plain struct is written as its described twin, by a cursor of the s
     const auto plain = make_book<quote, book<quote>>();
     const auto described = make_book<described_quote, described_book>();
     const std::string text = serialize_to_string<json>(described);
-    CHECK(
-        text.find(R"("best":{"id":1000003,"symbol":"H","bid":0.25,"live":false,"taker":1,"change":null})") !=
-        std::string::npos);
+    CHECK(text.find(R"("best":{"id":1000003,"symbol":"H","bid":0.25,"live":false,"taker":1,"change":null})") !=
+          std::string::npos);
     CHECK(serialize_to_string<json>(plain) == text);
     for (std::size_t n = 1; n <= 200; ++n)
         REQUIRE(tests::in_chunks(std::cref(plain), n) == text);
@@ -197,8 +195,7 @@ TEST_CASE("a plain struct is written as its described twin, by a cursor of the s
     STATIC_REQUIRE(cursor_size<quote> == cursor_size<described_quote>);
     STATIC_REQUIRE(cursor_size<const book<quote>> == cursor_size<const described_book>);
     STATIC_REQUIRE(json::cursor<const quote>::bounded);
-    CHECK(json::cursor<const quote>::room(plain.best) ==
-          json::cursor<const described_quote>::room(described.best));
+    CHECK(json::cursor<const quote>::room(plain.best) == json::cursor<const described_quote>::room(described.best));
 }
 
 TEST_CASE("plain structs may be the alternatives of a variant that is tagged_by a member")

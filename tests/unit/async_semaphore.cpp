@@ -307,8 +307,7 @@ TEST_CASE("permits may outlive the semaphore, and its context")
     CHECK_FALSE(kept);
 }
 
-TEST_CASE(
-    "close() fails the waiters and all who come after with its reason, and permits that are out stay valid")
+TEST_CASE("close() fails the waiters and all who come after with its reason, and permits that are out stay valid")
 {
     net::io_context io;
     async_semaphore semaphore(io.get_executor(), 1);
@@ -444,8 +443,8 @@ TEST_CASE("waiters live in memory of the handler's allocator, returned before th
     tests::tracked memory;
     std::size_t held = 99;
     const auto allocated = tests::allocations_in([&] {
-        semaphore.async_acquire(
-            1, tests::allocating_from(memory, [&](error_code, permit) { held = memory.outstanding; }));
+        semaphore.async_acquire(1,
+                                tests::allocating_from(memory, [&](error_code, permit) { held = memory.outstanding; }));
     });
     CHECK(allocated <= 1); // Asio's heap of timers grows with their number
     CHECK(memory.total != 0);
@@ -471,8 +470,7 @@ TEST_CASE("100,000 cancelled waits behind one that lives leave nothing behind")
         std::array<net::cancellation_signal, 100> stops;
         for (auto& stop : stops)
             semaphore.async_acquire(
-                1, net::bind_cancellation_slot(stop.slot(),
-                                               tests::allocating_from(memory, [&](error_code ec, permit) {
+                1, net::bind_cancellation_slot(stop.slot(), tests::allocating_from(memory, [&](error_code ec, permit) {
                                                    aborted += ec == net::error::operation_aborted ? 1 : 0;
                                                })));
         for (auto& stop : stops)
@@ -839,8 +837,7 @@ private:
     {
         if (random_() % 2 == 0) semaphore_->close();
         fail_all(errc::semaphore_closed);
-        semaphore_.emplace(io_.get_executor(), limit_,
-                           holdfast::semaphore_options{.max_waiting = max_waiting});
+        semaphore_.emplace(io_.get_executor(), limit_, holdfast::semaphore_options{.max_waiting = max_waiting});
         holders_.clear();
         in_use_ = 0;
         run(); // what the old one granted is returned to it
@@ -920,8 +917,7 @@ private:
 
 } // namespace
 
-TEST_CASE(
-    "a million random steps of acquire, cancel, release, resize, close and destroy agree with a plain queue")
+TEST_CASE("a million random steps of acquire, cancel, release, resize, close and destroy agree with a plain queue")
 {
     const std::uint32_t seed = std::random_device{}();
     INFO("seed " << seed);
@@ -945,8 +941,7 @@ TEST_CASE("four threads that acquire, cancel and release never pass the limit, a
     std::atomic<int> granted{0}, cancelled{0}, ended{0};
 
     struct worker : std::enable_shared_from_this<worker> {
-        explicit worker(net::io_context& context, std::uint32_t seed)
-            : strand(net::make_strand(context)), random(seed)
+        explicit worker(net::io_context& context, std::uint32_t seed) : strand(net::make_strand(context)), random(seed)
         {
         }
         net::strand<net::io_context::executor_type> strand;
@@ -970,8 +965,7 @@ TEST_CASE("four threads that acquire, cancel and release never pass the limit, a
                                if (out.fetch_add(units) + units > limit) exceeded = true;
                                out.fetch_sub(units);
                                if (w->random() % 2 == 0) // returned by whichever thread runs this
-                                   net::post(io,
-                                             [q = std::make_shared<permit>(std::move(p))] { q->release(); });
+                                   net::post(io, [q = std::make_shared<permit>(std::move(p))] { q->release(); });
                            }
                            p.release();
                            again(again, w);
@@ -1084,8 +1078,7 @@ TEST_CASE("the context may die while coroutines wait for a semaphore that lives 
                 const mark m{destroyed};
                 async_semaphore semaphore(co_await net::this_coro::executor, 2);
                 const permit taken = semaphore.try_acquire(1);
-                for (const std::size_t units :
-                     {2U, 1U, 1U}) // a large head and two that its end would let go on
+                for (const std::size_t units : {2U, 1U, 1U}) // a large head and two that its end would let go on
                     net::co_spawn(
                         io,
                         [](async_semaphore& s, std::size_t n, int& count) -> net::awaitable<void> {

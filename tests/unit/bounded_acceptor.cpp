@@ -201,8 +201,8 @@ TEST_CASE("an accept is cancelled by its slot, at the limit and before, and nobo
         net::cancellation_signal signal;
         error_code result;
         const auto accept = [&] {
-            doors.async_accept(net::bind_cancellation_slot(
-                signal.slot(), [&](error_code ec, const connection&) { result = ec; }));
+            doors.async_accept(
+                net::bind_cancellation_slot(signal.slot(), [&](error_code ec, const connection&) { result = ec; }));
         };
         accept();
         io.poll();
@@ -273,13 +273,12 @@ TEST_CASE("an exception in a handler or in its coroutine ends that connection al
 {
     net::io_context io;
     int failures = 0;
-    acceptor doors{io.get_executor(),
-                   any_port,
-                   {.max_connections = 5, .on_event = [&](const holdfast::acceptor_event& event) {
-                        CHECK(event.what == holdfast::acceptor_event::kind::session_failed);
-                        CHECK_THROWS_AS(std::rethrow_exception(event.exception), std::logic_error);
-                        ++failures;
-                    }}};
+    acceptor doors{
+        io.get_executor(), any_port, {.max_connections = 5, .on_event = [&](const holdfast::acceptor_event& event) {
+                                          CHECK(event.what == holdfast::acceptor_event::kind::session_failed);
+                                          CHECK_THROWS_AS(std::rethrow_exception(event.exception), std::logic_error);
+                                          ++failures;
+                                      }}};
     int sessions = 0;
     doors.async_serve(
         [&](connection peer) -> net::awaitable<void> {
@@ -394,8 +393,7 @@ TEST_CASE("who is accepted just as a drain begins is served and told; the others
         const auto other = std::async(std::launch::async, [&] { io.run(); });
         std::vector<tcp::socket> clients;
         for (int i = 0; i != 20; ++i) {
-            if (i == 10)
-                doors.async_drain({.deadline = 30s}, [&](error_code, std::size_t n) { aborted += n; });
+            if (i == 10) doors.async_drain({.deadline = 30s}, [&](error_code, std::size_t n) { aborted += n; });
             clients.emplace_back(io).connect(doors.local_endpoint());
         }
         const auto ended = other.wait_for(60s);
@@ -465,9 +463,8 @@ TEST_CASE("a drain can be spread over a part of its deadline, and be cancelled")
     tests::run_until(io, [&] { return doors.census().live() == 150; });
     net::cancellation_signal signal;
     error_code result;
-    doors.async_drain(
-        {.deadline = 30s, .stagger = 29s},
-        net::bind_cancellation_slot(signal.slot(), [&](error_code ec, std::size_t) { result = ec; }));
+    doors.async_drain({.deadline = 30s, .stagger = 29s},
+                      net::bind_cancellation_slot(signal.slot(), [&](error_code ec, std::size_t) { result = ec; }));
     tests::run_until(io, [&] { return doors.census().ended() != 0; });
     CHECK(doors.census().live() != 0); // the first batch only
     signal.emit(net::cancellation_type::terminal);
@@ -480,13 +477,12 @@ TEST_CASE("without descriptors the acceptor rests, the newcomer waits, and is le
 {
     net::io_context io;
     int starved = 0;
-    acceptor doors{io.get_executor(),
-                   any_port,
-                   {.max_connections = 100, .on_event = [&](const holdfast::acceptor_event& event) {
-                        CHECK(event.what == holdfast::acceptor_event::kind::starved);
-                        CHECK(event.error.value() == EMFILE);
-                        ++starved;
-                    }}};
+    acceptor doors{
+        io.get_executor(), any_port, {.max_connections = 100, .on_event = [&](const holdfast::acceptor_event& event) {
+                                          CHECK(event.what == holdfast::acceptor_event::kind::starved);
+                                          CHECK(event.error.value() == EMFILE);
+                                          ++starved;
+                                      }}};
     doors.async_serve(listen_to, net::detached);
     auto clients = connect(io, doors.local_endpoint(), 2);
     tests::run_until(io, [&] { return doors.census().live() == 2; });
@@ -547,8 +543,7 @@ TEST_CASE("sessions on several threads: the limit holds, and the figures add up"
                 }
                 std::array<char, 16> bytes;
                 error_code ec;
-                co_await p.stream().async_read_some(net::buffer(bytes),
-                                                    net::redirect_error(net::use_awaitable, ec));
+                co_await p.stream().async_read_some(net::buffer(bytes), net::redirect_error(net::use_awaitable, ec));
                 --now; // before the end of the connection lets the next one in
             }(std::move(peer), inside, most);
         },
@@ -591,8 +586,7 @@ TEST_CASE("what cannot be listened on, and a limit of zero, are reported at cons
 TEST_CASE("the options of accepted sockets are set, and hold for what was sent before they were accepted")
 {
     net::io_context io;
-    acceptor doors{
-        io.get_executor(), any_port, {.send_buffer_bytes = 32 * 1024, .receive_buffer_bytes = 8 * 1024}};
+    acceptor doors{io.get_executor(), any_port, {.send_buffer_bytes = 32 * 1024, .receive_buffer_bytes = 8 * 1024}};
     auto clients = connect(io, doors.local_endpoint(), 1);
     clients[0].non_blocking(true);
     clients[0].write_some(net::buffer(std::string(1024 * 1024, 'x')));
@@ -650,8 +644,7 @@ TEST_CASE("descriptors can be reserved, all of them or what the system has, and 
         return holdfast::read_open_descriptors(0, ec);
     };
     net::io_context io;
-    const acceptor first{io.get_executor(),
-                         any_port}; // by now the context has the descriptors that it needs itself
+    const acceptor first{io.get_executor(), any_port}; // by now the context has the descriptors that it needs itself
     const auto before = open_descriptors();
     {
         acceptor doors{io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
@@ -665,8 +658,7 @@ TEST_CASE("descriptors can be reserved, all of them or what the system has, and 
     const auto left = open_descriptors();
     {
         const descriptor_limit few(20);
-        const acceptor doors{
-            io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
+        const acceptor doors{io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
         CHECK(open_descriptors() == left + 1);
     }
 }
@@ -676,12 +668,10 @@ TEST_CASE("local sockets are admitted as TCP ones are, and have no address to be
     using local = net::local::stream_protocol;
     net::io_context io;
     const std::string path = "/tmp/holdfast-test-" + std::to_string(::getpid());
-    holdfast::bounded_acceptor<local> doors{io.get_executor(),
-                                            local::endpoint(path),
-                                            {.max_connections = 2,
-                                             .max_per_address = 1,
-                                             .send_buffer_bytes = 20'000,
-                                             .receive_buffer_bytes = 30'000}};
+    holdfast::bounded_acceptor<local> doors{
+        io.get_executor(),
+        local::endpoint(path),
+        {.max_connections = 2, .max_per_address = 1, .send_buffer_bytes = 20'000, .receive_buffer_bytes = 30'000}};
     std::vector<holdfast::bounded_acceptor<local>::connection_type> kept;
     doors.async_serve([&](auto peer) { kept.push_back(std::move(peer)); }, net::detached);
     local::socket client(io), another(io);
@@ -764,8 +754,7 @@ TEST_CASE("an acceptor may go while nothing but its own interrupted wait is left
     net::cancellation_signal stop; // must outlive the operation, as with all of Asio's
     {
         acceptor doors{io.get_executor(), any_port};
-        doors.async_accept(
-            net::bind_cancellation_slot(stop.slot(), [&](error_code ec, connection) { ended = ec; }));
+        doors.async_accept(net::bind_cancellation_slot(stop.slot(), [&](error_code ec, connection) { ended = ec; }));
         io.poll();
         stop.emit(net::cancellation_type::terminal);
     }
@@ -799,8 +788,7 @@ TEST_CASE("a newcomer for whose finalizer there is no memory leaves no trace, an
     net::io_context io;
     bool refuses = false;
     using doors_type = holdfast::bounded_acceptor<tcp, costly>;
-    doors_type doors{
-        io.get_executor(), any_port, {.max_connections = 1, .max_per_address = 1}, costly(&refuses)};
+    doors_type doors{io.get_executor(), any_port, {.max_connections = 1, .max_per_address = 1}, costly(&refuses)};
     std::optional<doors_type::connection_type> kept;
     doors.async_accept([&](error_code ec, doors_type::connection_type peer) {
         CHECK_FALSE(ec);

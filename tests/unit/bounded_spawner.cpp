@@ -40,8 +40,7 @@ net::awaitable<void> wait_at(net::steady_timer& gate, int& alive)
     error_code woken;
     co_await gate.async_wait(net::redirect_error(net::use_awaitable, woken));
     const auto state = co_await net::this_coro::cancellation_state;
-    if (state.cancelled() != net::cancellation_type::none)
-        throw holdfast::system_error(net::error::operation_aborted);
+    if (state.cancelled() != net::cancellation_type::none) throw holdfast::system_error(net::error::operation_aborted);
 }
 
 net::awaitable<void> fail(std::string why)
@@ -243,8 +242,7 @@ TEST_CASE("after cancel() a spawn gives an error, not a task, also one that wait
             children.cancel();
             children.cancel();
             co_await net::this_coro::reset_cancellation_state();
-            co_await children.async_spawn(wait_at(gate, alive),
-                                          net::redirect_error(net::use_awaitable, late));
+            co_await children.async_spawn(wait_at(gate, alive), net::redirect_error(net::use_awaitable, late));
             tried = children.try_spawn(wait_at(gate, alive));
         },
         into(end));
@@ -267,8 +265,8 @@ TEST_CASE("a spawn that waits for a slot can be cancelled alone, and keeps the o
         io.get_executor(), {.max_children = 1},
         [&](bounded_spawner& children) -> net::awaitable<void> {
             co_await children.async_spawn(wait_at(gate, alive));
-            children.async_spawn(wait_at(gate, alive), net::bind_cancellation_slot(
-                                                           stop.slot(), [&](error_code ec) { result = ec; }));
+            children.async_spawn(wait_at(gate, alive),
+                                 net::bind_cancellation_slot(stop.slot(), [&](error_code ec) { result = ec; }));
             children.async_spawn(wait_at(gate, alive), net::detached);
         },
         into(end));
@@ -297,24 +295,21 @@ TEST_CASE("children may have children, of the same spawner and of their own")
         };
         const auto branch = [&](bounded_spawner& siblings) -> net::awaitable<void> {
             co_await siblings.async_spawn(leaf(done));
-            co_await async_with_spawner({.max_children = 1},
-                                        [&](bounded_spawner& own) -> net::awaitable<void> {
-                                            for (int i = 0; i != 3; ++i)
-                                                co_await own.async_spawn(leaf(done));
-                                        });
+            co_await async_with_spawner({.max_children = 1}, [&](bounded_spawner& own) -> net::awaitable<void> {
+                for (int i = 0; i != 3; ++i)
+                    co_await own.async_spawn(leaf(done));
+            });
             CHECK(done >= 3);
         };
-        co_await async_with_spawner({.max_children = 3},
-                                    [&](bounded_spawner& children) -> net::awaitable<void> {
-                                        co_await children.async_spawn(branch(children));
-                                    });
+        co_await async_with_spawner({.max_children = 3}, [&](bounded_spawner& children) -> net::awaitable<void> {
+            co_await children.async_spawn(branch(children));
+        });
         CHECK(done == 4);
     });
     CHECK(done == 4);
 }
 
-TEST_CASE(
-    "when the context dies, every frame is destroyed once, and the spawner is valid to the last of them")
+TEST_CASE("when the context dies, every frame is destroyed once, and the spawner is valid to the last of them")
 {
     int alive = 0;
     struct uses_spawner {

@@ -169,9 +169,8 @@ TEST_CASE("a wait that is destroyed uncalled, with its context, takes nothing al
     CHECK(pool.try_borrow(512));
 }
 
-TEST_CASE(
-    "borrowing and giving back allocates nothing once there is a slab, and free memory beyond keep_bytes "
-    "goes back")
+TEST_CASE("borrowing and giving back allocates nothing once there is a slab, and free memory beyond keep_bytes "
+          "goes back")
 {
     net::io_context io;
     buffer_pool pool{io.get_executor(), {.max_bytes = 1 << 20, .keep_bytes = 64 * 1024}};
@@ -273,9 +272,10 @@ TEST_CASE("the pool of a context lends to operations, too, on the context's thre
     }
     SECTION("found by a type-erased executor")
     {
-        shared_buffer_pool::of(net::any_io_executor(io.get_executor())).async_borrow(512, [&](error_code ec, auto loan) {
-            completed += !ec && loan && io.get_executor().running_in_this_thread() ? 1 : 0;
-        });
+        shared_buffer_pool::of(net::any_io_executor(io.get_executor()))
+            .async_borrow(512, [&](error_code ec, auto loan) {
+                completed += !ec && loan && io.get_executor().running_in_this_thread() ? 1 : 0;
+            });
     }
     SECTION("found by a strand, which it does not keep")
     {

@@ -50,8 +50,7 @@ TEST_CASE("descriptors limit the number of connections too, and it is 0 where no
 
 TEST_CASE("figures beyond 64 bits saturate, and never wrap around")
 {
-    const capacity_plan plan({.session_bytes = std::numeric_limits<std::size_t>::max() / 2},
-                             {.memory_bytes = most});
+    const capacity_plan plan({.session_bytes = std::numeric_limits<std::size_t>::max() / 2}, {.memory_bytes = most});
     CHECK(plan.bytes_at(3) == most);
     CHECK(plan.descriptors_at(most) == most);
     CHECK(plan.max_connections() == 1);
@@ -62,8 +61,8 @@ TEST_CASE("no field of a cost or a budget wraps a sum: a plan never gets smaller
     constexpr std::size_t largest = std::numeric_limits<std::size_t>::max();
     constexpr std::size_t values[] = {0, 1, largest / 2, largest / 2 + 1, largest - 4000, largest - 1, largest};
     constexpr std::size_t connection_cost::* parts[] = {
-        &connection_cost::session_bytes,   &connection_cost::frame_bytes,       &connection_cost::chunk_bytes,
-        &connection_cost::queue_bytes,     &connection_cost::heartbeat_bytes,   &connection_cost::send_buffer_bytes,
+        &connection_cost::session_bytes,       &connection_cost::frame_bytes,     &connection_cost::chunk_bytes,
+        &connection_cost::queue_bytes,         &connection_cost::heartbeat_bytes, &connection_cost::send_buffer_bytes,
         &connection_cost::receive_buffer_bytes};
     for (const auto part : parts) {
         std::uint64_t before = 0, at_before = 0;
@@ -124,7 +123,6 @@ TEST_CASE("a plan is printed in one line")
 {
     std::ostringstream out;
     out << capacity_plan({}, {.memory_bytes = 20 * 1024 * 1024, .descriptors = 66});
-    CHECK(out.str() ==
-          "at most 50 connections fit: 16 MiB + 50 x (2060 B + 79616 B in the kernel) = 19 of 20 MiB; 66 "
-          "descriptors\n");
+    CHECK(out.str() == "at most 50 connections fit: 16 MiB + 50 x (2060 B + 79616 B in the kernel) = 19 of 20 MiB; 66 "
+                       "descriptors\n");
 }

@@ -97,8 +97,7 @@ TEST_CASE("the report names what lives and why the others ended, and a view outl
     std::map<close_reason, std::uint64_t> finalized;
     told = &finalized;
     net::io_context io;
-    std::optional<acceptor> doors(std::in_place, io.get_executor(),
-                                  tcp::endpoint(net::ip::address_v4::loopback(), 0));
+    std::optional<acceptor> doors(std::in_place, io.get_executor(), tcp::endpoint(net::ip::address_v4::loopback(), 0));
     const auto census = doors->census();
     for (int i = 0; i != 3; ++i) {
         tcp::socket client(io);
@@ -122,8 +121,7 @@ TEST_CASE("each member is shown with its peer, its age, and the bytes that the k
     std::vector<tcp::socket> clients;
     for (int i = 0; i != 70; ++i) { // more than a page of the listing
         clients.emplace_back(io).connect(doors.local_endpoint());
-        doors.async_accept(
-            [&](error_code, acceptor::connection_type peer) { open.push_back(std::move(peer)); });
+        doors.async_accept([&](error_code, acceptor::connection_type peer) { open.push_back(std::move(peer)); });
         tests::run(io);
     }
     net::write(clients[69], net::buffer("12345", 5));
@@ -213,8 +211,7 @@ TEST_CASE("a census of several shards adds their figures up, and its report list
     std::vector<tcp::socket> clients;
     for (auto* doors : {&one, &two, &two}) {
         clients.emplace_back(io).connect(doors->local_endpoint());
-        doors->async_accept(
-            [&](error_code, acceptor::connection_type peer) { open.push_back(std::move(peer)); });
+        doors->async_accept([&](error_code, acceptor::connection_type peer) { open.push_back(std::move(peer)); });
         tests::run(io);
     }
     CHECK(both.live() == 3);

@@ -27,11 +27,16 @@ reading peer_end(bool acknowledged = true) { return {found::peer_end, 0, {}, ack
 reading own_end(bool acknowledged) { return {found::own_end, 0, {}, acknowledged}; }
 reading failed(const error_code& ec) { return {found::failed, 0, ec, true}; }
 
-const std::vector<reading> all_readings{nothing(),        nothing(true),
-                                        bytes(1),         bytes(1000),
-                                        peer_end(),       peer_end(false),
-                                        own_end(true),    own_end(false),
-                                        failed(error::connection_reset), failed(error::host_unreachable)};
+const std::vector<reading> all_readings{nothing(),
+                                        nothing(true),
+                                        bytes(1),
+                                        bytes(1000),
+                                        peer_end(),
+                                        peer_end(false),
+                                        own_end(true),
+                                        own_end(false),
+                                        failed(error::connection_reset),
+                                        failed(error::host_unreachable)};
 
 /// Walks every sequence of events that a machine can meet, to a depth, and checks what must hold in each.
 class walk {

@@ -64,8 +64,7 @@ public:
     std::vector<connection_end> ends;
     net::io_context clients;
     std::optional<net::io_context> io{std::in_place};
-    std::optional<acceptor> doors{std::in_place, io->get_executor(),
-                                  tcp::endpoint(net::ip::address_v4::loopback(), 0),
+    std::optional<acceptor> doors{std::in_place, io->get_executor(), tcp::endpoint(net::ip::address_v4::loopback(), 0),
                                   holdfast::acceptor_options{}, note_end{&ends}};
     tcp::socket client{clients};
 };
@@ -236,8 +235,7 @@ TEST_CASE("bad input of any kind ends its own connection, with a reason, and the
 
 TEST_CASE("what a part of the session names: lifetime, queue, refusal")
 {
-    for (const auto reason :
-         {close_reason::max_lifetime, close_reason::send_queue_overflow, close_reason::refused}) {
+    for (const auto reason : {close_reason::max_lifetime, close_reason::send_queue_overflow, close_reason::refused}) {
         one_session one{[reason](connection& peer) -> net::awaitable<void> {
             peer.abort(reason);
             co_await read_on(peer); // fails, which is no cause any more
@@ -404,8 +402,7 @@ TEST_CASE("the context is destroyed while async_close waits: one end, for the cl
     {
         acceptor doors(io->get_executor(), {net::ip::address_v4::loopback(), 0}, {.connection_semaphore = &room},
                        note_end{&ends});
-        doors.async_serve([](connection& peer) { return peer.async_close({}, net::use_awaitable); },
-                          net::detached);
+        doors.async_serve([](connection& peer) { return peer.async_close({}, net::use_awaitable); }, net::detached);
         client.connect(doors.local_endpoint());
         tests::run_until(*io, [&] { return doors.census().peak() == 1; });
         io->poll();

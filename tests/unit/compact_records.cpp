@@ -36,10 +36,10 @@ const std::string client_secret =
     bytes("9e 40 64 6c e7 9a 7f 9d c0 5a f8 88 9b ce 65 52 87 5a fa 0b 06 df 00 87 f7 92 eb b7 c1 75 04 a5");
 const std::string server_secret =
     bytes("a1 1a f9 f0 55 31 f8 56 ad 47 11 6b 45 a9 50 32 82 04 b4 f4 4b fb 6b 3a 4b 4f 1f 3f cb 63 16 43");
-const std::string client_record = bytes(
-    "17 03 03 00 43 a2 3f 70 54 b6 2c 94 d0 af fa fe 82 28 ba 55 cb ef ac ea 42 f9 14 aa 66 bc ab 3f 2b "
-    "98 19 a8 a5 b4 6b 39 5b d5 4a 9a 20 44 1e 2b 62 97 4e 1f 5a 62 92 a2 97 70 14 bd 1e 3d ea e6 3a ee "
-    "bb 21 69 49 15 e4");
+const std::string client_record =
+    bytes("17 03 03 00 43 a2 3f 70 54 b6 2c 94 d0 af fa fe 82 28 ba 55 cb ef ac ea 42 f9 14 aa 66 bc ab 3f 2b "
+          "98 19 a8 a5 b4 6b 39 5b d5 4a 9a 20 44 1e 2b 62 97 4e 1f 5a 62 92 a2 97 70 14 bd 1e 3d ea e6 3a ee "
+          "bb 21 69 49 15 e4");
 
 std::string payload()
 {
@@ -60,9 +60,8 @@ TEST_CASE("the keys of RFC 8448 come from its secrets", "[tls]")
 {
     const auto derived = [](const std::string& secret, std::string_view label, std::size_t size) {
         std::string out(size, '\0');
-        REQUIRE(
-            holdfast::detail::hkdf_expand_label(::EVP_sha256(), span_of(secret), label,
-                                                {reinterpret_cast<unsigned char*>(out.data()), out.size()}));
+        REQUIRE(holdfast::detail::hkdf_expand_label(::EVP_sha256(), span_of(secret), label,
+                                                    {reinterpret_cast<unsigned char*>(out.data()), out.size()}));
         return out;
     };
     CHECK(derived(server_secret, "key", 16) == bytes("9f 02 28 3b 6c 9c 07 ef c2 6b b9 f2 ac 92 e3 56"));
@@ -74,15 +73,13 @@ TEST_CASE("the keys of RFC 8448 come from its secrets", "[tls]")
 TEST_CASE("the client's record of RFC 8448 is opened, and the same one is sealed", "[tls]")
 {
     compact_records server;
-    REQUIRE(
-        server.begin(tls_suite::aes_128_gcm, false, span_of(client_secret), 0, span_of(server_secret), 0));
+    REQUIRE(server.begin(tls_suite::aes_128_gcm, false, span_of(client_secret), 0, span_of(server_secret), 0));
     no_socket p;
     std::string record = client_record;
     std::size_t consumed = 0;
     std::span<char> text;
     for (std::size_t n = 0; n != record.size(); ++n)
-        REQUIRE(server.open({record.data(), n}, consumed, text, p.transport) ==
-                compact_records::outcome::incomplete);
+        REQUIRE(server.open({record.data(), n}, consumed, text, p.transport) == compact_records::outcome::incomplete);
     REQUIRE(server.open(record, consumed, text, p.transport) == compact_records::outcome::data);
     CHECK(consumed == record.size());
     CHECK(std::string(text.data(), text.size()) == payload());
@@ -99,8 +96,7 @@ TEST_CASE("the client's record of RFC 8448 is opened, and the same one is sealed
 TEST_CASE("an opened record cannot be opened a second time", "[tls]")
 {
     compact_records server;
-    REQUIRE(
-        server.begin(tls_suite::aes_128_gcm, false, span_of(client_secret), 0, span_of(server_secret), 0));
+    REQUIRE(server.begin(tls_suite::aes_128_gcm, false, span_of(client_secret), 0, span_of(server_secret), 0));
     no_socket p;
     std::size_t consumed = 0;
     std::span<char> text;

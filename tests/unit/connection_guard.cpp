@@ -87,8 +87,7 @@ static_assert(!holdfast::connection_finalizer<void (*)(const connection_end&)>);
 
 } // namespace
 
-TEST_CASE(
-    "close() closes the descriptor, then finalizes with reason, error and age; later attempts do nothing")
+TEST_CASE("close() closes the descriptor, then finalizes with reason, error and age; later attempts do nothing")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -122,8 +121,7 @@ TEST_CASE(
     CHECK(tests::read_to_end(client).end == net::error::eof);
 }
 
-TEST_CASE(
-    "without a reason, close() and abort() are local, and close() lets the peer see the end of the stream")
+TEST_CASE("without a reason, close() and abort() are local, and close() lets the peer see the end of the stream")
 {
     net::io_context io;
     ends closed, aborted;
@@ -187,8 +185,7 @@ TEST_CASE("the destructor closes what nobody closed: by return, and by an except
     CHECK(tests::read_to_end(client).end == net::error::eof);
 }
 
-TEST_CASE(
-    "an exception that leaves a coroutine ends its connection for that reason, local variable or parameter")
+TEST_CASE("an exception that leaves a coroutine ends its connection for that reason, local variable or parameter")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -213,8 +210,7 @@ TEST_CASE(
             co_await net::post(net::use_awaitable);
             throw std::runtime_error("thrown by the session");
         };
-        net::co_spawn(
-            io, [&]() -> net::awaitable<void> { co_await serve(watch(std::move(server), e)); }, fails);
+        net::co_spawn(io, [&]() -> net::awaitable<void> { co_await serve(watch(std::move(server), e)); }, fails);
         tests::run(io);
     }
     SECTION("a parameter of a coroutine that was spawned itself")
@@ -477,8 +473,7 @@ TEST_CASE("a guard may be destroyed by its finalizer, when that is the last thin
     auto [server, client] = tests::socket_pair(io);
     int times = 0;
     std::unique_ptr<connection_guard<tcp::socket, erases>> owner;
-    owner =
-        std::make_unique<connection_guard<tcp::socket, erases>>(std::move(server), erases{&owner, &times});
+    owner = std::make_unique<connection_guard<tcp::socket, erases>>(std::move(server), erases{&owner, &times});
     owner->close();
     CHECK(times == 1);
     CHECK(owner == nullptr);
@@ -617,8 +612,7 @@ TEST_CASE("guards allocate nothing: not to be made, moved, closed, aborted, or d
     CHECK(e.times == 3);
 }
 
-TEST_CASE(
-    "a plain close() with unread input loses what was written, and async_close() delivers every byte of it")
+TEST_CASE("a plain close() with unread input loses what was written, and async_close() delivers every byte of it")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -674,8 +668,7 @@ TEST_CASE("the peer that goes on sending 10 MB gets every byte written before as
     CHECK(ended_once(e, close_reason::local));
 }
 
-TEST_CASE(
-    "the end of a peer that was there before async_close, all it sent having been read, is the first cause")
+TEST_CASE("the end of a peer that was there before async_close, all it sent having been read, is the first cause")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -771,8 +764,7 @@ TEST_CASE("a peer that drips a byte now and then keeps async_close no longer tha
     CHECK(ended_once(e, close_reason::local));
 }
 
-TEST_CASE(
-    "async_close reads at most drain_bytes of the peer's: up to the bound is success, a byte more is not")
+TEST_CASE("async_close reads at most drain_bytes of the peer's: up to the bound is success, a byte more is not")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -1021,9 +1013,9 @@ TEST_CASE("a cancellation that arrives between async_close's steps is not forgot
     guard peer = watch(std::move(server), e);
     net::cancellation_signal stop;
     error_code result;
-    peer.async_close({.deadline = 1h},
-                     net::bind_cancellation_slot(
-                         stop.slot(), net::bind_executor(later, [&](error_code ec) { result = ec; })));
+    peer.async_close(
+        {.deadline = 1h},
+        net::bind_cancellation_slot(stop.slot(), net::bind_executor(later, [&](error_code ec) { result = ec; })));
     client.write_some(net::buffer("x", 1));
     ::pollfd readable{descriptor, POLLIN, 0};
     REQUIRE(::poll(&readable, 1, 30'000) == 1);
@@ -1182,8 +1174,7 @@ TEST_CASE("a user's layered stream is closed at its lowest layer")
     auto [server, client] = tests::socket_pair(io);
     const int descriptor = server.native_handle();
     ends e;
-    connection_guard<tests::layered_stream, record> peer(tests::layered_stream(std::move(server)),
-                                                         {&e, descriptor});
+    connection_guard<tests::layered_stream, record> peer(tests::layered_stream(std::move(server)), {&e, descriptor});
     SECTION("close")
     {
         peer.close();

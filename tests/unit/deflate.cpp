@@ -46,9 +46,7 @@ struct inflated {
     inflated(std::string_view bytes, deflate_container container)
     {
         ::z_stream z{};
-        const int bits = container == deflate_container::raw    ? -15
-                         : container == deflate_container::zlib ? 15
-                                                                : 31;
+        const int bits = container == deflate_container::raw ? -15 : container == deflate_container::zlib ? 15 : 31;
         REQUIRE(::inflateInit2(&z, bits) == Z_OK);
         std::string input(bytes);
         z.next_in = reinterpret_cast<Bytef*>(input.data());
@@ -129,22 +127,20 @@ TEST_CASE("an empty message is an empty stream, and a loan of nothing compresses
     }
 }
 
-TEST_CASE(
-    "a message of up to default_compression_threshold bytes goes out as it is, a longer one is compressed")
+TEST_CASE("a message of up to default_compression_threshold bytes goes out as it is, a longer one is compressed")
 {
     net::io_context io;
     deflate_pool pool(io.get_executor(), {.compressors = 1});
     for (const std::size_t beyond : {0U, 1U}) {
-        const rows message{std::string(
-            holdfast::default_compression_threshold - std::string_view("\"\"\n").size() + beyond, 'x')};
+        const rows message{
+            std::string(holdfast::default_compression_threshold - std::string_view("\"\"\n").size() + beyond, 'x')};
         compressor gzip;
         if (holdfast::serialized_size_exceeds<ndjson>(holdfast::default_compression_threshold, message))
             gzip = pool.try_borrow();
         const std::string sent = in_chunks(std::cref(message), 16'384, deflated{gzip, ndjson{}});
         CHECK((sent.size() == holdfast::default_compression_threshold) == (beyond == 0));
         if (beyond != 0)
-            CHECK(inflated(sent, deflate_container::gzip).text.size() ==
-                  holdfast::default_compression_threshold + 1);
+            CHECK(inflated(sent, deflate_container::gzip).text.size() == holdfast::default_compression_threshold + 1);
     }
 }
 
@@ -183,13 +179,11 @@ TEST_CASE("what fails has no end, and the loan's next message is a whole one")
     const compressor lent = pool.try_borrow();
     for (const std::size_t n : sizes)
         for (const auto end : {deflate_end::finish, deflate_end::flush}) {
-            const auto failed =
-                tests::failure_in_chunks(std::cref(numbers), n, deflated{lent, ndjson{}, end});
+            const auto failed = tests::failure_in_chunks(std::cref(numbers), n, deflated{lent, ndjson{}, end});
             CHECK(failed.error == errc::not_finite);
             CHECK(failed.path == "/1000");
             CHECK_FALSE(inflated(failed.before, deflate_container::gzip).ended);
-            const inflated next(in_chunks(rows{"after"}, n, deflated{lent, ndjson{}}),
-                                deflate_container::gzip);
+            const inflated next(in_chunks(rows{"after"}, n, deflated{lent, ndjson{}}), deflate_container::gzip);
             CHECK(next.text == "\"after\"\n");
             CHECK(next.ended);
         }
@@ -242,9 +236,8 @@ TEST_CASE("a pool takes what it says, and refuses options that zlib does not tak
             CHECK(took / options.compressors >= options.compressor_bytes() / 2);
         }
     }
-    for (const deflate_options& wrong :
-         {deflate_options{.level = 10}, deflate_options{.window_bits = 16}, deflate_options{.window_bits = 8},
-          deflate_options{.memory_level = 0}})
+    for (const deflate_options& wrong : {deflate_options{.level = 10}, deflate_options{.window_bits = 16},
+                                         deflate_options{.window_bits = 8}, deflate_options{.memory_level = 0}})
         CHECK_THROWS_AS(deflate_pool(io.get_executor(), wrong), std::invalid_argument);
 }
 
@@ -269,8 +262,7 @@ struct outcome {
 
 } // namespace
 
-TEST_CASE(
-    "who waits for a compressor gets the next one, first come first served; a cancelled wait takes none")
+TEST_CASE("who waits for a compressor gets the next one, first come first served; a cancelled wait takes none")
 {
     net::io_context io;
     deflate_pool pool(io.get_executor(), {.compressors = 2});
@@ -288,8 +280,8 @@ TEST_CASE(
     CHECK(pool.available() == 0);
     CHECK(pool.waiting() == 3);
     CHECK_FALSE(pool.try_borrow());
-    stop.emit(GENERATE(net::cancellation_type::terminal, net::cancellation_type::partial,
-                       net::cancellation_type::total));
+    stop.emit(
+        GENERATE(net::cancellation_type::terminal, net::cancellation_type::partial, net::cancellation_type::total));
     io.restart();
     io.poll();
     CHECK(all[2].completed);
@@ -337,9 +329,8 @@ TEST_CASE("a write that is cancelled gives its compressor back, and the stream h
     const auto seed = std::random_device{}();
     INFO("seed " << seed);
     // What does not compress, and without end: it fills the socket.
-    auto noise =
-        std::views::iota(0u, 1'000'000'000u) |
-        std::views::transform([random = std::mt19937_64(seed)](unsigned) mutable { return random(); });
+    auto noise = std::views::iota(0u, 1'000'000'000u) |
+                 std::views::transform([random = std::mt19937_64(seed)](unsigned) mutable { return random(); });
     const auto write = [&]() -> net::awaitable<void> {
         const compressor lent = co_await pool.async_borrow(net::use_awaitable);
         co_await holdfast::async_write_streamed(

@@ -27,8 +27,7 @@ struct price {
 
 constexpr auto describe(holdfast::type_tag<price>)
 {
-    return holdfast::fields(holdfast::field("amount", &price::amount),
-                            holdfast::field("currency", &price::currency));
+    return holdfast::fields(holdfast::field("amount", &price::amount), holdfast::field("currency", &price::currency));
 }
 
 struct item {
@@ -118,8 +117,7 @@ constexpr auto describe(holdfast::type_tag<order>)
 {
     using holdfast::field, holdfast::omit_empty;
     return holdfast::fields(field("id", &order::id, 4, omit_empty), field("note", &order::note, omit_empty),
-                            field("parts", &order::parts, omit_empty, 2),
-                            field("prices", &order::prices, omit_empty),
+                            field("parts", &order::parts, omit_empty, 2), field("prices", &order::prices, omit_empty),
                             field("rest", &order::rest, omit_empty));
 }
 
@@ -224,15 +222,12 @@ TEST_CASE("described tells who is described, at compile time")
 
 TEST_CASE("an enumeration is its number, or its name where it is described")
 {
-    CHECK(serialize_to_string<json>(std::tuple(shop::flags::none, shop::flags::all, shop::one)) ==
-          "[0,-1,1]");
-    CHECK(serialize_to_string<json>(std::tuple(shop::side::buy, shop::side::sell)) ==
-          R"(["buy","\"sell\""])");
+    CHECK(serialize_to_string<json>(std::tuple(shop::flags::none, shop::flags::all, shop::one)) == "[0,-1,1]");
+    CHECK(serialize_to_string<json>(std::tuple(shop::side::buy, shop::side::sell)) == R"(["buy","\"sell\""])");
     CHECK(serialize_to_string<json>(shop::side::either) == R"("both")"); // the first name of its value
     CHECK(serialize_to_string<json>(shop::side{'?'}) == "63");           // has no name
-    CHECK(serialize_to_string<json>(std::map<shop::side, shop::flags>{{shop::side{'?'}, shop::flags::none},
-                                                                      {shop::side::buy, shop::flags::all}}) ==
-          R"({"63":0,"buy":-1})");
+    CHECK(serialize_to_string<json>(std::map<shop::side, shop::flags>{
+              {shop::side{'?'}, shop::flags::none}, {shop::side::buy, shop::flags::all}}) == R"({"63":0,"buy":-1})");
     CHECK(serialize_to_string<json>(std::map<shop::plain, int>{{shop::one, 2}}) == R"({"1":2})");
 }
 
@@ -271,26 +266,23 @@ TEST_CASE("a described variant is an object with the name of what it holds")
         R"([{"item":{"each-price":{"amount":2.5,"currency":"EUR"},"#":7}},{"a \"number\"":5},{"none":null}])";
     for (std::size_t n = 1; n <= 100; ++n)
         REQUIRE(tests::in_chunks(std::cref(events), n) == text);
-    std::vector<shop::change> changes{shop::change(std::in_place_index<0>),
-                                      shop::change(std::in_place_index<2>), shop::gift{}};
+    std::vector<shop::change> changes{shop::change(std::in_place_index<0>), shop::change(std::in_place_index<2>),
+                                      shop::gift{}};
     for (std::size_t n = 1; n <= 100; ++n)
-        REQUIRE(tests::in_chunks(std::cref(changes), n) ==
-                R"([{"new":{}},{"old":{}},{"gift":{"id":0,"note":""}}])");
+        REQUIRE(tests::in_chunks(std::cref(changes), n) == R"([{"new":{}},{"old":{}},{"gift":{"id":0,"note":""}}])");
 }
 
 TEST_CASE("a variant that is tagged_by a member has the name of what it holds as the first one of its object")
 {
-    std::vector<shop::entry> entries{shop::item{7, {2.5, "EUR"}}, shop::order{}, std::monostate{},
-                                     shop::nothing{}};
+    std::vector<shop::entry> entries{shop::item{7, {2.5, "EUR"}}, shop::order{}, std::monostate{}, shop::nothing{}};
     shop::order order;
     order.note = std::string(600, 'n'); // does not fit into the spill
     entries.emplace_back(order);
     entries.emplace_back(shop::tick{{}, 3, {}, {}});
     entries.emplace_back(shop::tick{1.5, 4, {'A'}, {}});
-    const std::string text =
-        R"([{"type":"item","each-price":{"amount":2.5,"currency":"EUR"},"#":7},{"type":"order"},)"
-        R"({"type":"no\"thing"},{"type":"empty"},{"type":"order","note":")" +
-        order.note + R"("},{"type":"tick","id":3},{"type":"tick","bid":1.5,"id":4,"code":"A"}])";
+    const std::string text = R"([{"type":"item","each-price":{"amount":2.5,"currency":"EUR"},"#":7},{"type":"order"},)"
+                             R"({"type":"no\"thing"},{"type":"empty"},{"type":"order","note":")" +
+                             order.note + R"("},{"type":"tick","id":3},{"type":"tick","bid":1.5,"id":4,"code":"A"}])";
     for (std::size_t n = 1; n <= 100; ++n)
         REQUIRE(tests::in_chunks(std::cref(entries), n) == text);
 }

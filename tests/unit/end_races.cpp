@@ -41,8 +41,7 @@ void run_on_threads(net::io_context& io, int threads)
 
 } // namespace
 
-TEST_CASE(
-    "two causes race on one strand that four threads drive: each guard ends once, for the first that ran")
+TEST_CASE("two causes race on one strand that four threads drive: each guard ends once, for the first that ran")
 {
     using strand_socket = net::basic_stream_socket<tcp, net::strand<net::io_context::executor_type>>;
     std::array<std::atomic<int>, holdfast::close_reason_count> ends{};
@@ -60,8 +59,7 @@ TEST_CASE(
         clients.emplace_back(io).connect(listener.local_endpoint());
         strand_socket socket(net::make_strand(io));
         listener.accept(socket);
-        all.push_back(
-            std::make_unique<contested>(holdfast::connection_guard(std::move(socket), count_end{&ends})));
+        all.push_back(std::make_unique<contested>(holdfast::connection_guard(std::move(socket), count_end{&ends})));
     }
     for (auto& each : all) {
         auto* one = each.get();
@@ -88,8 +86,7 @@ TEST_CASE("connections are ended through the registry by one thread while others
     using acceptor = holdfast::bounded_acceptor<tcp, count_end>;
     constexpr int connections = 400;
     net::io_context io;
-    acceptor doors{
-        io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = 50}, count_end{&ends}};
+    acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = 50}, count_end{&ends}};
     doors.async_serve(
         [](acceptor::connection_type& peer) -> net::awaitable<void> {
             char byte;

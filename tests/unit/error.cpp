@@ -93,8 +93,7 @@ TEST_CASE("conditions group the errors of holdfast, of the system and of Asio")
          {none, std::error_code(holdfast::error_code(error::operation_aborted)), make_error_code(errc::invalid_utf8)})
         for (const auto each : {condition::overloaded, condition::peer_gone, condition::timed_out})
             CHECK(code != each);
-    CHECK(make_error_condition(condition::peer_gone).message() !=
-          make_error_condition(condition::timed_out).message());
+    CHECK(make_error_condition(condition::peer_gone).message() != make_error_condition(condition::timed_out).message());
 }
 
 TEST_CASE("every close reason has words of its own, and close_reason_count counts them")

@@ -155,9 +155,8 @@ TEST_CASE("each frame has a deadline of its own")
     }
 }
 
-TEST_CASE(
-    "a frame that grows out of its buffer keeps its deadline, and one that is begun while the user is busy "
-    "has none yet")
+TEST_CASE("a frame that grows out of its buffer keeps its deadline, and one that is begun while the user is busy "
+          "has none yet")
 {
     scene s;
     s.next();

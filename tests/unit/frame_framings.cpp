@@ -49,10 +49,7 @@ std::string of(framing::varint_length, const std::string& payload)
         header += static_cast<char>(n | 0x80U);
     return header + static_cast<char>(n) + payload;
 }
-std::string of(netstring, const std::string& payload)
-{
-    return std::to_string(payload.size()) + ':' + payload + ',';
-}
+std::string of(netstring, const std::string& payload) { return std::to_string(payload.size()) + ':' + payload + ','; }
 std::string of(framing::line, const std::string& payload) { return payload + "\r\n"; }
 
 template <class Framing>
@@ -272,8 +269,7 @@ TEST_CASE("10,000 pipelined frames come one by one, however they are cut into se
                 right = right && *f == std::to_string(count++);
         },
         net::detached);
-    net::async_write(p.both.second, net::buffer(text),
-                     [&](error_code, std::size_t) { p.both.second.close(); });
+    net::async_write(p.both.second, net::buffer(text), [&](error_code, std::size_t) { p.both.second.close(); });
     tests::run(p.io);
     CHECK(right);
     CHECK(count == 10'000);

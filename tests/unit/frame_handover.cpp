@@ -209,7 +209,8 @@ TEST_CASE("every option at its extremes is refused by name, or means the limit")
     constexpr auto most = std::numeric_limits<std::size_t>::max();
     net::io_context io;
     auto both = tests::socket_pair(io);
-    CHECK_THROWS_WITH((frame_reader{both.first, {.max_frame_bytes = 0}}), "frame_options.max_frame_bytes must be at least 1");
+    CHECK_THROWS_WITH((frame_reader{both.first, {.max_frame_bytes = 0}}),
+                      "frame_options.max_frame_bytes must be at least 1");
     net::write(both.second, net::buffer("a\nb\nc\nd\ne\n", 10));
     outcome o;
     for (const std::size_t frame : {std::size_t{1}, most - 1, most})

@@ -164,8 +164,7 @@ TEST_CASE("lines that arrive a byte at a time are whole")
     CHECK(got == std::vector<std::string>{"first", "second line", "", "x"});
 }
 
-TEST_CASE(
-    "a line of the limit is taken and a byte more is frame_too_long, whatever its end and however it arrives")
+TEST_CASE("a line of the limit is taken and a byte more is frame_too_long, whatever its end and however it arrives")
 {
     for (const std::size_t limit : {1U, 4U, 511U, 512U, 600U, 5000U})
         for (const std::string end : {"\n", "\r\n"}) {
@@ -336,9 +335,8 @@ TEST_CASE("a cancellation that arrives between two steps is not forgotten, and l
     CHECK(l.frame() == "half a line");
 }
 
-TEST_CASE(
-    "an idle reader holds no buffer: it borrows none while it waits, and gives the last back when all was "
-    "consumed; a message allocates nothing but Asio's wait")
+TEST_CASE("an idle reader holds no buffer: it borrows none while it waits, and gives the last back when all was "
+          "consumed; a message allocates nothing but Asio's wait")
 {
     line l;
     tests::tracked asios;
@@ -372,8 +370,8 @@ TEST_CASE(
                   net::write(l.client, net::buffer("12345\n", 6));
                   tests::await_readable(l.server);
                   l.io.poll();
-                  l.reader.async_next(tests::allocating_from(
-                      asios, [&](error_code, std::optional<std::string_view>) { ++completed; }));
+                  l.reader.async_next(
+                      tests::allocating_from(asios, [&](error_code, std::optional<std::string_view>) { ++completed; }));
                   l.io.restart();
                   l.io.poll();
               }

@@ -1,5 +1,5 @@
-// holdfast: tests of frame_reader over TLS: bytes in the engine are read, an idle connection has no buffer, and each end
-// of the stream has its own result.
+// holdfast: tests of frame_reader over TLS: bytes in the engine are read, an idle connection has no buffer, and each
+// end of the stream has its own result.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/next_outcome.hpp"
@@ -19,8 +19,7 @@ using holdfast::errc;
 using holdfast::error_code;
 namespace net = holdfast::net;
 
-TEST_CASE(
-    "over TLS all lines come, of one record and of many in one segment, and a quiet peer costs no buffer")
+TEST_CASE("over TLS all lines come, of one record and of many in one segment, and a quiet peer costs no buffer")
 {
     net::io_context io;
     tests::anonymous_context context;

@@ -301,9 +301,8 @@ TEST_CASE("layers lie around layers")
     }
 }
 
-TEST_CASE(
-    "what fails never has its end: no last chunk, no last part, no end of an event, no length of what is "
-    "not there")
+TEST_CASE("what fails never has its end: no last chunk, no last part, no end of an event, no length of what is "
+          "not there")
 {
     constexpr double nan = std::numeric_limits<double>::quiet_NaN();
     for (const std::size_t good : {0u, 1u, 300u}) {
@@ -355,8 +354,7 @@ TEST_CASE("a source that changes after its size was told is an error, not anothe
             INFO("chunks of " << n << ", change by " << change);
             rows some(100, "as long as was told");
             const std::string told = whole<framed<framing::u32_length<>>>(some, 16);
-            holdfast::streaming_serializer<framed<framing::u32_length<>>, std::reference_wrapper<rows>> text(
-                some);
+            holdfast::streaming_serializer<framed<framing::u32_length<>>, std::reference_wrapper<rows>> text(some);
             std::string chunk(n, '\0'), sent;
             std::error_code ec;
             while (!text.done() && !ec) {
@@ -434,8 +432,8 @@ TEST_CASE("framing allocates nothing")
     std::array<char, 1000> chunk;
     const auto allocations = [&]<class Framing>(Framing around) {
         return tests::allocations_in([&] {
-            holdfast::streaming_serializer<framed<Framing>, std::reference_wrapper<const rows>> text(
-                some, {around, {}});
+            holdfast::streaming_serializer<framed<Framing>, std::reference_wrapper<const rows>> text(some,
+                                                                                                     {around, {}});
             std::error_code ec;
             while (!text.done() && !ec)
                 static_cast<void>(text.next(chunk, ec));
@@ -461,8 +459,7 @@ TEST_CASE("serializes_beyond says whether a message is larger, and does not coun
     CHECK_FALSE(holdfast::serialized_size_exceeds<json>(0, std::numeric_limits<double>::infinity()));
 }
 
-TEST_CASE(
-    "a framed message goes through async_write_streamed, and leaves no last chunk where its source fails")
+TEST_CASE("a framed message goes through async_write_streamed, and leaves no last chunk where its source fails")
 {
     const int fails_at = GENERATE(-1, 4000);
     auto numbers = std::views::iota(0, 5000) | std::views::transform([=](int i) {
@@ -472,12 +469,11 @@ TEST_CASE(
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     holdfast::error_code result;
-    holdfast::async_write_streamed(
-        server, holdfast::formatted(numbers, framed{framing::http_chunked{}, ndjson{}}),
-        {.chunk_bytes = 1000}, [&, &socket = server](holdfast::error_code ec, std::size_t) {
-            result = ec;
-            socket.close();
-        });
+    holdfast::async_write_streamed(server, holdfast::formatted(numbers, framed{framing::http_chunked{}, ndjson{}}),
+                                   {.chunk_bytes = 1000}, [&, &socket = server](holdfast::error_code ec, std::size_t) {
+                                       result = ec;
+                                       socket.close();
+                                   });
     tests::run(io);
     if (fails_at < 0) {
         CHECK_FALSE(result);

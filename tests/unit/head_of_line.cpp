@@ -26,9 +26,8 @@ namespace {
 constexpr std::size_t mib = 1024 * 1024;
 constexpr std::size_t snapshot_bytes = (tests::sanitized ? 10 : 100) * mib;
 constexpr std::size_t tick_every = snapshot_bytes / 50;
-constexpr std::string_view row =
-    "a row of a snapshot that is a hundred bytes long with its quotes and its end; "
-    "so far it is 78 and so";
+constexpr std::string_view row = "a row of a snapshot that is a hundred bytes long with its quotes and its end; "
+                                 "so far it is 78 and so";
 
 /// A socket that counts the bytes that it has taken.
 class counting_stream {
@@ -42,11 +41,11 @@ public:
     template <class Buffers, class Handler>
     void async_write_some(const Buffers& buffers, Handler handler)
     {
-        socket_.async_write_some(buffers, [taken = taken_, h = std::move(handler)](holdfast::error_code ec,
-                                                                                   std::size_t n) mutable {
-            *taken += n;
-            std::move(h)(ec, n);
-        });
+        socket_.async_write_some(
+            buffers, [taken = taken_, h = std::move(handler)](holdfast::error_code ec, std::size_t n) mutable {
+                *taken += n;
+                std::move(h)(ec, n);
+            });
     }
 
 private:
@@ -156,8 +155,7 @@ TEST_CASE("a tick waits for one chunk of a snapshot of 100 MB at most, and the s
     CHECK(ticks >= 10);
     std::uint64_t longest = 0;
     for (const auto& tick : received.others)
-        longest =
-            std::max<std::uint64_t>(longest, tick.at - std::stoull(tick.payload)); // bytes that went between
+        longest = std::max<std::uint64_t>(longest, tick.at - std::stoull(tick.payload)); // bytes that went between
     INFO("a tick waited for " << longest << " bytes at most");
     CHECK(longest <= chunk);
     CHECK(longest > 0); // it did come into the middle

@@ -54,8 +54,7 @@ public:
     explicit forked(const std::function<void(int output)>& body)
     {
         std::array<int, 2> ends{};
-        if (::pipe2(ends.data(), O_CLOEXEC) != 0)
-            throw std::system_error(errno, std::generic_category(), "pipe2");
+        if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::system_error(errno, std::generic_category(), "pipe2");
         pid_ = ::fork();
         if (pid_ == 0) {
             ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -193,9 +192,8 @@ TEST_CASE("64 MB to a reader of 50 KB a second never time out; once it reads no 
     CHECK(ended == net::error::operation_aborted);
 }
 
-TEST_CASE(
-    "a message that waits in the server, behind a full socket, is no sign of life, nor are bytes that nobody "
-    "reads")
+TEST_CASE("a message that waits in the server, behind a full socket, is no sign of life, nor are bytes that nobody "
+          "reads")
 {
     const bool full = GENERATE(true, false);
     world w;
@@ -204,8 +202,7 @@ TEST_CASE(
     holdfast::connection_guard<> guard(std::move(socket));
     auto beat = heart.watch(guard);
     if (full) { // the peer never reads: what the socket took once is all that counts
-        async_write_streamed(guard.stream(), rows(100'000'000), {.progress = beat},
-                             [](error_code, std::size_t) {});
+        async_write_streamed(guard.stream(), rows(100'000'000), {.progress = beat}, [](error_code, std::size_t) {});
         for (int i = 0; i != 1000; ++i)
             w.settle();
     }
@@ -218,8 +215,7 @@ TEST_CASE(
     CHECK(guard.reason() == close_reason::heartbeat_timeout);
 }
 
-TEST_CASE(
-    "before a late tick kills anybody, the loop reads what came meanwhile, from hundreds of connections")
+TEST_CASE("before a late tick kills anybody, the loop reads what came meanwhile, from hundreds of connections")
 {
     world w;
     timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 20ns});
@@ -249,9 +245,8 @@ TEST_CASE(
     CHECK(deaths == 1); // the silent one
 }
 
-TEST_CASE(
-    "a server that was stopped for three time-outs kills none of 1,000 clients that ping in time, and a "
-    "silent one on time")
+TEST_CASE("a server that was stopped for three time-outs kills none of 1,000 clients that ping in time, and a "
+          "silent one on time")
 {
     constexpr auto timeout = 600ms * (tests::slowness > 1 ? 3 : 1);
     constexpr int ticks = 20;
@@ -269,8 +264,8 @@ TEST_CASE(
             const auto tell_stalls = [&](const holdfast::heartbeat_counters& c) {
                 if (std::exchange(missed, c.missed) + 2 * ticks < c.missed) tell(output, stalled);
             };
-            holdfast::heartbeat_timer<> heart(
-                own.get_executor(), {.tick = timeout / ticks, .timeout = timeout, .on_tick = tell_stalls});
+            holdfast::heartbeat_timer<> heart(own.get_executor(),
+                                              {.tick = timeout / ticks, .timeout = timeout, .on_tick = tell_stalls});
             server<holdfast::heartbeat_timer<>> s(heart);
             s.on_death = [output] { tell(output, died); };
             for (int i = 0; i != count; ++i)
@@ -342,8 +337,7 @@ TEST_CASE("a server of 10,000 idle connections wakes up once a tick")
         tell(output, 0);
         ::pause();
     });
-    holdfast::heartbeat_timer<net::io_context::executor_type> heart(io.get_executor(),
-                                                                    {.tick = 10ms, .timeout = 60s});
+    holdfast::heartbeat_timer<net::io_context::executor_type> heart(io.get_executor(), {.tick = 10ms, .timeout = 60s});
     server<decltype(heart)> s(heart);
     for (int i = 0; i != count; ++i)
         s.adopt(listener.accept());

@@ -62,9 +62,7 @@ TEST_CASE("every option of a timer is accepted in its range, refused with its na
     world w;
     for (const auto time : durations) {
         INFO(time.count() << " ns");
-        const bool tick = accepted("heartbeat_options.tick", [&] {
-            timer(w.io, {.tick = time, .timeout = forever});
-        });
+        const bool tick = accepted("heartbeat_options.tick", [&] { timer(w.io, {.tick = time, .timeout = forever}); });
         CHECK(tick == (time > 0ns && time <= 1h));
         const bool timeout = accepted("heartbeat_options.timeout", [&] {
             timer heartbeats(w.io, {.tick = 1ns, .timeout = time});
@@ -77,9 +75,8 @@ TEST_CASE("every option of a timer is accepted in its range, refused with its na
     }
     for (const auto count : counts) {
         INFO(count);
-        CHECK(accepted("heartbeat_options.expected", [&] {
-                  timer(w.io, {.expected = count});
-              }) == (count <= 16'777'216));
+        CHECK(accepted("heartbeat_options.expected", [&] { timer(w.io, {.expected = count}); }) ==
+              (count <= 16'777'216));
         for (const bool slots : {true, false}) {
             timer heartbeats(w.io, {.tick = 1ns,
                                     .timeout = 1ns,
@@ -102,9 +99,8 @@ TEST_CASE("every option of a profile is accepted in its range, refused with its 
     timer heartbeats(w.io, {.tick = 1ns, .timeout = forever});
     for (const auto time : durations) {
         INFO(time.count() << " ns");
-        CHECK(accepted("heartbeat_profile_options.timeout", [&] {
-                  profile(heartbeats, {.timeout = time});
-              }) == (time == 1ns || time == forever));
+        CHECK(accepted("heartbeat_profile_options.timeout", [&] { profile(heartbeats, {.timeout = time}); }) ==
+              (time == 1ns || time == forever));
         CHECK(accepted("heartbeat_profile_options.ping_after", [&] {
                   profile(heartbeats, {.ping_after = time, .timeout = forever}, ping);
               }) == (time == 0ns || time == 1ns || time == forever));
@@ -118,17 +114,15 @@ TEST_CASE("every option of a profile is accepted in its range, refused with its 
         CHECK(lifetime == (time == 0ns || time == 1ns || time == 1s || time == forever));
     }
     for (const auto count : counts)
-        CHECK(accepted("heartbeat_profile_options.expected", [&] {
-                  profile(heartbeats, {.timeout = forever, .expected = count});
-              }) == (count <= 16'777'216));
+        CHECK(accepted("heartbeat_profile_options.expected",
+                       [&] { profile(heartbeats, {.timeout = forever, .expected = count}); }) == (count <= 16'777'216));
     for (const double spread : {-1.0, 0.0, 0.19, 0.2, 1.0, 1.01, std::numeric_limits<double>::max(),
                                 std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()})
         CHECK(accepted("heartbeat_profile_options.lifetime_spread", [&] {
                   profile(heartbeats, {.timeout = forever, .lifetime_spread = spread});
               }) == (spread >= 0.2 && spread <= 1));
-    CHECK_FALSE(accepted("heartbeat_profile_options.ping_after", [&] {
-        profile(heartbeats, {.ping_after = 2ns, .timeout = 2ns}, ping);
-    }));
+    CHECK_FALSE(accepted("heartbeat_profile_options.ping_after",
+                         [&] { profile(heartbeats, {.ping_after = 2ns, .timeout = 2ns}, ping); }));
     CHECK_FALSE(accepted("heartbeat_profile_options.ping_after", [&] {
         profile(heartbeats, {.ping_after = 1ns, .timeout = 2ns}); // without an on_ping
     }));
@@ -221,11 +215,11 @@ TEST_CASE("a callback that ends its own profile runs to its end with its state")
     owner o;
     auto state = std::make_shared<int>(7);
     o.own_profile.emplace(heartbeats, heartbeat_profile_options{.timeout = 1ns}, holdfast::detail::no_ping{},
-                      [state](owner& self, holdfast::close_reason) {
-                          self.beat.release();
-                          self.own_profile.reset();
-                          self.seen = state; // the callback itself must still be there
-                      });
+                          [state](owner& self, holdfast::close_reason) {
+                              self.beat.release();
+                              self.own_profile.reset();
+                              self.seen = state; // the callback itself must still be there
+                          });
     o.beat = o.own_profile->watch(o);
     w.advance_by_steps(1ns, 3);
     CHECK(o.seen == state);

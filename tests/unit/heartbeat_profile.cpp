@@ -105,8 +105,8 @@ TEST_CASE("each silence is pinged anew, after a touch by the ping itself or by t
 TEST_CASE("a ping callback may end the watch, its neighbours', the profile and the timer, and watch others")
 {
     world w;
-    auto heart = std::make_optional<timer>(w.io.get_executor(),
-                                           holdfast::heartbeat_options{.tick = 1ns, .timeout = 1ns});
+    auto heart =
+        std::make_optional<timer>(w.io.get_executor(), holdfast::heartbeat_options{.tick = 1ns, .timeout = 1ns});
     auto phones = std::make_optional<profile>(
         *heart, holdfast::heartbeat_profile_options{.ping_after = 1ns, .timeout = 2ns}, ping, die);
     session first, second;
@@ -206,8 +206,7 @@ TEST_CASE("profiles are apart: times, callbacks and types of their own on one ti
     CHECK(b.pings == 1);
 }
 
-TEST_CASE(
-    "lifetimes end between the longest and the spread, evenly, however lively: nobody reconnects at once")
+TEST_CASE("lifetimes end between the longest and the spread, evenly, however lively: nobody reconnects at once")
 {
     constexpr std::size_t count = 100'000 / tests::slowness;
     constexpr auto lifetime = 3600s;
@@ -240,8 +239,8 @@ TEST_CASE(
     CHECK(ends.back() - birth <= lifetime + 17s);
     // Evenly: no sixteen seconds take more than twice their share.
     for (std::size_t i = 0; i != count; ++i) {
-        const auto together = std::upper_bound(ends.begin(), ends.end(), ends[i]) -
-                              std::lower_bound(ends.begin(), ends.end(), ends[i]);
+        const auto together =
+            std::upper_bound(ends.begin(), ends.end(), ends[i]) - std::lower_bound(ends.begin(), ends.end(), ends[i]);
         if (together > static_cast<std::ptrdiff_t>(2 * count * 16 / 900))
             FAIL(together << " of " << count << " at once");
     }

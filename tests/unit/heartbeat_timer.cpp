@@ -31,8 +31,7 @@ using tests::world;
 
 static_assert(holdfast::abortable<peer> && holdfast::abortable<holdfast::connection_guard<>>);
 static_assert(!std::is_copy_constructible_v<heartbeat>);
-static_assert(std::is_nothrow_move_constructible_v<heartbeat> &&
-              std::is_nothrow_move_assignable_v<heartbeat>);
+static_assert(std::is_nothrow_move_constructible_v<heartbeat> && std::is_nothrow_move_assignable_v<heartbeat>);
 static_assert(sizeof(heartbeat) == sizeof(void*));
 
 namespace {
@@ -354,8 +353,8 @@ TEST_CASE("a death may watch new connections, which live their full time")
 TEST_CASE("a death may destroy the timer, and nobody else's callback runs then")
 {
     world w;
-    auto heart = std::make_optional<timer>(w.io.get_executor(),
-                                           holdfast::heartbeat_options{.tick = 1ns, .timeout = 1ns});
+    auto heart =
+        std::make_optional<timer>(w.io.get_executor(), holdfast::heartbeat_options{.tick = 1ns, .timeout = 1ns});
     struct destroyer {
         std::optional<timer>* heart;
         int* deaths;
@@ -380,8 +379,7 @@ TEST_CASE("a death may destroy the timer, and nobody else's callback runs then")
     CHECK(deaths == 1);
 }
 
-TEST_CASE(
-    "the timer is armed only while something is watched: run() returns, and a later watch arms it again")
+TEST_CASE("the timer is armed only while something is watched: run() returns, and a later watch arms it again")
 {
     world w;
     timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
@@ -500,8 +498,7 @@ TEST_CASE("a guard that is watched is reset for heartbeat_timeout, and its sessi
     const auto beat = heart.watch(guard);
     char byte;
     holdfast::error_code seen;
-    guard.stream().async_read_some(net::buffer(&byte, 1),
-                                   [&](holdfast::error_code ec, std::size_t) { seen = ec; });
+    guard.stream().async_read_some(net::buffer(&byte, 1), [&](holdfast::error_code ec, std::size_t) { seen = ec; });
     w.advance(1ns);
     CHECK(guard.is_open());
     w.advance(1ns);
@@ -565,8 +562,8 @@ TEST_CASE("a watched connection costs at most 16 bytes, the segments' ends inclu
 TEST_CASE("a touch makes no clock call, and a tick two, whatever is watched")
 {
     net::io_context io;
-    holdfast::heartbeat_timer<net::io_context::executor_type, counting_clock> heart(
-        io.get_executor(), {.tick = 1ns, .timeout = 100ns});
+    holdfast::heartbeat_timer<net::io_context::executor_type, counting_clock> heart(io.get_executor(),
+                                                                                    {.tick = 1ns, .timeout = 100ns});
     const auto calls_in = [](auto f) {
         const int before = counting_clock::calls;
         f();
@@ -587,8 +584,7 @@ TEST_CASE("a touch makes no clock call, and a tick two, whatever is watched")
     const int all = calls_in([&] { io.poll(); });
     CHECK(heart.ticks() == 1);
     INFO("Asio's own: " << asios << " a poll, all: " << all);
-    CHECK(all <=
-          2 + 3 * asios + 2); // the poll that finds it, the one that finds nothing, the timer's re-arming
+    CHECK(all <= 2 + 3 * asios + 2); // the poll that finds it, the one that finds nothing, the timer's re-arming
 }
 
 TEST_CASE("a tick over any number of connections is one handler, and so one wake-up")
@@ -682,8 +678,7 @@ TEST_CASE("ticks that come late by parts of a tick, each by another, kill nobody
         w.settle();
         if (heart.ticks() != before) latest = std::max(latest, (manual_clock::now() - begin) % 100ns);
         for (auto& each : entries) {
-            if (each == nullptr || each->p.deaths == 0 || each->touched == manual_clock::time_point::max())
-                continue;
+            if (each == nullptr || each->p.deaths == 0 || each->touched == manual_clock::time_point::max()) continue;
             ++deaths;
             const auto silent = manual_clock::now() - each->touched;
             each->touched = manual_clock::time_point::max();
@@ -727,9 +722,8 @@ TEST_CASE("a stall of any length is forgiven as one tick: the living live, and t
     }
 }
 
-TEST_CASE(
-    "stalls are forgiven again after ticks on time, and not for ever: steady overload kills the silent, "
-    "and only them")
+TEST_CASE("stalls are forgiven again after ticks on time, and not for ever: steady overload kills the silent, "
+          "and only them")
 {
     for (const int late : {1, 2, 7, 29, 30, 1000})
         for (const int on_time : {0, 1, 5, 40}) {
@@ -916,8 +910,7 @@ TEST_CASE("room for the connections that are expected is made at the first watch
           }) == 0);
 }
 
-TEST_CASE(
-    "thirty days of random touches, joins and leaves of 10,000 connections agree exactly with a plain model")
+TEST_CASE("thirty days of random touches, joins and leaves of 10,000 connections agree exactly with a plain model")
 {
     constexpr auto tick = std::chrono::minutes(2);
     constexpr int timeout = 15;

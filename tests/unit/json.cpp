@@ -257,9 +257,8 @@ TEST_CASE("quotes, backslashes and control characters are escaped, and nothing e
 
 TEST_CASE("valid UTF-8 passes, wherever the chunk's edge cuts it")
 {
-    for (const std::string sequence :
-         {"\u0080", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0010ffff",
-          "\u6d77\u85fb", "\u00e9\U0001f30a\u20ac"}) {
+    for (const std::string sequence : {"\u0080", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\uffff", "\U00010000",
+                                       "\U0010ffff", "\u6d77\u85fb", "\u00e9\U0001f30a\u20ac"}) {
         for (std::size_t before = 0; before < 20; ++before) {
             const std::string value = std::string(before, 'x') + sequence + "tail";
             for (const utf8_policy policy : {utf8_policy::error, utf8_policy::replace, utf8_policy::trust}) {
@@ -306,8 +305,7 @@ TEST_CASE("invalid UTF-8 is an error, replaced, or passed, as chosen")
                     INFO("chunks of " << n << ", after " << before << ", before " << tail.size());
                     REQUIRE(string_text(value, utf8_policy::error, n) == "error");
                     REQUIRE(string_text(value, utf8_policy::replace, n) == expected);
-                    if (bytes.back() != '"')
-                        REQUIRE(string_text(value, utf8_policy::trust, n) == '"' + value + '"');
+                    if (bytes.back() != '"') REQUIRE(string_text(value, utf8_policy::trust, n) == '"' + value + '"');
                 }
             }
         }
@@ -341,8 +339,7 @@ TEST_CASE("ranges are arrays, empty ones too")
 {
     CHECK(text(std::vector<int>{}) == "[]");
     CHECK(text(std::vector<int>{1, 2}) == "[1,2]");
-    CHECK(text(std::vector<std::vector<std::string>>{{}, {"a"}, {}, {"b", ""}}) ==
-          R"([[],["a"],[],["b",""]])");
+    CHECK(text(std::vector<std::vector<std::string>>{{}, {"a"}, {}, {"b", ""}}) == R"([[],["a"],[],["b",""]])");
     CHECK(text(std::list<bool>{true}) == "[true]");
     CHECK(text(std::deque<double>{0.5}) == "[0.5]");
     CHECK(text(std::forward_list<std::int8_t>{65}) == "[65]");
@@ -388,8 +385,7 @@ TEST_CASE("ndjson is a range's elements, a line each, and one line of anything e
     CHECK(serialize_to_string<ndjson>(std::vector<std::vector<int>>{{}, {1, 2}}) == "[]\n[1,2]\n");
     CHECK(serialize_to_string<ndjson>(7) == "7\n");
     CHECK(serialize_to_string<ndjson>(std::string("s")) == "\"s\"\n");
-    CHECK(serialize_to_string<ndjson>(std::map<std::string, int>{{"a", 1}, {"b", 2}}) ==
-          "{\"a\":1,\"b\":2}\n");
+    CHECK(serialize_to_string<ndjson>(std::map<std::string, int>{{"a", 1}, {"b", 2}}) == "{\"a\":1,\"b\":2}\n");
     CHECK(serialize_to_string<ndjson>(std::pair(1, 2)) == "[1,2]\n");
     std::vector<int> numbers{1, 2};
     CHECK(serialize_to_string<ndjson>(std::ref(numbers)) == "1\n2\n");

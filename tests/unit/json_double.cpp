@@ -40,16 +40,14 @@ bool well_written(double value)
     text.fill('#');
     const char* const end = holdfast::detail::write_finite(text.data(), value);
     std::array<char, 32> standard;
-    const char* const standard_end =
-        std::to_chars(standard.data(), standard.data() + standard.size(), value).ptr;
+    const char* const standard_end = std::to_chars(standard.data(), standard.data() + standard.size(), value).ptr;
     double back = 0;
     const auto read = std::from_chars(text.data(), end, back);
     return read.ec == std::errc{} && read.ptr == end &&
            std::bit_cast<std::uint64_t>(back) == std::bit_cast<std::uint64_t>(value) &&
-           end - text.data() ==
-               standard_end - standard.data() + (value == 0 && std::signbit(value) ? 2 : 0) &&
-           std::string_view(text.data(), text.size())
-                   .find_first_not_of('#', holdfast::detail::json_double_room) == std::string_view::npos;
+           end - text.data() == standard_end - standard.data() + (value == 0 && std::signbit(value) ? 2 : 0) &&
+           std::string_view(text.data(), text.size()).find_first_not_of('#', holdfast::detail::json_double_room) ==
+               std::string_view::npos;
 }
 
 std::string hex(double value)
@@ -156,8 +154,7 @@ TEST_CASE("decimals of one to seventeen digits, wherever their point is, are wri
     for (int digits = 1; digits <= 17; ++digits, most *= 10) {
         for (int point = -22; point <= 22; ++point) {
             for (int i = 0; i < 20; ++i) {
-                const double value =
-                    std::stod(std::to_string(random() % most) + "e" + std::to_string(point - digits));
+                const double value = std::stod(std::to_string(random() % most) + "e" + std::to_string(point - digits));
                 if (!well_written(value)) FAIL(hex(value));
             }
         }
@@ -175,8 +172,7 @@ TEST_CASE("integers of every number of digits are written as to_chars writes the
                 text.data(),
                 static_cast<std::size_t>(holdfast::detail::write_integer(text.data(), value) - text.data()));
             const auto end = std::to_chars(standard.data(), standard.data() + standard.size(), value).ptr;
-            if (ours != std::string_view(standard.data(), static_cast<std::size_t>(end - standard.data())))
-                FAIL(value);
+            if (ours != std::string_view(standard.data(), static_cast<std::size_t>(end - standard.data()))) FAIL(value);
         }
     }
 }

@@ -46,9 +46,8 @@ struct row {
 constexpr auto describe(holdfast::type_tag<row>)
 {
     using holdfast::field, holdfast::omit_empty;
-    return holdfast::fields(field("id", &row::id), field("name", &row::name, omit_empty),
-                            field("price", &row::price), field("last~/", &row::last),
-                            field("sizes", &row::sizes, omit_empty));
+    return holdfast::fields(field("id", &row::id), field("name", &row::name, omit_empty), field("price", &row::price),
+                            field("last~/", &row::last), field("sizes", &row::sizes, omit_empty));
 }
 
 struct table {
@@ -131,12 +130,10 @@ TEST_CASE("an error names the value by its path, however deep it lies and whatev
     fails(with([](shop::table& t) { t.rows[0].price = no_number; }), errc::not_finite, "/rows/0/price");
     fails(with([](shop::table& t) { t.rows[17].price = no_number; }), errc::not_finite, "/rows/17/price");
     fails(with([](shop::table& t) { t.rows[24].name = bad; }), errc::invalid_utf8, "/rows/24/name");
-    fails(with([](shop::table& t) { t.rows[5].last.emplace("x", -1 / 0.0); }), errc::not_finite,
-          "/rows/5/last~0~1/1");
-    fails(with([](shop::table& t) { t.rows[9].last.emplace(bad, 1); }), errc::invalid_utf8,
-          "/rows/9/last~0~1/0");
-    fails(with([](shop::table& t) { t.rows[3].sizes[2] = std::numeric_limits<float>::infinity(); }),
-          errc::not_finite, "/rows/3/sizes/2");
+    fails(with([](shop::table& t) { t.rows[5].last.emplace("x", -1 / 0.0); }), errc::not_finite, "/rows/5/last~0~1/1");
+    fails(with([](shop::table& t) { t.rows[9].last.emplace(bad, 1); }), errc::invalid_utf8, "/rows/9/last~0~1/0");
+    fails(with([](shop::table& t) { t.rows[3].sizes[2] = std::numeric_limits<float>::infinity(); }), errc::not_finite,
+          "/rows/3/sizes/2");
     fails(with([](shop::table& t) {
               t.rows[2].sizes.assign(100, 1);
               t.rows[2].sizes.back() = std::numeric_limits<float>::infinity();
@@ -157,22 +154,20 @@ TEST_CASE("the first of several errors in a row is the one that is told")
     fails(rows, errc::not_finite, "/1/price");
 }
 
-TEST_CASE(
-    "keys, indices, tags and lines are parts of a path; choices, references and the source itself are not")
+TEST_CASE("keys, indices, tags and lines are parts of a path; choices, references and the source itself are not")
 {
     fails(no_number, errc::not_finite, "");
     fails(bad, errc::invalid_utf8, "");
     fails(std::vector<std::optional<double>>{1, {}, no_number}, errc::not_finite, "/2");
     fails(std::tuple(1, std::tuple(no_number)), errc::not_finite, "/1/0");
-    fails(std::map<std::string, std::map<int, double>>{{"a", {}}, {"a/b", {{-7, no_number}}}},
-          errc::not_finite, "/a~1b/-7");
+    fails(std::map<std::string, std::map<int, double>>{{"a", {}}, {"a/b", {{-7, no_number}}}}, errc::not_finite,
+          "/a~1b/-7");
     fails(std::map<double, std::map<bool, std::map<char, double>>>{{0.5, {{true, {{'c', no_number}}}}}},
           errc::not_finite, "/0.5/true/c");
     fails(std::map<std::string, int>{{"a", 1}, {"b" + bad, 2}}, errc::invalid_utf8, "/b" + bad);
     const std::vector<double> numbers{1, no_number};
     fails(std::pair(0, std::vector{std::cref(numbers)}), errc::not_finite, "/1/0/1");
-    fails(std::vector<std::variant<int, std::string, std::vector<double>>>{1, "s",
-                                                                           std::vector<double>{no_number}},
+    fails(std::vector<std::variant<int, std::string, std::vector<double>>>{1, "s", std::vector<double>{no_number}},
           errc::not_finite, "/2/0");
     fails(std::vector<shop::event>{1.5, shop::row{1, bad, 1.5, {}, {}}}, errc::invalid_utf8, "/1/row/name");
     fails(std::vector<shop::event>{no_number}, errc::not_finite, "/0/price");

@@ -74,8 +74,7 @@ document expected(const tests::nested_order& order)
                     {"open", order.open},
                     {"side", std::string(1, order.side)},
                     {"note", nullptr}};
-    all["event"] =
-        document::array({std::get<0>(order.event), std::get<1>(order.event), std::get<2>(order.event)});
+    all["event"] = document::array({std::get<0>(order.event), std::get<1>(order.event), std::get<2>(order.event)});
     if (order.note) all["note"] = *order.note;
     all["rows"] = document::array();
     for (const auto& row : order.rows)
@@ -144,8 +143,7 @@ document expected(tests::side side)
 /// Six bits after six bits.
 std::string in_base64(std::span<const std::byte> bytes)
 {
-    static constexpr std::string_view digits =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const auto bit = [&](std::size_t i) {
         return i / 8 < bytes.size() && (bytes[i / 8] >> (7 - i % 8) & std::byte{1}) != std::byte{0};
     };
@@ -162,12 +160,11 @@ std::string in_base64(std::span<const std::byte> bytes)
 
 document expected(const tests::reading& reading)
 {
-    document all = {
-        {"side", expected(reading.of)},        {"level", static_cast<int>(reading.level)},
-        {"tagged", expected(reading.tagged)},  {"named", expected(reading.named)},
-        {"bytes", in_base64(reading.bytes)},   {"key", in_base64(std::as_bytes(std::span(reading.key)))},
-        {"raw", document::parse(reading.raw)}, {"checked", document::parse(reading.checked)},
-        {"tree", expected(reading.tree)}};
+    document all = {{"side", expected(reading.of)},        {"level", static_cast<int>(reading.level)},
+                    {"tagged", expected(reading.tagged)},  {"named", expected(reading.named)},
+                    {"bytes", in_base64(reading.bytes)},   {"key", in_base64(std::as_bytes(std::span(reading.key)))},
+                    {"raw", document::parse(reading.raw)}, {"checked", document::parse(reading.checked)},
+                    {"tree", expected(reading.tree)}};
     const std::int64_t ns = reading.time.time_since_epoch().count();
     all["time"] = ns / 1'000'000 - (ns % 1'000'000 < 0);
     if (reading.took) all["took"] = static_cast<double>(reading.took->count()) / 1e6;
@@ -254,8 +251,8 @@ TEST_CASE("random values, in chunks of random sizes from 1 to 64 Ki, are the who
             order = tests::any_order(choices);
         check(orders, choices);
 
-        const auto lines = in_chunks<ndjson>(
-            std::cref(orders), [&] { return std::max<std::size_t>(any_size(choices, 65536), 1); });
+        const auto lines =
+            in_chunks<ndjson>(std::cref(orders), [&] { return std::max<std::size_t>(any_size(choices, 65536), 1); });
         std::istringstream in(lines.text);
         std::string line;
         for (const auto& order : orders) {
@@ -304,8 +301,7 @@ TEST_CASE("random trees are read back, or are an error at every size of chunk, w
     CHECK(deep < rounds * 19 / 20);
 }
 
-TEST_CASE(
-    "a checked fragment is accepted where nlohmann and simdjson accept it, and is read as the same then")
+TEST_CASE("a checked fragment is accepted where nlohmann and simdjson accept it, and is read as the same then")
 {
     const auto seed = std::random_device{}();
     int valid = 0;
@@ -331,9 +327,8 @@ TEST_CASE(
     CHECK(valid < rounds * 19 / 20);
 }
 
-TEST_CASE(
-    "rows of int, string, optional of optional and map of string to variants, made while they are sent, "
-    "fill every chunk of 1 to 199 bytes")
+TEST_CASE("rows of int, string, optional of optional and map of string to variants, made while they are sent, "
+          "fill every chunk of 1 to 199 bytes")
 {
     const auto seed = std::random_device{}();
     INFO("seed " << seed);

@@ -70,18 +70,14 @@ constexpr auto describe(holdfast::type_tag<row>)
 enum class side { buy, sell };
 constexpr auto describe(holdfast::type_tag<side>)
 {
-    return holdfast::enumerators(holdfast::enumerator("buy", side::buy),
-                                 holdfast::enumerator("buy", side::sell));
+    return holdfast::enumerators(holdfast::enumerator("buy", side::buy), holdfast::enumerator("buy", side::sell));
 }
 
 using choice = std::variant<row, int>;
 constexpr auto describe(holdfast::type_tag<choice>) { return holdfast::alternatives("row", "row"); }
 
 using tagged = std::variant<row, std::monostate>;
-constexpr auto describe(holdfast::type_tag<tagged>)
-{
-    return holdfast::alternatives("row", "none").tagged_by("id");
-}
+constexpr auto describe(holdfast::type_tag<tagged>) { return holdfast::alternatives("row", "none").tagged_by("id"); }
 
 #if REFUSED == 1
 using source = folder;

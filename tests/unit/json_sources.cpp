@@ -109,8 +109,7 @@ struct only_moved {
 
 constexpr auto describe(holdfast::type_tag<only_moved>)
 {
-    return holdfast::fields(holdfast::field("id", &only_moved::id),
-                            holdfast::field("name", &only_moved::name));
+    return holdfast::fields(holdfast::field("id", &only_moved::id), holdfast::field("name", &only_moved::name));
 }
 
 // A generator: a coroutine as a single-pass range.
@@ -217,8 +216,7 @@ TEST_CASE("every element is read once and passed once, whatever the range and th
         return rows;
     });
     check_once<counted_map>(3, R"({"a\"\n":[1],"b\\":[],"\u0001":[2,3]})", [] {
-        return std::vector<std::pair<std::string, std::vector<int>>>{
-            {"a\"\n", {1}}, {"b\\", {}}, {"\x01", {2, 3}}};
+        return std::vector<std::pair<std::string, std::vector<int>>>{{"a\"\n", {1}}, {"b\\", {}}, {"\x01", {2, 3}}};
     });
     check_once(0, "[]", [] { return std::vector<int>(); });
 
@@ -235,8 +233,8 @@ TEST_CASE("a coroutine's rows are made while they are sent")
 {
     std::string whole = "[";
     for (int i = 0; i < 20; ++i)
-        whole += (i == 0 ? "[" : ",[") + std::to_string(i) + ",\"" +
-                 std::string(static_cast<std::size_t>(i), 'x') + "\"]";
+        whole +=
+            (i == 0 ? "[" : ",[") + std::to_string(i) + ",\"" + std::string(static_cast<std::size_t>(i), 'x') + "\"]";
     whole += ']';
     for (std::size_t n = 1; n <= 100; ++n) {
         INFO("chunks of " << n);
@@ -271,8 +269,7 @@ TEST_CASE("numbers have points, whatever the locale")
     const std::locale before = std::locale::global(std::locale(std::locale::classic(), new german));
     std::ostringstream shown;
     shown << 1234.5; // it is in force
-    const std::string text =
-        holdfast::serialize_to_string<json>(std::tuple(1234567.25, 0.1f, 1e300, -1000000));
+    const std::string text = holdfast::serialize_to_string<json>(std::tuple(1234567.25, 0.1f, 1e300, -1000000));
     std::locale::global(before);
     CHECK(shown.str() == "1.234,5");
     CHECK(text == "[1234567.25,0.1,1e+300,-1000000]");

@@ -26,8 +26,7 @@ struct folder {
 
 constexpr auto describe(holdfast::type_tag<folder>)
 {
-    return holdfast::recursive<8>(holdfast::field("name", &folder::name),
-                                  holdfast::field("folders", &folder::folders));
+    return holdfast::recursive<8>(holdfast::field("name", &folder::name), holdfast::field("folders", &folder::folders));
 }
 
 // Contains itself in every way, more than once, and behind another type that contains it.
@@ -55,10 +54,10 @@ constexpr auto describe(holdfast::type_tag<link>)
 constexpr auto describe(holdfast::type_tag<node>)
 {
     using holdfast::field, holdfast::omit_empty;
-    return holdfast::recursive<4>(
-        field("id", &node::id), field("next", &node::next, omit_empty),
-        field("children", &node::children, omit_empty), field("other", &node::other, omit_empty),
-        field("parts", &node::parts, omit_empty), field("links", &node::links, omit_empty));
+    return holdfast::recursive<4>(field("id", &node::id), field("next", &node::next, omit_empty),
+                                  field("children", &node::children, omit_empty),
+                                  field("other", &node::other, omit_empty), field("parts", &node::parts, omit_empty),
+                                  field("links", &node::links, omit_empty));
 }
 
 } // namespace disk
@@ -138,8 +137,7 @@ TEST_CASE("nodes within one another beyond the depth of the description are an e
         CHECK_FALSE(tests::failure_in_chunks(chain(8), n).error);
         const tests::failure deep = tests::failure_in_chunks(chain(9), n);
         CHECK(deep.error == errc::depth_exceeded);
-        CHECK(deep.path ==
-              "/folders/0/folders/0/folders/0/folders/0/folders/0/folders/0/folders/0/folders/0");
+        CHECK(deep.path == "/folders/0/folders/0/folders/0/folders/0/folders/0/folders/0/folders/0/folders/0");
     }
     disk::folder wide = chain(8); // beside one another there may be any number
     for (int i = 0; i < 1000; ++i)

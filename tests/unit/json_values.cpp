@@ -51,13 +51,12 @@ struct event {
 constexpr auto describe(holdfast::type_tag<event>)
 {
     using holdfast::written_as, holdfast::field;
-    return holdfast::fields(
-        field("time", &event::time, written_as<in_unit<std::chrono::seconds>>),
-        field("took", &event::took, written_as<std::optional<in_unit<std::chrono::microseconds>>>),
-        field("key", &event::key, written_as<base64>),
-        field("details", &event::details, written_as<raw_json>),
-        field("urgency", &event::urgency, written_as<unsigned>),
-        field("source", &event::source, written_as<std::string_view>));
+    return holdfast::fields(field("time", &event::time, written_as<in_unit<std::chrono::seconds>>),
+                            field("took", &event::took, written_as<std::optional<in_unit<std::chrono::microseconds>>>),
+                            field("key", &event::key, written_as<base64>),
+                            field("details", &event::details, written_as<raw_json>),
+                            field("urgency", &event::urgency, written_as<unsigned>),
+                            field("source", &event::source, written_as<std::string_view>));
 }
 
 } // namespace app
@@ -92,8 +91,8 @@ TEST_CASE("durations and time points are numbers of the unit that is stated, rou
     CHECK(serialize_to_string<json>(in_unit<seconds>(-1ms)) == "-1");
     CHECK(serialize_to_string<json>(in_unit<nanoseconds>(nanoseconds::min())) == "-9223372036854775808");
     CHECK(serialize_to_string<json>(in_unit<std::chrono::duration<double>>(1500ms)) == "1.5");
-    CHECK(serialize_to_string<json>(in_unit<std::chrono::duration<double, std::milli>>(
-              std::chrono::duration<float>(0.25f))) == "250");
+    CHECK(serialize_to_string<json>(
+              in_unit<std::chrono::duration<double, std::milli>>(std::chrono::duration<float>(0.25f))) == "250");
     CHECK(serialize_to_string<json>(in_unit<std::chrono::duration<int, std::ratio<60>>>(2h)) == "120");
     const std::chrono::sys_days day = std::chrono::year(2024) / 2 / 29;
     CHECK(serialize_to_string<json>(in_unit<seconds>(day)) == "1709164800");
@@ -111,8 +110,7 @@ TEST_CASE("bytes are base64, for every length and cut wherever the chunk's edge 
     CHECK(serialize_to_string<json>(bytes_of("foob")) == R"("Zm9vYg==")");
     CHECK(serialize_to_string<json>(bytes_of("fooba")) == R"("Zm9vYmE=")");
     CHECK(serialize_to_string<json>(bytes_of("foobar")) == R"("Zm9vYmFy")");
-    CHECK(serialize_to_string<json>(std::array{std::byte{0xfb}, std::byte{0xff}, std::byte{0xbf}}) ==
-          R"("+/+/")");
+    CHECK(serialize_to_string<json>(std::array{std::byte{0xfb}, std::byte{0xff}, std::byte{0xbf}}) == R"("+/+/")");
 
     std::mt19937 random(1);
     for (std::size_t length = 0; length < 40; ++length) {
@@ -165,8 +163,7 @@ TEST_CASE("a raw fragment goes out as it is, in rows that are made on the fly to
     const std::string fragment = R"({"any": ["text" , 1e400]})";
     for (std::size_t n = 1; n <= 40; ++n) {
         REQUIRE(tests::in_chunks(raw_json(fragment), n) == fragment);
-        REQUIRE(tests::in_chunks(std::tuple(1, raw_json(fragment), raw_json("2")), n) ==
-                "[1," + fragment + ",2]");
+        REQUIRE(tests::in_chunks(std::tuple(1, raw_json(fragment), raw_json("2")), n) == "[1," + fragment + ",2]");
     }
     const std::string long_one(5000, '1');
     CHECK(tests::in_chunks(std::vector{raw_json(long_one), raw_json("2")}, 64) == '[' + long_one + ",2]");
@@ -177,16 +174,14 @@ TEST_CASE("a checked fragment is copied without its white space, cut anywhere")
     const std::string text =
         "\t{ \"a b\" : [ 1, -2.50e+3 ,\r\n0, true,false,null , \"\" ] , \"\\u00e9\\\"\\\\ \xc3\xa9\" : "
         "{} , \"n\":[] , \"x\":[[0.0],{\"y\":-0E-1}] } ";
-    const std::string compact =
-        "{\"a b\":[1,-2.50e+3,0,true,false,null,\"\"],\"\\u00e9\\\"\\\\ \xc3\xa9\":{},"
-        "\"n\":[],\"x\":[[0.0],{\"y\":-0E-1}]}";
+    const std::string compact = "{\"a b\":[1,-2.50e+3,0,true,false,null,\"\"],\"\\u00e9\\\"\\\\ \xc3\xa9\":{},"
+                                "\"n\":[],\"x\":[[0.0],{\"y\":-0E-1}]}";
     for (std::size_t n = 1; n <= 140; ++n)
         REQUIRE(checked(text, n) == compact);
     CHECK(serialize_to_string<ndjson>(std::vector{checked_json("[1,\n2]"), checked_json(" \"\\n\" ")}) ==
           "[1,2]\n\"\\n\"\n");
-    for (const std::string_view valid :
-         {"0", "-0", "12", "1.5", "1e5", "1E-5", "\"\"", "true", "false", "null", "[]", "{}", " [ ] ", "{ }",
-          "123456789012345678901234567890", "\"\x7f\""})
+    for (const std::string_view valid : {"0", "-0", "12", "1.5", "1e5", "1E-5", "\"\"", "true", "false", "null", "[]",
+                                         "{}", " [ ] ", "{ }", "123456789012345678901234567890", "\"\x7f\""})
         CHECK_FALSE(checked_error(valid));
 }
 

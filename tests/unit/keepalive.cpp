@@ -38,8 +38,7 @@ void become_unreachable(tcp::socket& socket)
 {
     ::sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
     const ::sock_fprog program{1, &drop};
-    REQUIRE(::setsockopt(socket.native_handle(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) ==
-            0);
+    REQUIRE(::setsockopt(socket.native_handle(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0);
 }
 
 } // namespace
@@ -56,8 +55,7 @@ TEST_CASE("the options of keep-alive are set together, in the kernel's units")
     CHECK(option(server, IPPROTO_TCP, TCP_USER_TIMEOUT) == 90'000);
 
     holdfast::connection_guard guard(std::move(server));
-    CHECK_FALSE(keepalive(guard.stream(),
-                              {.idle = 1001ms, .interval = 1ms, .probes = 1, .unacknowledged = 250ms}));
+    CHECK_FALSE(keepalive(guard.stream(), {.idle = 1001ms, .interval = 1ms, .probes = 1, .unacknowledged = 250ms}));
     CHECK(option(guard.stream(), IPPROTO_TCP, TCP_KEEPIDLE) == 2);
     CHECK(option(guard.stream(), IPPROTO_TCP, TCP_KEEPINTVL) == 1);
     CHECK(option(guard.stream(), IPPROTO_TCP, TCP_KEEPCNT) == 1);
@@ -110,8 +108,7 @@ TEST_CASE("a peer that is gone is found out: by a write that is never acknowledg
         });
     }
     for (connection* each : {&writes, &writes_without})
-        CHECK(each->server.write_some(net::buffer("?", 1)) ==
-              1); // it goes into the socket, as if all were well
+        CHECK(each->server.write_some(net::buffer("?", 1)) == 1); // it goes into the socket, as if all were well
     tests::run_until(io, [&] { return writes.ended && silent.ended; });
     CHECK(writes.error == net::error::timed_out);
     CHECK(silent.error == net::error::timed_out);

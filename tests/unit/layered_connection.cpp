@@ -67,8 +67,8 @@ struct one_connection {
         net::cancellation_signal stop;
         tcp::socket next(io);
         next.connect(doors.local_endpoint());
-        doors.async_accept(net::bind_cancellation_slot(
-            stop.slot(), [&](error_code ec, connection) { accepted = !ec; }));
+        doors.async_accept(
+            net::bind_cancellation_slot(stop.slot(), [&](error_code ec, connection) { accepted = !ec; }));
         run_a_little();
         stop.emit(net::cancellation_type::terminal);
         run_a_little();
@@ -116,10 +116,7 @@ TEST_CASE("a layered connection keeps its permit and its entry until it ends, on
             one.client.close();
             tests::run_until(one.io, [&] { return !one.ends.empty(); });
         }
-        SECTION("by the acceptor")
-        {
-            CHECK(one.doors.end(only_id(one.doors), close_reason::refused));
-        }
+        SECTION("by the acceptor") { CHECK(one.doors.end(only_id(one.doors), close_reason::refused)); }
         SECTION("destroyed") {}
     }
     REQUIRE(one.ends.size() == 1);
@@ -131,7 +128,8 @@ TEST_CASE("a layered connection keeps its permit and its entry until it ends, on
 TEST_CASE("a layer is made by its constructor, or by a function whose layer cannot even be moved")
 {
     one_connection one;
-    auto fixed = holdfast::upgrade(std::move(*one.peer), [](tcp::socket socket) { return fixed_layer(std::move(socket)); });
+    auto fixed =
+        holdfast::upgrade(std::move(*one.peer), [](tcp::socket socket) { return fixed_layer(std::move(socket)); });
     auto* const address = &fixed.stream();
     auto moved = std::move(fixed);
     CHECK(&moved.stream() == address); // operations may be pending on it
@@ -152,9 +150,8 @@ TEST_CASE("a layer of a layer, and of a guard without an acceptor")
     using outer = fixed_layer;
     auto first = holdfast::upgrade<tests::layered_stream>(std::move(plain));
     CHECK_FALSE(plain.is_open());
-    auto second = holdfast::upgrade(std::move(first), [](tests::layered_stream layer) {
-        return outer(std::move(layer.next_layer()));
-    });
+    auto second = holdfast::upgrade(std::move(first),
+                                    [](tests::layered_stream layer) { return outer(std::move(layer.next_layer())); });
     second.close(close_reason::refused);
     REQUIRE(ends.size() == 1);
     CHECK(ends[0].reason == close_reason::refused);

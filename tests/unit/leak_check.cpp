@@ -44,8 +44,7 @@ TEST_CASE("a guard that is left is reported with the line that made it, and its 
     }
     INFO(told);
     CHECK(told.find("connection_guard, live for ") != std::string::npos);
-    CHECK(told.find("descriptor " + std::to_string(forgotten->native_handle()) + ": socket:") !=
-          std::string::npos);
+    CHECK(told.find("descriptor " + std::to_string(forgotten->native_handle()) + ": socket:") != std::string::npos);
     CHECK(told.find("descriptor " + std::to_string(kept->stream().native_handle())) ==
           std::string::npos); // it was open before
 }

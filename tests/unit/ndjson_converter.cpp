@@ -54,8 +54,7 @@ bool parses(std::string_view text, bool to_array = false)
 {
     static simdjson::dom::parser parser;
     simdjson::dom::element read;
-    return parser.parse(text.data(), text.size()).get(read) == simdjson::SUCCESS &&
-           (!to_array || read.is_array());
+    return parser.parse(text.data(), text.size()).get(read) == simdjson::SUCCESS && (!to_array || read.is_array());
 }
 
 std::string minified(std::string_view text)
@@ -141,8 +140,7 @@ TEST_CASE("random text, spoiled or not, cut at random places, is what simdjson m
         if (simdjson::validate_utf8(array)) {
             REQUIRE(!its_lines.error == parses(array, true));
             if (!its_lines.error)
-                REQUIRE(converted<ndjson_conversion::to_array>(its_lines.text, any, any).text ==
-                        minified(array));
+                REQUIRE(converted<ndjson_conversion::to_array>(its_lines.text, any, any).text == minified(array));
         }
         if (!one_array.error) {
             const converted_text back = converted<ndjson_conversion::from_array>(one_array.text, any, any);
@@ -168,8 +166,8 @@ TEST_CASE("real documents are converted as simdjson minifies them")
         const simdjson::padded_string text = simdjson::padded_string::load(file);
         const std::string loose(text.data(), text.size());
         const std::string compact = minified(loose);
-        check_same(compact + '\n' + compact + '\n', '[' + compact + ',' + compact + ']',
-                   compact + "\r\n\r\n" + compact, "[\n" + loose + ",\n" + loose + "\n]\n", 4093, 1021);
+        check_same(compact + '\n' + compact + '\n', '[' + compact + ',' + compact + ']', compact + "\r\n\r\n" + compact,
+                   "[\n" + loose + ",\n" + loose + "\n]\n", 4093, 1021);
     }
 }
 
@@ -200,12 +198,10 @@ TEST_CASE("what is not JSON is refused, with the element where it was")
         }
     };
     const bad arrays[] = {
-        {"", 0},           {"1", 0},     {"{}", 0},         {"[", 0},
-        {"[1", 1},         {"[1,2", 2},  {"[1,]", 2},       {"[,1]", 0},
-        {"[1,,2]", 2},     {"[1 2]", 1}, {"[1]]", 1},       {"[1],", 1},
-        {"[1][2]", 1},     {"[1]x", 1},  {R"(["a)", 1},     {"[{]", 1},
-        {R"([1,"a]])", 2}, {"[[1}]", 1}, {"[\"a\nb\"]", 1}, {"[1}", 1},
-        {R"(["\x"])", 1},  {"[tru]", 1}, {"[01]", 1},       {R"([{"a" 1}])", 1},
+        {"", 0},           {"1", 0},    {"{}", 0},        {"[", 0},     {"[1", 1},         {"[1,2", 2},
+        {"[1,]", 2},       {"[,1]", 0}, {"[1,,2]", 2},    {"[1 2]", 1}, {"[1]]", 1},       {"[1],", 1},
+        {"[1][2]", 1},     {"[1]x", 1}, {R"(["a)", 1},    {"[{]", 1},   {R"([1,"a]])", 2}, {"[[1}]", 1},
+        {"[\"a\nb\"]", 1}, {"[1}", 1},  {R"(["\x"])", 1}, {"[tru]", 1}, {"[01]", 1},       {R"([{"a" 1}])", 1},
     };
     for (const bad& b : arrays)
         check(convert<ndjson_conversion::from_array>, b);

@@ -31,8 +31,8 @@ TEST_CASE("each line is parsed in place, whatever its length, and what is no JSO
     tests::run(io, [&]() -> net::awaitable<void> {
         for (;;) {
             error_code ec;
-            const auto message = co_await holdfast::async_next_json(
-                lines, parser, net::redirect_error(net::use_awaitable, ec));
+            const auto message =
+                co_await holdfast::async_next_json(lines, parser, net::redirect_error(net::use_awaitable, ec));
             if (ec == errc::invalid_json && ++invalid != 0) continue;
             if (!message) co_return;
             numbers.push_back((*message)["n"].get_uint64().value());
@@ -52,11 +52,9 @@ TEST_CASE("what simdjson cannot hold is told from what is no JSON")
     const auto error_of = [&parser](const std::string& text) {
         return simdjson_parse_error(parser.parse(text).error(), text);
     };
-    for (const char* valid :
-         {"123456789012345678901234567890", "[1e400]", R"({"a":"1.","b":-99999999999999999999})"})
+    for (const char* valid : {"123456789012345678901234567890", "[1e400]", R"({"a":"1.","b":-99999999999999999999})"})
         CHECK(error_of(valid) == errc::number_out_of_range);
-    for (const char* invalid :
-         {"1.", "[01]", "[1e]", "-", "[1e400,1.]", R"(["\"1e400",.5])", "{", "", "\"\x01\""})
+    for (const char* invalid : {"1.", "[01]", "[1e]", "-", "[1e400,1.]", R"(["\"1e400",.5])", "{", "", "\"\x01\""})
         CHECK(error_of(invalid) == errc::invalid_json);
     CHECK(error_of(std::string(2000, '[') + std::string(2000, ']')) == errc::depth_exceeded);
 }

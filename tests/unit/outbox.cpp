@@ -34,8 +34,8 @@ using holdfast::errc;
 using holdfast::error_code;
 using holdfast::outbox;
 using holdfast::outbox_options;
-using holdfast::payload;
 using holdfast::overflow_policy;
+using holdfast::payload;
 using tests::held_stream;
 using tests::tcp;
 namespace net = holdfast::net;
@@ -171,8 +171,7 @@ TEST_CASE("a thousand messages in one turn are sixteen system calls: as many seg
     const payload message("0123456789");
     for (int i = 0; i != 1000; ++i)
         REQUIRE_FALSE(box.push(message));
-    const std::string all =
-        read_until(c.io, c.client, [&](const std::string& got) { return got.size() == 10'000; });
+    const std::string all = read_until(c.io, c.client, [&](const std::string& got) { return got.size() == 10'000; });
     CHECK(all.size() == 10'000);
     CHECK(data_segments(c.peer.stream()) == 16);
 }
@@ -343,10 +342,9 @@ TEST_CASE("a wait for room can be cancelled, and then those behind it go on; one
     settle(io);
     net::cancellation_signal cancel;
     ended large, small;
-    const auto type = GENERATE(net::cancellation_type::terminal, net::cancellation_type::partial,
-                               net::cancellation_type::total);
-    box.async_push(payload(std::string(84, 'l')),
-                   net::bind_cancellation_slot(cancel.slot(), large.handler()));
+    const auto type =
+        GENERATE(net::cancellation_type::terminal, net::cancellation_type::partial, net::cancellation_type::total);
+    box.async_push(payload(std::string(84, 'l')), net::bind_cancellation_slot(cancel.slot(), large.handler()));
     box.async_push(payload(std::string(34, 's')), small.handler());
     settle(io);
     CHECK(small.times == 0); // not before the large one
@@ -404,8 +402,7 @@ TEST_CASE("drop_oldest and conflate: a peer that reads again gets the newest mes
     constexpr int count = 100'000;
     constexpr int keys = 100;
     for (int i = 0; i != count; ++i) {
-        const payload message("[" + std::to_string(i % keys) + ":" + std::to_string(i) +
-                              std::string(80, ' ') + "]");
+        const payload message("[" + std::to_string(i % keys) + ":" + std::to_string(i) + std::string(80, ' ') + "]");
         const error_code ec =
             keyed ? box.push(message, conflate{static_cast<std::uint64_t>(i % keys)}) : box.push(message);
         refused += bool(ec);
@@ -686,8 +683,7 @@ TEST_CASE("the context may die with a write pending, with waiters, before or aft
     ended waits, flushes;
     std::optional<net::io_context> io(std::in_place);
     auto pair = tests::socket_pair(*io);
-    auto box =
-        std::make_unique<outbox<tcp::socket>>(pair.first, outbox_options{.on_overflow = overflow_policy::wait});
+    auto box = std::make_unique<outbox<tcp::socket>>(pair.first, outbox_options{.on_overflow = overflow_policy::wait});
     const bool posted_only = GENERATE(false, true);
     if (!posted_only)
         CHECK(push_until_refused(*io, *box) == errc::outbox_full);
@@ -750,9 +746,8 @@ TEST_CASE("an outbox that is destroyed leaves a pending write its own memory")
     CHECK(message.use_count() == 1);
 }
 
-TEST_CASE(
-    "an idle outbox holds no memory but itself; a burst costs a fixed number of allocations, and a push "
-    "within it none")
+TEST_CASE("an idle outbox holds no memory but itself; a burst costs a fixed number of allocations, and a push "
+          "within it none")
 {
     net::io_context io;
     auto [any, client] = tests::socket_pair(io);
@@ -821,8 +816,7 @@ TEST_CASE("worst_case_bytes is a bound, whatever the messages' size, and not a w
         if (i == 100) settle(io); // a write is pending while the places grow
     const std::size_t taken = tests::peak_bytes - before;
     CHECK(taken <= holdfast::worst_case_bytes(options, size));
-    if (tests::counts_bytes)
-        CHECK(holdfast::worst_case_bytes(options, size) <= 2 * taken + options.chunk_bytes);
+    if (tests::counts_bytes) CHECK(holdfast::worst_case_bytes(options, size) <= 2 * taken + options.chunk_bytes);
     while (stream.in_flight() || box.queued() != 0) {
         if (stream.in_flight()) stream.take();
         settle(io);
@@ -892,9 +886,8 @@ TEST_CASE("TCP_NOTSENT_LOWAT is set where it is asked for, and does no harm wher
     outbox third{held, {.notsent_lowat_bytes = 4321}};
 }
 
-TEST_CASE(
-    "eight threads push by posting to the outbox's strand: the mark holds, each message goes out once, and "
-    "the policy fires once")
+TEST_CASE("eight threads push by posting to the outbox's strand: the mark holds, each message goes out once, and "
+          "the policy fires once")
 {
     net::io_context io;
     std::vector<connection_end> ends;
@@ -908,9 +901,9 @@ TEST_CASE(
         client.set_option(net::socket_base::receive_buffer_size(4096));
         peer.stream().set_option(net::socket_base::send_buffer_size(4096));
     }
-    outbox<socket> box{
-        peer,
-        {.high_watermark = 50'000, .on_overflow = overflows ? overflow_policy::disconnect : overflow_policy::drop_oldest}};
+    outbox<socket> box{peer,
+                       {.high_watermark = 50'000,
+                        .on_overflow = overflows ? overflow_policy::disconnect : overflow_policy::drop_oldest}};
     const payload message(std::string(100, 'x'));
     std::size_t most = 0; // the strand's
     auto work = net::make_work_guard(io);

@@ -81,8 +81,8 @@ std::uint64_t rss_anon()
 
 /// The subscribers, in a process of their own, of whom the first `mute` never read; the others must get just
 /// the bytes of `all`. Whenever each of them has another `burst` bytes the first connection tells so.
-int subscribe(const tests::tcp::endpoint& server, std::size_t subscribers, std::size_t mute,
-              std::string_view all, std::size_t burst)
+int subscribe(const tests::tcp::endpoint& server, std::size_t subscribers, std::size_t mute, std::string_view all,
+              std::size_t burst)
 {
     net::io_context io;
     tests::tcp::socket tell(io);
@@ -173,8 +173,7 @@ TEST_CASE("members leave, move and come back; the group goes before or after the
     settle(io);
 }
 
-TEST_CASE(
-    "receivers come and go while a message goes round: by their own end, their neighbours', or the group's")
+TEST_CASE("receivers come and go while a message goes round: by their own end, their neighbours', or the group's")
 {
     net::io_context io;
     auto group = std::make_unique<outbox_group>();
@@ -308,16 +307,15 @@ TEST_CASE("of a thousand subscribers ten never read: the others get every messag
     CHECK(tests::bytes_in_use - before <= mute * (high + busy));
 }
 
-TEST_CASE(
-    "ten thousand subscribers in another process, of whom a hundred never read: the others get it all, and "
-    "RssAnon stays below what the marks say")
+TEST_CASE("ten thousand subscribers in another process, of whom a hundred never read: the others get it all, and "
+          "RssAnon stays below what the marks say")
 {
     const std::size_t subscribers =
         std::min<std::size_t>(tests::sanitized ? 500 : 10'000, raise_descriptor_limit() - 100);
     const std::size_t mute = subscribers / 100;
     constexpr std::size_t messages = 10, bursts = 15, size = 200; // three seconds of fifty a second
-    static constexpr holdfast::outbox_options options{
-        .high_watermark = 4096, .on_overflow = holdfast::overflow_policy::drop_oldest};
+    static constexpr holdfast::outbox_options options{.high_watermark = 4096,
+                                                      .on_overflow = holdfast::overflow_policy::drop_oldest};
     INFO(subscribers << " subscribers");
     std::string all;
     for (std::size_t i = 0; i != messages * bursts; ++i)
@@ -325,8 +323,7 @@ TEST_CASE(
     net::io_context io;
     tests::tcp::acceptor doors(io, {net::ip::address_v4::loopback(), 0});
     doors.set_option(net::socket_base::send_buffer_size(4096)); // the connections inherit it
-    tests::process clients(
-        [&] { return subscribe(doors.local_endpoint(), subscribers, mute, all, messages * size); });
+    tests::process clients([&] { return subscribe(doors.local_endpoint(), subscribers, mute, all, messages * size); });
     tests::tcp::socket told = doors.accept();
     struct subscriber {
         subscriber(tests::tcp::socket accepted, outbox_group& to)
@@ -348,8 +345,7 @@ TEST_CASE(
             CHECK(group.push(payload(all.substr((burst * messages + i) * size, size))) == subscribers);
         peak = std::max(peak, rss_anon());
         char all_read = 0;
-        told.async_read_some(net::buffer(&all_read, 1),
-                             [&](holdfast::error_code, std::size_t) { io.stop(); });
+        told.async_read_some(net::buffer(&all_read, 1), [&](holdfast::error_code, std::size_t) { io.stop(); });
         io.restart();
         io.run_for(std::chrono::seconds(30));
         REQUIRE(all_read == 'x'); // else see what the clients' process says

@@ -154,9 +154,8 @@ TEST_CASE("a peer that is hung or has vanished times out, although its server wr
     auto [server, client] = tests::socket_pair(io);
     std::vector<close_reason> ends;
     holdfast::connection_guard<tcp::socket, note_reason> peer(std::move(server), {&ends});
-    holdfast::heartbeat_timer<> heartbeats{io.get_executor(),
-                                           {.tick = std::chrono::milliseconds(5),
-                                            .timeout = std::chrono::milliseconds(100)}};
+    holdfast::heartbeat_timer<> heartbeats{
+        io.get_executor(), {.tick = std::chrono::milliseconds(5), .timeout = std::chrono::milliseconds(100)}};
     auto heartbeat = heartbeats.watch(peer);
     outbox outbox{peer, {.high_watermark = 64u << 20, .progress = heartbeat}};
     if (vanished) tests::drop_incoming(client);

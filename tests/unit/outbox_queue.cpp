@@ -59,10 +59,7 @@ struct key_of {
 struct box {
     explicit box(const outbox_queue::marks& marks) : queue(marks) {}
 
-    outcome push(std::string_view text, bool drops = false)
-    {
-        return given(outbox_item(payload(text)), drops);
-    }
+    outcome push(std::string_view text, bool drops = false) { return given(outbox_item(payload(text)), drops); }
     outcome push(std::string_view text, key_of of, bool drops = false)
     {
         return given(outbox_item(payload(text), of.key), drops);
@@ -140,9 +137,8 @@ TEST_CASE("a mark refuses before it is passed: exactly at the mark fits, one byt
     CHECK(b.queue.bytes() == 0);
 }
 
-TEST_CASE(
-    "a message that is more than the mark alone is refused as such, even by an empty queue, and nothing "
-    "is dropped for it")
+TEST_CASE("a message that is more than the mark alone is refused as such, even by an empty queue, and nothing "
+          "is dropped for it")
 {
     box b({100, 0, 0});
     CHECK(b.push(std::string(100 - place, 'x')) == outcome::queued);
@@ -444,9 +440,8 @@ TEST_CASE("payloads that a write refers to stay where they are, however the queu
     CHECK(b.drain() == std::string(1000, '-'));
 }
 
-TEST_CASE(
-    "storage is given back at the low mark, and all of it when the queue is empty; once it exists, a push "
-    "allocates nothing")
+TEST_CASE("storage is given back at the low mark, and all of it when the queue is empty; once it exists, a push "
+          "allocates nothing")
 {
     box b({100'000, 20 * (place + 10), 0});
     const payload message("0123456789");

@@ -32,8 +32,7 @@ constexpr std::uint64_t MiB = 1024 * 1024;
 /// A private anonymous mapping, untouched.
 struct mapping {
     explicit mapping(std::size_t bytes)
-        : size{bytes},
-          address{::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)}
+        : size{bytes}, address{::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)}
     {
         REQUIRE(address != MAP_FAILED);
     }
@@ -123,10 +122,7 @@ std::uint64_t own_descriptors()
     return count;
 }
 
-std::uint64_t growth(std::uint64_t before, std::uint64_t after)
-{
-    return after > before ? after - before : 0;
-}
+std::uint64_t growth(std::uint64_t before, std::uint64_t after) { return after > before ? after - before : 0; }
 
 } // namespace
 
@@ -305,8 +301,7 @@ TEST_CASE("A status text is read, and one without the figures is refused")
     CHECK(!holdfast::parse_process_status("VmRSS:\t6 kB\nRssAnon:\t kB\nThreads:\t1\n"));
     CHECK(!holdfast::parse_process_status("VmRSS:\t6 kB\nRssAnon:\t-5 kB\nThreads:\t1\n"));
     CHECK(!holdfast::parse_process_status("VmRSS:\t6 MB\nRssAnon:\t5 kB\nThreads:\t1\n"));
-    CHECK(
-        !holdfast::parse_process_status("VmRSS:\t99999999999999999999999 kB\nRssAnon:\t5 kB\nThreads:\t1\n"));
+    CHECK(!holdfast::parse_process_status("VmRSS:\t99999999999999999999999 kB\nRssAnon:\t5 kB\nThreads:\t1\n"));
     // Every piece that ends early is refused or complete, but never read beyond its end.
     for (std::size_t size = 0; size < sample.size(); ++size) {
         const std::string piece = sample.substr(0, size);
@@ -316,14 +311,13 @@ TEST_CASE("A status text is read, and one without the figures is refused")
 
 TEST_CASE("A maps text is read: files and the kernel's pages are left out, guards have no size")
 {
-    const auto maps =
-        holdfast::parse_maps("55d0c8a00000-55d0c8a01000 r--p 00000000 08:01 1234      /usr/bin/cat\n"
-                             "55d0c9000000-55d0c9021000 rw-p 00000000 00:00 0         [heap]\n"
-                             "7f12a0000000-7f12a0021000 rw-p 00000000 00:00 0 \n"
-                             "7f12a0021000-7f12a4000000 ---p 00000000 00:00 0 \n"
-                             "7ffd1b9f0000-7ffd1ba11000 rw-p 00000000 00:00 0         [stack]\n"
-                             "7ffd1bbd9000-7ffd1bbdd000 r--p 00000000 00:00 0         [vvar]\n"
-                             "7ffd1bbdd000-7ffd1bbdf000 r-xp 00000000 00:00 0         [vdso]\n");
+    const auto maps = holdfast::parse_maps("55d0c8a00000-55d0c8a01000 r--p 00000000 08:01 1234      /usr/bin/cat\n"
+                                           "55d0c9000000-55d0c9021000 rw-p 00000000 00:00 0         [heap]\n"
+                                           "7f12a0000000-7f12a0021000 rw-p 00000000 00:00 0 \n"
+                                           "7f12a0021000-7f12a4000000 ---p 00000000 00:00 0 \n"
+                                           "7ffd1b9f0000-7ffd1ba11000 rw-p 00000000 00:00 0         [stack]\n"
+                                           "7ffd1bbd9000-7ffd1bbdd000 r--p 00000000 00:00 0         [vvar]\n"
+                                           "7ffd1bbdd000-7ffd1bbdf000 r-xp 00000000 00:00 0         [vdso]\n");
     REQUIRE(maps);
     CHECK(maps->count == 4);
     CHECK(maps->bytes == 3 * 0x21000);
@@ -337,9 +331,8 @@ TEST_CASE("A maps text is read: files and the kernel's pages are left out, guard
 
 TEST_CASE("A sockstat text is read, and one without the figures is refused")
 {
-    const auto sockets =
-        holdfast::parse_sockstat("sockets: used 11\nTCP: inuse 5 orphan 1 tw 2 alloc 7 mem 164\n"
-                                 "UDP: inuse 9 mem 3\n");
+    const auto sockets = holdfast::parse_sockstat("sockets: used 11\nTCP: inuse 5 orphan 1 tw 2 alloc 7 mem 164\n"
+                                                  "UDP: inuse 9 mem 3\n");
     REQUIRE(sockets);
     CHECK(sockets->tcp_sockets == 5);
     CHECK(sockets->tcp_bytes == 164 * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)));
@@ -410,8 +403,7 @@ TEST_CASE("The smallest limit up the chain counts, with the page cache subtracte
     {
         folder.write("a/memory.max", "1000000\n");
         folder.write("a/memory.current", "900000\n");
-        folder.write("a/memory.stat",
-                     "anon 1\nfile 350000\nshmem 50000\ninactive_file 200000\nactive_file 100000\n");
+        folder.write("a/memory.stat", "anon 1\nfile 350000\nshmem 50000\ninactive_file 200000\nactive_file 100000\n");
         folder.write("a/b/memory.max", "max\n");
         folder.write("a/b/c/memory.max", "2000000\n");
         folder.write("a/b/c/memory.current", "10\n");
@@ -443,8 +435,7 @@ TEST_CASE("The smallest limit up the chain counts, with the page cache subtracte
     }
 }
 
-TEST_CASE(
-    "A meter reads the use of the group with the smallest limit again and again, without its page cache")
+TEST_CASE("A meter reads the use of the group with the smallest limit again and again, without its page cache")
 {
     using holdfast::detail::memory_meter;
     using holdfast::detail::tightest_group;

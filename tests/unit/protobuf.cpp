@@ -57,13 +57,12 @@ struct scalars {
 constexpr auto describe(holdfast::type_tag<scalars>)
 {
     using s = scalars;
-    return fields(
-        field("i32", &s::i32, 1), field("i64", &s::i64, 2), field("u32", &s::u32, 3),
-        field("u64", &s::u64, 4), field("s32", &s::s32, 5, sint), field("s64", &s::s64, 6, sint),
-        field("f32", &s::f32, 7, fixed), field("sf64", &s::sf64, 8, fixed), field("f", &s::f, 9),
-        field("d", &s::d, 10), field("b", &s::b, 11), field("e", &s::e, 12), field("l", &s::l, 13),
-        field("small", &s::small, 14),
-        field("age", &s::age, 15, holdfast::written_as<holdfast::in_unit<std::chrono::milliseconds>>));
+    return fields(field("i32", &s::i32, 1), field("i64", &s::i64, 2), field("u32", &s::u32, 3),
+                  field("u64", &s::u64, 4), field("s32", &s::s32, 5, sint), field("s64", &s::s64, 6, sint),
+                  field("f32", &s::f32, 7, fixed), field("sf64", &s::sf64, 8, fixed), field("f", &s::f, 9),
+                  field("d", &s::d, 10), field("b", &s::b, 11), field("e", &s::e, 12), field("l", &s::l, 13),
+                  field("small", &s::small, 14),
+                  field("age", &s::age, 15, holdfast::written_as<holdfast::in_unit<std::chrono::milliseconds>>));
 }
 
 struct explicit_zero {
@@ -79,10 +78,9 @@ struct explicit_zero {
 constexpr auto describe(holdfast::type_tag<explicit_zero>)
 {
     using e = explicit_zero;
-    return fields(field("plain", &e::plain, 1), field("kept", &e::kept, 2, always),
-                  field("flag", &e::flag, 3, always), field("text", &e::text, 4, always),
-                  field("none", &e::none, 5, always), field("perhaps", &e::perhaps, 6),
-                  field("last", &e::last, (1 << 29) - 1, always));
+    return fields(field("plain", &e::plain, 1), field("kept", &e::kept, 2, always), field("flag", &e::flag, 3, always),
+                  field("text", &e::text, 4, always), field("none", &e::none, 5, always),
+                  field("perhaps", &e::perhaps, 6), field("last", &e::last, (1 << 29) - 1, always));
 }
 
 struct texts {
@@ -126,10 +124,9 @@ struct repeats {
 constexpr auto describe(holdfast::type_tag<repeats>)
 {
     using r = repeats;
-    return fields(field("packed", &r::packed, 1), field("zigzag", &r::zigzag, 2, sint),
-                  field("flags", &r::flags, 3), field("floats", &r::floats, 4),
-                  field("loose", &r::loose, 5, unpacked), field("strings", &r::strings, 6),
-                  field("points", &r::points, 7), field("pointers", &r::pointers, 8));
+    return fields(field("packed", &r::packed, 1), field("zigzag", &r::zigzag, 2, sint), field("flags", &r::flags, 3),
+                  field("floats", &r::floats, 4), field("loose", &r::loose, 5, unpacked),
+                  field("strings", &r::strings, 6), field("points", &r::points, 7), field("pointers", &r::pointers, 8));
 }
 
 struct maps {
@@ -140,8 +137,7 @@ struct maps {
 
 constexpr auto describe(holdfast::type_tag<maps>)
 {
-    return fields(field("by_name", &maps::by_name, 1),
-                  field("by_number", &maps::by_number, 2, keys{sint}, fixed),
+    return fields(field("by_name", &maps::by_name, 1), field("by_number", &maps::by_number, 2, keys{sint}, fixed),
                   field("by_flag", &maps::by_flag, 3));
 }
 
@@ -192,8 +188,7 @@ struct holder {
 constexpr auto describe(holdfast::type_tag<holder>)
 {
     return holdfast::recursive<2>(field("inside", &holder::inside, 1), field("perhaps", &holder::perhaps, 2),
-                                  field("never", &holder::never, 3),
-                                  field("elsewhere", &holder::elsewhere, 4));
+                                  field("never", &holder::never, 3), field("elsewhere", &holder::elsewhere, 4));
 }
 
 struct sent {
@@ -328,10 +323,7 @@ TEST_CASE("strings are strings, bytes are bytes")
     CHECK(bytes == "\x0a\xac\x02" + long_text + "\x22\x01\0"s);
 }
 
-TEST_CASE("fields go out in the order of their numbers")
-{
-    check_bytes(wire::point{.x = 1, .y = 2}, "0801 1002");
-}
+TEST_CASE("fields go out in the order of their numbers") { check_bytes(wire::point{.x = 1, .y = 2}, "0801 1002"); }
 
 TEST_CASE("ranges of scalars are packed, others are repeated; an empty one is nothing")
 {
@@ -346,9 +338,8 @@ TEST_CASE("ranges of scalars are packed, others are repeated; an empty one is no
                       .pointers = {}};
     all.pointers.emplace_back();
     all.pointers.push_back(std::make_unique<wire::point>(wire::point{0, 1}));
-    check_bytes(all,
-                "0a06038e029ea705 12020102 1a020100 22080000803f00000000 2800 2801 3200 320161 3a00 3a020801 "
-                "42021001");
+    check_bytes(all, "0a06038e029ea705 12020102 1a020100 22080000803f00000000 2800 2801 3200 320161 3a00 3a020801 "
+                     "42021001");
     const std::vector<int> many(1000, 1); // as the field 1 of a message
     CHECK(tests::in_chunks<protobuf>(std::cref(many), 3) == "\x0a\xe8\x07" + std::string(1000, '\x01'));
 }
@@ -386,8 +377,7 @@ TEST_CASE("a range at the root is the field 1 of a message, or messages each beh
     check_bytes(rows, "0a0408011002 0a00 0a0310ac02");
     check_bytes<protobuf_delimited>(rows, "0408011002 00 0310ac02");
     check_bytes<protobuf_delimited>(rows[0], "0408011002");
-    const std::vector<std::shared_ptr<const wire::point>> shared{std::make_shared<wire::point>(rows[0]),
-                                                                 nullptr};
+    const std::vector<std::shared_ptr<const wire::point>> shared{std::make_shared<wire::point>(rows[0]), nullptr};
     check_bytes<protobuf_delimited>(shared, "0408011002");
     check_bytes<protobuf_delimited>(std::vector<wire::point>{}, "");
     const std::map<int, int> squares{{2, 4}};
@@ -397,10 +387,8 @@ TEST_CASE("a range at the root is the field 1 of a message, or messages each beh
 TEST_CASE("rows of the root may be read from a single-pass range")
 {
     std::istringstream text("1 2 3");
-    auto rows =
-        std::views::istream<int>(text) | std::views::transform([](int i) { return wire::point{i, i * i}; });
-    CHECK(tests::in_chunks<protobuf_delimited>(std::move(rows), 2) ==
-          from_hex("0408011001 0408021004 0408031009"));
+    auto rows = std::views::istream<int>(text) | std::views::transform([](int i) { return wire::point{i, i * i}; });
+    CHECK(tests::in_chunks<protobuf_delimited>(std::move(rows), 2) == from_hex("0408011001 0408021004 0408031009"));
 }
 
 TEST_CASE("packed numbers that lie in memory as they are sent are cut at any byte")

@@ -32,10 +32,7 @@ struct text {
     std::string_view value{};
 };
 
-constexpr auto describe(holdfast::type_tag<text>)
-{
-    return holdfast::fields(field("value", &text::value, 1));
-}
+constexpr auto describe(holdfast::type_tag<text>) { return holdfast::fields(field("value", &text::value, 1)); }
 
 using choice = std::variant<std::monostate, text, int>;
 
@@ -56,9 +53,9 @@ struct message {
 constexpr auto describe(holdfast::type_tag<message>)
 {
     using m = message;
-    return holdfast::fields(field("id", &m::id, 1), field("rows", &m::rows, 2),
-                            field("by_name", &m::by_name, 3), field("by_number", &m::by_number, 4),
-                            field("either", &m::either), field("own", &m::own, 9));
+    return holdfast::fields(field("id", &m::id, 1), field("rows", &m::rows, 2), field("by_name", &m::by_name, 3),
+                            field("by_number", &m::by_number, 4), field("either", &m::either),
+                            field("own", &m::own, 9));
 }
 
 struct envelope {
@@ -101,10 +98,7 @@ struct thrower {
     int id = 1;
 };
 
-constexpr auto describe(holdfast::type_tag<thrower>)
-{
-    return holdfast::fields(field("id", &thrower::id, 1));
-}
+constexpr auto describe(holdfast::type_tag<thrower>) { return holdfast::fields(field("id", &thrower::id, 1)); }
 
 using breakable = std::variant<text, thrower>;
 
@@ -139,10 +133,7 @@ struct around {
     changing inside{};
 };
 
-constexpr auto describe(holdfast::type_tag<around>)
-{
-    return holdfast::fields(field("inside", &around::inside, 1));
-}
+constexpr auto describe(holdfast::type_tag<around>) { return holdfast::fields(field("inside", &around::inside, 1)); }
 
 } // namespace bad
 
@@ -202,16 +193,14 @@ TEST_CASE("a string that is not UTF-8 is an error, which names it; bytes are any
         const bad::envelope fine{{}, text};
         CHECK(holdfast::serialize_to_string<protobuf>(fine).ends_with(text));
         CHECK(holdfast::serialize_to_string(bad::text{text}, protobuf{.check_utf8 = false}).ends_with(text));
-        CHECK(holdfast::serialize_to_string(bad::text{text}, protobuf_delimited{.check_utf8 = false})
-                  .ends_with(text));
+        CHECK(holdfast::serialize_to_string(bad::text{text}, protobuf_delimited{.check_utf8 = false}).ends_with(text));
     }
 }
 
 TEST_CASE("beyond 2 GiB a message or a string fails before its first byte")
 {
     // Views of memory that does not exist: only their sizes are looked at.
-    const std::string_view half("some", std::size_t{1} << 30), most("some", 0x7fffffff),
-        more("some", 0x80000000);
+    const std::string_view half("some", std::size_t{1} << 30), most("some", 0x7fffffff), more("some", 0x80000000);
     const std::error_code too_large = errc::message_too_large;
     auto end = failure_in_chunks<protobuf>(bad::text{more}, 10);
     CHECK((end.error == too_large && end.before.empty() && end.path == "/value"));
@@ -224,8 +213,7 @@ TEST_CASE("beyond 2 GiB a message or a string fails before its first byte")
     end = failure_in_chunks<protobuf_delimited>(two, 10);
     CHECK((end.error == too_large && end.before.empty()));
     end = failure_in_chunks<protobuf>(std::vector<bad::text>{{}, {most}}, 1); // the message, with its tag
-    CHECK((end.error == too_large && std::string_view("\x0a\0", 2).starts_with(end.before) &&
-           end.path == "/1"));
+    CHECK((end.error == too_large && std::string_view("\x0a\0", 2).starts_with(end.before) && end.path == "/1"));
     const std::size_t vast = std::size_t{3} << 30; // a chunk that would have the room
     void* const mapped =
         ::mmap(nullptr, vast, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -258,9 +246,8 @@ TEST_CASE("the message at the root fails where it passes 2 GiB; a delimited stre
     CHECK((end.error == errc::message_too_large && end.before.empty()));
     CHECK(failure_in_chunks(rows(1), 1 << 20, protobuf{.measure_first = true}).error == std::error_code());
     if (tests::sanitized) return;
-    CHECK(
-        holdfast::serialized_size<protobuf_delimited>(rows(4100), {.check_utf8 = false}) == // beyond 32 bits
-        4100 * (std::uint64_t{megabyte.size()} + 7));
+    CHECK(holdfast::serialized_size<protobuf_delimited>(rows(4100), {.check_utf8 = false}) == // beyond 32 bits
+          4100 * (std::uint64_t{megabyte.size()} + 7));
 }
 
 TEST_CASE("a tree that is too deep fails before the first byte of what holds too much")
@@ -292,12 +279,10 @@ TEST_CASE("a source that changes after its length was sent is an error, never a 
               (n < 1000 ? make_error_code(errc::source_changed) : std::error_code()));
         CHECK(end([](changing& c) { c.text.back() = 'b'; }) == std::error_code()); // of the same length
         CHECK(end([](changing& c) { c.text.resize(1999); }) == errc::source_changed);
-        CHECK(end([](changing& c) { c.text.reserve(3000), c.text.resize(2001, 'a'); }) ==
-              errc::source_changed);
+        CHECK(end([](changing& c) { c.text.reserve(3000), c.text.resize(2001, 'a'); }) == errc::source_changed);
         CHECK(end([](changing& c) { c.text.clear(); }) == errc::source_changed);
     }
-    streaming_serializer text{std::cref(source.inside),
-                              protobuf{}}; // at the root a string has a length as well
+    streaming_serializer text{std::cref(source.inside), protobuf{}}; // at the root a string has a length as well
     std::array<char, 1500> chunk{};
     std::error_code ec;
     text.next(chunk, ec);

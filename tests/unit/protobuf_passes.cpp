@@ -54,28 +54,19 @@ struct numbers {
     numbers_view all{{}, {}};
 };
 
-constexpr auto describe(holdfast::type_tag<numbers>)
-{
-    return holdfast::fields(field("all", &numbers::all, 1));
-}
+constexpr auto describe(holdfast::type_tag<numbers>) { return holdfast::fields(field("all", &numbers::all, 1)); }
 
 struct middle {
     numbers inside;
 };
 
-constexpr auto describe(holdfast::type_tag<middle>)
-{
-    return holdfast::fields(field("inside", &middle::inside, 1));
-}
+constexpr auto describe(holdfast::type_tag<middle>) { return holdfast::fields(field("inside", &middle::inside, 1)); }
 
 struct outer {
     middle inside;
 };
 
-constexpr auto describe(holdfast::type_tag<outer>)
-{
-    return holdfast::fields(field("inside", &outer::inside, 1));
-}
+constexpr auto describe(holdfast::type_tag<outer>) { return holdfast::fields(field("inside", &outer::inside, 1)); }
 
 struct snapshot {
     std::uint64_t sequence = 0;
@@ -197,10 +188,8 @@ TEST_CASE("the size of a serializer is that of its cursor, whatever it writes")
     if constexpr (sizeof(void*) == 8) {
         using std::reference_wrapper;
         CHECK(sizeof(streaming_serializer<protobuf, reference_wrapper<const passes::row>>) <= 576);
-        CHECK(sizeof(streaming_serializer<protobuf, reference_wrapper<const std::vector<passes::row>>>) <=
-              640);
+        CHECK(sizeof(streaming_serializer<protobuf, reference_wrapper<const std::vector<passes::row>>>) <= 640);
         // A level of a tree takes what its cursor takes.
-        CHECK(sizeof(streaming_serializer<protobuf, reference_wrapper<const passes::folder>>) <=
-              600 + 16 * 104);
+        CHECK(sizeof(streaming_serializer<protobuf, reference_wrapper<const passes::folder>>) <= 600 + 16 * 104);
     }
 }

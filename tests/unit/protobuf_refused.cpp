@@ -82,10 +82,7 @@ using once = std::ranges::transform_view<std::ranges::istream_view<int>, make_ro
 struct snapshot {
     once rows;
 };
-constexpr auto describe(holdfast::type_tag<snapshot>)
-{
-    return holdfast::fields(field("rows", &snapshot::rows, 1));
-}
+constexpr auto describe(holdfast::type_tag<snapshot>) { return holdfast::fields(field("rows", &snapshot::rows, 1)); }
 
 struct envelope {
     snapshot inside;

@@ -45,8 +45,7 @@ std::string in_chunks(Source source, std::size_t n)
         const auto part = text.next(chunk, ec);
         if (ec) throw std::system_error(ec);
         if (part.empty()) break;
-        if (part.size() != n && !text.done())
-            throw std::logic_error("a chunk is not full, and not the last one");
+        if (part.size() != n && !text.done()) throw std::logic_error("a chunk is not full, and not the last one");
         whole.append(part.data(), part.size());
     }
     if (!text.done() || text.bytes_written() != whole.size()) throw std::logic_error("miscounted");
@@ -62,8 +61,7 @@ bool equal(dom::element a, dom::element b)
         dom::object x = a.get_object(), y = b.get_object();
         auto right = y.begin();
         for (auto left = x.begin(); left != x.end(); ++left, ++right)
-            if (right == y.end() || left.key() != right.key() || !equal(left.value(), right.value()))
-                return false;
+            if (right == y.end() || left.key() != right.key() || !equal(left.value(), right.value())) return false;
         return right == y.end();
     }
     case dom::element_type::ARRAY: {
@@ -132,9 +130,8 @@ struct row {
 constexpr auto describe(holdfast::type_tag<row>)
 {
     using holdfast::field;
-    return holdfast::fields(field("number", &row::number), field("large", &row::large),
-                            field("real", &row::real), field("text", &row::text), field("flag", &row::flag),
-                            field("tags", &row::tags));
+    return holdfast::fields(field("number", &row::number), field("large", &row::large), field("real", &row::real),
+                            field("text", &row::text), field("flag", &row::flag), field("tags", &row::tags));
 }
 
 std::string random_text(std::mt19937_64& random)

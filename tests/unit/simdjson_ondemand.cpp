@@ -149,8 +149,7 @@ TEST_CASE("rows are picked from a document while they are written")
             const auto id = row["id"].get_int64().value() * 10;
             return std::pair(id, row["tags"]); // in the document's order
         };
-        CHECK(in_chunks(rows(id_and_tags), n).text ==
-              R"([[10,["a",null]],[20,[]],[30,[true,{"deep":[false]}]]])");
+        CHECK(in_chunks(rows(id_and_tags), n).text == R"([[10,["a",null]],[20,[]],[30,[true,{"deep":[false]}]]])");
         auto odd = std::views::filter(simdjson_elements(d.again()["numbers"]),
                                       [](result number) { return number.get_double().error() == 0; });
         CHECK(in_chunks(std::move(odd), n).text == "[1.10,-0.0,18446744073709551616,0.1e-2,7]");

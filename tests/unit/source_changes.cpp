@@ -108,8 +108,7 @@ void write_all(const Source& source, std::size_t size)
 {
     holdfast::streaming_serializer<Format, std::reference_wrapper<const Source>> text(source);
     constexpr std::size_t around = 64;
-    const auto memory =
-        std::make_unique<char[]>(size + around); // under ASan an exact block is checked as well
+    const auto memory = std::make_unique<char[]>(size + around); // under ASan an exact block is checked as well
     const auto exact = std::make_unique<char[]>(size);
     std::fill_n(memory.get() + size, around, '\x5a');
     std::error_code ec;
@@ -120,8 +119,7 @@ void write_all(const Source& source, std::size_t size)
         in_exact = !in_exact;
     }
     REQUIRE((text.done() || ec == errc::source_changed));
-    REQUIRE(
-        std::all_of(memory.get() + size, memory.get() + size + around, [](char c) { return c == '\x5a'; }));
+    REQUIRE(std::all_of(memory.get() + size, memory.get() + size + around, [](char c) { return c == '\x5a'; }));
 }
 
 template <class Format, class Source>
@@ -152,8 +150,7 @@ TEST_CASE("JSON: a text, an array or bytes that grow after their size was asked 
     check_growing<holdfast::ndjson>(std::array<inner, 5>{});
 }
 
-TEST_CASE(
-    "Protobuf: a text, an array or bytes that grow after their size was asked never pass the chunk's end")
+TEST_CASE("Protobuf: a text, an array or bytes that grow after their size was asked never pass the chunk's end")
 {
     check_growing<holdfast::protobuf>(row<growing_text>{});
     check_growing<holdfast::protobuf>(row<growing_numbers>{});

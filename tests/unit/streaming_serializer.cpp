@@ -53,10 +53,10 @@ struct quote {
 constexpr auto describe(holdfast::type_tag<quote>)
 {
     using holdfast::field;
-    return holdfast::fields(field("id", &quote::id), field("symbol", &quote::symbol),
-                            field("bid", &quote::bid), field("ask", &quote::ask),
-                            field("bid_size", &quote::bid_size), field("ask_size", &quote::ask_size),
-                            field("time", &quote::time), field("open", &quote::open));
+    return holdfast::fields(field("id", &quote::id), field("symbol", &quote::symbol), field("bid", &quote::bid),
+                            field("ask", &quote::ask), field("bid_size", &quote::bid_size),
+                            field("ask_size", &quote::ask_size), field("time", &quote::time),
+                            field("open", &quote::open));
 }
 
 struct instrument {
@@ -93,8 +93,7 @@ feed::instrument make_instrument(int i)
 {
     feed::instrument made;
     made.id = i % 3 == 0 ? std::numeric_limits<std::int64_t>::min() + i : i * 1'000'003LL;
-    made.name =
-        std::string("tab\tquote\"slash\\bell\a nul") + '\0' + " \u00e9\u20ac\U0001f30a " + std::to_string(i);
+    made.name = std::string("tab\tquote\"slash\\bell\a nul") + '\0' + " \u00e9\u20ac\U0001f30a " + std::to_string(i);
     if (i % 2 == 0) made.last.emplace();
     if (i % 4 == 0) *made.last = i * 0.1;
     made.tags["k\"1"] = {i, std::string("x\\y"), feed::level{5e-324, 7}, std::monostate{}};
@@ -207,8 +206,7 @@ TEST_CASE("a serializer that is reset writes its source again from the beginning
     CHECK_FALSE(ec);
 }
 
-TEST_CASE(
-    "chunks joined are the whole text, and all but the last are full, for every chunk size from 1 to 200")
+TEST_CASE("chunks joined are the whole text, and all but the last are full, for every chunk size from 1 to 200")
 {
     std::vector<feed::instrument> rows;
     for (int i = 0; i < 7; ++i)
@@ -298,15 +296,13 @@ TEST_CASE("a transform with a state makes each row once, whatever the chunk size
         auto rows = std::views::iota(0, 12) | std::views::transform([&made, sum = 0](int i) mutable {
                         ++made;
                         sum += i;
-                        return std::tuple(i, std::to_string(sum),
-                                          std::vector<int>(static_cast<std::size_t>(i % 3), i));
+                        return std::tuple(i, std::to_string(sum), std::vector<int>(static_cast<std::size_t>(i % 3), i));
                     });
         const std::string text = in_chunks(rows, n);
         REQUIRE(made == 12);
-        REQUIRE(text ==
-                "[[0,\"0\",[]],[1,\"1\",[1]],[2,\"3\",[2,2]],[3,\"6\",[]],[4,\"10\",[4]],[5,\"15\",[5,5]],"
-                "[6,\"21\",[]],[7,\"28\",[7]],[8,\"36\",[8,8]],[9,\"45\",[]],[10,\"55\",[10]],"
-                "[11,\"66\",[11,11]]]");
+        REQUIRE(text == "[[0,\"0\",[]],[1,\"1\",[1]],[2,\"3\",[2,2]],[3,\"6\",[]],[4,\"10\",[4]],[5,\"15\",[5,5]],"
+                        "[6,\"21\",[]],[7,\"28\",[7]],[8,\"36\",[8,8]],[9,\"45\",[]],[10,\"55\",[10]],"
+                        "[11,\"66\",[11,11]]]");
     }
 }
 
@@ -372,8 +368,7 @@ TEST_CASE("a source that throws ends the text for good, without a closing bracke
             CHECK(std::string_view(e.what()) == "the database is gone");
         }
         REQUIRE(thrown);
-        REQUIRE(
-            std::string_view("[[0,0],[1,1],[2,2],[3,3],[4,4],[5,5],[6,6],[7,7],[8,8],").starts_with(joined));
+        REQUIRE(std::string_view("[[0,0],[1,1],[2,2],[3,3],[4,4],[5,5],[6,6],[7,7],[8,8],").starts_with(joined));
         REQUIRE(text.bytes_written() == joined.size());
         for (int again = 0; again < 3; ++again) {
             REQUIRE(text.next(chunk, ec).empty());
@@ -386,13 +381,12 @@ TEST_CASE("a source that throws ends the text for good, without a closing bracke
 
 TEST_CASE("after an error nothing is emitted any more, and the same error comes back")
 {
-    const std::vector<std::variant<std::string, double>> values{
-        "one", 2.0, "three", std::numeric_limits<double>::quiet_NaN(), "five"};
+    const std::vector<std::variant<std::string, double>> values{"one", 2.0, "three",
+                                                                std::numeric_limits<double>::quiet_NaN(), "five"};
     for (std::size_t n = 1; n <= 40; ++n) {
         INFO("chunks of " << n);
-        streaming_serializer<json,
-                             std::reference_wrapper<const std::vector<std::variant<std::string, double>>>>
-            text{std::cref(values)};
+        streaming_serializer<json, std::reference_wrapper<const std::vector<std::variant<std::string, double>>>> text{
+            std::cref(values)};
         std::string joined;
         std::vector<char> chunk(n);
         std::error_code ec;
@@ -420,10 +414,7 @@ TEST_CASE("a serializer that is destroyed half-way destroys the row it was in")
     static int alive;
     alive = 0;
     struct row : std::vector<std::string> {
-        explicit row(int i) : std::vector<std::string>(3, "row on the heap, number " + std::to_string(i))
-        {
-            ++alive;
-        }
+        explicit row(int i) : std::vector<std::string>(3, "row on the heap, number " + std::to_string(i)) { ++alive; }
         row(const row&) = delete;
         row& operator=(const row&) = delete;
         ~row() { --alive; }
@@ -448,10 +439,9 @@ TEST_CASE("writing allocates nothing")
     std::vector<feed::instrument> rows;
     for (int i = 0; i < 50; ++i)
         rows.push_back(make_instrument(i));
-    const auto made =
-        std::views::iota(0, 1000) | std::views::transform([](int i) {
-            return feed::quote{static_cast<std::uint64_t>(i), "SYM", i * 0.01, 1.5, 1, 2, 3, true};
-        });
+    const auto made = std::views::iota(0, 1000) | std::views::transform([](int i) {
+                          return feed::quote{static_cast<std::uint64_t>(i), "SYM", i * 0.01, 1.5, 1, 2, 3, true};
+                      });
     std::vector<char> chunk(16384);
     for (const std::size_t n : {1u, 7u, 64u, 1024u, 16384u}) {
         INFO("chunks of " << n);
@@ -484,11 +474,8 @@ TEST_CASE("a serializer's size is what the documentation says")
     // On 64-bit machines with libstdc++; the upper bounds on others have to be found first.
     if constexpr (sizeof(void*) == 8) {
         CHECK(sizeof(streaming_serializer<json, std::reference_wrapper<const feed::quote>>) <= 584);
-        CHECK(sizeof(streaming_serializer<json, std::reference_wrapper<const std::vector<feed::quote>>>) <=
-              624);
-        CHECK(
-            sizeof(streaming_serializer<json, std::reference_wrapper<const std::vector<feed::instrument>>>) <=
-            728);
+        CHECK(sizeof(streaming_serializer<json, std::reference_wrapper<const std::vector<feed::quote>>>) <= 624);
+        CHECK(sizeof(streaming_serializer<json, std::reference_wrapper<const std::vector<feed::instrument>>>) <= 728);
         const auto made = std::views::iota(0, 10) | std::views::transform([](int) { return feed::quote{}; });
         CHECK(sizeof(streaming_serializer<ndjson, std::remove_const_t<decltype(made)>>) <=
               624 + sizeof(made) + sizeof(feed::quote));

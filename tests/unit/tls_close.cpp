@@ -66,8 +66,7 @@ struct tls_pair {
 
 } // namespace
 
-TEST_CASE(
-    "async_close says close_notify: the peer reads all that was written and a proper end, not a truncation")
+TEST_CASE("async_close says close_notify: the peer reads all that was written and a proper end, not a truncation")
 {
     tls_pair tls;
     const std::string message(300'000, 'm');
@@ -100,8 +99,7 @@ TEST_CASE("a peer that goes on sending and never says close_notify itself still 
     });
     std::string got;
     error_code read_end, write_end = net::error::in_progress;
-    net::async_read(*tls.client, net::dynamic_buffer(got),
-                    [&](error_code ec, std::size_t) { read_end = ec; });
+    net::async_read(*tls.client, net::dynamic_buffer(got), [&](error_code ec, std::size_t) { read_end = ec; });
     net::async_write(*tls.client, net::buffer(flood), [&](error_code ec, std::size_t) {
         write_end = ec;
         tls.client->next_layer().shutdown(tcp::socket::shutdown_send);
@@ -129,8 +127,8 @@ TEST_CASE("cancelling the wait for the peer's close_notify closes at once")
 {
     tls_pair tls;
     net::cancellation_signal stop;
-    tls.server->async_close(
-        {.deadline = 1h}, net::bind_cancellation_slot(stop.slot(), [&](error_code ec) { tls.result = ec; }));
+    tls.server->async_close({.deadline = 1h},
+                            net::bind_cancellation_slot(stop.slot(), [&](error_code ec) { tls.result = ec; }));
     tls.io.poll();
     CHECK(tls.times == 0);
     stop.emit(net::cancellation_type::terminal);
@@ -154,8 +152,7 @@ TEST_CASE("a close before the handshake, during it, and after the peer ended in 
     tls_pair tls(false);
     bool handshaken = false;
     const auto shake_hands = [&] {
-        tls.server->stream().async_handshake(ssl::stream_base::server,
-                                             [&](error_code) { handshaken = true; });
+        tls.server->stream().async_handshake(ssl::stream_base::server, [&](error_code) { handshaken = true; });
         tls.io.poll();
         CHECK_FALSE(handshaken);
     };

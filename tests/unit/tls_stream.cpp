@@ -23,13 +23,12 @@ struct variant {
     int version = TLS1_3_VERSION;
     const char* suites = nullptr;
 };
-const std::vector<variant> variants = {
-    {"OpenSSL's records, TLS 1.2", false, TLS1_2_VERSION},
-    {"OpenSSL's records, TLS 1.3", false},
-    {"compact records asked for, TLS 1.2", true, TLS1_2_VERSION},
-    {"compact, AES-128", true, TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"},
-    {"compact, AES-256", true, TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384"},
-    {"compact, ChaCha20", true, TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256"}};
+const std::vector<variant> variants = {{"OpenSSL's records, TLS 1.2", false, TLS1_2_VERSION},
+                                       {"OpenSSL's records, TLS 1.3", false},
+                                       {"compact records asked for, TLS 1.2", true, TLS1_2_VERSION},
+                                       {"compact, AES-128", true, TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"},
+                                       {"compact, AES-256", true, TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384"},
+                                       {"compact, ChaCha20", true, TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256"}};
 
 struct fixture {
     explicit fixture(const variant& v, std::size_t tickets = 2)
@@ -113,8 +112,7 @@ TEST_CASE("texts of any size pass in both directions, whatever protects the reco
     fixture f(v);
     f.handshake();
     CHECK(f.server->compact() == (v.compact && v.version == TLS1_3_VERSION));
-    for (const std::size_t size :
-         {1U, 2U, 100U, 1359U, 1360U, 1361U, 16383U, 16384U, 16385U, 100'000U, 1'000'000U}) {
+    for (const std::size_t size : {1U, 2U, 100U, 1359U, 1360U, 1361U, 16383U, 16384U, 16385U, 100'000U, 1'000'000U}) {
         const std::string text = text_of(size);
         REQUIRE(f.write(text) == text);
         std::string all;
@@ -195,9 +193,7 @@ TEST_CASE("records cut at any byte, and any number of them at once, come through
     CHECK(f.server->pending() == 0);
 }
 
-TEST_CASE(
-    "keys are updated by either side, as often as it likes, and an update that asks for one is answered",
-    "[tls]")
+TEST_CASE("keys are updated by either side, as often as it likes, and an update that asks for one is answered", "[tls]")
 {
     const variant& v = GENERATE(from_range(variants));
     if (v.version == TLS1_2_VERSION) return;
@@ -205,8 +201,7 @@ TEST_CASE(
     fixture f(v);
     f.handshake();
     for (int i = 0; i != 20; ++i) {
-        ::SSL_key_update(f.client->ssl(),
-                         i % 2 == 0 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
+        ::SSL_key_update(f.client->ssl(), i % 2 == 0 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
         f.read();
         f.client->send(f.client->seal("after an update"));
         f.await_read();
@@ -345,8 +340,7 @@ TEST_CASE("what is no record of this connection is refused: plain text, other ty
     }
 }
 
-TEST_CASE("a peer that reads nothing suspends the writer; a cancelled write loses and doubles nothing",
-          "[tls]")
+TEST_CASE("a peer that reads nothing suspends the writer; a cancelled write loses and doubles nothing", "[tls]")
 {
     const variant& v = GENERATE(from_range(variants));
     INFO(v.name);
@@ -393,8 +387,7 @@ TEST_CASE("a peer that reads nothing suspends the writer; a cancelled write lose
     CHECK(all == sealed + last);
 }
 
-TEST_CASE("floods of KeyUpdates and of empty records end the connection instead of the processor's time",
-          "[tls]")
+TEST_CASE("floods of KeyUpdates and of empty records end the connection instead of the processor's time", "[tls]")
 {
     fixture f(variants[3]);
     f.handshake();

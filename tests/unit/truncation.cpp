@@ -51,19 +51,17 @@ exchange serve(const std::string& program, bool ahead, int fails_at, int cancell
     net::io_context io;
     tcp::acceptor listener(io, {net::ip::address_v4::loopback(), 0});
     const std::string url = "http://127.0.0.1:" + std::to_string(listener.local_endpoint().port()) + "/";
-    tests::process client =
-        program == "curl"
-            ? tests::process({"/usr/bin/curl", "--silent", "--show-error", "--noproxy", "*", url})
-            : tests::process({"/usr/bin/python3", "-c",
-                              "import sys, urllib.request as u\n"
-                              "opener = u.build_opener(u.ProxyHandler({}))\n"
-                              "sys.stdout.write(opener.open(sys.argv[1]).read().decode())",
-                              url});
+    tests::process client = program == "curl"
+                                ? tests::process({"/usr/bin/curl", "--silent", "--show-error", "--noproxy", "*", url})
+                                : tests::process({"/usr/bin/python3", "-c",
+                                                  "import sys, urllib.request as u\n"
+                                                  "opener = u.build_opener(u.ProxyHandler({}))\n"
+                                                  "sys.stdout.write(opener.open(sys.argv[1]).read().decode())",
+                                                  url});
     tests::run(io, [&]() -> net::awaitable<void> {
         holdfast::connection_guard peer(co_await listener.async_accept(net::use_awaitable));
         std::string request;
-        co_await net::async_read_until(peer.stream(), net::dynamic_buffer(request), "\r\n\r\n",
-                                       net::use_awaitable);
+        co_await net::async_read_until(peer.stream(), net::dynamic_buffer(request), "\r\n\r\n", net::use_awaitable);
         const std::string_view head =
             std::is_same_v<Format, ndjson>
                 ? "HTTP/1.0 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n"
@@ -75,8 +73,7 @@ exchange serve(const std::string& program, bool ahead, int fails_at, int cancell
         co_await async_write_streamed(
             peer, holdfast::formatted(rows(fails_at, cancelled_at, stop), format), options,
             net::bind_cancellation_slot(stop.slot(), net::redirect_error(net::use_awaitable, ec)));
-        co_await peer.async_close({},
-                                  net::redirect_error(net::use_awaitable, ec)); // graceful, where it may be
+        co_await peer.async_close({}, net::redirect_error(net::use_awaitable, ec)); // graceful, where it may be
     });
     exchange result;
     result.status = client.wait(&result.printed);
@@ -88,12 +85,11 @@ exchange serve(const std::string& program, bool ahead, int fails_at, int cancell
 TEST_CASE("curl and Python take a whole message, and report one whose source failed or that was cancelled, "
           "wherever it was cut")
 {
-    const auto [program, ahead, chunked] =
-        GENERATE(table<std::string, bool, bool>({{"curl", false, false},
-                                                 {"curl", true, false},
-                                                 {"python", true, false},
-                                                 {"curl", true, true},
-                                                 {"python", false, true}}));
+    const auto [program, ahead, chunked] = GENERATE(table<std::string, bool, bool>({{"curl", false, false},
+                                                                                    {"curl", true, false},
+                                                                                    {"python", true, false},
+                                                                                    {"curl", true, true},
+                                                                                    {"python", false, true}}));
     INFO(program << (ahead ? ", ahead" : "") << (chunked ? ", chunked" : ""));
     const auto get = [&](int fails_at, int cancelled_at) {
         return chunked ? serve(program, ahead, fails_at, cancelled_at,

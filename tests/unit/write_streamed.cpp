@@ -109,8 +109,7 @@ TEST_CASE("a chunk size out of its range is refused before anything is written; 
     const std::size_t limit = std::size_t{1} << 30;
     for (const std::size_t chunk : {std::size_t{0}, limit + 1, std::numeric_limits<std::size_t>::max() - 1,
                                     std::numeric_limits<std::size_t>::max()})
-        CHECK_THROWS_AS(async_write_streamed(server, 1, {.chunk_bytes = chunk}, net::detached),
-                        std::invalid_argument);
+        CHECK_THROWS_AS(async_write_streamed(server, 1, {.chunk_bytes = chunk}, net::detached), std::invalid_argument);
     for (const std::size_t chunk : {std::size_t{1}, limit}) {
         tests::write_outcome o;
         async_write_streamed(server, 12345, {.chunk_bytes = chunk}, o.handler());
@@ -127,8 +126,8 @@ TEST_CASE("without memory for a chunk it completes with no_memory, and the sourc
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
     const auto life = std::make_shared<int>(0);
-    auto source =
-        std::views::iota(0, 10) | std::views::transform([held = std::shared_ptr<int>(life)](int i) { return i + *held; });
+    auto source = std::views::iota(0, 10) |
+                  std::views::transform([held = std::shared_ptr<int>(life)](int i) { return i + *held; });
     tests::write_outcome o;
     auto handler = o.handler();
     tests::until_failure = 0;
@@ -153,8 +152,7 @@ TEST_CASE("sources are moved in, copied, referred to, or views, and in coroutine
         co_await async_write_streamed<ndjson>(server, std::move(moved));
         co_await async_write_streamed<ndjson>(server, whole); // copied
         co_await async_write_streamed<ndjson>(server, std::ref(whole));
-        co_await async_write_streamed<ndjson>(server, std::cref(whole), {.chunk_bytes = 100},
-                                              net::use_awaitable);
+        co_await async_write_streamed<ndjson>(server, std::cref(whole), {.chunk_bytes = 100}, net::use_awaitable);
         co_await async_write_streamed<ndjson>(server, std::views::all(whole) | std::views::values);
         co_await async_write_streamed<ndjson>(server,
                                               document()); // a class with constructors is safe as a temporary
@@ -169,8 +167,8 @@ TEST_CASE("sources are moved in, copied, referred to, or views, and in coroutine
     const auto source = document();
     auto values = holdfast::serialize_to_string<ndjson>(std::views::all(source) | std::views::values);
     const std::string p(100, 'p');
-    CHECK(tests::read_to_end(client).bytes == expected + expected + expected + expected + values + expected +
-                                                  '"' + p + "0\"\n\"" + p + "1\"\n\"view\"\n");
+    CHECK(tests::read_to_end(client).bytes ==
+          expected + expected + expected + expected + values + expected + '"' + p + "0\"\n\"" + p + "1\"\n\"view\"\n");
 }
 
 TEST_CASE("a source that is moved in lives until the operation completes, and is destroyed once")
@@ -185,11 +183,10 @@ TEST_CASE("a source that is moved in lives until the operation completes, and is
     {
         tests::write_outcome o;
         counting_reader reader(client);
-        async_write_streamed(server, source(), {},
-                             [&, h = o.handler()](error_code ec, std::size_t n) mutable {
-                                 CHECK(life.use_count() == 1); // before the handler is called
-                                 h(ec, n);
-                             });
+        async_write_streamed(server, source(), {}, [&, h = o.handler()](error_code ec, std::size_t n) mutable {
+            CHECK(life.use_count() == 1); // before the handler is called
+            h(ec, n);
+        });
         CHECK(life.use_count() > 1);
         tests::run_until(io, [&] { return reader.take() && o.completed != 0; });
         CHECK_FALSE(o.error);
@@ -401,8 +398,7 @@ TEST_CASE("a source that throws ends it with source_failed, and the close that f
           "never looks whole")
 {
     for (const int k : {0, 1, 1000, 100'000})
-        for (const auto* way :
-             {"closed", "destroyed", "guarded and closed", "guarded and destroyed", "async_close"}) {
+        for (const auto* way : {"closed", "destroyed", "guarded and closed", "guarded and destroyed", "async_close"}) {
             INFO("row " << k << ", " << way);
             net::io_context io;
             auto [server, client] = tests::socket_pair(io);
@@ -411,8 +407,7 @@ TEST_CASE("a source that throws ends it with source_failed, and the close that f
             tests::write_outcome o;
             async_write_streamed<ndjson>(guard.stream(), fails_at(k), {.chunk_bytes = 512}, o.handler());
             CHECK(o.completed == 0);
-            tests::run_until(io,
-                             [&] { return reader.take() && o.completed != 0 && reader.bytes == o.written; });
+            tests::run_until(io, [&] { return reader.take() && o.completed != 0 && reader.bytes == o.written; });
             CHECK(o.error == error_code(errc::source_failed));
             const std::string how = way;
             if (how == "closed")
@@ -453,7 +448,9 @@ TEST_CASE("what JSON cannot express ends it with that error, unless the format s
     }
     SECTION("written as null")
     {
-        async_write_streamed(server, holdfast::formatted(std::ref(numbers), json{.non_finite = holdfast::non_finite::null}), {.error_path = &path}, o.handler());
+        async_write_streamed(server,
+                             holdfast::formatted(std::ref(numbers), json{.non_finite = holdfast::non_finite::null}),
+                             {.error_path = &path}, o.handler());
         tests::run(io);
         CHECK_FALSE(o.error);
         CHECK(path == "nowhere");
@@ -504,11 +501,9 @@ TEST_CASE("the handler runs on its own executor, and nothing of its memory was n
     auto [server, client] = tests::socket_pair(io);
     tests::tracked memory;
     tests::write_outcome written, nothing, bound;
-    async_write_streamed(server, document(), {.chunk_bytes = 100},
-                         tests::allocating_from(memory, written.handler()));
+    async_write_streamed(server, document(), {.chunk_bytes = 100}, tests::allocating_from(memory, written.handler()));
     tests::run(io);
-    async_write_streamed<ndjson>(server, std::vector<int>(), {},
-                                 tests::allocating_from(memory, nothing.handler()));
+    async_write_streamed<ndjson>(server, std::vector<int>(), {}, tests::allocating_from(memory, nothing.handler()));
     tests::run(io);
     CHECK((written.completed == 1 && nothing.completed == 1));
     CHECK(memory.total == 0);

@@ -181,8 +181,7 @@ TEST_CASE("over TLS half a message ends without close_notify, although it was cl
         CHECK((o.written == 199'000 || o.written == 200'000)); // whole chunks; the source is read a row ahead
         CHECK(tls.end);
         CHECK(tls.end != net::error::eof);
-        CHECK(expected().starts_with(
-            tls.got)); // what came over is a beginning, as long as the reset lets it be
+        CHECK(expected().starts_with(tls.got)); // what came over is a beginning, as long as the reset lets it be
     }
 }
 
@@ -250,8 +249,8 @@ TEST_CASE("a reader that takes a little at a time gets the whole message")
         std::array<char, 37> some;
         error_code ec;
         while (!ec) {
-            const std::size_t n = co_await client.async_read_some(
-                net::buffer(some), net::redirect_error(net::use_awaitable, ec));
+            const std::size_t n =
+                co_await client.async_read_some(net::buffer(some), net::redirect_error(net::use_awaitable, ec));
             got.append(some.data(), n);
         }
     });

@@ -180,8 +180,7 @@ TEST_CASE("a stream that fails at any byte ends it once, with that error and the
         }
 }
 
-TEST_CASE(
-    "when the write fails after the source did, the write's error is reported, and the stream may be gone")
+TEST_CASE("when the write fails after the source did, the write's error is reported, and the stream may be gone")
 {
     net::io_context io;
     auto stream = std::make_unique<held_stream>(io);

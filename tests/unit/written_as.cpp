@@ -72,12 +72,11 @@ struct row {
 
 constexpr auto describe(holdfast::type_tag<row>)
 {
-    return holdfast::fields(field("flags", &row::flags, 1, written_as<bits>),
-                            field("name", &row::name, 2, written_as<label>),
-                            field("count", &row::count, 3, written_as<words>),
-                            field("none", &row::none, 4, written_as<words>, omit_empty),
-                            field("perhaps", &row::perhaps, 5, written_as<std::optional<label>>),
-                            field("absent", &row::absent, 6, written_as<std::optional<label>>, omit_empty));
+    return holdfast::fields(
+        field("flags", &row::flags, 1, written_as<bits>), field("name", &row::name, 2, written_as<label>),
+        field("count", &row::count, 3, written_as<words>), field("none", &row::none, 4, written_as<words>, omit_empty),
+        field("perhaps", &row::perhaps, 5, written_as<std::optional<label>>),
+        field("absent", &row::absent, 6, written_as<std::optional<label>>, omit_empty));
 }
 
 std::string expected_json()

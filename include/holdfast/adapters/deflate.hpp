@@ -58,9 +58,7 @@ public:
     compressor() noexcept = default;
 
     compressor(compressor&& other) noexcept
-        : core_(std::move(other.core_)),
-          context_(std::exchange(other.context_, nullptr)),
-          turn_(std::move(other.turn_))
+        : core_(std::move(other.core_)), context_(std::exchange(other.context_, nullptr)), turn_(std::move(other.turn_))
     {
     }
 
@@ -130,8 +128,7 @@ public:
     explicit deflate_pool(executor_type executor, const deflate_options& options = {})
         : core_(new detail::deflate_core), turns_(std::move(executor), options.compressors)
     {
-        core_->make(options.compressors, options.container, options.level, options.window_bits,
-                    options.memory_level);
+        core_->make(options.compressors, options.container, options.level, options.window_bits, options.memory_level);
     }
 
     /// The same, on the executor of a context.

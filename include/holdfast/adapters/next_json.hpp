@@ -61,8 +61,8 @@ public:
     void operator()(Handler&& handler) const
     {
         using decayed = std::decay_t<Handler>;
-        reader_->async_next(step_handler<decayed, parse_frame>(decayed(std::forward<Handler>(handler)),
-                                                               parse_frame(*parser_)));
+        reader_->async_next(
+            step_handler<decayed, parse_frame>(decayed(std::forward<Handler>(handler)), parse_frame(*parser_)));
     }
 
 private:
@@ -79,13 +79,14 @@ private:
 /// the stream.
 ///
 /// Errors: those of `frame_reader::async_next`; `errc::invalid_json` if the frame is not the text of one JSON value;
-/// `errc::number_out_of_range` and `errc::depth_exceeded` if it is, but simdjson cannot hold it; `net::error::no_memory`
-/// when the parser has none. After an error of the frame's text the next call reads the next frame.
+/// `errc::number_out_of_range` and `errc::depth_exceeded` if it is, but simdjson cannot hold it;
+/// `net::error::no_memory` when the parser has none. After an error of the frame's text the next call reads the next
+/// frame.
 ///
 /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost.
 ///
-/// Cost: as `async_next`. The parser grows to the largest frame, to about six times `max_frame_bytes` at most. One parser
-/// can serve all connections of a thread.
+/// Cost: as `async_next`. The parser grows to the largest frame, to about six times `max_frame_bytes` at most. One
+/// parser can serve all connections of a thread.
 ///
 ///     simdjson::dom::parser parser;
 ///     while (const auto message = co_await holdfast::async_next_json(lines, parser))

@@ -49,12 +49,11 @@ inline constexpr std::size_t simdjson_max_depth = 1024;
 ///     simdjson::dom::element document = parser.load("catalog.json");
 ///     holdfast::streaming_serializer<holdfast::json, simdjson::dom::element> text{document};
 template <class T>
-concept simdjson_source =
-    std::same_as<T, simdjson::dom::element> || std::same_as<T, simdjson::dom::array> ||
-    std::same_as<T, simdjson::dom::object> || std::same_as<T, simdjson::dom::document> ||
-    std::same_as<T, simdjson::simdjson_result<simdjson::dom::element>> ||
-    std::same_as<T, simdjson::simdjson_result<simdjson::dom::array>> ||
-    std::same_as<T, simdjson::simdjson_result<simdjson::dom::object>>;
+concept simdjson_source = std::same_as<T, simdjson::dom::element> || std::same_as<T, simdjson::dom::array> ||
+                          std::same_as<T, simdjson::dom::object> || std::same_as<T, simdjson::dom::document> ||
+                          std::same_as<T, simdjson::simdjson_result<simdjson::dom::element>> ||
+                          std::same_as<T, simdjson::simdjson_result<simdjson::dom::array>> ||
+                          std::same_as<T, simdjson::simdjson_result<simdjson::dom::object>>;
 
 namespace detail {
 
@@ -348,10 +347,7 @@ private:
             keyed = false;
         }
         index_ = i;
-        phase_ = keyed                      ? phase::value
-                 : separated || depth_ == 0 ? phase::next
-                 : object                   ? phase::key
-                                            : phase::value;
+        phase_ = keyed ? phase::value : separated || depth_ == 0 ? phase::next : object ? phase::key : phase::value;
         return p - (separated && !keyed);
     }
 
@@ -362,8 +358,7 @@ private:
 
     // Writes the string that a word of the tape stands for where there is the margin up to `end`; nullptr
     // where there is no room for all of it. Behind each string simdjson's buffer goes on for 32 bytes.
-    static char* write_padded(char* p, const char* const end, const char* strings,
-                              std::uint64_t word) noexcept
+    static char* write_padded(char* p, const char* const end, const char* strings, std::uint64_t word) noexcept
     {
         static_assert(simdjson::SIMDJSON_PADDING >= 32);
         const char* const s = strings + (word & 0x00ffffffffffffff) + sizeof(std::uint32_t);

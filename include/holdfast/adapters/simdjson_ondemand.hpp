@@ -45,8 +45,8 @@ namespace holdfast {
 ///     auto document = parser.iterate(text);
 ///     co_await holdfast::async_write_streamed(peer, document["items"]);
 template <class T>
-concept simdjson_ondemand_source = std::same_as<T, simdjson::ondemand::value> ||
-                                   std::same_as<T, simdjson::simdjson_result<simdjson::ondemand::value>>;
+concept simdjson_ondemand_source =
+    std::same_as<T, simdjson::ondemand::value> || std::same_as<T, simdjson::simdjson_result<simdjson::ondemand::value>>;
 
 namespace detail {
 
@@ -60,10 +60,7 @@ inline bool ondemand_is_next(simdjson::ondemand::value& value) noexcept
 }
 
 // Asked when the parser stands at the value.
-inline bool ondemand_is_root(const simdjson::ondemand::value& value) noexcept
-{
-    return value.current_depth() == 1;
-}
+inline bool ondemand_is_root(const simdjson::ondemand::value& value) noexcept { return value.current_depth() == 1; }
 
 inline bool ondemand_at_end(simdjson::ondemand::value& value) noexcept
 {
@@ -187,9 +184,8 @@ inline simdjson::error_code ondemand_text(simdjson::simdjson_result<simdjson::on
     } else {
         if (!ondemand_is_next(value)) return simdjson::OUT_OF_ORDER_ITERATION;
         const bool is_root = ondemand_is_root(value);
-        const auto failed = type == json_type::array
-                                ? ondemand_raw_text<simdjson::ondemand::array>(value, text)
-                                : ondemand_raw_text<simdjson::ondemand::object>(value, text);
+        const auto failed = type == json_type::array ? ondemand_raw_text<simdjson::ondemand::array>(value, text)
+                                                     : ondemand_raw_text<simdjson::ondemand::object>(value, text);
         if (failed) return failed;
         if (is_root && !ondemand_at_end(value)) return simdjson::TRAILING_CONTENT;
     }

@@ -35,8 +35,8 @@ struct tls_context_options {
     /// the server. 0 to 16.
     std::size_t tickets = 2;
     /// Frees OpenSSL's object of each connection after its handshake, which lowers an idle TLS 1.3 connection
-    /// with a coroutine from about 15.6 KB to about 1.6 KB. Records, alerts and KeyUpdate are then handled by holdfast as RFC
-    /// 8446 says, with OpenSSL's ciphers; the handshake stays OpenSSL's. Leave it off where a certified
+    /// with a coroutine from about 15.6 KB to about 1.6 KB. Records, alerts and KeyUpdate are then handled by holdfast
+    /// as RFC 8446 says, with OpenSSL's ciphers; the handshake stays OpenSSL's. Leave it off where a certified
     /// module has to do everything, or where post-handshake authentication is used. Connections of TLS 1.2,
     /// or of a cipher suite other than the three usual ones, keep OpenSSL's object.
     bool compact_records = false;
@@ -58,10 +58,7 @@ public:
     /// The same for connections that this side opens: the peer's certificate and name are verified once a
     /// name is set
     /// (`SSL_set1_host` on the stream's `native_session()`).
-    static tls_context client(tls_context_options options = {})
-    {
-        return tls_context(std::move(options), false);
-    }
+    static tls_context client(tls_context_options options = {}) { return tls_context(std::move(options), false); }
 
     /// Reads the files again. Handshakes that begin afterwards use what they hold now; connections that exist
     /// are not touched. Where a file cannot be read, or certificate and key do not match, nothing changes and
@@ -115,8 +112,7 @@ private:
         std::string protocols;
         for (const std::string& each : options.application_protocols) {
             if (each.empty() || each.size() > 255)
-                throw std::invalid_argument(
-                    "tls_context_options::application_protocols must have 1 to 255 bytes each");
+                throw std::invalid_argument("tls_context_options::application_protocols must have 1 to 255 bytes each");
             protocols += static_cast<char>(each.size());
             protocols += each;
         }
@@ -126,8 +122,7 @@ private:
         if (c == nullptr) fail("OpenSSL cannot make a TLS context");
         ::SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION);
         ::SSL_CTX_set_security_level(c, 2);
-        ::SSL_CTX_set_options(c, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
-                                     SSL_OP_CIPHER_SERVER_PREFERENCE);
+        ::SSL_CTX_set_options(c, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
         ::SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
         ::SSL_CTX_set_num_tickets(c, options.tickets);
         if (options.tickets == 0) ::SSL_CTX_set_options(c, SSL_OP_NO_TICKET);
@@ -135,11 +130,9 @@ private:
             if (::SSL_CTX_use_certificate_chain_file(c, options.certificate_chain_file.c_str()) != 1)
                 fail("the certificate cannot be read: " + options.certificate_chain_file);
             if (::SSL_CTX_use_PrivateKey_file(c, options.private_key_file.c_str(), SSL_FILETYPE_PEM) != 1)
-                fail("the private key cannot be read, or is not the certificate's: " +
-                     options.private_key_file);
+                fail("the private key cannot be read, or is not the certificate's: " + options.private_key_file);
         } else if (is_server) {
-            throw std::invalid_argument(
-                "tls_context_options::certificate_chain_file must name a server's certificate");
+            throw std::invalid_argument("tls_context_options::certificate_chain_file must name a server's certificate");
         }
         if (!options.peer_authorities_file.empty()) {
             if (::SSL_CTX_load_verify_locations(c, options.peer_authorities_file.c_str(), nullptr) != 1)
@@ -155,8 +148,7 @@ private:
             ::SSL_CTX_set_session_id_context(c, session_context, sizeof session_context - 1);
         }
         if (!protocols.empty()) set_protocols(c, protocols, is_server);
-        if (options.compact_records)
-            ::SSL_CTX_set_keylog_callback(c, &detail::tls_handshake_secrets::on_key_log);
+        if (options.compact_records) ::SSL_CTX_set_keylog_callback(c, &detail::tls_handshake_secrets::on_key_log);
         return context;
     }
 
@@ -169,9 +161,8 @@ private:
         }
         // The context owns its list, and frees it.
         static const int index = ::SSL_CTX_get_ex_new_index(
-            0, nullptr, nullptr, nullptr, [](void*, void* list, CRYPTO_EX_DATA*, int, long, void*) {
-                delete static_cast<std::string*>(list);
-            });
+            0, nullptr, nullptr, nullptr,
+            [](void*, void* list, CRYPTO_EX_DATA*, int, long, void*) { delete static_cast<std::string*>(list); });
         auto list = std::make_unique<std::string>(protocols);
         if (::SSL_CTX_set_ex_data(c, index, list.get()) != 1) throw std::bad_alloc();
         const std::string* const kept = list.release();
@@ -181,9 +172,9 @@ private:
                unsigned offered_size, void* of_context) {
                 const auto* const ours = static_cast<const std::string*>(of_context);
                 unsigned char* chosen = nullptr;
-                if (::SSL_select_next_proto(
-                        &chosen, size, reinterpret_cast<const unsigned char*>(ours->data()),
-                        static_cast<unsigned>(ours->size()), offered, offered_size) != OPENSSL_NPN_NEGOTIATED)
+                if (::SSL_select_next_proto(&chosen, size, reinterpret_cast<const unsigned char*>(ours->data()),
+                                            static_cast<unsigned>(ours->size()), offered,
+                                            offered_size) != OPENSSL_NPN_NEGOTIATED)
                     return SSL_TLSEXT_ERR_ALERT_FATAL;
                 *out = chosen;
                 return SSL_TLSEXT_ERR_OK;

@@ -68,8 +68,8 @@ public:
     {
     }
 
-    /// The same with a session of the user's own, whose ownership it takes; a handshake may have been done on it already.
-    /// Its records are never compact.
+    /// The same with a session of the user's own, whose ownership it takes; a handshake may have been done on it
+    /// already. Its records are never compact.
     tls_stream(Socket socket, SSL* session) : core_(std::make_shared<core>(std::move(socket), session, false)) {}
 
     tls_stream(tls_stream&&) noexcept = default;
@@ -129,8 +129,7 @@ public:
     auto async_handshake(tls_role role, CompletionToken&& token = default_token_t<executor_type>())
     {
         return net::async_initiate<CompletionToken, void(error_code)>(
-            initiate<detail::tls_handshake_work>(*this), token,
-            detail::tls_handshake_work{role == tls_role::server});
+            initiate<detail::tls_handshake_work>(*this), token, detail::tls_handshake_work{role == tls_role::server});
     }
 
     /// Reads at least one byte, at most one socket's read full of records.
@@ -139,8 +138,8 @@ public:
     /// errors are those of the class. Cancellation: terminal, partial and total: `operation_aborted`, and no
     /// byte is lost. Cost: no allocation, except for the operation's wait and for records of which the
     /// buffers take a part only.
-    template <class MutableBufferSequence, net::completion_token_for<void(error_code, std::size_t)>
-                                               CompletionToken = default_token_t<executor_type>>
+    template <class MutableBufferSequence,
+              net::completion_token_for<void(error_code, std::size_t)> CompletionToken = default_token_t<executor_type>>
     auto async_read_some(const MutableBufferSequence& buffers,
                          CompletionToken&& token = default_token_t<executor_type>())
     {
@@ -161,18 +160,16 @@ public:
     /// Cancellation: terminal and partial: `operation_aborted` with the number of bytes sealed; the rest of
     /// the last record is kept and goes out with the next operation, so that the stream stays usable. Cost:
     /// no allocation, except for the operation's wait and for what the socket's full buffer refused.
-    template <class ConstBufferSequence, net::completion_token_for<void(error_code, std::size_t)>
-                                             CompletionToken = default_token_t<executor_type>>
+    template <class ConstBufferSequence,
+              net::completion_token_for<void(error_code, std::size_t)> CompletionToken = default_token_t<executor_type>>
     auto async_write_some(const ConstBufferSequence& buffers,
                           CompletionToken&& token = default_token_t<executor_type>())
     {
         detail::tls_write_work work;
         const auto end = net::buffer_sequence_end(buffers);
-        for (auto each = net::buffer_sequence_begin(buffers); each != end && work.count != work.parts.size();
-             ++each) {
+        for (auto each = net::buffer_sequence_begin(buffers); each != end && work.count != work.parts.size(); ++each) {
             const net::const_buffer buffer(*each);
-            if (buffer.size() != 0)
-                work.parts[work.count++] = {static_cast<const char*>(buffer.data()), buffer.size()};
+            if (buffer.size() != 0) work.parts[work.count++] = {static_cast<const char*>(buffer.data()), buffer.size()};
         }
         return net::async_initiate<CompletionToken, void(error_code, std::size_t)>(
             initiate<detail::tls_write_work>(*this), token, work);
@@ -186,8 +183,8 @@ public:
     template <net::completion_token_for<void(error_code)> CompletionToken = default_token_t<executor_type>>
     auto async_shutdown(CompletionToken&& token = default_token_t<executor_type>())
     {
-        return net::async_initiate<CompletionToken, void(error_code)>(
-            initiate<detail::tls_shutdown_work>(*this), token, detail::tls_shutdown_work{});
+        return net::async_initiate<CompletionToken, void(error_code)>(initiate<detail::tls_shutdown_work>(*this), token,
+                                                                      detail::tls_shutdown_work{});
     }
 
 private:

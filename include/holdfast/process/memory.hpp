@@ -149,8 +149,7 @@ struct sockstat_reader {
                 result.tcp_sockets = *value;
                 sockets = true;
             } else if (name == "mem") {
-                result.tcp_bytes =
-                    saturated_product(*value, static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)));
+                result.tcp_bytes = saturated_product(*value, static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)));
                 pages = true;
             }
         }

@@ -113,8 +113,7 @@ struct field {
     using as_type = As;
 
     template <class... Options>
-    constexpr field(std::string_view name_, Member member_, Options... options) noexcept
-        : name(name_), member(member_)
+    constexpr field(std::string_view name_, Member member_, Options... options) noexcept : name(name_), member(member_)
     {
         (take(options), ...);
     }
@@ -322,8 +321,7 @@ concept described_enum =
 ///     constexpr auto describe(holdfast::type_tag<event>) { return holdfast::alternatives("trade", "quote");
 ///     }
 template <class T>
-concept described_variant =
-    requires { requires detail::is_alternatives<decltype(describe(type_tag<T>{})), T>; };
+concept described_variant = requires { requires detail::is_alternatives<decltype(describe(type_tag<T>{})), T>; };
 
 } // namespace holdfast
 

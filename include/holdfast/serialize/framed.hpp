@@ -59,10 +59,7 @@ struct http_chunked {
     }
 
 private:
-    static char* put(char* p, std::string_view text) noexcept
-    {
-        return std::copy(text.begin(), text.end(), p);
-    }
+    static char* put(char* p, std::string_view text) noexcept { return std::copy(text.begin(), text.end(), p); }
 };
 
 /// Parts of a message, each preceded by four bytes: the length in the lower 30 bits, whether more parts
@@ -78,9 +75,7 @@ struct u32_parts {
 
     char* write_header(char* p, const part& frame) const noexcept
     {
-        const std::uint64_t marks = frame.first && frame.last ? 0
-                                    : frame.last              ? is_part
-                                                              : is_part | more_follow;
+        const std::uint64_t marks = frame.first && frame.last ? 0 : frame.last ? is_part : is_part | more_follow;
         return u32_length<Order>{}.write_header(p, frame.size | marks);
     }
     char* write_trailer(char* p, const part&) const noexcept { return p; }

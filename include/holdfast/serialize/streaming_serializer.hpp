@@ -66,10 +66,7 @@ public:
     using source_type = Source;
 
     /// Reads nothing from the source: the first `next()` does.
-    explicit streaming_serializer(Source source, Format format = {})
-        : source_(std::move(source)), format_(format)
-    {
-    }
+    explicit streaming_serializer(Source source, Format format = {}) : source_(std::move(source)), format_(format) {}
 
     streaming_serializer(const streaming_serializer&) = delete;
     streaming_serializer& operator=(const streaming_serializer&) = delete;
@@ -151,18 +148,16 @@ namespace detail {
 
 // Of a forwarded source: an lvalue is only referred to.
 template <class Format, class Source>
-using serializer_of =
-    streaming_serializer<Format, std::conditional_t<std::is_lvalue_reference_v<Source>,
-                                                    std::reference_wrapper<std::remove_reference_t<Source>>,
-                                                    std::remove_cvref_t<Source>>>;
+using serializer_of = streaming_serializer<
+    Format, std::conditional_t<std::is_lvalue_reference_v<Source>,
+                               std::reference_wrapper<std::remove_reference_t<Source>>, std::remove_cvref_t<Source>>>;
 
 } // namespace detail
 
 /// A source that can be read more than once, so that its size can be counted before it is written: every
 /// source but single-pass ranges and what contains one.
 template <class Source, class Format>
-concept multi_pass_source =
-    detail::is_repeatable<typename Format::template cursor<std::remove_reference_t<Source>>>;
+concept multi_pass_source = detail::is_repeatable<typename Format::template cursor<std::remove_reference_t<Source>>>;
 
 /// The exact size of `source` in the format, in bytes: `serialized_size<json>(x)`. It holds as long as the
 /// source does not change.
@@ -212,8 +207,7 @@ std::uint64_t serialized_size(Source&& source, Format format = {})
 template <class Format, class Source>
 class chunks : public std::ranges::view_base {
 public:
-    chunks(streaming_serializer<Format, Source>& text, std::span<char> buffer) noexcept
-        : text_(&text), buffer_(buffer)
+    chunks(streaming_serializer<Format, Source>& text, std::span<char> buffer) noexcept : text_(&text), buffer_(buffer)
     {
     }
 

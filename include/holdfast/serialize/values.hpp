@@ -64,8 +64,7 @@ public:
     template <std::ranges::contiguous_range R>
         requires std::ranges::sized_range<R> && (sizeof(std::ranges::range_value_t<R>) == 1) &&
                  (std::same_as<std::ranges::range_value_t<R>, std::byte> ||
-                  (std::integral<std::ranges::range_value_t<R>> &&
-                   !std::same_as<std::ranges::range_value_t<R>, bool>))
+                  (std::integral<std::ranges::range_value_t<R>> && !std::same_as<std::ranges::range_value_t<R>, bool>))
     explicit base64(const R& range) noexcept
         : bytes_(std::as_bytes(std::span(std::ranges::data(range), std::ranges::size(range))))
     {

@@ -61,18 +61,15 @@ public:
         std::ostringstream out;
 #if HOLDFAST_TRACK_GUARDS
         const auto now = std::chrono::steady_clock::now();
-        detail::guard_tracking::for_each(
-            [&](std::uint64_t number, const std::source_location& where, auto when) {
-                if (number <= born_) return;
-                out << "connection_guard, live for "
-                    << std::chrono::duration_cast<std::chrono::milliseconds>(now - when).count()
-                    << " ms, made at " << where.file_name() << ':' << where.line() << " in "
-                    << where.function_name() << '\n';
-            });
+        detail::guard_tracking::for_each([&](std::uint64_t number, const std::source_location& where, auto when) {
+            if (number <= born_) return;
+            out << "connection_guard, live for "
+                << std::chrono::duration_cast<std::chrono::milliseconds>(now - when).count() << " ms, made at "
+                << where.file_name() << ':' << where.line() << " in " << where.function_name() << '\n';
+        });
 #endif
         for (const auto& [number, target] : open_descriptors())
-            if (!descriptors_.contains({number, target}))
-                out << "descriptor " << number << ": " << target << '\n';
+            if (!descriptors_.contains({number, target})) out << "descriptor " << number << ": " << target << '\n';
         return out.str();
     }
 

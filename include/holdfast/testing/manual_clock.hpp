@@ -41,14 +41,8 @@ private:
 /// A wait of zero: Asio asks the clock again in each poll, which then sees that it was advanced.
 template <>
 struct holdfast::net::wait_traits<holdfast::manual_clock> {
-    static holdfast::manual_clock::duration to_wait_duration(const holdfast::manual_clock::duration&)
-    {
-        return {};
-    }
-    static holdfast::manual_clock::duration to_wait_duration(const holdfast::manual_clock::time_point&)
-    {
-        return {};
-    }
+    static holdfast::manual_clock::duration to_wait_duration(const holdfast::manual_clock::duration&) { return {}; }
+    static holdfast::manual_clock::duration to_wait_duration(const holdfast::manual_clock::time_point&) { return {}; }
 };
 
 #endif

@@ -36,12 +36,7 @@ enum class tls_alert : std::uint8_t {
 enum class tls_suite : std::uint8_t { aes_128_gcm, aes_256_gcm, chacha20_poly1305 };
 
 /// The types of records.
-enum class tls_content : std::uint8_t {
-    change_cipher_spec = 20,
-    alert = 21,
-    handshake = 22,
-    application_data = 23
-};
+enum class tls_content : std::uint8_t { change_cipher_spec = 20, alert = 21, handshake = 22, application_data = 23 };
 
 inline constexpr std::size_t tls_tag_bytes = 16;
 inline constexpr std::size_t tls_nonce_bytes = 12;
@@ -65,8 +60,8 @@ inline tls_suite_parameters parameters_of(tls_suite suite) noexcept
 }
 
 /// HKDF-Expand-Label of RFC 8446, 7.1, with an empty context; false where OpenSSL fails, for want of memory.
-inline bool hkdf_expand_label(const EVP_MD* hash, std::span<const unsigned char> secret,
-                              std::string_view label, std::span<unsigned char> out) noexcept
+inline bool hkdf_expand_label(const EVP_MD* hash, std::span<const unsigned char> secret, std::string_view label,
+                              std::span<unsigned char> out) noexcept
 {
     std::array<unsigned char, 2 + 1 + 6 + 16 + 1> info{};
     constexpr std::string_view prefix = "tls13 ";
@@ -163,8 +158,8 @@ public:
 
     /// Seals a record of type `type` around the payload's parts into `out`, which has room for it: the size
     /// of the record, or 0 where OpenSSL fails.
-    std::size_t seal(tls_suite suite, tls_content type, std::span<const std::span<const char>> parts,
-                     std::size_t size, char* out) noexcept
+    std::size_t seal(tls_suite suite, tls_content type, std::span<const std::span<const char>> parts, std::size_t size,
+                     char* out) noexcept
     {
         auto* const record = reinterpret_cast<unsigned char*>(out);
         write_header(record, size + 1 + tls_tag_bytes);
@@ -182,8 +177,7 @@ public:
         if (::EVP_EncryptUpdate(context, to, &n, &last, 1) != 1) return 0;
         to += n;
         if (::EVP_EncryptFinal_ex(context, to, &n) != 1) return 0;
-        if (::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, static_cast<int>(tls_tag_bytes), to) != 1)
-            return 0;
+        if (::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, static_cast<int>(tls_tag_bytes), to) != 1) return 0;
         return tls_header_bytes + size + 1 + tls_tag_bytes;
     }
 
@@ -197,8 +191,7 @@ public:
         int n = 0, last = 0;
         unsigned char* const text = bytes + tls_header_bytes;
         if (context == nullptr || ::EVP_DecryptUpdate(context, text, &n, text, static_cast<int>(size)) != 1 ||
-            ::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, static_cast<int>(tls_tag_bytes),
-                                  text + size) != 1 ||
+            ::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, static_cast<int>(tls_tag_bytes), text + size) != 1 ||
             ::EVP_DecryptFinal_ex(context, text + n, &last) != 1)
             return std::nullopt;
         return size;
@@ -225,8 +218,7 @@ private:
     {
         const auto [key_bytes, hash] = parameters_of(suite);
         return hkdf_expand_label(hash, secret(suite), "key", {bytes_.data() + max_secret, key_bytes}) &&
-               hkdf_expand_label(hash, secret(suite), "iv",
-                                 {bytes_.data() + max_secret + max_key, tls_nonce_bytes});
+               hkdf_expand_label(hash, secret(suite), "iv", {bytes_.data() + max_secret + max_key, tls_nonce_bytes});
     }
 
     /// Sets the key, the record's nonce and the header that is authenticated.
@@ -240,8 +232,7 @@ private:
         ++sequence_;
         int n = 0;
         if (context == nullptr ||
-            ::EVP_CipherInit_ex(context, nullptr, nullptr, bytes_.data() + max_secret, nonce.data(),
-                                sealing) != 1 ||
+            ::EVP_CipherInit_ex(context, nullptr, nullptr, bytes_.data() + max_secret, nonce.data(), sealing) != 1 ||
             ::EVP_CipherUpdate(context, nullptr, &n, header, static_cast<int>(tls_header_bytes)) != 1)
             return nullptr;
         return context;
@@ -268,14 +259,12 @@ public:
     compact_records() noexcept = default;
     compact_records(const compact_records&) = delete;
 
-    bool begin(tls_suite suite, bool is_client, std::span<const unsigned char> read_secret,
-               std::uint64_t records_read, std::span<const unsigned char> write_secret,
-               std::uint64_t records_written) noexcept
+    bool begin(tls_suite suite, bool is_client, std::span<const unsigned char> read_secret, std::uint64_t records_read,
+               std::span<const unsigned char> write_secret, std::uint64_t records_written) noexcept
     {
         suite_ = suite;
         is_client_ = is_client;
-        return in_.begin(suite, read_secret, records_read) &&
-               out_.begin(suite, write_secret, records_written);
+        return in_.begin(suite, read_secret, records_read) && out_.begin(suite, write_secret, records_written);
     }
 
     [[nodiscard]] tls_alert alert() const noexcept { return alert_; }
@@ -309,8 +298,7 @@ public:
         if (n - 1 > tls_max_plaintext) return fail(tls_alert::record_overflow, transport);
         const auto type = static_cast<tls_content>(text[n - 1]);
         plaintext = {text, n - 1};
-        if (type != tls_content::handshake && partial_ != 0)
-            return fail(tls_alert::unexpected_message, transport);
+        if (type != tls_content::handshake && partial_ != 0) return fail(tls_alert::unexpected_message, transport);
         switch (type) {
         case tls_content::application_data:
             if (!plaintext.empty())
@@ -329,17 +317,13 @@ public:
     }
 
     /// Seals at most one record of the payload. False where OpenSSL fails: the connection is of no more use.
-    bool seal(std::span<const std::span<const char>> parts, std::size_t size,
-              tls_transport& transport) noexcept
+    bool seal(std::span<const std::span<const char>> parts, std::size_t size, tls_transport& transport) noexcept
     {
         if (out_.records() >= max_records_of_a_key && !send_key_update(transport)) return false;
         return send(tls_content::application_data, parts, size, transport);
     }
 
-    bool close(tls_transport& transport) noexcept
-    {
-        return send_alert(1, tls_alert::close_notify, transport);
-    }
+    bool close(tls_transport& transport) noexcept { return send_alert(1, tls_alert::close_notify, transport); }
 
     /// After how many records a key is replaced: RFC 8446, 5.5, allows 2^24.5 for AES-GCM.
     static constexpr std::uint64_t max_records_of_a_key = std::uint64_t{1} << 24U;
@@ -383,8 +367,7 @@ private:
         if (text.size() != 2) return fail(tls_alert::decode_error, transport);
         alert_ = static_cast<tls_alert>(text[1]);
         if (alert_ == tls_alert::user_canceled) // a close_notify follows
-            return ++without_data_ > max_without_data ? fail(tls_alert::unexpected_message, transport)
-                                                      : outcome::data;
+            return ++without_data_ > max_without_data ? fail(tls_alert::unexpected_message, transport) : outcome::data;
         if (alert_ == tls_alert::close_notify) {
             state_ = state::closed;
             return outcome::closed;
@@ -397,8 +380,7 @@ private:
     /// besides, tickets, is passed over.
     outcome receive_handshake(std::span<const char> text, tls_transport& transport) noexcept
     {
-        if (text.empty() || ++without_data_ > max_without_data)
-            return fail(tls_alert::unexpected_message, transport);
+        if (text.empty() || ++without_data_ > max_without_data) return fail(tls_alert::unexpected_message, transport);
         while (!text.empty()) {
             if (skip_ != 0) { // the rest of a ticket
                 const std::size_t part = std::min<std::size_t>(skip_, text.size());
@@ -415,8 +397,7 @@ private:
             };
             const std::uint32_t length = byte(1) << 16U | byte(2) << 8U | byte(3);
             if (partial_ == 4) {
-                if (message_[0] == 4 && is_client_ && length != 0 &&
-                    length <= 64 * 1024) { // NewSessionTicket
+                if (message_[0] == 4 && is_client_ && length != 0 && length <= 64 * 1024) { // NewSessionTicket
                     skip_ = length;
                     continue;
                 }

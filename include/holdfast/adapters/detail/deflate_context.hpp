@@ -74,8 +74,7 @@ public:
     char* deflate(char* p, const char* end, bool last, deflate_end ending, bool& ended) noexcept
     {
         const int flush = !last ? Z_NO_FLUSH : ending == deflate_end::finish ? Z_FINISH : Z_SYNC_FLUSH;
-        const auto room =
-            std::min<std::size_t>(static_cast<std::size_t>(end - p), std::numeric_limits<int>::max());
+        const auto room = std::min<std::size_t>(static_cast<std::size_t>(end - p), std::numeric_limits<int>::max());
         zlib_.next_out = reinterpret_cast<Bytef*>(p);
         zlib_.avail_out = static_cast<uInt>(room);
         const int result = ::deflate(&zlib_, flush);

@@ -74,8 +74,7 @@ struct tls_handshake_secrets {
         const std::string_view label = text.substr(0, text.find(' '));
         const std::string_view hex = text.substr(text.rfind(' ') + 1);
         const bool of_client = label == "CLIENT_TRAFFIC_SECRET_0";
-        if ((!of_client && label != "SERVER_TRAFFIC_SECRET_0") || hex.size() > 2 * self->client.size())
-            return;
+        if ((!of_client && label != "SERVER_TRAFFIC_SECRET_0") || hex.size() > 2 * self->client.size()) return;
         auto& secret = of_client ? self->client : self->server;
         const auto digit = [](char c) {
             return static_cast<unsigned char>(c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
@@ -119,8 +118,8 @@ public:
             throw std::bad_alloc();
         }
         ::SSL_set_bio(ssl_.get(), bio, bio);
-        ::SSL_set_mode(ssl_.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                                       SSL_MODE_RELEASE_BUFFERS);
+        ::SSL_set_mode(ssl_.get(),
+                       SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
         ::SSL_set_read_ahead(
             ssl_.get(),
             0); // the transport reads in large steps, into a buffer that an idle connection does not have
@@ -189,8 +188,7 @@ public:
         }
         const auto size = static_cast<std::size_t>(::EVP_MD_size(parameters_of(suite).hash));
         if (secrets->client_bytes != size || secrets->server_bytes != size) return false;
-        const std::span<const unsigned char> client(secrets->client.data(), size),
-            server(secrets->server.data(), size);
+        const std::span<const unsigned char> client(secrets->client.data(), size), server(secrets->server.data(), size);
         const bool is_server = ::SSL_is_server(ssl_.get()) != 0;
         std::unique_ptr<compact_records> records(new (std::nothrow) compact_records);
         if (!records || !records->begin(suite, !is_server, is_server ? client : server, secrets->records_read,
@@ -226,8 +224,7 @@ public:
         for (const auto part : parts)
             size += part.size();
         tls_step step;
-        if (transport.flush())
-            step = compact_ ? write_compact(transport, parts, size) : write_openssl(parts, size);
+        if (transport.flush()) step = compact_ ? write_compact(transport, parts, size) : write_openssl(parts, size);
         return end_of_output(transport, step);
     }
 
@@ -271,10 +268,7 @@ private:
         }
     };
 
-    static tls_transport& transport_of(BIO* bio) noexcept
-    {
-        return *static_cast<tls_transport*>(::BIO_get_data(bio));
-    }
+    static tls_transport& transport_of(BIO* bio) noexcept { return *static_cast<tls_transport*>(::BIO_get_data(bio)); }
 
     static BIO_METHOD* bio_method() noexcept
     {
@@ -315,8 +309,7 @@ private:
             ::BIO_meth_set_ctrl(made, [](BIO* bio, int command, long, void*) -> long {
                 if (command == BIO_CTRL_EOF) {
                     const auto* const transport = static_cast<tls_transport*>(::BIO_get_data(bio));
-                    return transport != nullptr && const_cast<tls_transport*>(transport)->state().ended ? 1
-                                                                                                        : 0;
+                    return transport != nullptr && const_cast<tls_transport*>(transport)->state().ended ? 1 : 0;
                 }
                 return command == BIO_CTRL_FLUSH ? 1 : 0; // sent at the end of the engine's call
             });
@@ -396,8 +389,7 @@ private:
             if (!kept) return {.error = net::error::no_memory};
             switch (outcome) {
             case compact_records::outcome::data:
-                if (total == to.size() || (total != 0 && transport.available().empty()))
-                    return {.bytes = total};
+                if (total == to.size() || (total != 0 && transport.available().empty())) return {.bytes = total};
                 break;
             case compact_records::outcome::incomplete:
                 if (total != 0) return {.bytes = total};
@@ -456,9 +448,8 @@ private:
         if (compact_->failed()) return {.error = tls_error(compact_->alert())};
         if (shut_down_) return {.error = net::error::shut_down};
         bool ok = true;
-        const std::size_t n = in_records(parts, size, [&](auto record, std::size_t bytes) {
-            return ok = compact_->seal(record, bytes, transport);
-        });
+        const std::size_t n = in_records(
+            parts, size, [&](auto record, std::size_t bytes) { return ok = compact_->seal(record, bytes, transport); });
         if (!ok) return {.bytes = n, .error = tls_error(tls_alert::internal_error)};
         return {.bytes = n};
     }

@@ -76,10 +76,7 @@ struct tls_write_work {
 /// What a stream and its pending operations share: the stream may be destroyed or moved while they are pending.
 template <class Socket>
 struct tls_core {
-    tls_core(Socket s, SSL* ssl, bool wants_compact)
-        : socket(std::move(s)), engine(ssl), compact(wants_compact)
-    {
-    }
+    tls_core(Socket s, SSL* ssl, bool wants_compact) : socket(std::move(s)), engine(ssl), compact(wants_compact) {}
 
     int descriptor() noexcept { return socket.lowest_layer().native_handle(); }
 

@@ -38,14 +38,8 @@ public:
     }
     ~tls_bytes() { clear(); }
 
-    [[nodiscard]] std::size_t size() const noexcept
-    {
-        return block_ == nullptr ? 0 : block_->end - block_->begin;
-    }
-    [[nodiscard]] char* data() const noexcept
-    {
-        return block_ == nullptr ? nullptr : text(block_) + block_->begin;
-    }
+    [[nodiscard]] std::size_t size() const noexcept { return block_ == nullptr ? 0 : block_->end - block_->begin; }
+    [[nodiscard]] char* data() const noexcept { return block_ == nullptr ? nullptr : text(block_) + block_->begin; }
 
     /// Appends; false where there is no memory.
     bool append(const char* from, std::size_t n) noexcept
@@ -55,8 +49,8 @@ public:
             const std::size_t kept = size();
             void* const memory = ::operator new(sizeof(block) + kept + n, std::nothrow);
             if (memory == nullptr) return false;
-            auto* const grown = ::new (memory)
-                block{0, static_cast<std::uint32_t>(kept), static_cast<std::uint32_t>(kept + n)};
+            auto* const grown =
+                ::new (memory) block{0, static_cast<std::uint32_t>(kept), static_cast<std::uint32_t>(kept + n)};
             if (kept != 0) std::memcpy(text(grown), data(), kept);
             clear();
             block_ = grown;
@@ -91,23 +85,19 @@ private:
 
 /// What a connection keeps of its encrypted side between two calls: nothing while it is idle.
 struct tls_transport_state {
-    tls_bytes received;   ///< read from the socket, not yet consumed by the engine
-    tls_bytes unsent;     ///< sealed, and refused by the socket's full buffer
-    bool drained = false; ///< the last read took all that the socket had
-    bool ended = false;   ///< the peer ended its TCP stream
-    int read_failure = 0; ///< errno of the first read that failed
-    int write_failure =
-        0; ///< errno of the first write that failed: bytes received before it can still be read
+    tls_bytes received;    ///< read from the socket, not yet consumed by the engine
+    tls_bytes unsent;      ///< sealed, and refused by the socket's full buffer
+    bool drained = false;  ///< the last read took all that the socket had
+    bool ended = false;    ///< the peer ended its TCP stream
+    int read_failure = 0;  ///< errno of the first read that failed
+    int write_failure = 0; ///< errno of the first write that failed: bytes received before it can still be read
 };
 
 /// The encrypted side during one call of the engine: reads the socket in large steps and gathers what is sent
 /// into one system call, in buffers on the stack, so that an idle connection has none.
 class tls_transport {
 public:
-    tls_transport(int descriptor, tls_transport_state& state) noexcept
-        : descriptor_(descriptor), state_(state)
-    {
-    }
+    tls_transport(int descriptor, tls_transport_state& state) noexcept : descriptor_(descriptor), state_(state) {}
     tls_transport(const tls_transport&) = delete;
 
     /// Keeps what was received and not consumed, and sends what was gathered.
@@ -199,8 +189,7 @@ public:
     /// nothing is left to be sent, or nothing can be sent any more.
     bool flush() noexcept
     {
-        if (state_.unsent.size() != 0)
-            state_.unsent.consume(push(state_.unsent.data(), state_.unsent.size()));
+        if (state_.unsent.size() != 0) state_.unsent.consume(push(state_.unsent.data(), state_.unsent.size()));
         if (gathered_ != 0) {
             const std::size_t sent = state_.unsent.size() == 0 ? push(out_, gathered_) : 0;
             if (!state_.unsent.append(out_ + sent, gathered_ - sent)) state_.write_failure = ENOMEM;

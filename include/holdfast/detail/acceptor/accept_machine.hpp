@@ -286,8 +286,7 @@ private:
     }
 
     /// Waits at a limit, or accepts in order to reject.
-    accept_action at_limit(admission_limit limit, overload_policy policy, accept_action wait,
-                           time_point now) noexcept
+    accept_action at_limit(admission_limit limit, overload_policy policy, accept_action wait, time_point now) noexcept
     {
         if (policy != overload_policy::wait) {
             refused_ = limit;
@@ -397,9 +396,9 @@ private:
     token_bucket rate_;
     token_bucket attempts_{std::chrono::milliseconds(80), 5}; // to accept, during a shortage
     detail::backlog_timeout backlog_timeout_;
-    time_point next_look_{}; // at the backlog
-    std::size_t overdue_ = 0; // connections to accept and reject
-    std::size_t turn_ = 0;    // connections since the last wait
+    time_point next_look_{};                   // at the backlog
+    std::size_t overdue_ = 0;                  // connections to accept and reject
+    std::size_t turn_ = 0;                     // connections since the last wait
     std::optional<admission_limit> refused_;   // why the next connection is rejected
     std::optional<admission_limit> announced_; // the pause that was reported
     admission_limit paused_at_{};

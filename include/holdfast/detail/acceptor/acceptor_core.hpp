@@ -79,8 +79,8 @@ public:
         socket.release();
         listener_type& listener = io_->listener;
         if (options_.reuse_address) listener.set_option(net::socket_base::reuse_address(true));
-        if (const int on = 1; options_.reuse_port && ::setsockopt(listener.native_handle(), SOL_SOCKET, SO_REUSEPORT,
-                                                                  &on, sizeof on) != 0)
+        if (const int on = 1; options_.reuse_port &&
+                              ::setsockopt(listener.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
             detail::throw_last_error("SO_REUSEPORT cannot be set");
         if (const error_code ec = configure(listener)) throw system_error(ec, "options of the connections");
         if constexpr (requires { at.path(); })
@@ -119,7 +119,8 @@ public:
     class session_starter {
     public:
         virtual ~session_starter() = default;
-        virtual void start(core& c, connection_type&& peer, std::size_t shard, const net::ip::tcp::endpoint& remote) = 0;
+        virtual void start(core& c, connection_type&& peer, std::size_t shard,
+                           const net::ip::tcp::endpoint& remote) = 0;
     };
 
     template <class Handler>
@@ -139,7 +140,8 @@ public:
         if (running_ || wait_ != wait_kind::none) return;
         try {
             wait_ = wait_kind::turn;
-            net::post(executor, [self = this->shared_from_this()] { self->resume({detail::accept_occurrence::woken}); });
+            net::post(executor,
+                      [self = this->shared_from_this()] { self->resume({detail::accept_occurrence::woken}); });
         } catch (const std::exception&) {
             wait_ = wait_kind::none;
             fail(operation, net::error::no_memory);
@@ -282,7 +284,10 @@ private:
         }
     }
 
-    detail::accept_limits limits(bool own_listener) const { return detail::limits_of(options_, is_tcp && own_listener); }
+    detail::accept_limits limits(bool own_listener) const
+    {
+        return detail::limits_of(options_, is_tcp && own_listener);
+    }
 
     /// Opens the files, and computes the watermarks.
     detail::memory_gate make_gate()
@@ -433,8 +438,7 @@ private:
                 options_.memory.on_memory_pressure();
             return detail::accept_event{occurrence::measured, {}, meter_->read()};
         case step::await_departure:
-            if (action.error)
-                report({acceptor_event::kind::starved, action.error, {}, admission_limit::descriptors});
+            if (action.error) report({acceptor_event::kind::starved, action.error, {}, admission_limit::descriptors});
             return wait(wait_kind::departure, seen, [&](io_objects& io) {
                 io.departure.async_wait(departures_, action.until, resumption(this->shared_from_this()));
             });
@@ -466,8 +470,8 @@ private:
         case step::measure_backlog: {
             const std::lock_guard lock(mutex_);
             const bool open = io_ && !closed_;
-            return detail::accept_event{occurrence::backlog, {},
-                                        open ? detail::backlog_of(io_->listener.native_handle()) : 0};
+            return detail::accept_event{
+                occurrence::backlog, {}, open ? detail::backlog_of(io_->listener.native_handle()) : 0};
         }
         case step::reset_by_reserve:
             reset_by_reserve();

@@ -21,9 +21,7 @@ public:
     using clock = std::chrono::steady_clock;
 
     /// Zero and times of more than a hundred years: unlimited.
-    explicit backlog_timeout(clock::duration time) noexcept : time_(time > longest ? clock::duration::zero() : time)
-    {
-    }
+    explicit backlog_timeout(clock::duration time) noexcept : time_(time > longest ? clock::duration::zero() : time) {}
 
     [[nodiscard]] bool ends() const noexcept { return time_ != time_.zero(); }
 

@@ -132,7 +132,7 @@ public:
     /// Removes the file, unless another has taken its place.
     void remove() noexcept
     {
-        struct ::stat now {};
+        struct ::stat now{};
         if (!path_.empty() && ::lstat(path_.c_str(), &now) == 0 && now.st_dev == status_.st_dev &&
             now.st_ino == status_.st_ino)
             ::unlink(path_.c_str());
@@ -142,7 +142,7 @@ public:
     /// Removes a socket file that no process listens on. Anything else stays.
     static void remove_stale(const std::string& path) noexcept
     {
-        struct ::stat status {};
+        struct ::stat status{};
         if (path.empty() || path[0] == '\0' || ::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) return;
         const unique_descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
         ::sockaddr_un address{};
@@ -156,7 +156,7 @@ public:
 
 private:
     std::string path_;
-    struct ::stat status_ {};
+    struct ::stat status_{};
 };
 
 } // namespace holdfast::detail

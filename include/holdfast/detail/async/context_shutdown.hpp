@@ -39,11 +39,11 @@ void expect_context_shutdown(const Executor& executor) noexcept
     try {
         net::execution_context& context = net::query(executor, net::execution::context);
         if (net::has_service<context_shutdown>(context)) return;
-        const net::basic_waitable_timer<std::chrono::steady_clock,
-                                        net::wait_traits<std::chrono::steady_clock>, Executor>
+        const net::basic_waitable_timer<std::chrono::steady_clock, net::wait_traits<std::chrono::steady_clock>,
+                                        Executor>
             steady(executor);
-        const net::basic_waitable_timer<std::chrono::system_clock,
-                                        net::wait_traits<std::chrono::system_clock>, Executor>
+        const net::basic_waitable_timer<std::chrono::system_clock, net::wait_traits<std::chrono::system_clock>,
+                                        Executor>
             system(executor);
         const auto strand = net::make_strand(executor);
         net::use_service<context_shutdown>(context);

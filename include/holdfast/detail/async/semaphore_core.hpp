@@ -75,10 +75,7 @@ public:
     using permit_type = basic_permit<Sharing>;
     using waiter_type = semaphore_waiter<Sharing>;
 
-    semaphore_core(std::size_t limit, std::size_t max_waiting) noexcept
-        : limit_(limit), max_waiting_(max_waiting)
-    {
-    }
+    semaphore_core(std::size_t limit, std::size_t max_waiting) noexcept : limit_(limit), max_waiting_(max_waiting) {}
 
     typename Sharing::count owners;
     void destroy() noexcept { delete this; }
@@ -240,8 +237,7 @@ void start_acquire(const counted_ptr<semaphore_core<Sharing>>& core, const net::
     const error_code refused = core->refusal(n);
     basic_permit<Sharing> taken;
     if (!refused) taken = core->try_take(n);
-    if (refused || taken || n == 0)
-        return complete_later(executor, std::move(handler), refused, std::move(taken));
+    if (refused || taken || n == 0) return complete_later(executor, std::move(handler), refused, std::move(taken));
     const auto keep = core; // the handler may have owned what `core` refers to
     const auto waiting = begin_wait<semaphore_waiter<Sharing>>(executor, std::move(handler), keep, n);
     keep->enqueue(*waiting, claim);

@@ -18,8 +18,8 @@ namespace holdfast::detail {
 
 /// A wait that ends when `wake()` is called, when it is cancelled, or at a deadline, if it has one.
 ///
-/// It is a wait on a timer, which without a deadline never expires: the memory for completing is set aside when the wait begins,
-/// so that waking allocates nothing; and as it belongs to Asio's timer service, the end of the execution
+/// It is a wait on a timer, which without a deadline never expires: the memory for completing is set aside when the
+/// wait begins, so that waking allocates nothing; and as it belongs to Asio's timer service, the end of the execution
 /// context destroys its handler uncalled.
 class wait_point {
 public:

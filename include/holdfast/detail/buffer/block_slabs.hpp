@@ -88,8 +88,7 @@ private:
         resident_.reserve(total);
         released_.reserve(total);
         slabs_.reserve(slabs_.size() + 1);
-        void* const slab =
-            ::mmap(nullptr, slab_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* const slab = ::mmap(nullptr, slab_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (slab == MAP_FAILED) throw std::bad_alloc();
         ::madvise(slab, slab_bytes(), MADV_NOHUGEPAGE); // a huge page would hold what free blocks give back
         slabs_.push_back(static_cast<char*>(slab));

@@ -25,10 +25,7 @@ struct pool_block {
     char* data = nullptr;
     unsigned which = 0;
 
-    [[nodiscard]] std::size_t size() const noexcept
-    {
-        return data == nullptr ? 0 : std::size_t{512} << which;
-    }
+    [[nodiscard]] std::size_t size() const noexcept { return data == nullptr ? 0 : std::size_t{512} << which; }
 };
 
 /// Blocks of 512, 1,024, 2,048 bytes and so on. It knows no executor, and may outlive the execution context.

@@ -36,8 +36,7 @@ struct address_key {
     {
         address = unmapped(address);
         if (address.is_v4())
-            return {0, (std::uint64_t{0xffff} << 32U) |
-                           (address.to_v4().to_uint() & (mask(ipv4_prefix) >> 32U))};
+            return {0, (std::uint64_t{0xffff} << 32U) | (address.to_v4().to_uint() & (mask(ipv4_prefix) >> 32U))};
         const auto bytes = address.to_v6().to_bytes();
         address_key key;
         for (std::size_t i = 0; i != 8; ++i) {
@@ -152,11 +151,8 @@ private:
 class address_place {
 public:
     address_place() noexcept = default;
-    address_place(address_table& table, address_table::index place) noexcept : table_(&table), place_(place)
-    {
-    }
-    address_place(address_place&& other) noexcept
-        : table_(std::exchange(other.table_, nullptr)), place_(other.place_)
+    address_place(address_table& table, address_table::index place) noexcept : table_(&table), place_(place) {}
+    address_place(address_place&& other) noexcept : table_(std::exchange(other.table_, nullptr)), place_(other.place_)
     {
     }
     address_place& operator=(address_place&& other) noexcept

@@ -21,8 +21,7 @@ public:
     /// Of a connection that was never accepted.
     explicit admission(Finalizer finalizer) noexcept : finalizer_(std::move(finalizer)) {}
 
-    admission(Finalizer finalizer, registry& members, registry::index place,
-              address_table::index address) noexcept
+    admission(Finalizer finalizer, registry& members, registry::index place, address_table::index address) noexcept
         : registry_(&members), place_(place), address_(address), finalizer_(std::move(finalizer))
     {
     }
@@ -74,10 +73,7 @@ public:
         members.leave(place_);
     }
 
-    [[nodiscard]] bool notified() const noexcept
-    {
-        return registry_ != nullptr && registry_->notified(place_);
-    }
+    [[nodiscard]] bool notified() const noexcept { return registry_ != nullptr && registry_->notified(place_); }
 
 private:
     registry* registry_ = nullptr; // it stays while this connection is in it

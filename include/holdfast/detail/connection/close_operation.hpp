@@ -52,8 +52,8 @@ struct closing_connection {
     {
         ::linger option{};
         ::socklen_t size = sizeof option;
-        return ::getsockopt(descriptor(), SOL_SOCKET, SO_LINGER, &option, &size) == 0 &&
-               option.l_onoff != 0 && option.l_linger == 0;
+        return ::getsockopt(descriptor(), SOL_SOCKET, SO_LINGER, &option, &size) == 0 && option.l_onoff != 0 &&
+               option.l_linger == 0;
     }
 
     close_machine::reading peek() noexcept
@@ -102,8 +102,7 @@ struct closing_connection {
         watchdog.cancel();
         if (reset && !all_acknowledged(descriptor())) reset_at_close(descriptor());
         guard.close(machine.reason(), machine.error());
-        const bool from_elsewhere =
-            guard.reason() != machine.reason() && guard.reason() != close_reason::drained;
+        const bool from_elsewhere = guard.reason() != machine.reason() && guard.reason() != close_reason::drained;
         if (!machine.result() && from_elsewhere) return errc::close_incomplete;
         return machine.result();
     }
@@ -136,8 +135,7 @@ private:
         if (n < 0) return {found::failed, 0, {errno, net::error::get_system_category()}, true};
         // Of a connection that the peer has reset, reads return the end of the stream after the first error.
         if (first && is_disconnected(descriptor())) return {found::failed, 0, net::error::not_connected, true};
-        return {peer_has_ended(descriptor()) ? found::peer_end : found::own_end, 0, {},
-                all_acknowledged(descriptor())};
+        return {peer_has_ended(descriptor()) ? found::peer_end : found::own_end, 0, {}, all_acknowledged(descriptor())};
     }
 };
 
@@ -210,9 +208,9 @@ private:
     {
         close_machine& machine = connection_->machine;
         perform(self,
-                connection_->has_expired()                                                       ? machine.expired()
+                connection_->has_expired()                                                  ? machine.expired()
                 : self.get_cancellation_state().cancelled() != net::cancellation_type::none ? machine.cancelled()
-                                                                                             : event(machine),
+                                                                                            : event(machine),
                 false);
     }
 

@@ -60,8 +60,7 @@ connection_guard<Stream, Finalizer>::connection_guard(ended_t, Stream stream,
 
 template <class Stream, connection_finalizer Finalizer>
 template <class Below, class Make>
-connection_guard<Stream, Finalizer>::connection_guard(layered_t, connection_guard<Below, Finalizer>& below,
-                                                      Make&& make)
+connection_guard<Stream, Finalizer>::connection_guard(layered_t, connection_guard<Below, Finalizer>& below, Make&& make)
     : stream_(make_layer(below, std::forward<Make>(make))),
       birth_(below.birth_),
       noted_(below.noted_),

@@ -245,8 +245,7 @@ public:
     /// It belongs to one thread or strand, but for what a departure does to it.
     class departure_wait {
     public:
-        departure_wait(registry& members, const net::any_io_executor& executor)
-            : members_(members), timer_(executor)
+        departure_wait(registry& members, const net::any_io_executor& executor) : members_(members), timer_(executor)
         {
             const std::lock_guard lock(members_.mutex_);
             next_ = members_.waits_;
@@ -270,8 +269,7 @@ public:
         {
             return net::async_initiate<Token, void(error_code)>(
                 [this, seen, until](auto handler) {
-                    const std::lock_guard lock(
-                        members_.mutex_); // no departure slips in between look and wait
+                    const std::lock_guard lock(members_.mutex_); // no departure slips in between look and wait
                     timer_.expires_at(members_.changes_ == seen ? until : clock::time_point::min());
                     timer_.async_wait(std::move(handler));
                 },

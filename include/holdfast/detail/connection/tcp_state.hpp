@@ -23,8 +23,7 @@ inline bool peer_has_ended(int descriptor) noexcept
     ::tcp_info info{};
     ::socklen_t size = sizeof info;
     if (::getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return true;
-    return info.tcpi_state != TCP_ESTABLISHED && info.tcpi_state != TCP_FIN_WAIT1 &&
-           info.tcpi_state != TCP_FIN_WAIT2;
+    return info.tcpi_state != TCP_ESTABLISHED && info.tcpi_state != TCP_FIN_WAIT1 && info.tcpi_state != TCP_FIN_WAIT2;
 }
 
 /// Whether a TCP socket is in the state CLOSE: the connection does not exist any more. False for other protocols.
@@ -57,8 +56,8 @@ inline bool all_acknowledged(int descriptor) noexcept
     return detail::unacknowledged(descriptor) == 0 || detail::is_disconnected(descriptor);
 }
 
-/// The number of bytes that were written and that the kernel has not even sent, since the peer's window or the congestion window
-/// is full; 0 where the kernel does not say.
+/// The number of bytes that were written and that the kernel has not even sent, since the peer's window or the
+/// congestion window is full; 0 where the kernel does not say.
 inline int unsent(int descriptor) noexcept
 {
     int bytes = 0;

@@ -59,10 +59,10 @@ public:
 
     frame_buffer(Pool& pool, std::size_t max_frame, std::size_t first_bytes, frame_time_limit* limit)
         : pool_(pool),
-          max_frame_(static_cast<std::uint32_t>(
-              std::min<std::size_t>(max_frame, std::numeric_limits<std::uint32_t>::max()))),
-          first_bytes_(static_cast<std::uint32_t>(std::clamp<std::size_t>(
-              first_bytes, sizeof(bytes) + frame_padding + 1, std::size_t{1} << 30U))),
+          max_frame_(
+              static_cast<std::uint32_t>(std::min<std::size_t>(max_frame, std::numeric_limits<std::uint32_t>::max()))),
+          first_bytes_(static_cast<std::uint32_t>(
+              std::clamp<std::size_t>(first_bytes, sizeof(bytes) + frame_padding + 1, std::size_t{1} << 30U))),
           limit_(limit)
     {
         if (max_frame == 0) throw std::invalid_argument("frame_options.max_frame_bytes must be at least 1");
@@ -218,7 +218,8 @@ private:
 
     void untime() noexcept
     {
-        if (incomplete != nullptr && incomplete->watch != nullptr) limit_->end(std::exchange(incomplete->watch, nullptr));
+        if (incomplete != nullptr && incomplete->watch != nullptr)
+            limit_->end(std::exchange(incomplete->watch, nullptr));
     }
 
     void drop() noexcept

@@ -66,8 +66,7 @@ bool has_pending(Stream& stream)
     if constexpr (reports_pending<Stream>)
         return stream.pending() != 0;
     else // decrypted, or received and not yet decrypted
-        return SSL_pending(stream.native_handle()) != 0 ||
-               BIO_ctrl_pending(SSL_get_rbio(stream.native_handle())) != 0;
+        return SSL_pending(stream.native_handle()) != 0 || BIO_ctrl_pending(SSL_get_rbio(stream.native_handle())) != 0;
 }
 
 /// Whether the socket's stream has ended without the end of the layer above it: net::ssl::error::stream_truncated. By
@@ -104,8 +103,7 @@ class next_frame {
     static constexpr bool reads_layers =
         !reads_descriptor && (reports_pending<stream_type> || openssl_stream<stream_type>) &&
         waitable<std::remove_reference_t<decltype(lowest_layer(std::declval<stream_type&>()))>>;
-    static constexpr bool cancellable =
-        !std::is_same_v<net::associated_cancellation_slot_t<Handler, no_slot>, no_slot>;
+    static constexpr bool cancellable = !std::is_same_v<net::associated_cancellation_slot_t<Handler, no_slot>, no_slot>;
 
 public:
     using executor_type = net::associated_executor_t<Handler, typename Reader::executor_type>;
@@ -249,8 +247,7 @@ private:
                 why = errc::pool_exhausted;
                 return std::nullopt;
             }
-            const ::ssize_t got =
-                ::recv(reader_->stream().native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+            const ::ssize_t got = ::recv(reader_->stream().native_handle(), room.data(), room.size(), MSG_DONTWAIT);
             if (got == 0) why = net::error::eof;
             if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
                 why = error_code(errno, net::error::get_system_category());
@@ -312,8 +309,7 @@ private:
     Reader* reader_;
     [[no_unique_address]] What what_;
     Handler handler_;
-    [[no_unique_address]] std::conditional_t<cancellable, net::cancellation_state, never_cancelled>
-        cancellation_;
+    [[no_unique_address]] std::conditional_t<cancellable, net::cancellation_state, never_cancelled> cancellation_;
 };
 
 } // namespace holdfast::detail

@@ -154,8 +154,7 @@ private:
     /// While a callback runs, no table is destroyed: it may be the one whose state the callback is.
     class calling_scope {
     public:
-        explicit calling_scope(heartbeat_core& core) noexcept
-            : core_(core), outer_(std::exchange(core.calling_, true))
+        explicit calling_scope(heartbeat_core& core) noexcept : core_(core), outer_(std::exchange(core.calling_, true))
         {
         }
         ~calling_scope()
@@ -236,8 +235,7 @@ private:
 
 /// Converts a time to whole ticks, rounded up. The largest duration is 0, which means never. Throws for any other
 /// time outside of 1 to 65,534 ticks.
-inline std::uint16_t heartbeat_ticks(std::chrono::nanoseconds time, std::chrono::nanoseconds tick,
-                                     const char* name)
+inline std::uint16_t heartbeat_ticks(std::chrono::nanoseconds time, std::chrono::nanoseconds tick, const char* name)
 {
     if (time == time.max()) return 0;
     const auto ticks = time / tick + (time % tick != tick.zero() ? 1 : 0);

@@ -22,8 +22,8 @@ class heartbeat_core;
 
 /// The times of a table, in ticks and in strides. A stride is a number of ticks.
 struct heartbeat_limits {
-    std::uint16_t ping_at = 0; // the age at which a ping is due; 0: never
-    std::uint16_t dead_at = 0; // the age at which it has timed out; 0: never
+    std::uint16_t ping_at = 0;  // the age at which a ping is due; 0: never
+    std::uint16_t dead_at = 0;  // the age at which it has timed out; 0: never
     std::uint32_t stride = 0;   // ticks between two sweeps of the lifetimes; 0: lifetimes have no limit
     std::uint16_t lifetime = 0; // the longest lifetime, in strides
     std::uint16_t jitter = 0;   // the most strides by which it is shortened
@@ -132,11 +132,11 @@ public:
     {
         const std::uint64_t missed = elapsed - 1;
         const std::uint64_t forgiven = 2 * credit_ > full_credit() ? missed : std::min(missed, credit_);
-        credit_ = missed == 0 ? std::min<std::uint64_t>(credit_ + 1, full_credit())
-                              : credit_ - std::min(forgiven, credit_);
+        credit_ =
+            missed == 0 ? std::min<std::uint64_t>(credit_ + 1, full_credit()) : credit_ - std::min(forgiven, credit_);
         growth_ = saturated(elapsed - forgiven);
-        strides_ = limits_.stride == 0 ? age_type{0}
-                                       : saturated(now / limits_.stride - (now - elapsed) / limits_.stride);
+        strides_ =
+            limits_.stride == 0 ? age_type{0} : saturated(now / limits_.stride - (now - elapsed) / limits_.stride);
         return forgiven;
     }
 
@@ -195,8 +195,7 @@ public:
             calls_.ping(calls_.state.get(), context);
         else
             calls_.die(calls_.state.get(), context,
-                       found == due::timeout ? close_reason::heartbeat_timeout
-                                               : close_reason::max_lifetime);
+                       found == due::timeout ? close_reason::heartbeat_timeout : close_reason::max_lifetime);
     }
 
     heartbeat_core& core;
@@ -207,14 +206,8 @@ private:
     struct segment {
         // At an address that is a multiple of the size of the ages, so that an age leads to its segment.
         static constexpr std::size_t alignment = segment_slots * sizeof(age_type);
-        static void* operator new(std::size_t size)
-        {
-            return ::operator new(size, std::align_val_t{alignment});
-        }
-        static void operator delete(void* memory) noexcept
-        {
-            ::operator delete(memory, std::align_val_t{alignment});
-        }
+        static void* operator new(std::size_t size) { return ::operator new(size, std::align_val_t{alignment}); }
+        static void operator delete(void* memory) noexcept { ::operator delete(memory, std::align_val_t{alignment}); }
 
         [[nodiscard]] std::size_t index(const age_type* age) const noexcept
         {
@@ -296,8 +289,7 @@ private:
         if (limits_.dead_at != 0 && age >= limits_.dead_at) return due::timeout;
         if (s.left && s.left[i] == 0) return due::lifetime;
         // Only in the tick that reaches the limit: one ping for each silence.
-        if (limits_.ping_at != 0 && age >= limits_.ping_at && age - limits_.ping_at < growth_)
-            return due::ping;
+        if (limits_.ping_at != 0 && age >= limits_.ping_at && age - limits_.ping_at < growth_) return due::ping;
         return due::nothing;
     }
 

@@ -212,10 +212,10 @@ private:
     const time_point origin_;
     time_point now_;
     std::uint64_t ticks_ = 0;
-    std::uint64_t round_ = 0;  // a handler of an earlier round does nothing
-    time_point until_{};       // what is waited for,
-    step next_ = nullptr;      // and the step that it is for
-    bool waiting_ = false;     // the handler of a wait is pending or queued
+    std::uint64_t round_ = 0; // a handler of an earlier round does nothing
+    time_point until_{};      // what is waited for,
+    step next_ = nullptr;     // and the step that it is for
+    bool waiting_ = false;    // the handler of a wait is pending or queued
     std::size_t grace_ = 0;
     duration latest_{}, latest_before_{}; // lateness of ticks in this window and in the one before
     std::uint32_t ticks_in_window_ = 0;

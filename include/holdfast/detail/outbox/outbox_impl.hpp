@@ -24,8 +24,7 @@
 namespace holdfast {
 
 inline outbox_base::outbox_base(const outbox_options& options)
-    : queue_({options.high_watermark, std::min(options.low_watermark, options.high_watermark),
-              options.reserve_bytes}),
+    : queue_({options.high_watermark, std::min(options.low_watermark, options.high_watermark), options.reserve_bytes}),
       progress_(options.progress),
       soft_watermark_(options.soft_watermark),
       chunk_bytes_(options.chunk_bytes),
@@ -69,10 +68,7 @@ inline error_code outbox_base::error() const noexcept
     return closed_ ? closed_ : stopped_ ? error_code(errc::outbox_closed) : error_code();
 }
 
-inline bool outbox_base::waits_for_space() const noexcept
-{
-    return on_overflow_ == overflow_policy::wait && is_open();
-}
+inline bool outbox_base::waits_for_space() const noexcept { return on_overflow_ == overflow_policy::wait && is_open(); }
 
 inline error_code outbox_base::push_one(const payload& message, const std::uint64_t* key) noexcept
 {
@@ -86,8 +82,7 @@ inline error_code outbox_base::push_item(const detail::outbox_item& item) noexce
     auto result = detail::outbox_queue::outcome::full;
     if (waiting_.empty() || item.cost() > queue_.limits().high) // else it would overtake those that wait
         result = queue_.push(item, on_overflow_ == overflow_policy::drop_oldest);
-    const bool overflow =
-        result == detail::outbox_queue::outcome::full && on_overflow_ == overflow_policy::disconnect;
+    const bool overflow = result == detail::outbox_queue::outcome::full && on_overflow_ == overflow_policy::disconnect;
     const error_code ec = after_push(item, result);
     if (overflow) fail(close_reason::send_queue_overflow, ec);
     return ec;
@@ -218,11 +213,10 @@ public:
         const bool waits = outbox_->waits_for_space();
         const std::uint64_t* const k = key ? &key->key : nullptr;
         const error_code result = outbox_->push_one(message, k); // where it does not wait, it can end the outbox
-        if (!waits || result != errc::outbox_full)
-            return detail::complete_later(executor, std::move(own), result);
-        const auto waiting = detail::begin_wait<detail::push_waiter>(
-            executor, std::move(own), *outbox_,
-            k != nullptr ? detail::outbox_item(message, *k) : detail::outbox_item(message));
+        if (!waits || result != errc::outbox_full) return detail::complete_later(executor, std::move(own), result);
+        const auto waiting = detail::begin_wait<detail::push_waiter>(executor, std::move(own), *outbox_,
+                                                                     k != nullptr ? detail::outbox_item(message, *k)
+                                                                                  : detail::outbox_item(message));
         outbox_->waiting_.push_back(*waiting);
     }
 

@@ -233,8 +233,7 @@ private:
         if (found < needed) return false;
         bytes_ -= found;
         dropped_ += count;
-        ring_.remove_if(
-            fixed(), [&](const outbox_item& item) { return count != 0 && may_drop(item) && count-- != 0; });
+        ring_.remove_if(fixed(), [&](const outbox_item& item) { return count != 0 && may_drop(item) && count-- != 0; });
         return true;
     }
 
@@ -271,9 +270,9 @@ private:
     const marks marks_;
     std::size_t bytes_ = 0;
     std::uint32_t control_bytes_ = 0;
-    bool cut_short_ = false;        // the last write
+    bool cut_short_ = false; // the last write
     bool writes_messages_ = false;
-    std::size_t begun_ = 0; // streamed messages that are sent in part
+    std::size_t begun_ = 0;   // streamed messages that are sent in part
     std::size_t offset_ = 0;  // so much of the first payload is sent
     std::span<char> chunk_{}; // of the source in front, not sent yet
     std::size_t writing_ = 0; // what the pending write, or the last one, was asked to write

@@ -21,9 +21,7 @@ namespace holdfast::detail {
 /// A queued message that is made when its turn comes, whatever its type, in one allocation.
 class streamed_source {
 public:
-    streamed_source(std::size_t bytes, bool interleaves) noexcept : bytes_(bytes), interleaves_(interleaves)
-    {
-    }
+    streamed_source(std::size_t bytes, bool interleaves) noexcept : bytes_(bytes), interleaves_(interleaves) {}
     streamed_source(const streamed_source&) = delete;
     virtual ~streamed_source() = default;
 
@@ -103,10 +101,7 @@ private:
     static constexpr std::uintptr_t streamed_bit = 1, control_bit = 2, keyed_bit = 4, all_bits = 7;
     static_assert(alignof(payload_block) > all_bits && alignof(streamed_source) > all_bits);
 
-    [[nodiscard]] payload_block& block() const noexcept
-    {
-        return *reinterpret_cast<payload_block*>(what_ & ~all_bits);
-    }
+    [[nodiscard]] payload_block& block() const noexcept { return *reinterpret_cast<payload_block*>(what_ & ~all_bits); }
 
     std::uintptr_t what_ = 0;
     std::uint64_t key_ = 0;
@@ -136,10 +131,7 @@ public:
     [[nodiscard]] std::size_t pinned() const noexcept { return pinned_; }
 
     outbox_item& operator[](std::size_t i) noexcept { return places_[(head_ + i) & (capacity_ - 1)]; }
-    const outbox_item& operator[](std::size_t i) const noexcept
-    {
-        return places_[(head_ + i) & (capacity_ - 1)];
-    }
+    const outbox_item& operator[](std::size_t i) const noexcept { return places_[(head_ + i) & (capacity_ - 1)]; }
 
     /// Room for one more; false where there is no memory.
     [[nodiscard]] bool reserve_one() noexcept

@@ -113,8 +113,7 @@ class outbox_write_handler {
 public:
     using allocator_type = op_allocator<void>;
 
-    explicit outbox_write_handler(outbox_flight<Outbox>& flight) noexcept
-        : storage_(&flight.storage), flight_(&flight)
+    explicit outbox_write_handler(outbox_flight<Outbox>& flight) noexcept : storage_(&flight.storage), flight_(&flight)
     {
         flight.pending = true;
     }
@@ -166,10 +165,7 @@ public:
     {
     }
 
-    std::span<char> next(std::span<char> chunk, std::error_code& ec) override
-    {
-        return serializer_.next(chunk, ec);
-    }
+    std::span<char> next(std::span<char> chunk, std::error_code& ec) override { return serializer_.next(chunk, ec); }
     [[nodiscard]] bool done() const noexcept override { return serializer_.done(); }
 
 private:

@@ -87,7 +87,9 @@ void note_error(To& to, const error_code& ec) noexcept
 template <class Stream>
 int descriptor_of(Stream& stream) noexcept
 {
-    if constexpr (requires { { detail::lowest_layer(stream).native_handle() } -> std::convertible_to<int>; })
+    if constexpr (requires {
+                      { detail::lowest_layer(stream).native_handle() } -> std::convertible_to<int>;
+                  })
         return detail::lowest_layer(stream).native_handle();
     else
         return static_cast<void>(stream), -1;

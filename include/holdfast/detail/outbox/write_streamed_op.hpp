@@ -99,8 +99,7 @@ struct write_streamed_state {
         pending = pending.subspan(n);
         if (ec || !progress) return; // after an error the stream may be gone
         const bool sent_in_part = !(pending.empty() && made.empty() && exhausted());
-        if (const std::size_t bytes =
-                acknowledged.observe(detail::descriptor_of(stream), n, sent_in_part))
+        if (const std::size_t bytes = acknowledged.observe(detail::descriptor_of(stream), n, sent_in_part))
             progress(bytes);
     }
 
@@ -162,8 +161,7 @@ public:
     using allocator_type = op_allocator<void>;
     using cancellation_slot_type = net::cancellation_slot;
 
-    explicit write_streamed_op(pool_placed<State> state) noexcept
-        : storage_(&state->storage), state_(std::move(state))
+    explicit write_streamed_op(pool_placed<State> state) noexcept : storage_(&state->storage), state_(std::move(state))
     {
     }
 

@@ -78,8 +78,7 @@ inline std::optional<cgroup_place> find_memory_cgroup(std::string_view cgroup, s
         // visible. The mount itself is then the nearest group that is.
         std::string_view below = *path;
         if (root != "/") {
-            const bool inside =
-                below.starts_with(root) && (below.size() == root.size() || below[root.size()] == '/');
+            const bool inside = below.starts_with(root) && (below.size() == root.size() || below[root.size()] == '/');
             below = inside ? below.substr(root.size()) : std::string_view{};
         }
         if (below.size() > 1 && !below.starts_with("/..")) place.directory += below;
@@ -122,8 +121,7 @@ inline std::uint64_t cgroup_page_cache(std::string_view statistics, bool version
         std::string_view name = take_word(line);
         if (!name.starts_with(prefix)) return;
         name.remove_prefix(prefix.size());
-        if (name == "active_file" || name == "inactive_file")
-            bytes += parse_number(take_word(line)).value_or(0);
+        if (name == "active_file" || name == "inactive_file") bytes += parse_number(take_word(line)).value_or(0);
     });
     return bytes;
 }

@@ -124,8 +124,7 @@ private:
 /// Turns ENOENT into ESRCH: a file of /proc/PID is missing when the process has ended.
 inline void missing_file_is_missing_process(std::error_code& error) noexcept
 {
-    if (error == std::errc::no_such_file_or_directory)
-        error = std::make_error_code(std::errc::no_such_process);
+    if (error == std::errc::no_such_file_or_directory) error = std::make_error_code(std::errc::no_such_process);
 }
 
 /// Reads a line such as "Name:  123 kB" or "Name:  123" into `value`, in bytes. Returns false and leaves `value`

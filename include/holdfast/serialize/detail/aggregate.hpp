@@ -48,7 +48,10 @@ template <class T>
 struct no_union_of {
     template <class Member>
         requires(!std::same_as<std::remove_cv_t<Member>, T> && !std::is_union_v<Member>)
-    operator Member() const noexcept { __builtin_unreachable(); } // defined for local types
+    operator Member() const noexcept
+    {
+        __builtin_unreachable();
+    } // defined for local types
     template <class Member>
         requires std::is_union_v<Member>
     operator Member() const noexcept = delete;
@@ -155,8 +158,7 @@ consteval bool is_union_after()
 template <class T, std::size_t... I>
 consteval bool has_union(std::index_sequence<I...>)
 {
-    if constexpr (initialized_by<T, 0,
-                                 one_of_many<I, no_union_of<T>>...>()) // in most cases, with one question
+    if constexpr (initialized_by<T, 0, one_of_many<I, no_union_of<T>>...>()) // in most cases, with one question
         return false;
     else
         return (is_union_after<T, I>() || ...);
@@ -243,8 +245,8 @@ template <member_address Member>
 consteval auto name_by_compiler()
 {
     const auto in_name = [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-               c == '$' || static_cast<unsigned char>(c) >= 0x80;
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '$' ||
+               static_cast<unsigned char>(c) >= 0x80;
     };
     const std::string_view signature = __PRETTY_FUNCTION__;
     std::size_t end = signature.size();

@@ -65,10 +65,7 @@ struct serialize_spill {
 class chunk_writer {
 public:
     chunk_writer(std::span<char> chunk, serialize_spill& spill) noexcept
-        : at_(chunk.data() + spill.drain(chunk)),
-          end_(chunk.data() + chunk.size()),
-          begin_(chunk.data()),
-          spill_(spill)
+        : at_(chunk.data() + spill.drain(chunk)), end_(chunk.data() + chunk.size()), begin_(chunk.data()), spill_(spill)
     {
     }
 

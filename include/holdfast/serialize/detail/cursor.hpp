@@ -56,10 +56,7 @@ inline void append_token(std::string& path, std::string_view name)
     }
 }
 
-inline void append_token(std::string& path, std::uint64_t index)
-{
-    append_token(path, std::to_string(index));
-}
+inline void append_token(std::string& path, std::uint64_t index) { append_token(path, std::to_string(index)); }
 
 } // namespace holdfast::detail
 

@@ -71,8 +71,8 @@ private:
 
 // The proxies of vector<bool> are read at once.
 template <class Range>
-using element_of = serialize_element<std::conditional_t<std::same_as<std::ranges::range_value_t<Range>, bool>,
-                                                        bool, std::ranges::range_reference_t<Range>>>;
+using element_of = serialize_element<std::conditional_t<std::same_as<std::ranges::range_value_t<Range>, bool>, bool,
+                                                        std::ranges::range_reference_t<Range>>>;
 
 } // namespace holdfast::detail
 

@@ -3,10 +3,10 @@
 #ifndef HOLDFAST_SERIALIZE_DETAIL_FRAMED_CURSOR_HPP
 #define HOLDFAST_SERIALIZE_DETAIL_FRAMED_CURSOR_HPP
 
+#include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
 #include <holdfast/serialize/detail/message.hpp>
-#include <holdfast/error.hpp>
 #include <holdfast/serialize/framed.hpp>
 
 #include <algorithm>
@@ -179,8 +179,7 @@ private:
             return static_cast<std::size_t>(format.framing.write_header(front, part) - front);
         };
         char* const payload = p + begin({room_behind(p), first_, false}); // it can't be longer
-        framing::part part{message_.fill({payload, room_behind(payload)}, source, format.format), first_,
-                           false};
+        framing::part part{message_.fill({payload, room_behind(payload)}, source, format.format), first_, false};
         if (message_.error() != errc{}) return p;
         part.last = ended_ = message_.done();
         first_ = false;

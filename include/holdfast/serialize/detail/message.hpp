@@ -3,8 +3,8 @@
 #ifndef HOLDFAST_SERIALIZE_DETAIL_MESSAGE_HPP
 #define HOLDFAST_SERIALIZE_DETAIL_MESSAGE_HPP
 
-#include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/error.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
 
 #include <cstddef>
 #include <cstdint>

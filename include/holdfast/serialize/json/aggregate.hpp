@@ -51,13 +51,12 @@ struct json_aggregate_shape : json_plain_shape {
 };
 
 template <class T, class Within>
-struct json_cursor<T, Within, json_kind::aggregate>
-    : json_members_cursor<T, json_aggregate_shape<T, Within>> {};
+struct json_cursor<T, Within, json_kind::aggregate> : json_members_cursor<T, json_aggregate_shape<T, Within>> {};
 
 // The shape of a struct, described or not.
 template <class T, class Within>
-using json_struct_shape = std::conditional_t<json_kind_of<T>() == json_kind::aggregate,
-                                             json_aggregate_shape<T, Within>, json_record_shape<T, Within>>;
+using json_struct_shape = std::conditional_t<json_kind_of<T>() == json_kind::aggregate, json_aggregate_shape<T, Within>,
+                                             json_record_shape<T, Within>>;
 
 } // namespace holdfast::detail
 

@@ -25,9 +25,7 @@ inline constexpr char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklm
 // Writes `bytes`, the last one or two of them padded.
 inline char* write_base64(char* p, std::span<const std::byte> bytes) noexcept
 {
-    const auto at = [&](std::size_t i) {
-        return i < bytes.size() ? std::to_integer<std::uint32_t>(bytes[i]) : 0;
-    };
+    const auto at = [&](std::size_t i) { return i < bytes.size() ? std::to_integer<std::uint32_t>(bytes[i]) : 0; };
     for (std::size_t i = 0; i < bytes.size(); i += 3) {
         const std::uint32_t three = at(i) << 16 | at(i + 1) << 8 | at(i + 2);
         p[0] = base64_digits[three >> 18];

@@ -47,18 +47,17 @@ concept json_bounded = Cursor::bounded;
 
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::unknown> {
-    static_assert(
-        sizeof(T) == 0,
-        "holdfast cannot write this type as JSON. A struct that is no holdfast::plain_struct (it has a "
-        "union, a base "
-        "class, or is no aggregate) needs a describe() in its namespace (holdfast/serialize/describe.hpp); a "
-        "pointer "
-        "to an array needs a std::span; a duration or time point needs holdfast::in_unit<Unit>; a simdjson "
-        "document "
-        "needs holdfast/adapters/simdjson.hpp, a value of an on-demand one (get_value(), not get_array()) "
-        "holdfast/adapters/simdjson_ondemand.hpp; a range of char needs a std::string_view; a const view may "
-        "have "
-        "to be not const.");
+    static_assert(sizeof(T) == 0,
+                  "holdfast cannot write this type as JSON. A struct that is no holdfast::plain_struct (it has a "
+                  "union, a base "
+                  "class, or is no aggregate) needs a describe() in its namespace (holdfast/serialize/describe.hpp); a "
+                  "pointer "
+                  "to an array needs a std::span; a duration or time point needs holdfast::in_unit<Unit>; a simdjson "
+                  "document "
+                  "needs holdfast/adapters/simdjson.hpp, a value of an on-demand one (get_value(), not get_array()) "
+                  "holdfast/adapters/simdjson_ondemand.hpp; a range of char needs a std::string_view; a const view may "
+                  "have "
+                  "to be not const.");
     static constexpr bool bounded = false;
 };
 
@@ -81,8 +80,7 @@ struct json_piece_cursor {
     bool step(chunk_writer& out, const T& value, const json& options)
     {
         piece_budget budget{Room};
-        const bool taken =
-            out.piece<Room>([&](char* p) { return Derived::write(p, value, options, budget); });
+        const bool taken = out.piece<Room>([&](char* p) { return Derived::write(p, value, options, budget); });
         if (budget.error == errc{}) return taken;
         out.fail(budget.error);
         return false;
@@ -110,17 +108,12 @@ struct json_cursor<T, Within, json_kind::boolean> : json_piece_cursor<json_curso
 };
 
 template <class T, class Within>
-struct json_cursor<T, Within, json_kind::integer>
-    : json_piece_cursor<json_cursor<T, Within>, json_integer_room<T>> {
-    static char* write(char* p, T value, const json&, piece_budget&) noexcept
-    {
-        return write_integer(p, value);
-    }
+struct json_cursor<T, Within, json_kind::integer> : json_piece_cursor<json_cursor<T, Within>, json_integer_room<T>> {
+    static char* write(char* p, T value, const json&, piece_budget&) noexcept { return write_integer(p, value); }
 };
 
 template <class T, class Within>
-struct json_cursor<T, Within, json_kind::floating>
-    : json_piece_cursor<json_cursor<T, Within>, json_double_room> {
+struct json_cursor<T, Within, json_kind::floating> : json_piece_cursor<json_cursor<T, Within>, json_double_room> {
     static char* write(char* p, T value, const json& options, piece_budget& budget) noexcept
     {
         if (std::isfinite(value)) [[likely]]
@@ -140,8 +133,7 @@ struct json_cursor<T, Within, json_kind::count>
 };
 
 template <class T, class Within>
-struct json_cursor<T, Within, json_kind::character>
-    : json_piece_cursor<json_cursor<T, Within>, json_string_room(1)> {
+struct json_cursor<T, Within, json_kind::character> : json_piece_cursor<json_cursor<T, Within>, json_string_room(1)> {
     static char* write(char* p, char value, const json& options, piece_budget& budget) noexcept
     {
         return write_string(p, {&value, 1}, options.utf8, budget.error);
@@ -210,9 +202,8 @@ struct json_cursor<T, Within, json_kind::reference> : json_cursor<typename T::ty
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::optional> {
     using held = json_cursor<std::remove_reference_t<decltype(*std::declval<T&>())>, Within>;
-    static_assert(
-        std::is_reference_v<decltype(*std::declval<T&>())>,
-        "holdfast: what a smart pointer points to must lie in memory: its operator* returns a value");
+    static_assert(std::is_reference_v<decltype(*std::declval<T&>())>,
+                  "holdfast: what a smart pointer points to must lie in memory: its operator* returns a value");
     static_assert(
         requires { sizeof(held); }, // its type is being defined
         "holdfast: a struct that contains itself needs a describe() that returns "
@@ -295,10 +286,7 @@ public:
         return p;
     }
 
-    bool step(chunk_writer& out, T& value, const json& options)
-    {
-        return step_held(out, value, options, indices{});
-    }
+    bool step(chunk_writer& out, T& value, const json& options) { return step_held(out, value, options, indices{}); }
 
     void path(std::string& to, T& value) { path_held(to, value, indices{}); }
 
@@ -306,10 +294,9 @@ private:
     template <std::size_t... I, class Visit>
     static void with_held(const T& value, std::index_sequence<I...>, const Visit& visit)
     {
-        static_cast<void>(
-            ((value.index() == I &&
-              (visit.template operator()<alternative_cursor<I>>(*std::get_if<I>(&value)), true)) ||
-             ...));
+        static_cast<void>((
+            (value.index() == I && (visit.template operator()<alternative_cursor<I>>(*std::get_if<I>(&value)), true)) ||
+            ...));
     }
 
     template <std::size_t... I>
@@ -337,8 +324,7 @@ private:
     {
         static_cast<void>(
             ((cursor_.holds(I) && value.index() == I &&
-              (append_path(cursor_.template get<alternative_cursor<I>>(), to, *std::get_if<I>(&value)),
-               true)) ||
+              (append_path(cursor_.template get<alternative_cursor<I>>(), to, *std::get_if<I>(&value)), true)) ||
              ...));
     }
 

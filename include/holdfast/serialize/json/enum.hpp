@@ -58,9 +58,9 @@ struct json_cursor<T, Within, json_kind::enumeration>
 
 // A value without a name is a number, which has to be in quotes where it is a key.
 template <class T, bool Key>
-struct json_enum_cursor : json_piece_cursor<json_enum_cursor<T, Key>,
-                                            std::max(json_names<std::remove_const_t<T>, 0, 0>::longest,
-                                                     json_integer_room<std::underlying_type_t<T>> + 2)> {
+struct json_enum_cursor
+    : json_piece_cursor<json_enum_cursor<T, Key>, std::max(json_names<std::remove_const_t<T>, 0, 0>::longest,
+                                                           json_integer_room<std::underlying_type_t<T>> + 2)> {
     static char* write(char* p, T value, const json&, piece_budget&) noexcept
     {
         using names = json_names<std::remove_const_t<T>, 0, 0>;

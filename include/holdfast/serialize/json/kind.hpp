@@ -165,8 +165,7 @@ std::string_view char_array_text(const T& array) noexcept
 {
     const char* begin = std::data(array);
     const void* nul = std::memchr(begin, 0, char_array_size<T>);
-    return {begin,
-            nul ? static_cast<std::size_t>(static_cast<const char*>(nul) - begin) : char_array_size<T>};
+    return {begin, nul ? static_cast<std::size_t>(static_cast<const char*>(nul) - begin) : char_array_size<T>};
 }
 
 } // namespace holdfast::detail

@@ -65,17 +65,15 @@ struct json_members_cursor<T, Shape, std::index_sequence<I...>> {
     static std::size_t room(const T& value)
         requires bounded
     {
-        constexpr std::size_t fixed =
-            (Shape::close(true).size() + ... + Shape::template before<I>(I == 0).size());
+        constexpr std::size_t fixed = (Shape::close(true).size() + ... + Shape::template before<I>(I == 0).size());
         return (fixed + ... + member_cursor<I>::room(Shape::template get<I>(value)));
     }
 
     static char* write(char* p, const T& value, [[maybe_unused]] const json& options, piece_budget& budget)
         requires bounded
     {
-        constexpr std::size_t fixed =
-            (Shape::close(true).size() + ... +
-             (Shape::template before<I>(I == 0).size() + constant_room<member_cursor<I>>));
+        constexpr std::size_t fixed = (Shape::close(true).size() + ... +
+                                       (Shape::template before<I>(I == 0).size() + constant_room<member_cursor<I>>));
         if (!budget.take(fixed)) return p;
         const char* const begin = p;
         ((p = write_member<I>(p, p == begin, Shape::template get<I>(value), options, budget)), ...);
@@ -86,9 +84,8 @@ struct json_members_cursor<T, Shape, std::index_sequence<I...>> {
     {
         if constexpr (bounded && sizeof...(I) > 1) {
             if (passed_ == 0 && cursor_.empty()) {
-                if (out.whole(room(value), [&](char* p, piece_budget& budget) {
-                        return write(p, value, options, budget);
-                    }))
+                if (out.whole(room(value),
+                              [&](char* p, piece_budget& budget) { return write(p, value, options, budget); }))
                     return true;
                 if (out.full()) return false;
             }
@@ -99,21 +96,18 @@ struct json_members_cursor<T, Shape, std::index_sequence<I...>> {
 
     void path(std::string& to, T& value)
     {
-        static_cast<void>(((cursor_.holds(I) && passed_ <= I &&
-                            (path_of<I>(to, value, Shape::template get<I>(value)), true)) ||
-                           ...));
+        static_cast<void>((
+            (cursor_.holds(I) && passed_ <= I && (path_of<I>(to, value, Shape::template get<I>(value)), true)) || ...));
     }
 
 private:
     template <std::size_t Index, class Member>
-    static char* write_member(char* p, bool first, const Member& member, const json& options,
-                              piece_budget& budget)
+    static char* write_member(char* p, bool first, const Member& member, const json& options, piece_budget& budget)
     {
         if constexpr (Shape::template omits<Index>) {
             if (Shape::template is_empty<Index>(member)) return p;
         }
-        return member_cursor<Index>::write(copy_text(p, Shape::template before<Index>(first)), member,
-                                           options, budget);
+        return member_cursor<Index>::write(copy_text(p, Shape::template before<Index>(first)), member, options, budget);
     }
 
     template <std::size_t Index, class Member>
@@ -128,11 +122,10 @@ private:
             }
             if constexpr (json_bounded<member_cursor<Index>>) {
                 const std::size_t before = Shape::template before<Index>(!any_).size();
-                if (out.whole(before + member_cursor<Index>::room(member),
-                              [&](char* p, piece_budget& budget) {
-                                  budget.take(before + constant_room<member_cursor<Index>>);
-                                  return write_member<Index>(p, !any_, member, options, budget);
-                              })) [[likely]]
+                if (out.whole(before + member_cursor<Index>::room(member), [&](char* p, piece_budget& budget) {
+                        budget.take(before + constant_room<member_cursor<Index>>);
+                        return write_member<Index>(p, !any_, member, options, budget);
+                    })) [[likely]]
                     return pass(Index);
                 if (out.full()) return false;
             }

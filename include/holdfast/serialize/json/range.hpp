@@ -42,8 +42,7 @@ struct json_quoted_cursor : json_piece_cursor<json_quoted_cursor<T>, json_cursor
 
 template <class T>
 struct json_key_cursor {
-    static_assert(sizeof(T) == 0,
-                  "holdfast: a JSON object's keys are strings, char, bool, numbers or enumerations");
+    static_assert(sizeof(T) == 0, "holdfast: a JSON object's keys are strings, char, bool, numbers or enumerations");
 };
 
 template <class T>
@@ -103,8 +102,8 @@ struct json_entry_shape : json_plain_shape {
     template <std::size_t I>
     using member = std::remove_reference_t<decltype(get<I>(std::declval<T&>()))>;
     template <std::size_t I>
-    using cursor = std::conditional_t<I == 0, json_key_cursor<std::remove_const_t<member<0>>>,
-                                      json_cursor<member<1>, Within>>;
+    using cursor =
+        std::conditional_t<I == 0, json_key_cursor<std::remove_const_t<member<0>>>, json_cursor<member<1>, Within>>;
 };
 
 struct json_array_layout {

@@ -3,6 +3,9 @@
 #ifndef HOLDFAST_SERIALIZE_JSON_ROOT_HPP
 #define HOLDFAST_SERIALIZE_JSON_ROOT_HPP
 
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/aggregate.hpp>
 #include <holdfast/serialize/json/base64.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
@@ -13,9 +16,6 @@
 #include <holdfast/serialize/json/range.hpp>
 #include <holdfast/serialize/json/tagged.hpp>
 #include <holdfast/serialize/json/tree.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/serialize/detail/cursor.hpp>
-#include <holdfast/serialize/json.hpp>
 
 #include <string>
 #include <type_traits>
@@ -49,10 +49,7 @@ struct ndjson_cursor<T, json_kind::foreign> : json_foreign_cursor<std::remove_co
 
 template <class T>
 struct ndjson_cursor<T, json_kind::reference> {
-    bool step(chunk_writer& out, const T& value, const json& options)
-    {
-        return inner.step(out, value.get(), options);
-    }
+    bool step(chunk_writer& out, const T& value, const json& options) { return inner.step(out, value.get(), options); }
 
     static constexpr bool repeatable = is_repeatable<ndjson_cursor<typename T::type>>;
 

@@ -48,8 +48,7 @@ constexpr bool all_plain(std::uint64_t bytes) noexcept
     const std::uint64_t slash = bytes ^ ones * '\\';
     // A byte's top bit comes out set if the byte is below 0x20, or zero in quote or slash; a borrow from a
     // lower byte can set more, but only where a lower one was set.
-    std::uint64_t hits =
-        ((bytes - ones * 0x20) & ~bytes) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash);
+    std::uint64_t hits = ((bytes - ones * 0x20) & ~bytes) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash);
     if constexpr (Ascii) hits |= bytes;
     return (hits & tops) == 0;
 }
@@ -113,8 +112,7 @@ unsigned plain_of_32(const char* s) noexcept
     const auto hits = static_cast<unsigned>(_mm256_movemask_epi8(_mm256_or_si256(low, marks)));
     return static_cast<unsigned>(std::countr_zero(hits));
 #elif defined(__SSE2__)
-    return static_cast<unsigned>(
-        std::countr_zero(special_of_16<Ascii>(s) | special_of_16<Ascii>(s + 16) << 16));
+    return static_cast<unsigned>(std::countr_zero(special_of_16<Ascii>(s) | special_of_16<Ascii>(s + 16) << 16));
 #else
     const unsigned n = plain_of_16<Ascii>(s);
     return n == 16 ? 16 + plain_of_16<Ascii>(s + 16) : n;
@@ -265,8 +263,7 @@ char* copy_plain(char* p, const char*& s, const char* last) noexcept
 // Writes what [s, end) stands for, and moves `s` behind what is written: all of it, or what there is room for
 // up to `limit`. It then stops at the limit, or less than json_special_room before it at what is not plain.
 template <bool Ascii>
-char* write_body(char* p, char* limit, const char*& s, const char* end, utf8_policy policy,
-                 errc& error) noexcept
+char* write_body(char* p, char* limit, const char*& s, const char* end, utf8_policy policy, errc& error) noexcept
 {
     for (;;) {
         const char* const last = s + std::min(end - s, limit - p);
@@ -280,8 +277,7 @@ char* write_body(char* p, char* limit, const char*& s, const char* end, utf8_pol
     }
 }
 
-inline char* write_body(char* p, char* limit, const char*& s, const char* end, utf8_policy policy,
-                        errc& error) noexcept
+inline char* write_body(char* p, char* limit, const char*& s, const char* end, utf8_policy policy, errc& error) noexcept
 {
     return policy == utf8_policy::trust ? write_body<false>(p, limit, s, end, policy, error)
                                         : write_body<true>(p, limit, s, end, policy, error);
@@ -309,9 +305,8 @@ public:
     bool step(chunk_writer& out, std::string_view text, utf8_policy policy)
     {
         if (!begun()) {
-            if (out.whole(json_string_room(text.size()), [&](char* p, piece_budget& budget) {
-                    return write_string(p, text, policy, budget.error);
-                }))
+            if (out.whole(json_string_room(text.size()),
+                          [&](char* p, piece_budget& budget) { return write_string(p, text, policy, budget.error); }))
                 return true;
             if (!out.byte('"')) return false;
             at_ = text.empty() ? "" : text.data(); // the data of an empty view may be null

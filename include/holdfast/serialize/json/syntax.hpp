@@ -185,7 +185,7 @@ private:
     }
 
     static_assert(checked_json_max_depth == 64);
-    std::uint64_t objects_ = 0; // whether the containers around are objects, the outermost in the lowest bit
+    std::uint64_t objects_ = 0;     // whether the containers around are objects, the outermost in the lowest bit
     const char* literal_ = nullptr; // the rest of it
     std::uint8_t depth_ = 0;
     std::uint8_t left_ = 0; // hexadecimal digits of an escape

@@ -41,10 +41,9 @@ struct json_tag {
 // The members of a struct behind that.
 template <class T, class Tag, class Within>
 struct json_tagged_shape : json_struct_shape<T, Within> {
-    static_assert(
-        json_kind_of<T>() == json_kind::record || json_kind_of<T>() == json_kind::aggregate,
-        "holdfast: the alternatives of a variant that is tagged_by a member are structs (described, "
-        "but not recursive, or plain) or std::monostate");
+    static_assert(json_kind_of<T>() == json_kind::record || json_kind_of<T>() == json_kind::aggregate,
+                  "holdfast: the alternatives of a variant that is tagged_by a member are structs (described, "
+                  "but not recursive, or plain) or std::monostate");
     using untagged = json_struct_shape<T, Within>;
 
     template <std::size_t... I>
@@ -74,8 +73,7 @@ struct json_tagged_cursor : json_members_cursor<T, json_tagged_shape<T, Tag, Wit
 // Nothing is behind it.
 template <class T, class Tag, class Within>
     requires std::same_as<std::remove_const_t<T>, std::monostate>
-struct json_tagged_cursor<T, Tag, Within>
-    : json_piece_cursor<json_tagged_cursor<T, Tag, Within>, Tag::closed.size()> {
+struct json_tagged_cursor<T, Tag, Within> : json_piece_cursor<json_tagged_cursor<T, Tag, Within>, Tag::closed.size()> {
     static char* write(char* p, std::monostate, const json&, piece_budget&) noexcept
     {
         return copy_text(p, Tag::closed);

@@ -86,12 +86,11 @@ concept protobuf_bounded = Cursor::bounded;
 
 template <class T, protobuf_field Field, class Within>
 struct protobuf_cursor<T, Field, Within, protobuf_kind::unknown> {
-    static_assert(
-        sizeof(T) == 0,
-        "holdfast cannot write this type as Protobuf. A struct needs a describe() in its namespace "
-        "(holdfast/serialize/describe.hpp), and so does a variant; a duration or time point needs "
-        "holdfast::in_unit<Unit>; a pair, a tuple or a range of ranges has to be a struct; a range of "
-        "char needs a std::string_view; a const view may have to be not const.");
+    static_assert(sizeof(T) == 0,
+                  "holdfast cannot write this type as Protobuf. A struct needs a describe() in its namespace "
+                  "(holdfast/serialize/describe.hpp), and so does a variant; a duration or time point needs "
+                  "holdfast::in_unit<Unit>; a pair, a tuple or a range of ranges has to be a struct; a range of "
+                  "char needs a std::string_view; a const view may have to be not const.");
     static constexpr bool bounded = false;
 };
 
@@ -169,8 +168,7 @@ struct protobuf_text_cursor {
             return p;
         }
         p = write_varint(tag::write(p), static_cast<std::uint32_t>(text.size()));
-        if (!copy_ascii(p, text.data(), text.size()) && IsText && context.check_utf8 && !is_utf8(text))
-            [[unlikely]]
+        if (!copy_ascii(p, text.data(), text.size()) && IsText && context.check_utf8 && !is_utf8(text)) [[unlikely]]
             budget.error = errc::invalid_utf8;
         return p + text.size();
     }
@@ -192,8 +190,7 @@ struct protobuf_text_cursor {
                 return false;
             }
             const auto size = static_cast<std::uint32_t>(text.size());
-            if (!out.piece<tag::size + 5>([&](char* p) { return write_varint(tag::write(p), size); }))
-                return false;
+            if (!out.piece<tag::size + 5>([&](char* p) { return write_varint(tag::write(p), size); })) return false;
             left_ = size;
             size_ = size;
         }
@@ -268,8 +265,7 @@ private:
 };
 
 template <class T, protobuf_field Field, class Within>
-struct protobuf_cursor<T, Field, Within, protobuf_kind::reference>
-    : protobuf_cursor<typename T::type, Field, Within> {
+struct protobuf_cursor<T, Field, Within, protobuf_kind::reference> : protobuf_cursor<typename T::type, Field, Within> {
     using referred = protobuf_cursor<typename T::type, Field, Within>;
 
     static std::size_t room(const T& value)
@@ -284,10 +280,7 @@ struct protobuf_cursor<T, Field, Within, protobuf_kind::reference>
         return referred::write(p, value.get(), context, budget);
     }
 
-    static std::uint64_t size(const T& value, protobuf_sizer& sizer)
-    {
-        return referred::size(value.get(), sizer);
-    }
+    static std::uint64_t size(const T& value, protobuf_sizer& sizer) { return referred::size(value.get(), sizer); }
 
     bool step(chunk_writer& out, const T& value, protobuf_context& context)
     {
@@ -305,8 +298,7 @@ constexpr protobuf_field written_always(protobuf_field field) noexcept
 
 template <class T, protobuf_field Field, class Within>
 struct protobuf_cursor<T, Field, Within, protobuf_kind::optional> {
-    using held = protobuf_cursor<std::remove_reference_t<decltype(*std::declval<T&>())>,
-                                 written_always(Field), Within>;
+    using held = protobuf_cursor<std::remove_reference_t<decltype(*std::declval<T&>())>, written_always(Field), Within>;
     static_assert(
         requires { sizeof(held); }, // its type is being defined
         "holdfast: a struct that contains itself needs a describe() that returns "
@@ -326,10 +318,7 @@ struct protobuf_cursor<T, Field, Within, protobuf_kind::optional> {
         return value ? write_counted<held>(p, *value, context, budget) : p;
     }
 
-    static std::uint64_t size(T& value, protobuf_sizer& sizer)
-    {
-        return value ? held::size(*value, sizer) : 0;
-    }
+    static std::uint64_t size(T& value, protobuf_sizer& sizer) { return value ? held::size(*value, sizer) : 0; }
 
     bool step(chunk_writer& out, T& value, protobuf_context& context)
     {

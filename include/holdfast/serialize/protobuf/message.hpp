@@ -39,12 +39,11 @@ struct protobuf_fields_cursor<T, Shape, std::index_sequence<E...>> {
         return (std::size_t{0} + ... + room_of<E>(value));
     }
 
-    static char* write(char* p, [[maybe_unused]] const T& value,
-                       [[maybe_unused]] const protobuf_context& context, piece_budget& budget)
+    static char* write(char* p, [[maybe_unused]] const T& value, [[maybe_unused]] const protobuf_context& context,
+                       piece_budget& budget)
         requires bounded
     {
-        constexpr std::size_t fixed =
-            (std::size_t{0} + ... + (is_whole<E> ? constant_room<field_cursor<E>> : 0));
+        constexpr std::size_t fixed = (std::size_t{0} + ... + (is_whole<E> ? constant_room<field_cursor<E>> : 0));
         if (!Shape::valid(value)) budget.error = errc::source_failed;
         if (!budget.take(fixed)) return p;
         ((p = write_field<E>(p, value, context, budget)), ...);
@@ -61,9 +60,8 @@ struct protobuf_fields_cursor<T, Shape, std::index_sequence<E...>> {
     {
         if constexpr (bounded && sizeof...(E) > 1) {
             if (passed_ == 0 && cursor_.empty()) {
-                if (out.whole(room(value), [&](char* p, piece_budget& budget) {
-                        return write(p, value, context, budget);
-                    }))
+                if (out.whole(room(value),
+                              [&](char* p, piece_budget& budget) { return write(p, value, context, budget); }))
                     return true;
                 if (out.full()) return false;
             }
@@ -77,8 +75,7 @@ struct protobuf_fields_cursor<T, Shape, std::index_sequence<E...>> {
 
     void path(std::string& to, T& value)
     {
-        static_cast<void>(
-            ((passed_ == E && Shape::template has<E>(value) && (path_of<E>(to, value), true)) || ...));
+        static_cast<void>(((passed_ == E && Shape::template has<E>(value) && (path_of<E>(to, value), true)) || ...));
     }
 
 private:
@@ -149,11 +146,9 @@ private:
 template <class T, class Within, json_kind = json_kind_of<T>()>
 struct protobuf_body;
 template <class T, class Within>
-struct protobuf_body<T, Within, json_kind::record>
-    : protobuf_fields_cursor<T, protobuf_record_shape<T, Within>> {};
+struct protobuf_body<T, Within, json_kind::record> : protobuf_fields_cursor<T, protobuf_record_shape<T, Within>> {};
 template <class T, class Within>
-struct protobuf_body<T, Within, json_kind::tagged>
-    : protobuf_fields_cursor<T, protobuf_variant_shape<T, Within>> {};
+struct protobuf_body<T, Within, json_kind::tagged> : protobuf_fields_cursor<T, protobuf_variant_shape<T, Within>> {};
 template <class T, class Within>
 struct protobuf_body<T, Within, json_kind::tagged_inside> : protobuf_body<T, Within, json_kind::tagged> {};
 
@@ -163,10 +158,9 @@ struct protobuf_message_cursor {
     using tag = protobuf_tag<Number, wire_type::delimited>;
     static constexpr bool bounded = Body::bounded;
 
-    static_assert(
-        is_repeatable<Body>,
-        "holdfast: a message within another one has its length before it, so what it holds is read twice: "
-        "a single-pass range can only be the source itself, or a member of the message at its root");
+    static_assert(is_repeatable<Body>,
+                  "holdfast: a message within another one has its length before it, so what it holds is read twice: "
+                  "a single-pass range can only be the source itself, or a member of the message at its root");
 
     static std::size_t room(const T& value)
         requires bounded
@@ -207,9 +201,8 @@ struct protobuf_message_cursor {
     {
         if (end_ == 0) {
             if constexpr (bounded) {
-                if (out.whole(room(value), [&](char* p, piece_budget& budget) {
-                        return write(p, value, context, budget);
-                    }))
+                if (out.whole(room(value),
+                              [&](char* p, piece_budget& budget) { return write(p, value, context, budget); }))
                     return true;
                 if (out.full()) return false;
             }
@@ -234,10 +227,7 @@ struct protobuf_message_cursor {
 
 private:
     // The size of a length, which is mostly one byte.
-    static constexpr std::size_t width(std::size_t body) noexcept
-    {
-        return body < 0x80 ? 1 : varint_size(body);
-    }
+    static constexpr std::size_t width(std::size_t body) noexcept { return body < 0x80 ? 1 : varint_size(body); }
 
     [[gnu::noinline]] bool begin(chunk_writer& out, T& value, protobuf_context& context)
     {

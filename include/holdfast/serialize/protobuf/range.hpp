@@ -45,8 +45,7 @@ class protobuf_repeated_cursor {
     {
         if constexpr (json_kind_of<R>() == json_kind::map)
             return std::type_identity<protobuf_message_cursor<
-                type, Field.number,
-                protobuf_fields_cursor<type, protobuf_entry_shape<type, Field, Within>>>>{};
+                type, Field.number, protobuf_fields_cursor<type, protobuf_entry_shape<type, Field, Within>>>>{};
         else
             return std::type_identity<protobuf_cursor<type, written_always(Field), Within>>{};
     }
@@ -171,10 +170,9 @@ class protobuf_packed_cursor {
     using scalar = protobuf_scalar<std::ranges::range_value_t<range>, Field.wire>;
     using tag = protobuf_tag<Field.number, wire_type::delimited>;
 
-    static_assert(
-        std::ranges::forward_range<range>,
-        "holdfast: packed scalars have their length before them, so they are read twice: a single-pass "
-        "range of them has to be holdfast::proto::unpacked");
+    static_assert(std::ranges::forward_range<range>,
+                  "holdfast: packed scalars have their length before them, so they are read twice: a single-pass "
+                  "range of them has to be holdfast::proto::unpacked");
 
 public:
     static constexpr bool bounded = protobuf_in_memory<R>;
@@ -239,9 +237,9 @@ public:
 private:
     // Whether the elements lie in memory as they are sent.
     using number = std::ranges::range_value_t<range>;
-    static constexpr bool is_on_the_wire =
-        std::ranges::contiguous_range<range> && std::is_arithmetic_v<number> && scalar::fixed_size &&
-        sizeof(number) == scalar::max_size && std::endian::native == std::endian::little;
+    static constexpr bool is_on_the_wire = std::ranges::contiguous_range<range> && std::is_arithmetic_v<number> &&
+                                           scalar::fixed_size && sizeof(number) == scalar::max_size &&
+                                           std::endian::native == std::endian::little;
 
     static constexpr std::size_t width(std::size_t n) noexcept { return varint_size(n * scalar::max_size); }
 
@@ -263,8 +261,7 @@ private:
     {
         do {
             if constexpr (is_on_the_wire) {
-                const std::size_t n =
-                    std::min(static_cast<std::size_t>(end - at), out.room() / scalar::max_size);
+                const std::size_t n = std::min(static_cast<std::size_t>(end - at), out.room() / scalar::max_size);
                 if (n != 0) std::memcpy(out.at(), std::to_address(at), n * scalar::max_size);
                 out.advance_to(out.at() + n * scalar::max_size);
                 at += static_cast<std::ptrdiff_t>(n);

@@ -3,15 +3,15 @@
 #ifndef HOLDFAST_SERIALIZE_PROTOBUF_ROOT_HPP
 #define HOLDFAST_SERIALIZE_PROTOBUF_ROOT_HPP
 
+#include <holdfast/error.hpp>
+#include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/protobuf.hpp>
 #include <holdfast/serialize/protobuf/cursor.hpp>
 #include <holdfast/serialize/protobuf/kind.hpp>
 #include <holdfast/serialize/protobuf/message.hpp>
 #include <holdfast/serialize/protobuf/range.hpp>
 #include <holdfast/serialize/protobuf/tree.hpp>
-#include <holdfast/serialize/detail/chunk.hpp>
-#include <holdfast/serialize/detail/cursor.hpp>
-#include <holdfast/error.hpp>
-#include <holdfast/serialize/protobuf.hpp>
 
 #include <cstdint>
 #include <string>
@@ -21,8 +21,7 @@ namespace holdfast::detail {
 // A source is a message, or the field 1 of one.
 template <class T, protobuf_kind = protobuf_kind_of<T>()>
 struct protobuf_source {
-    static_assert(sizeof(T) == 0,
-                  "holdfast: a source of Protobuf is a described struct or variant, or a range");
+    static_assert(sizeof(T) == 0, "holdfast: a source of Protobuf is a described struct or variant, or a range");
 };
 template <class T>
 struct protobuf_source<T, protobuf_kind::message> : protobuf_body<T, void> {};
@@ -32,15 +31,13 @@ struct protobuf_source<T, protobuf_kind::range> : protobuf_cursor<T, protobuf_fi
 // A source of delimited messages: a range is many, and anything else is one.
 template <class T, protobuf_kind = protobuf_kind_of<T>()>
 struct protobuf_delimited_source {
-    static_assert(
-        sizeof(T) == 0,
-        "holdfast: a source of delimited Protobuf is a described struct or variant, or a range of them");
+    static_assert(sizeof(T) == 0,
+                  "holdfast: a source of delimited Protobuf is a described struct or variant, or a range of them");
 };
 template <class T>
 struct protobuf_delimited_source<T, protobuf_kind::message> : protobuf_cursor<T, protobuf_field{}, void> {};
 template <class T>
-struct protobuf_delimited_source<T, protobuf_kind::range>
-    : protobuf_repeated_cursor<T, protobuf_field{}, void> {
+struct protobuf_delimited_source<T, protobuf_kind::range> : protobuf_repeated_cursor<T, protobuf_field{}, void> {
     static_assert(protobuf_is_message<std::ranges::range_value_t<iterated<T>>>(),
                   "holdfast: what is delimited in Protobuf are described structs or variants");
 };
@@ -49,10 +46,7 @@ template <class T, template <class, protobuf_kind> class Source>
 struct protobuf_referred : Source<typename T::type, protobuf_kind_of<typename T::type>()> {
     using referred = Source<typename T::type, protobuf_kind_of<typename T::type>()>;
 
-    static std::uint64_t size(const T& value, protobuf_sizer& sizer)
-    {
-        return referred::size(value.get(), sizer);
-    }
+    static std::uint64_t size(const T& value, protobuf_sizer& sizer) { return referred::size(value.get(), sizer); }
 
     bool step(chunk_writer& out, const T& value, protobuf_context& context)
     {
@@ -64,8 +58,7 @@ struct protobuf_referred : Source<typename T::type, protobuf_kind_of<typename T:
 template <class T>
 struct protobuf_source<T, protobuf_kind::reference> : protobuf_referred<T, protobuf_source> {};
 template <class T>
-struct protobuf_delimited_source<T, protobuf_kind::reference>
-    : protobuf_referred<T, protobuf_delimited_source> {};
+struct protobuf_delimited_source<T, protobuf_kind::reference> : protobuf_referred<T, protobuf_delimited_source> {};
 
 template <class T, class Source, bool OneMessage>
 struct protobuf_whole {

@@ -44,15 +44,13 @@ constexpr bool protobuf_number_is_valid(int number)
 template <std::size_t Size>
 consteval bool protobuf_numbers_differ(const std::array<protobuf_entry, Size>& sorted)
 {
-    return std::ranges::adjacent_find(sorted, {}, [](const auto& e) { return e.field.number; }) ==
-           sorted.end();
+    return std::ranges::adjacent_find(sorted, {}, [](const auto& e) { return e.field.number; }) == sorted.end();
 }
 
 template <std::size_t Size>
 consteval bool protobuf_numbers_are_valid(const std::array<protobuf_entry, Size>& entries)
 {
-    return std::ranges::all_of(entries,
-                               [](const auto& e) { return protobuf_number_is_valid(e.field.number); });
+    return std::ranges::all_of(entries, [](const auto& e) { return protobuf_number_is_valid(e.field.number); });
 }
 
 template <std::size_t Size>
@@ -70,14 +68,12 @@ consteval auto protobuf_choices(std::size_t member, std::index_sequence<I...>)
                   "holdfast: the alternatives of a oneof are no ranges, maps, optionals or pointers: put one "
                   "into a struct");
     constexpr auto names = describe(type_tag<Variant>{}).list;
-    constexpr std::size_t size =
-        (0 + ... + !std::same_as<std::variant_alternative_t<I, Variant>, std::monostate>);
+    constexpr std::size_t size = (0 + ... + !std::same_as<std::variant_alternative_t<I, Variant>, std::monostate>);
     std::array<protobuf_entry, size> all;
     std::size_t n = 0;
     const auto add = [&](std::size_t i, bool is_nothing) {
         if (is_nothing) return;
-        all[n++] = {member, i,
-                    protobuf_field{.number = names[i].number, .wire = names[i].encoding, .always = true},
+        all[n++] = {member, i, protobuf_field{.number = names[i].number, .wire = names[i].encoding, .always = true},
                     names[i].name};
     };
     (add(I, std::same_as<std::variant_alternative_t<I, Variant>, std::monostate>), ...);
@@ -116,13 +112,12 @@ struct protobuf_record {
     static bool valid(const T& v)
     {
         return [&]<std::size_t... I>(std::index_sequence<I...>) {
-            [[maybe_unused]] const auto valid_one =
-                [&]<std::size_t Index>(std::integral_constant<std::size_t, Index>) {
-                    if constexpr (is_oneof<Index>())
-                        return !get<Index>(v).valueless_by_exception();
-                    else
-                        return true;
-                };
+            [[maybe_unused]] const auto valid_one = [&]<std::size_t Index>(std::integral_constant<std::size_t, Index>) {
+                if constexpr (is_oneof<Index>())
+                    return !get<Index>(v).valueless_by_exception();
+                else
+                    return true;
+            };
             return (valid_one(std::integral_constant<std::size_t, I>{}) && ...);
         }(std::make_index_sequence<std::tuple_size_v<list_type>>{});
     }

@@ -108,8 +108,7 @@ enum class wire_type : std::uint32_t { varint = 0, fixed64 = 1, delimited = 2, f
 // The bytes before a field's value. The number 0 has none: it is that of messages in a delimited stream.
 template <int Number, wire_type Type>
 struct protobuf_tag {
-    static constexpr std::uint32_t value =
-        static_cast<std::uint32_t>(Number) << 3 | static_cast<std::uint32_t>(Type);
+    static constexpr std::uint32_t value = static_cast<std::uint32_t>(Number) << 3 | static_cast<std::uint32_t>(Type);
     static constexpr std::size_t size = Number == 0 ? 0 : varint_size(value);
 
     static constexpr auto bytes = [] {
