@@ -146,7 +146,8 @@ enum class ip_versions : std::uint8_t {
 /// Limits and settings of a `bounded_acceptor`. The constructor throws std::invalid_argument for a value out of
 /// range.
 struct acceptor_options {
-    /// Maximum number of open connections. At least 1. SIZE_MAX: unlimited.
+    /// Maximum number of open connections. At least 1. SIZE_MAX: unlimited. Ended connections whose last bytes the peer
+    /// has not acknowledged count as well, and give way to live ones (see `connection_guard`).
     std::size_t max_connections = 10'000;
     /// The semaphore that each connection takes a permit of, instead of `max_connections`: several acceptors
     /// may share it. It may be destroyed before the acceptor, whose operations then fail with

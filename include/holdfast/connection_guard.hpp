@@ -51,10 +51,16 @@ struct close_options {
 ///   need: the guard then holds it without an allocation.
 /// Its errors are classified by `reason_of()`. See `upgrade()` for putting a layer upon a live connection.
 ///
-/// What the kernel keeps: after `close()` and destruction at most what was sent and not yet acknowledged, for 10
-/// seconds without an acknowledgement at most. Where bytes are still unsent, because the peer does not read, the close
-/// resets the connection and discards them. `async_close()` delivers all of them, or resets at its limits. No close
-/// blocks, whatever SO_LINGER says.
+/// What the kernel keeps: `async_close()` delivers all bytes, or resets at its limits; nothing stays. After `close()`
+/// and destruction, bytes that were sent and not yet acknowledged stay; where bytes are still unsent, because the peer
+/// does not read, the close resets the connection and discards them. Of an `admitted_connection` the bytes that stay
+/// count within the acceptor's `max_connections`: the socket keeps its descriptor until they are acknowledged, for 10
+/// seconds or until the acceptor's next connection begins or ends after that. Where live connections and these
+/// sockets together would exceed `max_connections`, or descriptors are exhausted, the oldest of these sockets is reset.
+/// Of any other guard, and once the acceptor and all its connections are gone, the kernel alone keeps them: for 10
+/// seconds after the last acknowledgement, in any number; `capacity_budget::ended_connections` plans for them. Of a
+/// local socket, bytes that the peer has not read stay until it reads or closes. No close blocks, whatever SO_LINGER
+/// says.
 ///
 /// Lifetime: operations of the user's that are pending on `stream()` refer to it as Asio's do. A socket must not be
 /// moved with its guard while they are pending; a layered stream stays at its address when the guard moves, and lives

@@ -51,8 +51,10 @@ struct capacity_budget {
     std::uint64_t descriptors = std::numeric_limits<std::uint64_t>::max();
     /// How many of these are not for connections: listener, epoll, timer, files.
     std::uint64_t spare_descriptors = 16;
-    /// How many ended connections may still have unsent bytes in the kernel at the same time. 0: none, which is
-    /// right where every connection ends by a reset or after its peer has acknowledged everything.
+    /// How many ended connections may still have bytes in the kernel at the same time, beyond the connections of the
+    /// plan. An acceptor's ended connections count within its `max_connections`: 0, but for rejected ones, of which
+    /// there are up to `max_pending_rejects`. Of a `connection_guard` without an acceptor: those that end in 10
+    /// seconds by `close()` or destruction.
     std::uint64_t ended_connections = 0;
 };
 

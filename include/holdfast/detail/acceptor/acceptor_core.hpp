@@ -512,7 +512,9 @@ private:
             const std::lock_guard lock(mutex_);
             departures_ = members->changes();
             if (closed_ || !io_) return {detail::accept_occurrence::woken};
-            accepted_ = detail::accept_from(io_->listener.native_handle(), remote_, ec = {});
+            do // an ended connection's last bytes are worth less than a connection
+                accepted_ = detail::accept_from(io_->listener.native_handle(), remote_, ec = {});
+            while (detail::classify_accept(ec) == detail::accept_occurrence::shortage && members->drop_lingering());
             if (!ec && until_empty_ && --backlog_left_ == 0) close_locked();
         }
         const auto what = detail::classify_accept(ec);

@@ -55,6 +55,8 @@ public:
         end.peer = known.peer;
     }
 
+    void prepare_close(int descriptor) noexcept { registry_->prepare_close(descriptor); }
+
     /// Before and after the socket moves into a layer above it.
     void suspend() noexcept
     {

@@ -125,6 +125,8 @@ void connection_guard<Stream, Finalizer>::end(close_reason reason, const error_c
     const connection_end last = begin_end(reason, error);
     if (reset)
         detail::reset_at_close(descriptor());
+    else if constexpr (requires { finalizer_.prepare_close(0); })
+        finalizer_.prepare_close(descriptor());
     else
         detail::prepare_close(descriptor());
     error_code ignored; // the descriptor is closed afterwards, whatever close() returns

@@ -7,6 +7,7 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/detail/connection/address_table.hpp>
+#include <holdfast/detail/connection/lingering_sockets.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/detail/connection/tcp_state.hpp>
 #include <holdfast/error.hpp>
@@ -62,13 +63,15 @@ public:
         std::optional<clock::time_point> oldest;
     };
 
-    registry(std::size_t expected, std::size_t max_per_address) : addresses(max_per_address, expected)
+    registry(std::size_t expected, std::size_t max_per_address)
+        : addresses(max_per_address, expected), expected_(expected)
     {
         nodes_.reserve(std::min<std::size_t>(expected, 1U << 20U)); // address space only, until used
     }
 
-    /// Enters a connection, and takes over the unit that it holds. Allocates only beyond the expected number; strong
-    /// guarantee.
+    /// Enters a connection, and takes over the unit that it holds. It takes the place of the oldest ended connection
+    /// whose last bytes are not acknowledged, where both together would exceed the expected number. Allocates only
+    /// beyond the expected number; strong guarantee.
     index enter(int descriptor, permit& unit, const peer_address& peer)
     {
         const auto now = clock::now();
@@ -85,6 +88,9 @@ public:
         if (live_ == 0) self_ = shared_from_this();
         units_.merge(unit);
         peak_ = std::max(peak_, ++live_);
+        lingering_.prune(now);
+        while (lingering_.size() != 0 && lingering_.size() + live_ > expected_)
+            lingering_.drop_oldest();
         return place;
     }
 
@@ -107,6 +113,23 @@ public:
             cause = close_reason::drained;
         n.cause = cause;
         return {cause, n.peer};
+    }
+
+    /// Prepares a disarmed descriptor for its close. Sent bytes that the peer has not acknowledged keep the socket open,
+    /// in the place of the connection, so that they count.
+    void prepare_close(int descriptor) noexcept
+    {
+        if (!detail::prepare_close(descriptor) || !detail::is_tcp_without_unread(descriptor)) return;
+        const auto now = clock::now();
+        const std::lock_guard lock(mutex_);
+        if (!lingering_.keep(descriptor, now)) detail::reset_at_close(descriptor);
+    }
+
+    /// Gives up the socket of one ended connection, where there is any: descriptors are exhausted.
+    bool drop_lingering() noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return lingering_.drop_oldest();
     }
 
     /// Takes the descriptor out of reach while a layer is put upon its socket: what is done to the connection
@@ -143,6 +166,7 @@ public:
         ++changes_;
         wake_waits();
         freed = units_.split(1);
+        if (lingering_.size() != 0) lingering_.prune(clock::now());
         if (--live_ == 0) last = std::move(self_);
     }
 
@@ -333,6 +357,8 @@ private:
     mutable std::mutex mutex_;
     std::shared_ptr<registry> self_; // while there are connections
     permit units_;                   // one for each of them
+    const std::size_t expected_;
+    lingering_sockets lingering_;
     std::vector<node> nodes_;
     index free_ = nowhere;
     std::size_t live_ = 0;

@@ -52,24 +52,31 @@ inline constexpr int orphan_timeout_ms = 10'000;
 
 /// Prepares a descriptor for its close, so that the close never blocks (as it does where SO_LINGER has a time) and
 /// the kernel keeps nothing of the connection that could stay for long: where bytes are unsent, since the peer does
-/// not read, the close resets; where bytes are sent and not acknowledged, they have `orphan_timeout_ms`.
-inline void prepare_close(int descriptor) noexcept
+/// not read, the close resets; where bytes are sent and not acknowledged, they have `orphan_timeout_ms` after each
+/// acknowledgement. Returns true in that case.
+inline bool prepare_close(int descriptor) noexcept
 {
     ::linger lingers{};
     ::socklen_t size = sizeof lingers;
-    if (::getsockopt(descriptor, SOL_SOCKET, SO_LINGER, &lingers, &size) != 0) return; // no socket
-    if (lingers.l_onoff != 0 && lingers.l_linger == 0) return;                         // it resets
-    if (detail::unacknowledged(descriptor) > 0) {
-        if (detail::unsent(descriptor) > 0) return detail::reset_at_close(descriptor);
+    if (::getsockopt(descriptor, SOL_SOCKET, SO_LINGER, &lingers, &size) != 0) return false; // no socket
+    if (lingers.l_onoff != 0 && lingers.l_linger == 0) return false;                         // it resets
+    const bool unacknowledged = detail::unacknowledged(descriptor) > 0;
+    if (unacknowledged) {
+        if (detail::unsent(descriptor) > 0) {
+            detail::reset_at_close(descriptor);
+            return false;
+        }
         int timeout = 0;
         size = sizeof timeout;
         if (::getsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, &size) == 0 &&
             (timeout <= 0 || timeout > orphan_timeout_ms))
             ::setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &orphan_timeout_ms, sizeof orphan_timeout_ms);
     }
-    if (lingers.l_onoff == 0) return;
-    lingers.l_onoff = 0;
-    ::setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &lingers, sizeof lingers);
+    if (lingers.l_onoff != 0) {
+        lingers.l_onoff = 0;
+        ::setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &lingers, sizeof lingers);
+    }
+    return unacknowledged;
 }
 
 } // namespace holdfast::detail

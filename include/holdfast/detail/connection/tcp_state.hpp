@@ -34,6 +34,16 @@ inline bool is_disconnected(int descriptor) noexcept
     return ::getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
 }
 
+/// Whether it is a TCP socket whose received bytes have all been read: closing it does not reset the connection.
+inline bool is_tcp_without_unread(int descriptor) noexcept
+{
+    int protocol = 0;
+    ::socklen_t size = sizeof protocol;
+    int unread = 0;
+    return ::getsockopt(descriptor, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 && protocol == IPPROTO_TCP &&
+           ::ioctl(descriptor, FIONREAD, &unread) == 0 && unread == 0;
+}
+
 /// The number of connections in a TCP listener's backlog; 0 where the kernel does not say.
 inline std::size_t backlog_of(int listener) noexcept
 {
