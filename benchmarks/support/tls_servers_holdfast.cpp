@@ -1,0 +1,63 @@
+// holdfast: the TLS servers of the benchmarks that are holdfast's.
+// SPDX-License-Identifier: BSL-1.0
+#include "holdfast_sessions.hpp"
+#include "tls_servers.hpp"
+
+#include <holdfast/adapters/tls_stream.hpp>
+
+#include <array>
+#include <utility>
+
+namespace benchmarks {
+
+namespace {
+
+using executor = net::io_context::executor_type;
+constexpr net::use_awaitable_t<executor> use_awaitable;
+using tls_stream = holdfast::tls_stream<net::basic_stream_socket<tcp, executor>>;
+
+struct tls_server {
+    const tls_service& service;
+    holdfast::tls_context context;
+    net::io_context io{1};
+    holdfast::heartbeat_timer<executor> heartbeats{io.get_executor(), {.tick = 1s, .timeout = 120s}};
+    holdfast::buffer_pool buffers{io.get_executor()};
+};
+
+net::awaitable<void, executor> tls_session(connection<executor> plain, tls_server& server)
+{
+    auto peer = holdfast::upgrade<tls_stream>(std::move(plain), server.context);
+    auto heartbeat = server.heartbeats.watch(peer);
+    co_await peer.stream().async_handshake(holdfast::tls_role::server, use_awaitable);
+    if (!server.service.snapshot.empty()) {
+        std::array<char, 64> request;
+        co_await peer.stream().async_read_some(net::buffer(request), use_awaitable);
+        co_await net::async_write(peer.stream(), net::buffer(server.service.snapshot), use_awaitable);
+        co_return;
+    }
+    holdfast::frame_reader<tls_stream, holdfast::framing::line, holdfast::buffer_pool> lines{
+        peer.stream(), server.buffers, {.max_frame_bytes = 4096}};
+    while (auto line = co_await lines.async_next(use_awaitable)) {
+        heartbeat.touch();
+        co_await net::async_write(peer.stream(), with_end(*line), use_awaitable);
+    }
+    peer.close(holdfast::close_reason::peer_closed);
+}
+
+void serve_tls(int listener, const tls_service& service, bool compact)
+{
+    tls_server server{service, holdfast::tls_context::server({.certificate_chain_file = service.chain_file,
+                                                              .private_key_file = service.key_file,
+                                                              .compact_records = compact})};
+    acceptor<executor> clients{
+        server.io.get_executor(), tcp::v4(), listener, {.max_connections = service.max_connections}};
+    clients.async_serve([&](connection<executor> peer) { return tls_session(std::move(peer), server); }, net::detached);
+    server.io.run();
+}
+
+} // namespace
+
+void serve_holdfast_tls(int listener, const tls_service& service) { serve_tls(listener, service, false); }
+void serve_holdfast_tls_compact(int listener, const tls_service& service) { serve_tls(listener, service, true); }
+
+} // namespace benchmarks
