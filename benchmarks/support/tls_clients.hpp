@@ -8,16 +8,20 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -87,11 +91,20 @@ public:
     {
         const int n = ::SSL_read(ssl_.get(), to, static_cast<int>(size));
         if (n > 0) return static_cast<std::size_t>(n);
-        if (::SSL_get_error(ssl_.get(), n) != SSL_ERROR_WANT_READ) throw std::runtime_error("the server ended early");
+        const int error = ::SSL_get_error(ssl_.get(), n);
+        if (error != SSL_ERROR_WANT_READ) throw std::runtime_error(failure(error));
         return 0;
     }
 
 private:
+    static std::string failure(int error)
+    {
+        const char* const reason = ::ERR_reason_error_string(::ERR_get_error());
+        return "a TLS connection failed: " + std::string(reason != nullptr                ? reason
+                                                         : error == SSL_ERROR_ZERO_RETURN ? "closed"
+                                                                                          : std::strerror(errno));
+    }
+
     template <class Operation>
     int wait_until(Operation operation)
     {
@@ -99,8 +112,7 @@ private:
             const int result = operation();
             if (result > 0) return result;
             const int error = ::SSL_get_error(ssl_.get(), result);
-            if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE)
-                throw std::runtime_error("a TLS connection failed");
+            if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) throw std::runtime_error(failure(error));
             ::pollfd ready{descriptor_, static_cast<short>(error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT), 0};
             if (::poll(&ready, 1, 10'000) != 1) throw std::runtime_error("the server stopped answering");
         }

@@ -96,10 +96,7 @@ private:
 
     void proceed(fd_peer& peer)
     {
-        int result = ::SSL_is_init_finished(peer.ssl) != 0 ? 1 : ::SSL_do_handshake(peer.ssl);
-        if (result == 1) result = service_.snapshot.empty() ? echo(peer) : send_snapshot(peer);
-        if (result > 0) return end(peer);
-        switch (::SSL_get_error(peer.ssl, result)) {
+        switch (step(peer)) {
         case SSL_ERROR_WANT_READ:
             return wait_for(peer, EPOLLIN);
         case SSL_ERROR_WANT_WRITE:
@@ -110,29 +107,42 @@ private:
         }
     }
 
-    int echo(fd_peer& peer)
+    // What each of these waits for, as SSL_get_error says.
+
+    int step(fd_peer& peer)
     {
-        for (;;) {
-            const int got = ::SSL_read(peer.ssl, text.data(), text.size());
-            if (got <= 0) return got;
-            if (::SSL_write(peer.ssl, text.data(), got) <= 0) return 1; // a short line fits into the socket
+        if (::SSL_is_init_finished(peer.ssl) == 0) {
+            const int result = ::SSL_do_handshake(peer.ssl);
+            if (result != 1) return ::SSL_get_error(peer.ssl, result);
         }
+        return service_.snapshot.empty() ? echo(peer) : send_snapshot(peer);
+    }
+
+    static int echo(fd_peer& peer)
+    {
+        do {
+            const int got = ::SSL_read(peer.ssl, text.data(), text.size());
+            if (got <= 0) return ::SSL_get_error(peer.ssl, got);
+            const int took = ::SSL_write(peer.ssl, text.data(), got); // a short line fits into the socket
+            if (took <= 0) return SSL_ERROR_SYSCALL;
+        } while (::SSL_has_pending(peer.ssl) != 0);
+        return SSL_ERROR_WANT_READ; // the descriptor is readable while it has a further record
     }
 
     int send_snapshot(fd_peer& peer)
     {
         if (!peer.requested) {
             const int got = ::SSL_read(peer.ssl, text.data(), text.size());
-            if (got <= 0) return got;
+            if (got <= 0) return ::SSL_get_error(peer.ssl, got);
             peer.requested = true;
         }
         while (peer.sent != service_.snapshot.size()) {
             const std::size_t part = std::min<std::size_t>(service_.snapshot.size() - peer.sent, 16 * 1024);
             const int took = ::SSL_write(peer.ssl, service_.snapshot.data() + peer.sent, static_cast<int>(part));
-            if (took <= 0) return took;
+            if (took <= 0) return ::SSL_get_error(peer.ssl, took);
             peer.sent += static_cast<std::size_t>(took);
         }
-        return 1;
+        return SSL_ERROR_ZERO_RETURN;
     }
 
     void wait_for(fd_peer& peer, std::uint32_t what)

@@ -33,6 +33,7 @@ net::awaitable<void, executor> tls_session(connection<executor> plain, tls_serve
         std::array<char, 64> request;
         co_await peer.stream().async_read_some(net::buffer(request), use_awaitable);
         co_await net::async_write(peer.stream(), net::buffer(server.service.snapshot), use_awaitable);
+        co_await peer.async_close(use_awaitable);
         co_return;
     }
     holdfast::frame_reader<tls_stream, holdfast::framing::line, holdfast::buffer_pool> lines{
