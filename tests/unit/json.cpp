@@ -316,6 +316,34 @@ TEST_CASE("invalid UTF-8 is an error, replaced, or passed, as chosen")
     CHECK(text(std::map<std::string, int>{{"\xff", 1}}, {.utf8 = utf8_policy::replace}) == "{\"\ufffd\":1}");
 }
 
+TEST_CASE("of all bytes that may follow each other, those pass that are UTF-8")
+{
+    const auto well_formed = [](std::string_view bytes) {
+        const char* s = bytes.data();
+        while (s != bytes.data() + bytes.size()) {
+            const auto sequence = holdfast::detail::utf8_at(s, bytes.data() + bytes.size());
+            if (!sequence.well_formed) return false;
+            s += sequence.length;
+        }
+        return true;
+    };
+    std::string value(4, '\0');
+    for (int first = 0x80; first <= 0xff; ++first) {
+        for (int second = 0; second <= 0xff; ++second) {
+            for (const char third : {'\x7f', '\x80', '\xbf', '\xc0'}) {
+                for (const char fourth : {'\x7f', '\x80', '\xbf', '\xc0'}) {
+                    value = {static_cast<char>(first), static_cast<char>(second), third, fourth, 't', 'a', 'i', 'l'};
+                    char text[64];
+                    const char* s = value.data();
+                    errc error{};
+                    holdfast::detail::write_body(text, std::end(text), s, s + value.size(), utf8_policy::error, error);
+                    if ((error == errc{}) != well_formed(value)) FAIL(first << ' ' << second);
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE("optionals are their value or null, nested ones too")
 {
     using inner = std::optional<int>;

@@ -147,6 +147,25 @@ TEST_CASE("powers of two and of ten, their neighbours, and the ends of the range
     with_neighbours(std::numeric_limits<double>::max());
 }
 
+TEST_CASE("the digits are the nearest of the shortest: one product tells as much as three")
+{
+    using holdfast::detail::shortest_decimal, holdfast::detail::shortest_decimal_exactly;
+    std::mt19937_64 random(13);
+    const auto same = [](std::uint64_t bits) {
+        const auto value = std::bit_cast<double>(bits);
+        const auto fast = shortest_decimal(value), exact = shortest_decimal_exactly(value);
+        if (fast.digits != exact.digits || fast.exponent != exact.exponent) FAIL(hex(value));
+    };
+    for (std::uint64_t biased = 1; biased < 2047; ++biased) {
+        for (std::uint64_t i = 1; i < 50; ++i) { // those of few bits, from both ends, are where it may be a tie
+            same(biased << 52 | i);
+            same(biased << 52 | ((std::uint64_t{1} << 52) - i));
+            same(biased << 52 | i << 46);
+            same(biased << 52 | random() >> 12);
+        }
+    }
+}
+
 TEST_CASE("decimals of one to seventeen digits, wherever their point is, are written well")
 {
     std::mt19937_64 random(7);

@@ -62,7 +62,9 @@ public:
         const char* const last = s + text.size();
         while (s != last && p != end && error_ == errc{}) {
             if (syntax_.in_string()) {
-                p = detail::copy_plain<false>(p, s, s + std::min(last - s, end - p));
+                const std::ptrdiff_t n = detail::copy_plain<false>(p, s, s + std::min(last - s, end - p));
+                p += n;
+                s += n;
                 if (s == last || p == end) break;
             }
             if constexpr (To == ndjson_conversion::to_array)

@@ -54,8 +54,8 @@ constexpr decimal with_17_digits(std::uint64_t digits, int exponent) noexcept
     return {digits, exponent};
 }
 
-// The shortest decimal of a finite value above 0.
-inline decimal shortest_decimal(double value) noexcept
+// The same from three products, each of which is known exactly enough.
+[[gnu::noinline]] inline decimal shortest_decimal_exactly(double value) noexcept
 {
     constexpr int bias = 1075;
     const auto bits = std::bit_cast<std::uint64_t>(value);
@@ -89,6 +89,42 @@ inline decimal shortest_decimal(double value) noexcept
     const std::uint64_t shorter = tens + (tens_above ? 10 : 0);
     const std::uint64_t longer = s + ((above & !below) | (nearer_above & (above == below)));
     return with_17_digits(tens_below != tens_above ? shorter : longer, k);
+}
+
+// The shortest decimal of a finite value above 0.
+inline decimal shortest_decimal(double value) noexcept
+{
+    constexpr int bias = 1075;
+    const auto bits = std::bit_cast<std::uint64_t>(value);
+    const std::uint64_t fraction = bits & ((std::uint64_t{1} << 52) - 1);
+    const int biased = static_cast<int>(bits >> 52);
+    if (fraction == 0 || biased == 0) [[unlikely]] // its neighbours are not equally far, or it is subnormal
+        return shortest_decimal_exactly(value);
+
+    // value = c * 2^q = scaled * 10^k, where the interval that is rounded to the value is 1 to 10 wide: so it contains
+    // the nearest integer, and at most one multiple of ten.
+    const std::uint64_t c = fraction | std::uint64_t{1} << 52;
+    const int q = biased - bias;
+    const int k = (q * 1262611) >> 22;
+    const int h = q + ((-k * 1741647) >> 19) + 1;
+    const uint128 power = powers_of_ten[-k - least_power_of_ten];
+    const uint128 high = multiply(power.high, c << h);
+    const std::uint64_t part = high.low + multiply(power.low, c << h).high; // of 2^64
+    const std::uint64_t whole = high.high + (part < high.low);
+
+    // How far above a multiple of ten it is, and half of the interval, in units of 2^-60: each less than two off.
+    constexpr std::uint64_t ten = std::uint64_t{10} << 60, margin = 4;
+    const std::uint64_t units = whole % 10;
+    const std::uint64_t above = (units << 60) + (part >> 4);
+    const std::uint64_t half = power.high >> (5 - h);
+    const bool unclear = (above - half + margin <= 2 * margin) | (ten - above - half + margin <= 2 * margin) |
+                         (part - (std::uint64_t{1} << 63) + margin <= 2 * margin);
+    if (unclear) [[unlikely]]
+        return shortest_decimal_exactly(value);
+    const bool down = above < half, up = ten - above < half;
+    const std::uint64_t shorter = whole - units + (up ? 10 : 0);
+    const std::uint64_t nearest = whole + (part >> 63);
+    return with_17_digits(down || up ? shorter : nearest, k);
 }
 
 // Writes the shortest text of a finite value above 0: as std::to_chars does, in fixed notation unless the

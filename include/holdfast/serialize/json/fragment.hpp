@@ -86,9 +86,10 @@ struct json_cursor<T, Within, json_kind::checked> {
     static const char* copy_plain(chunk_writer& out, const char* s, const char* end, utf8_policy utf8)
     {
         const char* const last = s + std::min(static_cast<std::size_t>(end - s), out.room());
-        out.advance_to(utf8 == utf8_policy::trust ? detail::copy_plain<false>(out.at(), s, last)
-                                                  : detail::copy_plain<true>(out.at(), s, last));
-        return s;
+        const std::ptrdiff_t n = utf8 == utf8_policy::trust ? detail::copy_plain<false>(out.at(), s, last)
+                                                            : detail::copy_plain<true>(out.at(), s, last);
+        out.advance_to(out.at() + n);
+        return s + n;
     }
 
     json_syntax syntax;

@@ -8,6 +8,7 @@
 #include <holdfast/serialize/json/policy.hpp>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -62,17 +63,22 @@ Word load(const char* p) noexcept
 }
 
 #if defined(__SSE2__)
-// A bit for each of the 16 bytes at `s` that is not plain.
+// A bit for each of 16 bytes that is not plain.
 template <bool Ascii>
-std::uint32_t special_of_16(const char* s) noexcept
+std::uint32_t special_of_16(__m128i bytes) noexcept
 {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(s));
     // The signed comparison catches bytes above 127 together with the control characters.
     const __m128i low = Ascii ? _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20))
                               : _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
     const __m128i marks =
         _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
     return static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_or_si128(low, marks)));
+}
+
+template <bool Ascii>
+std::uint32_t special_of_16(const char* s) noexcept
+{
+    return special_of_16<Ascii>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(s)));
 }
 #endif
 
@@ -99,9 +105,10 @@ unsigned plain_of_16(const char* s) noexcept
 #endif
 }
 
-// The number of plain bytes that the 32 at `s` begin with.
+#if defined(__SSE2__)
+// A bit for each of the 32 bytes at `s` that is not plain.
 template <bool Ascii>
-unsigned plain_of_32(const char* s) noexcept
+std::uint32_t special_of_32(const char* s) noexcept
 {
 #if defined(__AVX2__)
     const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(s));
@@ -109,23 +116,44 @@ unsigned plain_of_32(const char* s) noexcept
                               : _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes);
     const __m256i marks = _mm256_or_si256(_mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('"')),
                                           _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('\\')));
-    const auto hits = static_cast<unsigned>(_mm256_movemask_epi8(_mm256_or_si256(low, marks)));
-    return static_cast<unsigned>(std::countr_zero(hits));
-#elif defined(__SSE2__)
-    return static_cast<unsigned>(std::countr_zero(special_of_16<Ascii>(s) | special_of_16<Ascii>(s + 16) << 16));
+    return static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_or_si256(low, marks)));
+#else
+    return special_of_16<Ascii>(s) | special_of_16<Ascii>(s + 16) << 16;
+#endif
+}
+#endif
+
+// The number of plain bytes that the 32 at `s` begin with.
+template <bool Ascii>
+unsigned plain_of_32(const char* s) noexcept
+{
+#if defined(__SSE2__)
+    return static_cast<unsigned>(std::countr_zero(special_of_32<Ascii>(s)));
 #else
     const unsigned n = plain_of_16<Ascii>(s);
     return n == 16 ? 16 + plain_of_16<Ascii>(s + 16) : n;
 #endif
 }
 
+// Whether all bytes of two words are plain.
+template <bool Ascii>
+bool all_plain(std::uint64_t a, std::uint64_t b) noexcept
+{
+#if defined(__SSE2__)
+    const auto wide = [](std::uint64_t word) { return _mm_cvtsi64_si128(static_cast<long long>(word)); };
+    return special_of_16<Ascii>(_mm_unpacklo_epi64(wide(a), wide(b))) == 0;
+#else
+    return all_plain<Ascii>(a) && all_plain<Ascii>(b);
+#endif
+}
+
 // Copies the fewer than 16 bytes of [s, end) if all are plain. Lengths are hard to foretell, so there are few
 // branches: four words that overlap are any length from 4 to 15.
 template <bool Ascii>
-bool copy_plain_tail(char* p, const char* s, const char* end) noexcept
+[[gnu::always_inline]] inline bool copy_plain_tail(char* p, const char* s, const char* end) noexcept
 {
     const auto n = static_cast<std::size_t>(end - s);
-    if (n >= 4) {
+    if (n >= 4) [[likely]] {
         const std::size_t half = n / 8 * 4; // 0 below 8: the words in the middle are those at the ends then
         const auto word = [=](std::size_t at) {
             const auto bytes = load<std::uint32_t>(s + at);
@@ -134,7 +162,7 @@ bool copy_plain_tail(char* p, const char* s, const char* end) noexcept
         };
         const std::uint64_t first = word(0) | word(half) << 32;
         const std::uint64_t last = word(n - 4 - half) | word(n - 4) << 32;
-        return all_plain<Ascii>(first) && all_plain<Ascii>(last);
+        return all_plain<Ascii>(first, last);
     }
     for (std::size_t i = 0; i < n; ++i) {
         p[i] = s[i];
@@ -182,99 +210,143 @@ inline utf8_sequence utf8_at(const char* s, const char* end) noexcept
 // The room of what stands for one byte that is not plain, or for a sequence that begins with it.
 inline constexpr std::size_t json_special_room = 6;
 
+// What is to be done with a byte that is not plain, by its value: so that text with many of them, of any kind, needs no
+// branch that depends on the kind.
+struct json_special {
+    char text[8];                // of an escape; zeros for the first byte of a UTF-8 sequence
+    std::uint32_t keep;          // the sequence goes out as it is: all ones; for an escape 0
+    std::uint32_t mask, bits;    // marks the bytes of a sequence, whose first is the lowest here
+    unsigned char second, range; // the least value of the second byte, and how far it may be above that
+    unsigned char taken, written;
+};
+
+inline constexpr auto json_specials = [] {
+    std::array<json_special, 256> all{};
+    for (unsigned u = 0; u != 256; ++u)
+        all[u].bits = 1; // which `mask` never gives: begins no sequence
+    const auto escape = [&](unsigned u, char letter) {
+        all[u] = {{'\\', letter}, 0, 0, 0, 0, 0xff, 1, 2};
+        if (letter != 'u') return;
+        all[u] = {{'\\', 'u', '0', '0', u < 0x10 ? '0' : '1', "0123456789abcdef"[u & 15]}, 0, 0, 0, 0, 0xff, 1, 6};
+    };
+    constexpr std::string_view letters = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu";
+    static_assert(letters.size() == 0x20);
+    for (unsigned u = 0; u != 0x20; ++u)
+        escape(u, letters[u]);
+    escape('"', '"');
+    escape('\\', '\\');
+    const auto sequence = [&](unsigned u, unsigned char n, std::uint32_t mask, unsigned char least,
+                              unsigned char most) {
+        const auto range = static_cast<unsigned char>(most - least);
+        all[u] = {{}, ~std::uint32_t{0}, mask, mask & 0x80808080, least, range, n, n};
+    };
+    // The second byte is held to what excludes overlong forms, surrogates and values above U+10FFFF.
+    for (unsigned u = 0xc2; u <= 0xdf; ++u)
+        sequence(u, 2, 0xc000, 0x80, 0xbf);
+    for (unsigned u = 0xe0; u <= 0xef; ++u)
+        sequence(u, 3, 0xc0c000, u == 0xe0 ? 0xa0 : 0x80, u == 0xed ? 0x9f : 0xbf);
+    for (unsigned u = 0xf0; u <= 0xf4; ++u)
+        sequence(u, 4, 0xc0c0c000, u == 0xf0 ? 0x90 : 0x80, u == 0xf4 ? 0x8f : 0xbf);
+    return all;
+}();
+
+// Writes what stands for the byte or the sequence at `s`, and moves `s` behind it. Reads four bytes, stores eight. False
+// if the sequence is ill-formed; nothing is written then.
+[[gnu::always_inline]] inline bool write_special_of_4(char*& p, const char*& s) noexcept
+{
+    static_assert(std::endian::native == std::endian::little);
+    const json_special& special = json_specials[static_cast<unsigned char>(*s)];
+    const auto word = load<std::uint32_t>(s);
+    const auto second = static_cast<unsigned char>((word >> 8) - special.second);
+    if ((word & special.mask) != special.bits || second > special.range) [[unlikely]]
+        return false;
+    const std::uint64_t text = load<std::uint64_t>(special.text) | (word & special.keep);
+    std::memcpy(p, &text, 8);
+    p += special.written;
+    s += special.taken;
+    return true;
+}
+
 // Writes what stands for the byte at `s`, which is not plain, or for the sequence that it begins; moves `s`
 // behind it.
 inline char* write_special(char* p, const char*& s, const char* end, utf8_policy policy, errc& error) noexcept
 {
     const auto u = static_cast<unsigned char>(*s);
-    if (u >= 0x80) {
-        const utf8_sequence sequence = utf8_at(s, end);
-        if (sequence.well_formed) {
-            for (unsigned i = 0; i < sequence.length; ++i)
-                *p++ = s[i];
-        } else if (policy == utf8_policy::replace) {
-            std::memcpy(p, "\xef\xbf\xbd", 3);
-            p += 3;
-        } else {
-            error = errc::invalid_utf8;
-        }
-        s += sequence.length;
-        return p;
+    if (u < 0x80) {
+        std::memcpy(p, json_specials[u].text, json_special_room);
+        ++s;
+        return p + json_specials[u].written;
     }
-    ++s;
-    *p++ = '\\';
-    if (u >= 0x20) {
-        *p++ = static_cast<char>(u);
-        return p;
+    const utf8_sequence sequence = utf8_at(s, end);
+    if (sequence.well_formed) {
+        for (unsigned i = 0; i < sequence.length; ++i)
+            *p++ = s[i];
+    } else if (policy == utf8_policy::replace) {
+        std::memcpy(p, "\xef\xbf\xbd", 3);
+        p += 3;
+    } else {
+        error = errc::invalid_utf8;
     }
-    constexpr std::string_view letters = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu";
-    static_assert(letters.size() == 0x20);
-    *p++ = letters[u];
-    if (letters[u] != 'u') return p;
-    std::memcpy(p, u < 0x10 ? "000" : "001", 3);
-    p[3] = "0123456789abcdef"[u & 15];
-    return p + 4;
-}
-
-// Copies the plain bytes that [s, last) begins with, and moves `s` behind them. It may scribble on all that
-// many bytes at `p`.
-template <bool Ascii>
-char* copy_plain(char* p, const char*& s, const char* last) noexcept
-{
-    const char* const run = s; // from here to `s` all are plain
-    unsigned n;
-    while (last - s >= 32) {
-        std::memcpy(p, s, 32);
-        n = plain_of_32<Ascii>(s);
-        p += n;
-        s += n;
-        if (n != 32) return p;
-    }
-    // The rest together with bytes that are known to be plain.
-    if (last - run >= 32) {
-        const std::ptrdiff_t known = 32 - (last - s);
-        std::memcpy(p - known, last - 32, 32);
-        n = plain_of_32<Ascii>(last - 32);
-        s += n - known;
-        return p + (n - known);
-    }
-    if (last - s >= 16) {
-        std::memcpy(p, s, 16);
-        n = plain_of_16<Ascii>(s);
-        p += n;
-        s += n;
-        if (n != 16) return p;
-        const std::ptrdiff_t known = 16 - (last - s);
-        std::memcpy(p - known, last - 16, 16);
-        n = plain_of_16<Ascii>(last - 16);
-        s += n - known;
-        return p + (n - known);
-    }
-    if (copy_plain_tail<Ascii>(p, s, last)) [[likely]] {
-        p += last - s;
-        s = last;
-        return p;
-    }
-    while (is_plain<Ascii>(*s))
-        *p++ = *s++;
+    s += sequence.length;
     return p;
 }
 
-// Writes what [s, end) stands for, and moves `s` behind what is written: all of it, or what there is room for
+// Copies the plain bytes that [s, last) begins with, and returns how many they are. It may scribble on all that many
+// bytes at `p`.
+template <bool Ascii>
+[[gnu::always_inline]] inline std::ptrdiff_t copy_plain(char* p, const char* s, const char* last) noexcept
+{
+    const std::ptrdiff_t size = last - s;
+    std::ptrdiff_t done = 0;
+    for (; size - done >= 32; done += 32) {
+        std::memcpy(p + done, s + done, 32);
+        // A branch, so that the next step does not wait for the number.
+        if (const unsigned n = plain_of_32<Ascii>(s + done); n != 32) return done + n;
+    }
+    // The rest together with bytes that are known to be plain.
+    if (size >= 32) {
+        std::memcpy(p + size - 32, last - 32, 32);
+        return size - 32 + plain_of_32<Ascii>(last - 32);
+    }
+    if (size >= 16) {
+        std::memcpy(p, s, 16);
+        if (const unsigned n = plain_of_16<Ascii>(s); n != 16) return n;
+        std::memcpy(p + size - 16, last - 16, 16);
+        return size - 16 + plain_of_16<Ascii>(last - 16);
+    }
+    if (copy_plain_tail<Ascii>(p, s, last)) [[likely]]
+        return size;
+    while (is_plain<Ascii>(s[done])) {
+        p[done] = s[done];
+        ++done;
+    }
+    return done;
+}
+
+// Writes what [from, end) stands for, and moves `from` behind what is written: all of it, or what there is room for
 // up to `limit`. It then stops at the limit, or less than json_special_room before it at what is not plain.
 template <bool Ascii>
-char* write_body(char* p, char* limit, const char*& s, const char* end, utf8_policy policy, errc& error) noexcept
+char* write_body(char* p, char* limit, const char*& from, const char* end, utf8_policy policy, errc& error) noexcept
 {
+    const char* s = from; // which no store can change
     for (;;) {
-        const char* const last = s + std::min(end - s, limit - p);
-        p = copy_plain<Ascii>(p, s, last);
-        if (s == last) return p;
+        const std::ptrdiff_t n = copy_plain<Ascii>(p, s, s + std::min(end - s, limit - p));
+        p += n;
+        s += n;
+        if (s == end || p == limit) break;
         do { // text in another script has many in a row
-            if (static_cast<std::size_t>(limit - p) < json_special_room) return p;
+            if (end - s >= 4 && limit - p >= 8 && write_special_of_4(p, s)) [[likely]]
+                continue;
+            if (static_cast<std::size_t>(limit - p) < json_special_room) {
+                from = s;
+                return p;
+            }
             p = write_special(p, s, end, policy, error);
         } while (s != end && !is_plain<Ascii>(*s));
-        if (s == end) return p;
+        if (s == end) break;
     }
+    from = s;
+    return p;
 }
 
 inline char* write_body(char* p, char* limit, const char*& s, const char* end, utf8_policy policy, errc& error) noexcept
@@ -291,6 +363,11 @@ inline char* write_string(char* p, std::string_view text, utf8_policy policy, er
     const char* s = text.data();
     const char* const end = s + text.size();
     *p++ = '"';
+    if (text.size() < 16 && policy != utf8_policy::trust && copy_plain_tail<true>(p, s, end)) { // most of them
+        p += text.size();
+        *p = '"';
+        return p + 1;
+    }
     p = write_body(p, limit, s, end, policy, error);
     if (s != end && error == errc{}) [[unlikely]]
         error = crowded;
