@@ -10,6 +10,7 @@
 #include <holdfast/connection_end.hpp>
 #include <holdfast/detail/acceptor/acceptor_settings.hpp>
 #include <holdfast/detail/acceptor/drain_operation.hpp>
+#include <holdfast/detail/acceptor/session_starter.hpp>
 #include <holdfast/error.hpp>
 
 #include <concepts>
@@ -21,11 +22,6 @@
 #include <utility>
 
 namespace holdfast {
-
-/// A session handler of `async_serve`: takes the connection by value, and the index of its shard if it likes;
-/// returns an `awaitable` or void.
-template <class Handler, class Connection>
-concept session_handler = std::invocable<Handler&, Connection, std::size_t> || std::invocable<Handler&, Connection>;
 
 /// Listens, and admits at most `max_connections` connections at a time. A permit is taken before a connection is
 /// accepted and belongs to the connection until its end. Further clients wait in the backlog. Other limits (per
@@ -57,7 +53,7 @@ public:
     using endpoint_type = typename Protocol::endpoint;
     using executor_type = Executor;
     using connection_type = admitted_connection<net::basic_stream_socket<Protocol, Executor>, Finalizer>;
-    using native_handle_type = typename net::basic_socket_acceptor<Protocol, Executor>::native_handle_type;
+    using native_handle_type = int;
 
     /// The acceptor of another executor type.
     template <class Executor1>
@@ -254,7 +250,7 @@ private:
         void operator()(CompletionHandler&& completion, Handler handler) const
         {
             using operation = typename core::serve_operation;
-            using starter = typename core::template handler_starter<Handler>;
+            using starter = detail::handler_starter<connection_type, Handler>;
             auto shared = std::make_shared<starter>(std::move(handler));
             const auto begun = detail::begin_wait<operation>(
                 net::any_io_executor(this->core_->executor),

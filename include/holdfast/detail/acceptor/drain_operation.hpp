@@ -5,6 +5,7 @@
 
 #include <holdfast/acceptor_options.hpp>
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/acceptor/accept_queue.hpp>
 #include <holdfast/detail/async/counted_ptr.hpp>
 #include <holdfast/detail/async/op_storage.hpp>
 #include <holdfast/detail/async/waiter.hpp>
@@ -22,17 +23,15 @@
 
 namespace holdfast::detail {
 
-template <class Core>
 class drain_waiter;
 
-/// Notifies all connections of the core's registry, some at a time; waits until the last has ended, and resets
+/// Notifies all connections of an acceptor, some at a time; waits until the last has ended, and resets
 /// those that are left at the deadline. It has one wait pending at a time.
-template <class Core>
-class drain_state : public std::enable_shared_from_this<drain_state<Core>> {
+class drain_state : public std::enable_shared_from_this<drain_state> {
 public:
     using clock = std::chrono::steady_clock;
 
-    drain_state(std::shared_ptr<Core> core, const drain_options& options)
+    drain_state(std::shared_ptr<accept_queue> core, const drain_options& options)
         : core_(std::move(core)),
           deadline_(options.deadline > clock::time_point::max() - start_ ? clock::time_point::max()
                                                                          : start_ + options.deadline),
@@ -42,7 +41,7 @@ public:
         io_.emplace(*core_);
     }
 
-    void begin(drain_waiter<Core>& waiter) noexcept
+    void begin(drain_waiter& waiter) noexcept
     {
         {
             const std::lock_guard lock(mutex_);
@@ -71,7 +70,7 @@ private:
     static constexpr std::size_t batch_size = 64; // connections notified without letting other handlers run
 
     struct io_objects {
-        explicit io_objects(Core& core) : pause(core.executor), departure(*core.members, core.executor) {}
+        explicit io_objects(accept_queue& core) : pause(core.executor), departure(*core.members, core.executor) {}
 
         net::steady_timer pause;
         registry::departure_wait departure;
@@ -98,7 +97,7 @@ private:
             registry& members = *core_->members;
             if (cursor_ && (cursor_ = members.notify(*cursor_, batch_size))) {
                 io_->pause.expires_at(start_ + part_of_stagger());
-                io_->pause.async_wait(resumption(this->shared_from_this()));
+                io_->pause.async_wait(resumption(shared_from_this()));
                 return;
             }
             const auto seen = members.changes();
@@ -110,7 +109,7 @@ private:
                 aborted_ = members.abort_all();
                 finish({});
             } else {
-                io_->departure.async_wait(seen, deadline_, resumption(this->shared_from_this()));
+                io_->departure.async_wait(seen, deadline_, resumption(shared_from_this()));
             }
         } catch (const std::bad_alloc&) {
             finish(net::error::no_memory);
@@ -126,13 +125,13 @@ private:
 
     void finish(const error_code& result) noexcept;
 
-    const std::shared_ptr<Core> core_;
+    const std::shared_ptr<accept_queue> core_;
     const clock::time_point start_ = clock::now();
     const clock::time_point deadline_;
     const clock::duration stagger_;
     const bool serve_backlog_;
     mutable std::mutex mutex_;
-    drain_waiter<Core>* waiter_ = nullptr; // until it has been woken
+    drain_waiter* waiter_ = nullptr; // until it has been woken
     error_code result_ = net::error::operation_aborted;
     std::size_t aborted_ = 0;
     std::size_t batch_ = 0;
@@ -142,10 +141,9 @@ private:
     std::optional<io_objects> io_;
 };
 
-template <class Core>
 class drain_waiter : public waiter<synchronized> {
 public:
-    drain_waiter(const net::any_io_executor& executor, std::shared_ptr<drain_state<Core>> state)
+    drain_waiter(const net::any_io_executor& executor, std::shared_ptr<drain_state> state)
         : waiter<synchronized>(executor), state_(std::move(state))
     {
     }
@@ -157,22 +155,21 @@ protected:
     ~drain_waiter() { leave(); }
 
 private:
-    const std::shared_ptr<drain_state<Core>> state_;
+    const std::shared_ptr<drain_state> state_;
 };
 
-template <class Core>
-void drain_state<Core>::finish(const error_code& result) noexcept
+inline void drain_state::finish(const error_code& result) noexcept
 {
     result_ = result;
     std::exchange(waiter_, nullptr)->wake();
 }
 
 /// Drains on behalf of a handler `void(error_code, std::size_t)`.
-template <class Core, class Handler>
-void start_drain(const std::shared_ptr<Core>& core, Handler handler, const drain_options& options)
+template <class Handler>
+void start_drain(const std::shared_ptr<accept_queue>& core, Handler handler, const drain_options& options)
 {
-    const auto state = std::make_shared<drain_state<Core>>(core, options);
-    const auto begun = begin_wait<drain_waiter<Core>>(net::any_io_executor(core->executor), std::move(handler), state);
+    const auto state = std::make_shared<drain_state>(core, options);
+    const auto begun = begin_wait<drain_waiter>(core->executor, std::move(handler), state);
     state->begin(*begun);
 }
 

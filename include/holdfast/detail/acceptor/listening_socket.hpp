@@ -53,18 +53,15 @@ inline error_code last_error() noexcept { return {errno, net::error::get_system_
 
 [[noreturn]] inline void throw_last_error(const char* what) { throw system_error(last_error(), what); }
 
-template <class Protocol>
-unique_descriptor open_socket(const Protocol& protocol)
+inline unique_descriptor open_socket(int family, int type, int protocol)
 {
-    unique_descriptor socket(
-        ::socket(protocol.family(), protocol.type() | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol.protocol()));
+    unique_descriptor socket(::socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
     if (!socket) throw_last_error("the listening socket cannot be opened");
     return socket;
 }
 
-/// Accepts without waiting; writes the client's address.
-template <class Endpoint>
-unique_descriptor accept_from(int listener, Endpoint& remote, error_code& ec) noexcept
+/// Accepts without waiting; writes the client's address and port, which stay unspecified where `is_ip` is false.
+inline unique_descriptor accept_from(int listener, bool is_ip, net::ip::tcp::endpoint& remote, error_code& ec) noexcept
 {
     ::sockaddr_storage address{};
     auto size = static_cast<::socklen_t>(sizeof address);
@@ -72,12 +69,18 @@ unique_descriptor accept_from(int listener, Endpoint& remote, error_code& ec) no
         ::accept4(listener, reinterpret_cast<::sockaddr*>(&address), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!accepted) {
         ec = last_error();
-        return accepted;
+    } else if (is_ip) {
+        const std::size_t length = size < remote.capacity() ? size : remote.capacity();
+        std::memcpy(remote.data(), &address, length);
+        remote.resize(length);
     }
-    const std::size_t length = size < remote.capacity() ? size : remote.capacity();
-    std::memcpy(remote.data(), &address, length);
-    remote.resize(length);
     return accepted;
+}
+
+/// Sets an integer option of a socket; false with errno where the system refuses it.
+inline bool set_socket_option(int socket, int level, int name, int value) noexcept
+{
+    return ::setsockopt(socket, level, name, &value, sizeof value) == 0;
 }
 
 /// Closes with a reset.

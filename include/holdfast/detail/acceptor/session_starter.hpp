@@ -1,0 +1,93 @@
+// holdfast: starts a session with an admitted connection, as the handler of async_serve wants it.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_ACCEPTOR_SESSION_STARTER_HPP
+#define HOLDFAST_DETAIL_ACCEPTOR_SESSION_STARTER_HPP
+
+#include <holdfast/acceptor_options.hpp>
+#include <holdfast/asio.hpp>
+#include <holdfast/connection_end.hpp>
+#include <holdfast/detail/acceptor/event_reporter.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+namespace holdfast {
+
+/// A session handler of `async_serve`: takes the connection by value, and the index of its shard if it likes;
+/// returns an `awaitable` or void.
+template <class Handler, class Connection>
+concept session_handler = std::invocable<Handler&, Connection, std::size_t> || std::invocable<Handler&, Connection>;
+
+namespace detail {
+
+/// A session handler, and how it is called. Shared with the loop: the operation may be cancelled meanwhile.
+template <class Connection>
+class session_starter {
+public:
+    virtual ~session_starter() = default;
+    virtual void start(const std::shared_ptr<event_reporter>& reporter, Connection&& peer, std::size_t shard,
+                       const net::ip::tcp::endpoint& remote) = 0;
+};
+
+/// The handler of a session's coroutine.
+struct report_failed_session {
+    std::shared_ptr<event_reporter> reporter;
+    net::ip::tcp::endpoint remote;
+
+    template <class... Result>
+    void operator()(const std::exception_ptr& failure, Result&&...) const
+    {
+        if (failure) reporter->report({acceptor_event::kind::session_failed, {}, failure, {}, 1, remote});
+    }
+};
+
+template <class Connection, class Handler>
+class handler_starter final : public session_starter<Connection> {
+public:
+    explicit handler_starter(Handler handler) : handler_(std::move(handler)) {}
+
+    void start(const std::shared_ptr<event_reporter>& reporter, Connection&& peer, std::size_t shard,
+               const net::ip::tcp::endpoint& remote) override
+    {
+        const auto where = peer.get_executor();
+        if constexpr (!session_handler<Handler, Connection>)
+            net::co_spawn(where, own(std::move(peer), handler_), report_failed_session{reporter, remote});
+        else if constexpr (std::is_void_v<decltype(call(std::move(peer), shard))>)
+            call(std::move(peer), shard);
+        else
+            net::co_spawn(where, call(std::move(peer), shard), report_failed_session{reporter, remote});
+    }
+
+private:
+    decltype(auto) call(Connection&& peer, std::size_t shard)
+    {
+        if constexpr (std::is_invocable_v<Handler&, Connection, std::size_t>)
+            return handler_(std::move(peer), shard);
+        else
+            return handler_(std::move(peer));
+    }
+
+    template <class H>
+    static std::invoke_result_t<H&, Connection&> own(Connection peer, H session)
+    {
+        try {
+            co_await session(peer);
+            peer.close();
+        } catch (...) {
+            const connection_end end = end_by(std::current_exception());
+            peer.close(end.reason, end.error);
+            throw;
+        }
+    }
+
+    Handler handler_;
+};
+
+} // namespace detail
+} // namespace holdfast
+
+#endif
