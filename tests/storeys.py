@@ -17,7 +17,7 @@ storeys = {
     "buffer": ("buffer_pool detail/buffer/*", "base asio async waiting"),
     "connection": ("connection_end connection_guard admitted_connection peer_address census keepalive testing/leak_check "
                    "detail/connection/*", "base asio async waiting"),
-    "acceptor": ("acceptor_options bounded_acceptor detail/acceptor/*", "base asio async waiting connection process"),
+    "acceptor": ("acceptor_options bounded_acceptor layer_factory detail/acceptor/*", "base asio async waiting connection process"),
     "heartbeat": ("heartbeat_* frame_deadline detail/heartbeat/*", "base asio async"),
     "frame": ("frame_reader detail/frame/*", "base asio async waiting buffer connection"),
     "outbox": ("payload serialized_payload write_streamed outbox outbox_options outbox_group detail/outbox/*",

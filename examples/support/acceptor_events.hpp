@@ -73,6 +73,9 @@ inline void log_event(std::string_view program, const holdfast::acceptor_event& 
         case kind::rejected:
             out << "a connection was rejected at the limit of " << to_string(event.limit);
             break;
+        case kind::handshake_failed:
+            out << "a handshake failed: " << event.error.message();
+            break;
         }
         if (event.count != 1) out << " (" << event.count << " times)";
     });

@@ -74,6 +74,9 @@ struct acceptor_event {
         paused,
         /// A connection was rejected or reset at `limit`.
         rejected,
+        /// The handshake of a connection's layer failed or reached its time limit (`error`): the connection was closed,
+        /// and no session began.
+        handshake_failed,
     };
 
     kind what;
@@ -83,8 +86,8 @@ struct acceptor_event {
     /// The number of events of this kind since the last one that was reported, this one included. Of each kind
     /// 16 are reported at once, and one a second from then on.
     std::uint64_t count = 1;
-    /// The client's address and port, where they are known: `rejected`, `session_failed` and some of `lost`, for
-    /// IP only. Else unspecified.
+    /// The client's address and port, where they are known: `rejected`, `session_failed`, `handshake_failed` and some of
+    /// `lost`, for IP only. Else unspecified.
     net::ip::tcp::endpoint remote{};
 };
 
@@ -226,7 +229,7 @@ struct acceptor_options {
     /// most of a burst's memory from returning to the system: after 10,000 connections 18 of 44 MiB stayed, with
     /// this option 2.4 MiB. For a moment as many descriptors are open, or as many as the system allows.
     bool reserve_descriptors = false;
-    /// Called with each event; may be empty. On the acceptor's executor; for a failed session, on the
+    /// Called with each event; may be empty. On the acceptor's executor; for a failed session or handshake, on the
     /// connection's. It must stay valid until the last session has ended. Must not throw.
     std::function<void(const acceptor_event&)> on_event{};
 };

@@ -10,8 +10,10 @@
 #include <holdfast/connection_end.hpp>
 #include <holdfast/detail/acceptor/acceptor_settings.hpp>
 #include <holdfast/detail/acceptor/drain_operation.hpp>
+#include <holdfast/detail/acceptor/handshakes.hpp>
 #include <holdfast/detail/acceptor/session_starter.hpp>
 #include <holdfast/error.hpp>
+#include <holdfast/layer_factory.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -171,13 +173,49 @@ public:
     ///
     /// Exceptions: std::bad_alloc when there is no memory to begin.
     template <class Handler, class CompletionToken = default_token_t<Executor>>
-        requires net::completion_token_for<CompletionToken, void(error_code)>
+        requires(!layer_factory<Handler, typename connection_type::stream_type>) &&
+                net::completion_token_for<CompletionToken, void(error_code)>
     auto async_serve(Handler handler, CompletionToken&& token = CompletionToken())
     {
         static_assert(session_handler<Handler, connection_type> || std::invocable<Handler&, connection_type&>,
                       "async_serve: the handler must take the connection by value (and the shard, a std::size_t, as an "
                       "optional second argument)");
         return net::async_initiate<CompletionToken, void(error_code)>(initiate_serve(core_), token, std::move(handler));
+    }
+
+    /// Admits connections until it is closed, puts a layer upon each by `factory`, performs its handshake, and calls
+    /// `handler` with the connection over the layer: `admitted_connection<Layer, Finalizer>`. The connection has its
+    /// permit, its place in the census and its finalizer from the moment when it is admitted.
+    ///
+    /// Handshakes are limited in number and in time, by the options of the factory. A connection whose handshake fails
+    /// ends for `close_reason::handshake_failed` or `handshake_timeout`, with the error, is reported as
+    /// `acceptor_event::kind::handshake_failed`, and does not reach the handler. A drain ends handshakes as it ends
+    /// sessions.
+    ///
+    /// Completion, cancellation: as of the overload without a factory. Handshakes that are under way then go on like
+    /// sessions, and end in a call of `handler`.
+    ///
+    /// Lifetime: `factory` and `handler` are kept until the operation has completed and the last handshake has ended.
+    ///
+    /// Thread safety: `handler` is called on a thread of the acceptor's executor or of the connection's, never
+    /// concurrently.
+    ///
+    /// Exceptions: std::bad_alloc; std::invalid_argument for an option out of range.
+    ///
+    /// Cost: beside the layer's own, one block of less than 1 KB for each connection until its session begins.
+    ///
+    ///     acceptor.async_serve(holdfast::tls(context), [](auto peer) { return session(std::move(peer)); }, net::detached);
+    template <class Factory, class Handler, class CompletionToken = default_token_t<Executor>>
+        requires layer_factory<Factory, typename connection_type::stream_type> &&
+                 net::completion_token_for<CompletionToken, void(error_code)>
+    auto async_serve(Factory factory, Handler handler, CompletionToken&& token = CompletionToken())
+    {
+        using layered = detail::layered_connection<Factory, connection_type>;
+        static_assert(session_handler<Handler, layered> || std::invocable<Handler&, layered&>,
+                      "async_serve: the handler must take the connection over the factory's layer by value (and the "
+                      "shard, a std::size_t, as an optional second argument)");
+        return net::async_initiate<CompletionToken, void(error_code)>(initiate_serve(core_), token, std::move(factory),
+                                                                      std::move(handler));
     }
 
     /// Stops accepting: the port is free when this returns, and pending operations fail with `errc::acceptor_closed`.
@@ -249,13 +287,28 @@ private:
         template <class CompletionHandler, class Handler>
         void operator()(CompletionHandler&& completion, Handler handler) const
         {
-            using operation = typename core::serve_operation;
             using starter = detail::handler_starter<connection_type, Handler>;
-            auto shared = std::make_shared<starter>(std::move(handler));
+            start(std::forward<CompletionHandler>(completion), std::make_shared<starter>(std::move(handler)));
+        }
+
+        template <class CompletionHandler, class Factory, class Handler>
+        void operator()(CompletionHandler&& completion, Factory factory, Handler handler) const
+        {
+            using starter = detail::handshakes<connection_type, Factory, Handler>;
+            start(std::forward<CompletionHandler>(completion),
+                  std::make_shared<starter>(this->core_->executor, std::move(factory), std::move(handler)));
+        }
+
+    private:
+        template <class CompletionHandler>
+        void start(CompletionHandler&& completion,
+                   std::shared_ptr<detail::session_starter<connection_type>> starter) const
+        {
+            using operation = typename core::serve_operation;
             const auto begun = detail::begin_wait<operation>(
                 net::any_io_executor(this->core_->executor),
                 std::decay_t<CompletionHandler>(std::forward<CompletionHandler>(completion)), this->core_,
-                std::move(shared));
+                std::move(starter));
             this->core_->enqueue(*begun);
         }
     };

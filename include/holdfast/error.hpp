@@ -63,6 +63,8 @@ enum class errc : int {
     /// A number is valid JSON, but the parser cannot hold it: an integer beyond 64 bits, a real number beyond
     /// `double`.
     number_out_of_range,
+    /// A handshake was not complete within its time limit.
+    handshake_timeout,
 };
 
 /// Groups of errors that a program handles alike, from any category: holdfast's, the system's, Asio's, TLS.
@@ -139,6 +141,8 @@ public:
                    "contains a line end";
         case errc::number_out_of_range:
             return "a number is valid JSON, but beyond what the parser can hold: 64-bit integers and finite doubles";
+        case errc::handshake_timeout:
+            return "a handshake was not complete within its time limit: the connection was closed";
         }
         return "unknown holdfast error";
     }
@@ -213,6 +217,7 @@ private:
         case errc::truncated_frame:
             return static_cast<int>(condition::peer_gone);
         case errc::frame_timeout:
+        case errc::handshake_timeout:
             return static_cast<int>(condition::timed_out);
         default:
             return 0;
@@ -262,8 +267,12 @@ enum class close_reason : std::uint8_t {
     /// The peer ended the socket's stream without the end of the layer above it, such as TLS's close_notify: what
     /// it sent last may be missing.
     peer_truncated,
-    /// A layer above the socket failed: a failed handshake, an alert, a record that cannot be decrypted.
+    /// A layer above the socket failed: an alert, a record that cannot be decrypted, a failed handshake of the user's.
     layer_failed,
+    /// The handshake of a layer failed that an acceptor performs: no session began.
+    handshake_failed,
+    /// Such a handshake reached its time limit.
+    handshake_timeout,
     /// A read or a write failed.
     io_error,
     /// No sign of life arrived within the heartbeat's time-out.
@@ -297,7 +306,7 @@ enum class close_reason : std::uint8_t {
 };
 
 /// The number of values of `close_reason`, for the size of tables.
-inline constexpr std::size_t close_reason_count = 21;
+inline constexpr std::size_t close_reason_count = 23;
 
 /// Returns the reason in a few words, for logs and metrics; static storage.
 constexpr std::string_view to_string(close_reason reason) noexcept
@@ -315,6 +324,10 @@ constexpr std::string_view to_string(close_reason reason) noexcept
         return "truncated by peer";
     case close_reason::layer_failed:
         return "layer failed";
+    case close_reason::handshake_failed:
+        return "handshake failed";
+    case close_reason::handshake_timeout:
+        return "handshake timeout";
     case close_reason::io_error:
         return "I/O error";
     case close_reason::heartbeat_timeout:

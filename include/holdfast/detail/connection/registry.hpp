@@ -109,7 +109,8 @@ public:
         if (n.cause != close_reason::none)
             cause = n.cause;
         else if (n.notified && (cause == close_reason::local || cause == close_reason::abandoned ||
-                                cause == close_reason::peer_closed || cause == close_reason::peer_truncated))
+                                cause == close_reason::peer_closed || cause == close_reason::peer_truncated ||
+                                cause == close_reason::handshake_failed))
             cause = close_reason::drained;
         n.cause = cause;
         return {cause, n.peer};

@@ -1,0 +1,266 @@
+// holdfast: puts a layer upon each admitted connection before its session begins, some at a time, each within its time.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_ACCEPTOR_HANDSHAKES_HPP
+#define HOLDFAST_DETAIL_ACCEPTOR_HANDSHAKES_HPP
+
+#include <holdfast/acceptor_options.hpp>
+#include <holdfast/asio.hpp>
+#include <holdfast/async_semaphore.hpp>
+#include <holdfast/connection_guard.hpp>
+#include <holdfast/detail/acceptor/event_reporter.hpp>
+#include <holdfast/detail/acceptor/session_starter.hpp>
+#include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/connection/reset_at_close.hpp>
+#include <holdfast/error.hpp>
+#include <holdfast/layer_factory.hpp>
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
+
+#include <sys/socket.h>
+
+namespace holdfast::detail {
+
+template <class Factory>
+concept client_begins = requires { requires Factory::client_begins; };
+
+/// The connection over a factory's layer.
+template <class Factory, class Connection>
+using layered_connection = typename Connection::template rebind_stream<decltype(std::declval<Factory&>().make(
+    std::declval<typename Connection::stream_type>()))>;
+
+/// What the connections of one `async_serve` share: the factory, the slots, and the handler of the sessions.
+template <class Connection, class Factory, class Handler>
+class handshakes final : public session_starter<Connection>,
+                         public std::enable_shared_from_this<handshakes<Connection, Factory, Handler>> {
+    using layered = layered_connection<Factory, Connection>;
+
+public:
+    /// Throws std::invalid_argument for an option out of range.
+    template <class Executor>
+    handshakes(const Executor& executor, Factory factory, Handler handler)
+        : factory_(std::move(factory)),
+          sessions_(std::move(handler)),
+          options_(check(factory_.options())),
+          in_turn_(net::make_strand(net::any_io_executor(executor))),
+          slots_(executor, options_.max_handshakes)
+    {
+    }
+
+    void start(const std::shared_ptr<event_reporter>& reporter, Connection&& peer, std::size_t shard,
+               const net::ip::tcp::endpoint& remote) override
+    {
+        const auto executor = peer.get_executor();
+        auto one = std::make_shared<handshake>(this->shared_from_this(), reporter, std::move(peer), shard, remote);
+        net::dispatch(executor, [one = std::move(one)] { one->start(); });
+    }
+
+private:
+    class handshake;
+
+    static handshake_options check(const handshake_options& options)
+    {
+        if (options.max_handshakes == 0)
+            throw std::invalid_argument("handshake_options.max_handshakes must be at least 1");
+        if (options.handshake_timeout <= std::chrono::steady_clock::duration::zero())
+            throw std::invalid_argument("handshake_options.handshake_timeout must be positive");
+        return options;
+    }
+
+    Factory factory_;
+    handler_starter<layered, Handler> sessions_;
+    const handshake_options options_;
+    const net::strand<net::any_io_executor> in_turn_; // sessions start one at a time
+    async_semaphore slots_;
+};
+
+/// One connection, from its admission until its session starts or it has ended. Its steps run one after another on the
+/// connection's executor; the time limit may run beside them, and only wakes them, by a system call.
+template <class Connection, class Factory, class Handler>
+class handshakes<Connection, Factory, Handler>::handshake : public std::enable_shared_from_this<handshake> {
+    using clock = std::chrono::steady_clock;
+    using executor_type = typename Connection::executor_type;
+
+public:
+    handshake(std::shared_ptr<handshakes> owner, std::shared_ptr<event_reporter> reporter, Connection&& peer,
+              std::size_t shard, const net::ip::tcp::endpoint& remote)
+        : owner_(std::move(owner)),
+          reporter_(std::move(reporter)),
+          peer_(std::move(peer)),
+          executor_(peer_->get_executor()),
+          timer_(executor_),
+          shard_(shard),
+          remote_(remote),
+          descriptor_(detail::lowest_layer(peer_->stream()).native_handle())
+    {
+    }
+
+    handshake(const handshake&) = delete;
+
+    void start() noexcept
+    {
+        step([this] {
+            if constexpr (client_begins<Factory>) {
+                limit_time();
+                detail::lowest_layer(peer_->stream())
+                    .async_wait(net::socket_base::wait_read,
+                                [self = this->shared_from_this()](const error_code& ec) { self->readable(ec); });
+            } else {
+                take_slot();
+            }
+        });
+    }
+
+private:
+    /// Carries out a part of it; an exception ends the connection.
+    template <class F>
+    void step(F f) noexcept
+    {
+        try {
+            f();
+        } catch (...) {
+            const connection_end end = end_by(std::current_exception());
+            fail(end.reason, end.error);
+        }
+    }
+
+    void limit_time()
+    {
+        const auto now = clock::now();
+        const auto limit = owner_->options_.handshake_timeout;
+        if (limit >= clock::time_point::max() - now) return;
+        {
+            const std::lock_guard lock(mutex_);
+            deadline_ = now + limit;
+        }
+        timer_.expires_at(now + limit);
+        timer_.async_wait([self = this->shared_from_this()](const error_code& ec) {
+            if (!ec) self->expire();
+        });
+    }
+
+    void expire() noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        if (clock::now() < deadline_) return; // the step that it was for has ended
+        expired_ = true;
+        if (descriptor_ >= 0) detail::disconnect(descriptor_);
+    }
+
+    /// Returns whether the time limit had come before.
+    bool end_time_limit() noexcept
+    {
+        timer_.cancel();
+        const std::lock_guard lock(mutex_);
+        deadline_ = clock::time_point::max();
+        return expired_;
+    }
+
+    void readable(const error_code& ec) noexcept
+    {
+        step([&] {
+            if (end_time_limit()) return fail(close_reason::handshake_timeout, errc::handshake_timeout);
+            if (ec) return fail(close_reason::handshake_failed, ec);
+            char first = 0;
+            const auto n = ::recv(descriptor_, &first, 1, MSG_DONTWAIT | MSG_PEEK);
+            if (n == 0) return fail(close_reason::handshake_failed, net::error::eof);
+            if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+                return fail(close_reason::handshake_failed, error_code(errno, net::error::get_system_category()));
+            take_slot();
+        });
+    }
+
+    void take_slot()
+    {
+        slot_ = owner_->slots_.try_acquire();
+        if (slot_) return shake_hands();
+        owner_->slots_.async_acquire(
+            net::bind_executor(executor_, [self = this->shared_from_this()](const error_code& ec, permit slot) {
+                self->slot_ = std::move(slot);
+                self->step([&] {
+                    if (ec) return self->fail(close_reason::handshake_failed, ec);
+                    self->shake_hands();
+                });
+            }));
+    }
+
+    void shake_hands()
+    {
+        limit_time();
+        set_descriptor(-1); // it may be closed meanwhile, by an exception
+        layered_.emplace(upgrade(std::move(*peer_), [this](typename Connection::stream_type&& socket) {
+            return owner_->factory_.make(std::move(socket));
+        }));
+        peer_.reset();
+        set_descriptor(detail::lowest_layer(layered_->stream()).native_handle());
+        owner_->factory_.async_handshake(layered_->stream(), [self = this->shared_from_this()](const error_code& ec) {
+            self->step([&] { self->done(ec); });
+        });
+    }
+
+    void set_descriptor(int descriptor) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        descriptor_ = descriptor;
+        if (expired_ && descriptor >= 0) detail::disconnect(descriptor);
+    }
+
+    void done(const error_code& ec)
+    {
+        const bool late = end_time_limit();
+        slot_.release();
+        if (late) return fail(close_reason::handshake_timeout, errc::handshake_timeout);
+        if (ec) return fail(close_reason::handshake_failed, ec);
+        net::dispatch(owner_->in_turn_, [self = this->shared_from_this()] { self->start_session(); });
+    }
+
+    void start_session() noexcept
+    {
+        try {
+            layered session = std::move(*layered_);
+            owner_->sessions_.start(reporter_, std::move(session), shard_, remote_);
+        } catch (...) {
+            reporter_->report({acceptor_event::kind::session_failed, {}, std::current_exception(), {}, 1, remote_});
+        }
+    }
+
+    /// Ends the connection without a session.
+    void fail(close_reason reason, const error_code& error) noexcept
+    {
+        timer_.cancel();
+        {
+            const std::lock_guard lock(mutex_);
+            descriptor_ = -1;
+        }
+        slot_.release();
+        if (layered_) layered_->close(reason, error);
+        if (peer_) peer_->close(reason, error);
+        reporter_->report({acceptor_event::kind::handshake_failed, error, {}, {}, 1, remote_});
+    }
+
+    const std::shared_ptr<handshakes> owner_;
+    const std::shared_ptr<event_reporter> reporter_;
+    std::optional<Connection> peer_; // until it has its layer
+    std::optional<layered> layered_;
+    const executor_type executor_;
+    net::basic_waitable_timer<clock, net::wait_traits<clock>, executor_type> timer_;
+    const std::size_t shard_;
+    const net::ip::tcp::endpoint remote_;
+    permit slot_;
+    std::mutex mutex_;
+    clock::time_point deadline_ = clock::time_point::max();
+    int descriptor_;
+    bool expired_ = false;
+};
+
+} // namespace holdfast::detail
+
+#endif

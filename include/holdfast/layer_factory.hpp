@@ -1,0 +1,58 @@
+// holdfast: layer_factory, how an acceptor puts a layer such as TLS upon each connection before its session begins.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_LAYER_FACTORY_HPP
+#define HOLDFAST_LAYER_FACTORY_HPP
+
+#include <holdfast/asio.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <utility>
+
+namespace holdfast {
+
+/// Limits of the handshakes of new connections. A handshake costs about a thousand times the processor's time of a
+/// message, and with OpenSSL some 60 KB of memory: their number is what a storm of clients has to be bounded by.
+struct handshake_options {
+    /// Maximum number of handshakes under way at a time. At least 1. SIZE_MAX: unlimited. Further connections wait,
+    /// admitted and with their permit, in the order in which their first bytes came; each holds its socket and a block
+    /// of less than 1 KB meanwhile. A client that sends nothing does not count.
+    std::size_t max_handshakes = 32;
+    /// The time that a client has to send its first byte, and then once more for the handshake; the wait between the
+    /// two is not limited. Must be positive. The maximum: unlimited.
+    std::chrono::steady_clock::duration handshake_timeout = std::chrono::seconds(5);
+};
+
+/// Makes the layer of each new connection for `bounded_acceptor::async_serve`, as `tls()` does. A factory has
+/// - `make(socket)`: takes the connected socket by value, and returns the stream above it: a layer as
+///   `connection_guard` describes. It may throw; that connection ends then.
+/// - `async_handshake(stream, token)`: void(error_code). Starts the handshake of a stream that `make` has returned.
+/// - `options()`: the `handshake_options`. Called once.
+/// - optionally `static constexpr bool client_begins = true`, where the client is the first to send, as in TLS: `make`
+///   is then called when its first byte has arrived, so that silent clients cost no more than a socket.
+///
+/// Thread safety: `make` and `async_handshake` are called on the connection's executor, concurrently
+/// where connections have different ones.
+///
+///     struct asio_tls {
+///         net::ssl::context& context;
+///         auto make(tcp::socket socket) { return net::ssl::stream<tcp::socket>(std::move(socket), context); }
+///         template <class Token>
+///         auto async_handshake(net::ssl::stream<tcp::socket>& stream, Token&& token)
+///         {
+///             return stream.async_handshake(net::ssl::stream_base::server, std::forward<Token>(token));
+///         }
+///         holdfast::handshake_options options() const { return {}; }
+///     };
+template <class Factory, class Socket>
+concept layer_factory = std::move_constructible<Factory> && requires(Factory& factory, Socket socket) {
+    { factory.options() } -> std::convertible_to<handshake_options>;
+    factory.make(std::move(socket));
+} && requires(Factory& factory, decltype(std::declval<Factory&>().make(std::declval<Socket>()))& stream) {
+    factory.async_handshake(stream, net::detached);
+};
+
+} // namespace holdfast
+
+#endif

@@ -1,0 +1,513 @@
+// holdfast: tests of async_serve with a layer: handshakes at a time, each within its time, and only connections that
+// have finished theirs reach the handler.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/certificates.hpp"
+#include "support/sockets.hpp"
+#include "support/tls.hpp"
+#include "support/tls_peer.hpp"
+
+#include <holdfast/adapters/tls_layer.hpp>
+#include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/frame_reader.hpp>
+#include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/outbox.hpp>
+#include <holdfast/serialize/json.hpp>
+#include <holdfast/write_streamed.hpp>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using holdfast::acceptor_event;
+using holdfast::close_reason;
+using holdfast::connection_end;
+using holdfast::errc;
+using holdfast::error_code;
+using tests::tcp;
+namespace net = holdfast::net;
+
+namespace {
+
+struct note_end {
+    std::vector<connection_end>* ends;
+    void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
+};
+using acceptor = holdfast::bounded_acceptor<tcp, note_end>;
+
+const tests::certificate& files()
+{
+    static const tests::certificate made;
+    return made;
+}
+
+holdfast::tls_context server_context(bool compact = false)
+{
+    return holdfast::tls_context::server({.certificate_chain_file = files().chain_file(),
+                                          .private_key_file = files().key_file(),
+                                          .compact_records = compact});
+}
+
+/// Asio's own TLS stream, as a user would write its factory.
+struct asio_tls {
+    net::ssl::context* context;
+    holdfast::handshake_options limits{};
+
+    auto make(tcp::socket socket) { return net::ssl::stream<tcp::socket>(std::move(socket), *context); }
+    template <class Token>
+    auto async_handshake(net::ssl::stream<tcp::socket>& stream, Token&& token)
+    {
+        return stream.async_handshake(net::ssl::stream_base::server, std::forward<Token>(token));
+    }
+    holdfast::handshake_options options() const { return limits; }
+};
+
+net::ssl::context asio_context()
+{
+    net::ssl::context context(net::ssl::context::tls_server);
+    context.use_certificate_chain_file(files().chain_file());
+    context.use_private_key_file(files().key_file(), net::ssl::context::pem);
+    return context;
+}
+
+/// An acceptor, what has ended, what was reported, and which connections have reached the handler.
+struct fixture {
+    explicit fixture(std::size_t max_connections = 100)
+        : doors(io.get_executor(), {net::ip::address_v4::loopback(), 0},
+                {.max_connections = max_connections,
+                 .on_event =
+                     [this](const acceptor_event& event) {
+                         if (event.what != acceptor_event::kind::paused) events.push_back(event);
+                     }},
+                note_end{&ends})
+    {
+        ends.reserve(100);
+    }
+
+    /// Serves: each connection is sent a greeting, and stays until it is read to its end.
+    template <class Factory>
+    void serve(Factory factory)
+    {
+        doors.async_serve(
+            std::move(factory),
+            [this](auto peer) -> net::awaitable<void> {
+                ++sessions;
+                co_await net::async_write(peer.stream(), net::buffer("hello\n", 6), net::use_awaitable);
+                holdfast::frame_reader lines(peer);
+                while (auto line = co_await lines.async_next(net::use_awaitable)) {
+                }
+                co_await peer.async_close(net::use_awaitable);
+            },
+            [this](error_code ec) { served = ec; });
+    }
+
+    tcp::socket connect()
+    {
+        tcp::socket client(io);
+        client.connect(doors.local_endpoint());
+        return client;
+    }
+
+    /// Runs what is ready, several times over.
+    void settle()
+    {
+        for (int i = 0; i != 20; ++i) {
+            io.restart();
+            io.poll();
+        }
+    }
+
+    template <class Done>
+    void run_until(Done done)
+    {
+        tests::run_until(io, done);
+    }
+
+    /// The client's handshake, until its session has greeted it.
+    void enter(tests::tls_peer& client)
+    {
+        bool shaken = false;
+        std::string got;
+        run_until([&] {
+            shaken = client.handshake() || shaken;
+            if (shaken) got += client.read();
+            return got == "hello\n";
+        });
+    }
+
+    std::vector<connection_end> ends;
+    std::vector<acceptor_event> events;
+    int sessions = 0;
+    std::optional<error_code> served;
+    net::io_context io;
+    acceptor doors;
+};
+
+/// The first bytes of a handshake, and the rest of them.
+std::pair<std::string, std::string> first_message(tests::tls_peer& client)
+{
+    ::SSL_do_handshake(client.ssl());
+    ::ERR_clear_error();
+    const std::string all = client.take_output();
+    return {all.substr(0, all.size() / 2), all.substr(all.size() / 2)};
+}
+
+} // namespace
+
+TEST_CASE("a connection reaches the handler with its handshake done, and keeps permit, census and finalizer", "[tls]")
+{
+    fixture f(1);
+    std::optional<net::ssl::context> context;
+    SECTION("tls_stream") { f.serve(holdfast::tls(server_context())); }
+    SECTION("tls_stream, compact records") { f.serve(holdfast::tls(server_context(true))); }
+    SECTION("ssl::stream, by a factory of the user's")
+    {
+        context.emplace(asio_context());
+        f.serve(asio_tls{&*context});
+    }
+    tests::tls_peer client(f.connect());
+    const auto address = client.socket().local_endpoint();
+    f.enter(client);
+    CHECK(f.sessions == 1);
+    CHECK(f.doors.census().live() == 1);
+    tests::tls_peer second(f.connect()); // waits for the permit
+    second.handshake();
+    f.settle();
+    CHECK(f.sessions == 1);
+    ::SSL_shutdown(client.ssl());
+    client.send(client.take_output());
+    client.socket().shutdown(tcp::socket::shutdown_send);
+    f.run_until([&] { return !f.ends.empty(); });
+    CHECK(f.ends[0].reason == close_reason::peer_closed);
+    CHECK(f.ends[0].peer.port() == address.port());
+    f.enter(second);
+    CHECK(f.sessions == 2);
+    f.doors.async_drain(net::detached); // the second reads the end of its stream
+    f.run_until([&] { return f.served.has_value(); });
+    CHECK_FALSE(*f.served);
+    second.socket().close();
+    f.run_until([&] { return f.ends.size() == 2; });
+    CHECK(f.ends[1].reason == close_reason::drained);
+    for (const acceptor_event& event : f.events) // the second session may fail as its client leaves
+        CHECK(event.what == acceptor_event::kind::session_failed);
+}
+
+TEST_CASE("heartbeats, an outbox, a streamed message and async_close work on a connection over TLS", "[tls]")
+{
+    fixture f;
+    holdfast::heartbeat_timer heartbeats(f.io.get_executor(), {.tick = 100ms, .timeout = 30s});
+    f.doors.async_serve(
+        holdfast::tls(server_context()),
+        [&](auto peer) -> net::awaitable<void> {
+            auto heartbeat = heartbeats.watch(peer);
+            holdfast::outbox out(peer, {.high_watermark = 4096, .progress = heartbeat});
+            for (int i = 0; i != 100; ++i)
+                co_await out.async_push(holdfast::payload("line\n"), net::use_awaitable);
+            co_await out.async_close(net::use_awaitable);
+            co_await holdfast::async_write_streamed<holdfast::ndjson>(peer, std::vector<int>(1000, 1),
+                                                                      net::use_awaitable);
+            co_await peer.async_close(net::use_awaitable);
+        },
+        net::detached);
+    tests::tls_peer client(f.connect());
+    std::string got;
+    bool shaken = false;
+    f.run_until([&] {
+        shaken = client.handshake() || shaken;
+        if (shaken) got += client.read();
+        return client.ended();
+    });
+    CHECK(got.size() == 500 + 2000);
+    client.socket().close();
+    f.run_until([&] { return !f.ends.empty(); });
+    CHECK(f.ends[0].reason == close_reason::local);
+}
+
+TEST_CASE("a silent client ends by the time limit, takes no slot, and never reaches the handler", "[tls]")
+{
+    fixture f;
+    f.serve(holdfast::tls(server_context(), {.max_handshakes = 1, .handshake_timeout = 200ms}));
+    tcp::socket silent = f.connect();
+    f.settle();
+    tests::tls_peer client(f.connect());
+    f.enter(client);
+    CHECK(f.ends.empty()); // served while the silent one held nothing
+    f.run_until([&] { return !f.ends.empty(); });
+    CHECK(f.ends[0].reason == close_reason::handshake_timeout);
+    CHECK(f.ends[0].error == errc::handshake_timeout);
+    REQUIRE(f.events.size() == 1);
+    CHECK(f.events[0].what == acceptor_event::kind::handshake_failed);
+    CHECK((f.events[0].error == holdfast::condition::timed_out));
+    CHECK(f.events[0].remote.port() == silent.local_endpoint().port());
+    CHECK(f.sessions == 1);
+    CHECK(f.doors.census().live() == 1);
+}
+
+TEST_CASE("handshakes beyond the limit wait in order with their permit, until one ends or reaches its time limit",
+          "[tls]")
+{
+    fixture f;
+    std::optional<net::ssl::context> context;
+    const holdfast::handshake_options limits{.max_handshakes = 1, .handshake_timeout = 300ms};
+    SECTION("tls_stream") { f.serve(holdfast::tls(server_context(), limits)); }
+    SECTION("ssl::stream")
+    {
+        context.emplace(asio_context());
+        f.serve(asio_tls{&*context, limits});
+    }
+    tests::tls_peer slow(f.connect()), next(f.connect()), last(f.connect());
+    slow.send(first_message(slow).first);
+    f.settle();
+    const auto [next_first, next_rest] = first_message(next);
+    next.send(next_first + next_rest);
+    f.settle();
+    const auto [last_first, last_rest] = first_message(last);
+    last.send(last_first + last_rest);
+    f.settle();
+    CHECK(next.socket().available() == 0);
+    CHECK(last.socket().available() == 0);
+    CHECK(f.doors.census().live() == 3);
+    f.run_until([&] { return !f.ends.empty(); });
+    CHECK(f.ends[0].reason == close_reason::handshake_timeout);
+    f.run_until([&] { return next.socket().available() != 0; });
+    CHECK(last.socket().available() == 0);
+    f.enter(next);
+    f.enter(last);
+    CHECK(f.sessions == 2);
+}
+
+TEST_CASE("a handshake that fails has its own reason and error, is reported, and its permit comes back", "[tls]")
+{
+    fixture f(1);
+    f.serve(holdfast::tls(server_context()));
+    tcp::socket client = f.connect();
+    SECTION("plain text") { net::write(client, net::buffer("GET / HTTP/1.1\r\n\r\n", 18)); }
+    SECTION("garbage") { net::write(client, net::buffer(std::string(1000, '\xa5'))); }
+    SECTION("the client leaves before it has sent anything") { client.close(); }
+    SECTION("the client leaves in the middle")
+    {
+        tests::tls_peer peer(std::move(client));
+        peer.send(first_message(peer).first);
+        f.settle();
+        client = std::move(peer.socket());
+        client.close();
+    }
+    SECTION("a reset") { tests::reset(client); }
+    SECTION("an alert")
+    {
+        tests::tls_peer peer(std::move(client), TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256");
+        peer.handshake();
+        f.settle();
+        ::SSL_set_verify(peer.ssl(), SSL_VERIFY_PEER, nullptr); // an authority that it does not know
+        peer.handshake();
+        client = std::move(peer.socket());
+    }
+    f.run_until([&] { return !f.ends.empty(); });
+    CHECK(f.ends[0].reason == close_reason::handshake_failed);
+    CHECK(f.ends[0].error);
+    REQUIRE(f.events.size() == 1);
+    CHECK(f.events[0].what == acceptor_event::kind::handshake_failed);
+    CHECK(f.events[0].error == f.ends[0].error);
+    CHECK(f.sessions == 0);
+    tests::tls_peer healthy(f.connect());
+    f.enter(healthy);
+    CHECK(f.sessions == 1);
+}
+
+TEST_CASE("a drain ends handshakes at every stage, and waits for none of their time limits", "[tls]")
+{
+    fixture f;
+    f.serve(holdfast::tls(server_context(), {.max_handshakes = 1, .handshake_timeout = 1h}));
+    tcp::socket silent = f.connect();
+    tests::tls_peer under_way(f.connect()), waiting(f.connect());
+    under_way.send(first_message(under_way).first);
+    f.settle();
+    waiting.send(first_message(waiting).first);
+    f.settle();
+    CHECK(f.doors.census().live() == 3);
+    std::optional<error_code> drained;
+    f.doors.async_drain({.deadline = 1h}, [&](error_code ec, std::size_t) { drained = ec; });
+    f.run_until([&] { return drained.has_value(); });
+    CHECK_FALSE(*drained);
+    REQUIRE(f.ends.size() == 3);
+    for (const connection_end& end : f.ends)
+        CHECK(end.reason == close_reason::drained);
+    CHECK(f.sessions == 0);
+}
+
+TEST_CASE("the acceptor ends a connection in its handshake by name, for the reason given", "[tls]")
+{
+    fixture f;
+    f.serve(holdfast::tls(server_context(), {.handshake_timeout = 1h}));
+    tests::tls_peer client(f.connect());
+    const bool silent = GENERATE(true, false);
+    if (!silent) client.send(first_message(client).first);
+    f.settle();
+    std::uint64_t id = 0;
+    f.doors.census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
+    CHECK(f.doors.end(id, close_reason::refused));
+    f.run_until([&] { return !f.ends.empty(); });
+    CHECK(f.ends[0].reason == close_reason::refused);
+    CHECK(f.sessions == 0);
+}
+
+TEST_CASE("handshakes under way go on when accepting has stopped, and end with their context", "[tls]")
+{
+    std::vector<connection_end> ends;
+    int sessions = 0;
+    {
+        fixture f;
+        f.serve(holdfast::tls(server_context(), {.max_handshakes = 2, .handshake_timeout = 1h}));
+        tests::tls_peer client(f.connect()), under_way(f.connect()), stalled(f.connect()), waiting(f.connect());
+        tcp::socket silent = f.connect();
+        const auto [first, rest] = first_message(under_way);
+        under_way.send(first);
+        f.settle();
+        stalled.send(first_message(stalled).first);
+        f.settle();
+        waiting.send(first_message(waiting).first);
+        f.settle();
+        f.doors.close();
+        f.run_until([&] { return f.served.has_value(); });
+        CHECK_FALSE(*f.served);
+        under_way.send(rest);
+        f.enter(under_way);
+        CHECK(f.sessions == 1);
+        CHECK(f.ends.empty());
+        sessions = f.sessions;
+        // They are destroyed with the context, and report their ends to the vector, which is destroyed after it.
+    }
+    CHECK(sessions == 1);
+}
+
+TEST_CASE("a factory that throws ends that connection alone", "[tls]")
+{
+    struct failing : holdfast::tls_layer {
+        using tls_layer::tls_layer;
+        std::shared_ptr<int> times = std::make_shared<int>(0);
+        auto make(tcp::socket socket) const
+        {
+            if (++*times == 1) throw std::runtime_error("no layer");
+            return tls_layer::make(std::move(socket));
+        }
+    };
+    fixture f(1);
+    f.serve(failing(server_context(), {}));
+    tests::tls_peer first(f.connect());
+    first.handshake();
+    f.run_until([&] { return !f.ends.empty(); });
+    CHECK(f.ends[0].reason == close_reason::exception);
+    tests::tls_peer second(f.connect());
+    f.enter(second);
+    CHECK(f.sessions == 1);
+}
+
+TEST_CASE("a handler may take the connection by reference, or return nothing, and have the shard", "[tls]")
+{
+    fixture f;
+    int seen = 0;
+    SECTION("by reference")
+    {
+        f.doors.async_serve(
+            holdfast::tls(server_context()),
+            [&](holdfast::admitted_connection<holdfast::tls_stream<>, note_end>& peer) -> net::awaitable<void> {
+                ++seen;
+                co_await peer.stream().async_shutdown(net::use_awaitable);
+            },
+            net::detached);
+    }
+    SECTION("returns nothing, with the shard")
+    {
+        f.doors.async_serve(
+            holdfast::tls(server_context()),
+            [&](auto peer, std::size_t shard) {
+                CHECK(shard == 0);
+                ++seen;
+                peer.async_close(net::detached);
+            },
+            net::detached);
+    }
+    tests::tls_peer client(f.connect());
+    f.run_until([&] {
+        client.handshake();
+        return seen == 1;
+    });
+    client.socket().close();
+    f.run_until([&] { return !f.ends.empty(); });
+}
+
+TEST_CASE("options of handshakes out of range are refused", "[tls]")
+{
+    fixture f;
+    const auto handler = [](auto) {};
+    CHECK_THROWS_AS(f.doors.async_serve(holdfast::tls(server_context(), {.max_handshakes = 0}), handler, net::detached),
+                    std::invalid_argument);
+    CHECK_THROWS_AS(
+        f.doors.async_serve(holdfast::tls(server_context(), {.handshake_timeout = 0s}), handler, net::detached),
+        std::invalid_argument);
+    f.serve(holdfast::tls(server_context(), {.max_handshakes = SIZE_MAX,
+                                             .handshake_timeout = std::chrono::steady_clock::duration::max()}));
+    tests::tls_peer client(f.connect());
+    f.enter(client);
+}
+
+TEST_CASE("on several threads the handler is called for one connection at a time", "[tls]")
+{
+    const bool strands = GENERATE(true, false);
+    net::io_context io;
+    std::atomic<int> inside = 0, together = 0, ended = 0;
+    struct count_end {
+        std::atomic<int>* ended;
+        void operator()(const connection_end&) const noexcept { ++*ended; }
+    };
+    holdfast::acceptor_options options;
+    if (strands) options.next_executor = [&io] { return holdfast::connection_placement(net::make_strand(io)); };
+    holdfast::bounded_acceptor<tcp, count_end> doors(io.get_executor(), {net::ip::address_v4::loopback(), 0}, options,
+                                                     count_end{&ended});
+    doors.async_serve(
+        holdfast::tls(server_context(), {.max_handshakes = 3, .handshake_timeout = 10s}),
+        [&](auto peer) {
+            if (++inside != 1) ++together;
+            std::this_thread::yield();
+            peer.close();
+            --inside;
+        },
+        net::detached);
+    std::vector<std::thread> threads;
+    for (int i = 0; i != 3; ++i)
+        threads.emplace_back([&] { io.run(); });
+    net::io_context clients;
+    std::vector<tests::tls_peer> peers;
+    for (int i = 0; i != 30; ++i) {
+        tcp::socket client(clients);
+        client.connect(doors.local_endpoint());
+        if (i % 5 == 0)
+            tests::reset(client);
+        else
+            peers.emplace_back(std::move(client)).handshake();
+    }
+    for (tests::tls_peer& each : peers)
+        while (!each.ended() && each.receive()) {
+            try {
+                each.handshake();
+            } catch (const std::runtime_error&) {
+                break; // the server has closed
+            }
+            std::this_thread::sleep_for(1ms);
+        }
+    const auto deadline = std::chrono::steady_clock::now() + 30s;
+    while (ended != 30 && std::chrono::steady_clock::now() < deadline)
+        std::this_thread::sleep_for(1ms);
+    CHECK(ended == 30);
+    CHECK(together == 0);
+    doors.close();
+    io.stop();
+    for (std::thread& each : threads)
+        each.join();
+}
