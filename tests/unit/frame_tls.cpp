@@ -2,10 +2,13 @@
 // end of the stream has its own result.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/certificates.hpp"
 #include "support/next_outcome.hpp"
 #include "support/sockets.hpp"
 #include "support/tls.hpp"
+#include "support/tls_peer.hpp"
 
+#include <holdfast/adapters/tls_stream.hpp>
 #include <holdfast/frame_deadline.hpp>
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/testing/manual_clock.hpp>
@@ -105,6 +108,12 @@ struct tls_pair {
         CHECK(result.completed == 0);
     }
 
+    void begin_next()
+    {
+        result = {};
+        lines.async_next(result.handler());
+    }
+
     void finish()
     {
         io.restart();
@@ -177,6 +186,21 @@ TEST_CASE("over TLS a peer that leaves without close_notify is told apart from o
     }
 }
 
+TEST_CASE("over ssl::stream a close_notify that comes together with the last frame is the end, before any FIN")
+{
+    tls_pair t;
+    t.lines.async_next(t.result.handler());
+    net::write(t.client, net::buffer("last\n", 5));
+    t.client.async_shutdown(net::detached); // waits for the server's
+    tests::await_readable(t.server.next_layer());
+    t.io.restart();
+    tests::run_until(t.io, [&] { return t.result.completed == 1; });
+    CHECK(t.result.frame == "last");
+    t.begin_next();
+    t.finish();
+    CHECK_FALSE(t.result.error);
+}
+
 TEST_CASE("over TLS a late frame is frame_timeout")
 {
     tls_pair t;
@@ -188,4 +212,154 @@ TEST_CASE("over TLS a late frame is frame_timeout")
     }
     t.finish();
     CHECK(t.result.error == errc::frame_timeout);
+}
+
+namespace {
+
+/// A reader over a tls_stream, with OpenSSL's client.
+struct stream_pair {
+    explicit stream_pair(bool compact)
+        : context(holdfast::tls_context::server({.certificate_chain_file = files.chain_file(),
+                                                 .private_key_file = files.key_file(),
+                                                 .tickets = 0,
+                                                 .compact_records = compact}))
+    {
+        auto [a, b] = tests::socket_pair(io);
+        server.emplace(std::move(a), context);
+        client.emplace(std::move(b));
+        std::optional<error_code> done;
+        server->async_handshake(holdfast::tls_role::server, [&](error_code ec) { done = ec; });
+        bool client_done = false;
+        tests::run_until(io, [&] {
+            client_done = client->handshake() || client_done;
+            return done.has_value() && client_done;
+        });
+        REQUIRE_FALSE(*done);
+        CHECK(server->compact() == compact);
+        lines.emplace(*server, pool, holdfast::frame_options{.max_frame_bytes = 100'000});
+    }
+
+    void begin()
+    {
+        result = {};
+        lines->async_next(result.handler());
+    }
+
+    /// How many handlers have run by the time when the frame is there.
+    std::size_t handlers_until_done()
+    {
+        std::size_t handlers = 0;
+        while (result.completed == 0) {
+            io.restart();
+            REQUIRE(io.run_one_for(30s) == 1);
+            ++handlers;
+        }
+        return handlers;
+    }
+
+    net::io_context io;
+    tests::certificate files;
+    holdfast::tls_context context;
+    holdfast::buffer_pool pool{io.get_executor(), {.max_bytes = 1 << 20}};
+    std::optional<holdfast::tls_stream<>> server;
+    std::optional<tests::tls_peer> client;
+    std::optional<holdfast::frame_reader<holdfast::tls_stream<>, holdfast::framing::line, holdfast::buffer_pool>> lines;
+    tests::next_outcome result;
+};
+
+} // namespace
+
+TEST_CASE("over tls_stream a frame that arrives takes one handler, and those that came with it one each", "[tls]")
+{
+    stream_pair t(GENERATE(false, true));
+    for (int i = 0; i != 3; ++i) {
+        t.begin();
+        t.client->send(t.client->seal("one\n") + t.client->seal("two\nthr") + t.client->seal("ee\n"));
+        CHECK(t.handlers_until_done() == 1);
+        CHECK(t.result.frame == "one");
+        for (const char* expected : {"two", "three"}) {
+            t.begin();
+            CHECK(t.handlers_until_done() == 1);
+            CHECK(t.result.frame == expected);
+        }
+    }
+}
+
+TEST_CASE("over tls_stream a record that is cut at any byte is waited for without a buffer", "[tls]")
+{
+    stream_pair t(GENERATE(false, true));
+    std::string sealed = t.client->seal("a line\n");
+    t.begin();
+    for (const char byte : sealed) {
+        CHECK(t.result.completed == 0);
+        t.client->send({&byte, 1});
+        tests::await_readable(t.server->next_layer());
+        for (int i = 0; i != 3; ++i) {
+            t.io.restart();
+            t.io.poll();
+        }
+        if (t.result.completed == 0) CHECK(t.pool.counters().lent_bytes == 0);
+    }
+    t.handlers_until_done();
+    CHECK(t.result.frame == "a line");
+}
+
+TEST_CASE("over tls_stream frames larger than the buffer, and more of them than it holds, come whole", "[tls]")
+{
+    stream_pair t(GENERATE(false, true));
+    std::string sealed;
+    for (int i = 0; i != 30; ++i)
+        sealed += t.client->seal(std::string(static_cast<std::size_t>(i) * 1000, 'x') + "\n");
+    t.begin();
+    t.client->send(sealed);
+    for (std::size_t i = 0; i != 30; ++i) {
+        t.handlers_until_done();
+        REQUIRE_FALSE(t.result.error);
+        REQUIRE(t.result.frame == std::string(i * 1000, 'x'));
+        t.begin();
+    }
+    CHECK(t.server->pending() == 0);
+}
+
+TEST_CASE("over tls_stream an end or a failure that comes together with the last frame is found, before any FIN",
+          "[tls]")
+{
+    stream_pair t(GENERATE(false, true));
+    std::string sealed = t.client->seal("last\n");
+    const bool orderly = GENERATE(true, false);
+    if (orderly) {
+        ::SSL_shutdown(t.client->ssl());
+        sealed += t.client->take_output();
+    } else {
+        sealed += t.client->seal("altered\n");
+        sealed.back() = static_cast<char>(sealed.back() ^ 1);
+    }
+    t.begin();
+    t.client->send(sealed);
+    t.handlers_until_done();
+    CHECK(t.result.frame == "last");
+    t.begin();
+    t.handlers_until_done();
+    CHECK_FALSE(t.result.frame);
+    CHECK(bool(t.result.error) != orderly);
+}
+
+TEST_CASE("over tls_stream decrypted bytes wait for a buffer of a pool that is exhausted", "[tls]")
+{
+    stream_pair t(GENERATE(false, true));
+    t.client->send(t.client->seal("first line\n"));
+    char two[2];
+    std::size_t got = 0;
+    t.server->async_read_some(net::buffer(two), [&](error_code, std::size_t n) { got = n; });
+    tests::run_until(t.io, [&] { return got != 0; });
+    CHECK(t.server->pending() == 9);
+    auto all = t.pool.try_borrow(1 << 20);
+    CHECK(all);
+    t.begin();
+    t.io.restart();
+    t.io.poll();
+    CHECK(t.result.completed == 0);
+    all = {};
+    t.handlers_until_done();
+    CHECK(t.result.frame == "rst line");
 }

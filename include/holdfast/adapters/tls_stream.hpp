@@ -96,7 +96,7 @@ public:
     [[nodiscard]] SSL* native_session() const noexcept { return core_->engine.ssl(); }
 
     /// How many bytes are held that no readiness of the socket announces: decrypted ones, and ones received but not yet
-    /// decrypted.
+    /// decrypted. An end or a failure that came together with the last data counts as one, until it is read.
     [[nodiscard]] std::size_t pending() const noexcept { return core_->engine.pending(); }
 
     /// Whether OpenSSL's object has been freed and the records are protected by two keys alone.

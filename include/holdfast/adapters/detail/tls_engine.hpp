@@ -131,10 +131,10 @@ public:
     [[nodiscard]] bool compact() const noexcept { return compact_ != nullptr; }
 
     /// How many bytes are held here that no readiness of the descriptor announces: plaintext, and records
-    /// received but not opened.
+    /// received but not opened. An end that was found after the last data counts as one.
     [[nodiscard]] std::size_t pending() const noexcept
     {
-        return plaintext_.size() + state_.received.size() +
+        return plaintext_.size() + state_.received.size() + (end_found_ ? 1 : 0) +
                (ssl_ ? static_cast<std::size_t>(::SSL_pending(ssl_.get())) : std::size_t{0});
     }
 
@@ -343,8 +343,12 @@ private:
         default:
             break;
         }
-        const unsigned long code = ::ERR_get_error();
+        unsigned long code = ::ERR_get_error();
         ::ERR_clear_error();
+        if (code == 0) // OpenSSL reports a failure once
+            code = failure_;
+        else
+            failure_ = static_cast<std::uint32_t>(code);
         if (state_.ended || state_.read_failure != 0) return end_of_input();
         if (state_.write_failure != 0) return failed(state_.write_failure);
         if (code == 0) return {.error = net::ssl::error::stream_truncated};
@@ -361,7 +365,7 @@ private:
             const int result = ::SSL_read_ex(ssl_.get(), to.data() + total, to.size() - total, &n);
             if (result != 1) {
                 if (total != 0) { // an error comes again with the next call
-                    ::ERR_clear_error();
+                    end_found_ = bool(outcome_of(result).error);
                     break;
                 }
                 return outcome_of(result);
@@ -397,10 +401,12 @@ private:
                 if (transport.state().ended || transport.state().read_failure != 0) return end_of_input();
                 return {.what = tls_step::next::wait_read};
             case compact_records::outcome::closed:
-                if (total != 0) return {.bytes = total}; // the end comes again with the next call
+                end_found_ = true; // it comes again with the next call
+                if (total != 0) return {.bytes = total};
                 return {.error = net::error::eof};
             case compact_records::outcome::alert:
             case compact_records::outcome::failed:
+                end_found_ = true;
                 if (total != 0) return {.bytes = total};
                 return {.error = tls_error(compact_->alert())};
             }
@@ -502,7 +508,9 @@ private:
     tls_transport_state state_;
     tls_bytes plaintext_; // opened, and more than the reader had room for
     std::uint32_t sent_since_read_ = 0;
+    std::uint32_t failure_ = 0; // OpenSSL's code
     bool shut_down_ = false;
+    bool end_found_ = false; // after data that was returned first
 };
 
 } // namespace holdfast::detail

@@ -14,6 +14,7 @@
 #include <concepts>
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -59,14 +60,22 @@ concept openssl_stream = requires(Stream& s) {
     BIO_ctrl_pending(SSL_get_rbio(s.native_handle()));
 };
 
-/// Whether reading may succeed before the socket is readable.
+/// A layer that reads what has come when its socket was found readable, without an operation.
+template <class Stream>
+concept reads_at_hand = reports_pending<Stream> && requires(Stream& s, const net::mutable_buffer& to, error_code& ec) {
+    { s.try_read_some(to, ec) } -> std::same_as<std::size_t>;
+};
+
+/// Whether reading may succeed, or find the layer's end, before the socket is readable.
 template <class Stream>
 bool has_pending(Stream& stream)
 {
     if constexpr (reports_pending<Stream>)
         return stream.pending() != 0;
-    else // decrypted, or received and not yet decrypted
-        return SSL_pending(stream.native_handle()) != 0 || BIO_ctrl_pending(SSL_get_rbio(stream.native_handle())) != 0;
+    else // decrypted, or received and not yet decrypted; or the peer's close_notify has come together with the last data
+        return SSL_pending(stream.native_handle()) != 0 ||
+               BIO_ctrl_pending(SSL_get_rbio(stream.native_handle())) != 0 ||
+               (SSL_get_shutdown(stream.native_handle()) & 2) != 0; // SSL_RECEIVED_SHUTDOWN
 }
 
 /// Whether the socket's stream has ended without the end of the layer above it: net::ssl::error::stream_truncated. By
@@ -103,6 +112,7 @@ class next_frame {
     static constexpr bool reads_layers =
         !reads_descriptor && (reports_pending<stream_type> || openssl_stream<stream_type>) &&
         waitable<std::remove_reference_t<decltype(lowest_layer(std::declval<stream_type&>()))>>;
+    static constexpr bool reads_now = reads_descriptor || (reads_layers && reads_at_hand<stream_type>);
     static constexpr bool cancellable = !std::is_same_v<net::associated_cancellation_slot_t<Handler, no_slot>, no_slot>;
 
 public:
@@ -135,9 +145,12 @@ public:
             if (what_.most == 0) return finish_later({}, std::string_view(""));
         error_code ec;
         frame found = take(ec);
-        if constexpr (reads_descriptor) // cheaper than a wait, and under load the bytes have arrived already
-            if (!found && !ec) found = receive(ec);
-        if (ec == errc::pool_exhausted && !reader_->buffer_.holds()) ec = {}; // it may not need one
+        if constexpr (reads_now) // cheaper than a wait, and under load the bytes have arrived already
+            if (!found && !ec && may_have_arrived()) found = receive(ec);
+        if (ec == errc::pool_exhausted && !reader_->buffer_.holds()) {
+            if constexpr (!reads_descriptor) return borrow(); // for bytes that no readiness announces
+            ec = {};                                          // it may not need one
+        }
         if (!found && !ec) ec = reader_->time_frame();
         if (found || ec)
             finish_later(ec, found);
@@ -149,7 +162,7 @@ public:
     void operator()(error_code ec)
     {
         if (ec) return finish(ec);
-        if constexpr (reads_descriptor) {
+        if constexpr (reads_now) {
             const frame found = receive(ec);
             if (ec == errc::pool_exhausted) return borrow();
             if (found || ec) return finish(ec, found);
@@ -227,6 +240,8 @@ private:
         reader.buffer_.shrink();
         if constexpr (reads_descriptor) {
             reader.stream().async_wait(net::socket_base::wait_read, std::move(*this));
+        } else if constexpr (reads_now) {
+            detail::lowest_layer(reader.stream()).async_wait(net::socket_base::wait_read, std::move(*this));
         } else if constexpr (reads_layers) {
             if (reader.buffer_.holds() || detail::has_pending(reader.stream()))
                 read();
@@ -237,7 +252,34 @@ private:
         }
     }
 
-    /// Reads what the socket has, without waiting.
+    /// Whether trying to read is worth its cost. A layer knows whether it has left bytes in the socket.
+    bool may_have_arrived()
+    {
+        if constexpr (reads_descriptor)
+            return true;
+        else
+            return detail::has_pending(reader_->stream());
+    }
+
+    /// Reads some of what has come; 0 and no error where that is nothing.
+    std::size_t read_now_into(std::span<char> room, error_code& why)
+    {
+        if constexpr (reads_descriptor) {
+            const ::ssize_t got = ::recv(reader_->stream().native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+            if (got > 0) return static_cast<std::size_t>(got);
+            if (got == 0)
+                why = net::error::eof;
+            else if (errno != EAGAIN && errno != EWOULDBLOCK)
+                why = error_code(errno, net::error::get_system_category());
+            return 0;
+        } else {
+            const std::size_t got = reader_->stream().try_read_some(net::buffer(room.data(), room.size()), why);
+            if (why == net::error::would_block) why = {};
+            return got;
+        }
+    }
+
+    /// Reads what has come, without waiting.
     frame receive(error_code& why)
     {
         auto& buffer = reader_->buffer_;
@@ -247,14 +289,11 @@ private:
                 why = errc::pool_exhausted;
                 return std::nullopt;
             }
-            const ::ssize_t got = ::recv(reader_->stream().native_handle(), room.data(), room.size(), MSG_DONTWAIT);
-            if (got == 0) why = net::error::eof;
-            if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
-                why = error_code(errno, net::error::get_system_category());
-            if (got <= 0) return std::nullopt;
-            received(static_cast<std::size_t>(got));
+            const std::size_t got = read_now_into(room, why);
+            if (got == 0) return std::nullopt;
+            received(got);
             const frame found = take(why);
-            if (found || why || static_cast<std::size_t>(got) != room.size()) return found;
+            if (found || why || got != room.size()) return found;
         }
     }
 
