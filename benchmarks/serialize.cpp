@@ -1,5 +1,6 @@
 // holdfast: the speed and the memory of JSON in 16 KiB chunks, beside writing it whole.
 // SPDX-License-Identifier: BSL-1.0
+#include "support/json_newest.hpp"
 #include "support/json_peers.hpp"
 #include "support/json_rows.hpp"
 #include "support/json_sink.hpp"
@@ -23,12 +24,14 @@
 #include <functional>
 #include <iostream>
 #include <iterator>
+#include <memory>
 #include <span>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -45,7 +48,7 @@ constexpr bool first_program = std::string_view(HOLDFAST_CASE_SUFFIX).empty();
 struct settings {
     std::string only;
     std::string corpus;
-    std::uint32_t rows = 1'000'000;
+    std::uint32_t rows = 100'000;
     std::uint32_t rounds = 7;
 };
 
@@ -54,6 +57,43 @@ void stream(const Source& source, std::size_t chunk_bytes, sink& to)
 {
     benchmarks::stream<holdfast::json>(source, chunk_bytes, to);
 }
+
+void add(std::vector<subject>& all, benchmarks::named_writers writers)
+{
+    for (auto& [name, run] : writers)
+        all.push_back({std::move(name), std::move(run)});
+}
+
+// The writers of HOLDFAST_PEERS: glaze and simdjson's builder write rows, yyjson the same text as its own document.
+template <class Source>
+void add_newest([[maybe_unused]] std::vector<subject>& all, [[maybe_unused]] const Source& source,
+                [[maybe_unused]] const std::string& finished)
+{
+    [[maybe_unused]] constexpr bool rows = !std::is_same_v<Source, simdjson::dom::element>;
+#if HAVE_GLAZE
+    if constexpr (rows)
+        add(all, benchmarks::glaze_writers(source));
+    else
+        add(all, benchmarks::glaze_writers(std::string_view(finished)));
+#endif
+#if HAVE_SIMDJSON_BUILDER
+    if constexpr (rows) add(all, benchmarks::simdjson_builder_writers(source));
+#endif
+#if HAVE_YYJSON
+    add(all, benchmarks::yyjson_writers(finished));
+#endif
+}
+
+#if HAVE_RAPIDJSON
+template <class Allocator, class Source>
+void write_rapidjson(benchmarks::rapidjson_text<Allocator>& text, const Source& source, sink& to)
+{
+    text.Clear();
+    benchmarks::rapidjson_writer<benchmarks::rapidjson_text<Allocator>, Allocator> writer(text);
+    benchmarks::rapidjson_put(writer, source);
+    to.take({text.GetString(), text.GetSize()});
+}
+#endif
 
 // The writers that are given the same source as holdfast, or the same document as their own.
 template <class Source, class RapidjsonSource>
@@ -65,12 +105,21 @@ std::vector<subject> writers(const Source& source, [[maybe_unused]] const Rapidj
     all.push_back({"holdfast_1k", [&](sink& to) { stream(source, 1024, to); }});
     all.push_back({"holdfast_64", [&](sink& to) { stream(source, 64, to); }});
 #if HAVE_RAPIDJSON
-    all.push_back({"rapidjson", [&](sink& to) {
-                       benchmarks::rapidjson_text text;
-                       benchmarks::rapidjson_writer<benchmarks::rapidjson_text> writer(text);
-                       benchmarks::rapidjson_put(writer, rapidjson_source);
-                       to.take({text.GetString(), text.GetSize()});
-                   }});
+    const auto counted = [&](sink& to) {
+        benchmarks::rapidjson_text<benchmarks::rapidjson_counted> text;
+        write_rapidjson(text, rapidjson_source, to);
+    };
+    all.push_back({"rapidjson",
+                   [&, text = std::make_shared<benchmarks::rapidjson_text<>>()](sink& to) {
+                       write_rapidjson(*text, rapidjson_source, to);
+                   },
+                   counted});
+    all.push_back({"rapidjson_fresh",
+                   [&](sink& to) {
+                       benchmarks::rapidjson_text<> text;
+                       write_rapidjson(text, rapidjson_source, to);
+                   },
+                   counted});
     all.push_back({"rapidjson_stream", [&](sink& to) {
                        benchmarks::rapidjson_chunks chunks(to);
                        benchmarks::rapidjson_writer<benchmarks::rapidjson_chunks> writer(chunks);
@@ -92,6 +141,7 @@ std::vector<subject> writers(const Source& source, [[maybe_unused]] const Rapidj
                        }
                    }});
 #endif
+    add_newest(all, source, finished);
     all.push_back({"simdjson_minify", [&](sink& to) { to.take(simdjson::minify(documents.simdjson)); }});
     all.push_back({"memcpy", [&](sink& to) { to.take(finished); }});
     return all;
@@ -100,7 +150,8 @@ std::vector<subject> writers(const Source& source, [[maybe_unused]] const Rapidj
 // A message of one row at a time into a buffer that is used again, for each of many rows.
 std::vector<subject> writers_of_one(const std::vector<benchmarks::quote>& quotes,
                                     const benchmarks::peer_documents& documents,
-                                    const std::vector<std::string>& finished)
+                                    const std::vector<std::string>& finished,
+                                    [[maybe_unused]] const std::string& all_finished)
 {
     std::vector<subject> all;
     all.push_back({"holdfast", [&](sink& to) {
@@ -115,8 +166,8 @@ std::vector<subject> writers_of_one(const std::vector<benchmarks::quote>& quotes
                    }});
 #if HAVE_RAPIDJSON
     all.push_back({"rapidjson", [&](sink& to) {
-                       benchmarks::rapidjson_text text;
-                       benchmarks::rapidjson_writer<benchmarks::rapidjson_text> writer(text);
+                       benchmarks::rapidjson_text<> text;
+                       benchmarks::rapidjson_writer<benchmarks::rapidjson_text<>> writer(text);
                        for (const auto& q : quotes) {
                            text.Clear();
                            writer.Reset(text);
@@ -141,6 +192,15 @@ std::vector<subject> writers_of_one(const std::vector<benchmarks::quote>& quotes
                            to.take({part.data(), part.size()});
                        }
                    }});
+#endif
+#if HAVE_GLAZE
+    add(all, benchmarks::glaze_writers_of_one(quotes));
+#endif
+#if HAVE_SIMDJSON_BUILDER
+    add(all, benchmarks::simdjson_builder_writers_of_one(quotes));
+#endif
+#if HAVE_YYJSON
+    add(all, benchmarks::yyjson_writers_of_one(all_finished));
 #endif
     all.push_back({"simdjson_minify", [&](sink& to) {
                        for (const simdjson::dom::element q : simdjson::dom::array(documents.simdjson))
@@ -191,17 +251,17 @@ template <class Row>
 void check_rows([[maybe_unused]] const std::string& name, [[maybe_unused]] const std::vector<Row>& rows)
 {
 #if HAVE_RAPIDJSON
-    benchmarks::rapidjson_text text;
-    benchmarks::rapidjson_writer<benchmarks::rapidjson_text> writer(text);
+    benchmarks::rapidjson_text<> text;
+    benchmarks::rapidjson_writer<benchmarks::rapidjson_text<>> writer(text);
     benchmarks::rapidjson_put(writer, rows);
     check(name, holdfast::serialize_to_string<holdfast::json>(rows), {text.GetString(), text.GetSize()});
 #endif
 }
 
-// `sample` is the first of the rows, for those who check, and for Python.
+// `sample` is the first of the rows, for those who check, and for Python. Python is measured where `with_python`.
 template <class Row>
 void rows_case(benchmarks::results& results, const std::string& name, const std::vector<Row>& rows,
-               const std::vector<Row>& sample, std::uint32_t rounds)
+               const std::vector<Row>& sample, std::uint32_t rounds, bool with_python)
 {
     check_rows(name, sample);
     {
@@ -209,7 +269,7 @@ void rows_case(benchmarks::results& results, const std::string& name, const std:
         const benchmarks::peer_documents documents(finished);
         measure(results, shown(name), writers(rows, rows, documents, finished), rounds);
     }
-    measure_python(results, name, holdfast::serialize_to_string<holdfast::json>(sample), rounds);
+    if (with_python) measure_python(results, name, holdfast::serialize_to_string<holdfast::json>(sample), rounds);
 }
 
 void one_quote_case(benchmarks::results& results, std::uint32_t rounds)
@@ -218,8 +278,9 @@ void one_quote_case(benchmarks::results& results, std::uint32_t rounds)
     std::vector<std::string> finished;
     for (const auto& q : quotes)
         finished.push_back(holdfast::serialize_to_string<holdfast::json>(q));
-    const benchmarks::peer_documents documents(holdfast::serialize_to_string<holdfast::json>(quotes));
-    measure(results, shown("one_quote"), writers_of_one(quotes, documents, finished), rounds);
+    const std::string all_finished = holdfast::serialize_to_string<holdfast::json>(quotes);
+    const benchmarks::peer_documents documents(all_finished);
+    measure(results, shown("one_quote"), writers_of_one(quotes, documents, finished, all_finished), rounds);
 }
 
 void document_case(benchmarks::results& results, const std::string& name, const std::filesystem::path& path,
@@ -289,6 +350,9 @@ void say_what_is_missing()
 {
     if (!HAVE_RAPIDJSON) std::puts("rapidjson is left out: <rapidjson/writer.h> was not found (apt: rapidjson-dev)");
     if (!HAVE_NLOHMANN) std::puts("nlohmann is left out: <nlohmann/json.hpp> was not found (apt: nlohmann-json3-dev)");
+    if (!HAVE_GLAZE || !HAVE_SIMDJSON_BUILDER || !HAVE_YYJSON)
+        std::puts("glaze, simdjson's builder and yyjson are there where HOLDFAST_PEERS names a folder with their "
+                  "checkouts, and glaze needs a standard library that has <format>");
     if (!HAVE_BOOST_JSON)
         std::puts("boost_json is left out: <boost/json/src.hpp> was not found (apt: libboost1.81-dev)");
 }
@@ -299,10 +363,16 @@ void run_cases(benchmarks::results& results, const settings& s)
     const auto wanted = [&](std::string_view name) { return s.only.empty() || s.only == name; };
     if (wanted("quotes"))
         rows_case(results, "quotes", benchmarks::make_quotes(s.rows), benchmarks::make_quotes(s.rows / 50 + 1),
-                  s.rounds);
-    if (wanted("logs"))
-        rows_case(results, "logs", benchmarks::make_logs(s.rows / 5 + 1), benchmarks::make_logs(s.rows / 50 + 1),
-                  s.rounds);
+                  s.rounds, true);
+    using benchmarks::prices;
+    for (const auto& [name, as] : {std::pair{"decimals5", prices::five_decimals}, {"digits17", prices::any_digits}})
+        if (wanted(name))
+            rows_case(results, name, benchmarks::make_quotes(s.rows, as), benchmarks::make_quotes(s.rows / 50 + 1, as),
+                      s.rounds, false);
+    for (const auto& [name, special] : {std::pair{"logs", false}, {"logs_escaped", true}})
+        if (wanted(name))
+            rows_case(results, name, benchmarks::make_logs(s.rows / 5 + 1, special),
+                      benchmarks::make_logs(s.rows / 50 + 1, special), s.rounds, !special);
     for (const auto& [name, file] :
          {std::pair{"twitter", "twitter.json"}, {"citm", "citm_catalog.json"}, {"canada", "canada.json"}})
         if (wanted(name)) document_case(results, name, std::filesystem::path(s.corpus) / file, s.rounds);
@@ -320,12 +390,13 @@ int run(int argc, char** argv)
                                  "JSON in 16 KiB chunks into a sink that copies them once, beside whole strings."};
     results.add_options(cli);
     cli.add("case", s.only, "NAME",
-            "only quotes, logs, twitter, citm, canada, one_quote or numbers; all of them by default");
+            "only quotes, decimals5, digits17, logs, logs_escaped, twitter, citm, canada, one_quote or numbers; all of "
+            "them by default");
     cli.add("corpus", s.corpus, "DIR",
             "where twitter.json, citm_catalog.json and canada.json are; HOLDFAST_CORPUS sets it too");
     cli.add("rows", s.rows, "N",
-            "quotes, and five times the log rows; the peers' documents of a million "
-            "quotes take 3 GB");
+            "quotes, and five times the log rows; above 300000 the peers' documents take so much memory that its pages "
+            "are what is measured");
     cli.add("rounds", s.rounds, "N", "rounds, of which the median counts");
     if (!cli.parse(argc, argv)) return 0;
     if (s.rows == 0) benchmarks::command_line::fail("rows", "must be at least 1");

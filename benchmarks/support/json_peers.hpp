@@ -53,17 +53,18 @@ namespace benchmarks {
 
 #if HAVE_RAPIDJSON
 
-/// RapidJSON's own allocator, counted.
-struct rapidjson_allocator {
+/// RapidJSON's own allocator, counted: for the memory alone, since the writer has fast paths for its own allocator only.
+struct rapidjson_counted {
     static constexpr bool kNeedFree = true;
     void* Malloc(std::size_t size) { return size != 0 ? heap::allocate(size) : nullptr; }
     void* Realloc(void* p, std::size_t, std::size_t size) { return heap::reallocate(p, size); }
     static void Free(void* p) { heap::release(p); }
 };
 
-using rapidjson_text = rapidjson::GenericStringBuffer<rapidjson::UTF8<>, rapidjson_allocator>;
-template <class Out>
-using rapidjson_writer = rapidjson::Writer<Out, rapidjson::UTF8<>, rapidjson::UTF8<>, rapidjson_allocator>;
+template <class Allocator = rapidjson::CrtAllocator>
+using rapidjson_text = rapidjson::GenericStringBuffer<rapidjson::UTF8<>, Allocator>;
+template <class Out, class Allocator = rapidjson::CrtAllocator>
+using rapidjson_writer = rapidjson::Writer<Out, rapidjson::UTF8<>, rapidjson::UTF8<>, Allocator>;
 
 /// An output stream of RapidJSON's that hands full chunks to the sink.
 class rapidjson_chunks {

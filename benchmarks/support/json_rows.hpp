@@ -36,7 +36,7 @@ constexpr auto describe(holdfast::type_tag<quote>)
 struct log_row {
     std::uint64_t time;
     std::string level;
-    std::string message;             // 60 to 300 bytes; one in ten with escapes or UTF-8
+    std::string message;             // 60 to 300 bytes; one in ten, or each, with escapes or UTF-8
     std::array<std::string, 3> tags; // 3 to 10 letters
 };
 
@@ -64,7 +64,14 @@ private:
     std::mt19937_64 random_{42};
 };
 
-inline std::vector<quote> make_quotes(std::size_t rows)
+/// What the doubles of a quote are.
+enum class prices {
+    two_decimals,
+    five_decimals,
+    any_digits, // 16 or 17
+};
+
+inline std::vector<quote> make_quotes(std::size_t rows, prices as = prices::two_decimals)
 {
     seeded random;
     std::vector<quote> quotes;
@@ -76,6 +83,14 @@ inline std::vector<quote> make_quotes(std::size_t rows)
         const auto cents = 100 + random.below(100'000);
         q.bid = static_cast<double>(cents) / 100;
         q.ask = static_cast<double>(cents + 1 + random.below(10)) / 100;
+        if (as == prices::five_decimals) {
+            const auto parts = 100'000 + random.below(100'000'000);
+            q.bid = static_cast<double>(parts) / 100'000;
+            q.ask = static_cast<double>(parts + 1 + random.below(10'000)) / 100'000;
+        } else if (as == prices::any_digits) {
+            q.bid = 1 + static_cast<double>(random.below(std::uint64_t{1} << 53)) * 0x1p-43;
+            q.ask = q.bid + static_cast<double>(1 + random.below(std::uint64_t{1} << 40)) * 0x1p-43;
+        }
         q.bid_size = static_cast<std::uint32_t>(random.below(10'000));
         q.ask_size = static_cast<std::uint32_t>(random.below(10'000));
         q.time = 1'700'000'000'000'000'000 + i * 1'000 + random.below(1'000);
@@ -85,7 +100,7 @@ inline std::vector<quote> make_quotes(std::size_t rows)
     return quotes;
 }
 
-inline std::vector<log_row> make_logs(std::size_t rows)
+inline std::vector<log_row> make_logs(std::size_t rows, bool all_special = false)
 {
     constexpr const char* special[] = {"\"", "\\", "\n", "\t", "\u00e9", "\u65e5\u672c", "\U0001f600"};
     constexpr const char* levels[] = {"debug", "info", "warning", "error"};
@@ -97,7 +112,7 @@ inline std::vector<log_row> make_logs(std::size_t rows)
         row.time = 1'700'000'000'000 + i;
         row.level = levels[random.below(4)];
         const std::size_t length = 60 + random.below(241);
-        const bool plain = random.below(10) != 0;
+        const bool plain = random.below(10) != 0 && !all_special;
         while (row.message.size() < length) {
             row.message += random.letters(2 + random.below(8), 'a');
             row.message += !plain && random.below(8) == 0 ? special[random.below(7)] : " ";

@@ -10,9 +10,9 @@
 #include <holdfast/serialize/streaming_serializer.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <functional>
 #include <random>
 #include <string>
@@ -25,6 +25,7 @@ namespace benchmarks {
 struct subject {
     std::string name;
     std::function<void(sink&)> run;
+    std::function<void(sink&)> counted{}; // the same with its memory counted, where that makes it slower
     std::vector<double> seconds{};
     std::size_t bytes = 0;
     std::size_t peak_extra_bytes = 0;
@@ -42,15 +43,22 @@ void stream(const Source& source, std::size_t chunk_bytes, sink& to)
     if (ec) throw std::system_error(ec);
 }
 
+/// The processor time of this thread: other programs may run beside it.
+inline double thread_seconds()
+{
+    timespec now{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
 inline void run_once(subject& s, sink& to, int times)
 {
     const std::size_t taken = to.taken();
-    const auto start = std::chrono::steady_clock::now();
+    const double start = thread_seconds();
     for (int i = 0; i < times; ++i)
         s.run(to);
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    s.seconds.push_back(thread_seconds() - start);
     s.bytes = to.taken() - taken;
-    s.seconds.push_back(took.count());
 }
 
 /// The subjects take turns, in another order each round: who follows a reader of a large document of its own
@@ -62,8 +70,9 @@ inline void measure(results& to, const std::string& name, std::vector<subject> s
     for (auto& s : subjects) { // warms up, and measures the memory
         const std::size_t before = heap::now();
         heap::reset_peak();
-        run_once(s, ring, 1);
+        (s.counted ? s.counted : s.run)(ring);
         s.peak_extra_bytes = heap::peak() - before;
+        run_once(s, ring, 1);
         s.seconds.clear();
     }
     const int times = static_cast<int>(1 + 16'000'000 / (subjects.front().bytes + 1));

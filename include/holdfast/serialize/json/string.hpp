@@ -254,7 +254,7 @@ inline constexpr auto json_specials = [] {
 // if the sequence is ill-formed; nothing is written then.
 [[gnu::always_inline]] inline bool write_special_of_4(char*& p, const char*& s) noexcept
 {
-    static_assert(std::endian::native == std::endian::little);
+    if constexpr (std::endian::native != std::endian::little) return false; // left to write_special()
     const json_special& special = json_specials[static_cast<unsigned char>(*s)];
     const auto word = load<std::uint32_t>(s);
     const auto second = static_cast<unsigned char>((word >> 8) - special.second);
