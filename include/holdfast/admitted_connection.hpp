@@ -5,8 +5,10 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/connection_guard.hpp>
+#include <holdfast/connection_name.hpp>
 #include <holdfast/detail/connection/admission.hpp>
 
+#include <string_view>
 #include <utility>
 
 namespace holdfast {
@@ -39,6 +41,12 @@ public:
     /// Returns whether a drain has notified this connection: its next read returns the end of the stream, writing
     /// still works. Thread safety: safe. Cost: a short lock.
     [[nodiscard]] bool draining() const noexcept { return this->finalizer().notified(); }
+
+    /// Names the peer, for the census and `connection_end`: the first 63 bytes of `name`. It stays with the connection
+    /// when a layer is put upon it. Has no effect after the end.
+    ///
+    /// Exceptions: std::bad_alloc.
+    void set_name(std::string_view name) { this->finalizer().set_name(connection_name(name)); }
 
 private:
     template <class, connection_finalizer, class>

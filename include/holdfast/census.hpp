@@ -41,6 +41,8 @@ struct census_entry {
     std::optional<std::uint64_t> bytes_out;
     /// Whether a drain has told it to end.
     bool draining = false;
+    /// Its peer's name, where it has been given one; valid during the call.
+    std::string_view name{};
 };
 
 /// A view on the connections that one acceptor admitted, or, added up with `+`, those of several shards. It
@@ -113,7 +115,7 @@ public:
                 for (std::size_t i = 0; i != listed; ++i) {
                     const detail::registry::member& m = page[i];
                     const auto remote = m.peer.text();
-                    census_entry entry{m.id, remote.view(), m.peer, now - m.since, {}, {}, m.notified};
+                    census_entry entry{m.id, remote.view(), m.peer, now - m.since, {}, {}, m.notified, m.name.view()};
                     if (m.bytes) {
                         entry.bytes_in = m.bytes->received;
                         entry.bytes_out = m.bytes->sent;
@@ -181,10 +183,12 @@ private:
         const auto number = [](const std::optional<std::uint64_t>& n) {
             return n ? std::to_string(*n) : std::string("-");
         };
-        std::array<char, 128> line{};
-        std::snprintf(line.data(), line.size(), "%12lld %14s %14s  %.*s%s", static_cast<long long>(seconds(entry.age)),
-                      number(entry.bytes_in).c_str(), number(entry.bytes_out).c_str(), int(entry.remote.size()),
-                      entry.remote.data(), entry.draining ? " (draining)" : "");
+        std::array<char, 192> line{};
+        std::snprintf(line.data(), line.size(), "%12lld %14s %14s  %.*s%s%s%.*s",
+                      static_cast<long long>(seconds(entry.age)), number(entry.bytes_in).c_str(),
+                      number(entry.bytes_out).c_str(), int(entry.remote.size()), entry.remote.data(),
+                      entry.draining ? " (draining)" : "", entry.name.empty() ? "" : "  ", int(entry.name.size()),
+                      entry.name.data());
         return line.data();
     }
 

@@ -4,6 +4,7 @@
 #define HOLDFAST_CONNECTION_END_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/connection_name.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/peer_address.hpp>
 
@@ -27,6 +28,8 @@ struct connection_end {
     /// The peer's address. An acceptor records it when it accepts the connection; otherwise it is read just before
     /// the close, and is unknown where the peer had reset the connection.
     peer_address peer{};
+    /// The peer's name, where an acceptor's connection has been given one.
+    connection_name name{};
 };
 
 /// Prints an end in one line without a newline: reason, age in seconds, peer and error where they are known.
@@ -35,13 +38,14 @@ inline std::ostream& operator<<(std::ostream& out, const connection_end& end)
     out << to_string(end.reason) << " after "
         << static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(end.age).count()) / 1e3 << " s";
     if (end.peer) out << ", peer " << end.peer;
+    if (end.name) out << ", name " << end.name.view();
     if (end.error) out << " (" << end.error.message() << ')';
     return out;
 }
 
 /// Returns the reason for which an operation's error ends the connection. Knows the errors of holdfast, of the
 /// system, of Asio and of `net::ssl`; every other error of a layer is `close_reason::layer_failed` where its
-/// category's name begins with "asio.ssl", else `close_reason::io_error`.
+/// category's name begins with "asio.ssl" or is "holdfast.certificate", else `close_reason::io_error`.
 inline close_reason reason_of(const error_code& error) noexcept
 {
     if (!error) return close_reason::local;
@@ -57,7 +61,8 @@ inline close_reason reason_of(const error_code& error) noexcept
     if (error == errc::truncated_frame) return close_reason::peer_closed;
     if (error == errc::outbox_full) return close_reason::send_queue_overflow;
     if (detail::is_truncated_stream(error)) return close_reason::peer_truncated;
-    if (std::string_view(error.category().name()).starts_with("asio.ssl")) return close_reason::layer_failed;
+    const std::string_view category = error.category().name();
+    if (category.starts_with("asio.ssl") || category == "holdfast.certificate") return close_reason::layer_failed;
     return close_reason::io_error;
 }
 

@@ -215,6 +215,7 @@ protected:
     template <class Below, class Make>
     connection_guard(layered_t, connection_guard<Below, Finalizer>& below, Make&& make);
 
+    Finalizer& finalizer() noexcept { return finalizer_; }
     const Finalizer& finalizer() const noexcept { return finalizer_; }
 
 private:

@@ -31,8 +31,10 @@ struct handshake_options {
 /// - `options()`: the `handshake_options`. Called once.
 /// - optionally `static constexpr bool client_begins = true`, where the client is the first to send, as in TLS: `make`
 ///   is then called when its first byte has arrived, so that silent clients cost no more than a socket.
+/// - optionally `peer_name(stream)`, which returns what the handshake has found out about the peer, as a string: it is
+///   given to `admitted_connection::set_name`.
 ///
-/// Thread safety: `make` and `async_handshake` are called on the connection's executor, concurrently
+/// Thread safety: `make`, `async_handshake` and `peer_name` are called on the connection's executor, concurrently
 /// where connections have different ones.
 ///
 ///     struct asio_tls {

@@ -9,14 +9,18 @@
 #include <openssl/ssl.h>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace holdfast {
+
+class tls_context;
 
 /// Settings of a `tls_context`.
 struct tls_context_options {
@@ -31,6 +35,11 @@ struct tls_context_options {
     /// Protocols of the application for ALPN, the preferred one first, such as {"h2", "http/1.1"}. Each has 1
     /// to 255 bytes. A server refuses a client that offers only others; it serves a client that offers none.
     std::vector<std::string> application_protocols{};
+    /// Chooses the context whose certificate a client gets, by the name that it requests (SNI; empty where it requests
+    /// none). Null: this context's. A server's only. Only the certificate and the ALPN protocols are the chosen
+    /// context's; a connection of one whose `compact_records` differs keeps OpenSSL's object. Called in the handshake,
+    /// on the connection's executor; the context that it returns must be valid during the call. Must not throw.
+    std::function<const tls_context*(std::string_view host)> choose_context{};
     /// How many session tickets a TLS 1.3 server sends after each handshake. No session is kept in memory on
     /// the server. 0 to 16.
     std::size_t tickets = 2;
@@ -55,9 +64,8 @@ public:
     /// Reads the files. Throws `system_error` that names the file, and `std::invalid_argument` for an option
     /// out of range.
     static tls_context server(tls_context_options options) { return tls_context(std::move(options), true); }
-    /// The same for connections that this side opens: the peer's certificate and name are verified once a
-    /// name is set
-    /// (`SSL_set1_host` on the stream's `native_session()`).
+    /// The same for connections that this side opens. The peer's certificate is verified, and its name: set it by
+    /// `tls_stream::set_server_name`.
     static tls_context client(tls_context_options options = {}) { return tls_context(std::move(options), false); }
 
     /// Reads the files again. Handshakes that begin afterwards use what they hold now; connections that exist
@@ -147,9 +155,46 @@ private:
                 "holdfast"; // tickets of clients with certificates need one
             ::SSL_CTX_set_session_id_context(c, session_context, sizeof session_context - 1);
         }
-        if (!protocols.empty()) set_protocols(c, protocols, is_server);
+        ::SSL_CTX_set_max_early_data(c, 0);
+        if (!protocols.empty() || options.choose_context) {
+            const kept& own = keep(c, {std::move(protocols), options.choose_context});
+            if (!own.protocols.empty()) set_protocols(c, own.protocols, is_server);
+            if (own.choose_context && is_server) {
+                ::SSL_CTX_set_tlsext_servername_callback(c, &choose);
+                ::SSL_CTX_set_tlsext_servername_arg(c, const_cast<kept*>(&own));
+            }
+        }
         if (options.compact_records) ::SSL_CTX_set_keylog_callback(c, &detail::tls_handshake_secrets::on_key_log);
         return context;
+    }
+
+    /// What callbacks of OpenSSL's refer to: its context owns it, since handshakes may outlive this object.
+    struct kept {
+        std::string protocols;
+        std::function<const tls_context*(std::string_view)> choose_context;
+    };
+
+    static const kept& keep(SSL_CTX* c, kept values)
+    {
+        static const int index = ::SSL_CTX_get_ex_new_index(
+            0, nullptr, nullptr, nullptr,
+            [](void*, void* own, CRYPTO_EX_DATA*, int, long, void*) { delete static_cast<kept*>(own); });
+        auto own = std::make_unique<kept>(std::move(values));
+        if (::SSL_CTX_set_ex_data(c, index, own.get()) != 1) throw std::bad_alloc();
+        return *own.release();
+    }
+
+    /// OpenSSL's callback for the server's name.
+    static int choose(SSL* ssl, int*, void* own) noexcept
+    {
+        const char* const host = ::SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+        const tls_context* const chosen = static_cast<const kept*>(own)->choose_context(
+            host != nullptr ? std::string_view(host) : std::string_view());
+        if (chosen != nullptr) {
+            const std::lock_guard lock(chosen->current_->mutex);
+            if (::SSL_set_SSL_CTX(ssl, chosen->current_->context.get()) == nullptr) return SSL_TLSEXT_ERR_ALERT_FATAL;
+        }
+        return SSL_TLSEXT_ERR_OK;
     }
 
     static void set_protocols(SSL_CTX* c, const std::string& protocols, bool is_server)
@@ -159,13 +204,6 @@ private:
                                       static_cast<unsigned>(protocols.size()));
             return;
         }
-        // The context owns its list, and frees it.
-        static const int index = ::SSL_CTX_get_ex_new_index(
-            0, nullptr, nullptr, nullptr,
-            [](void*, void* list, CRYPTO_EX_DATA*, int, long, void*) { delete static_cast<std::string*>(list); });
-        auto list = std::make_unique<std::string>(protocols);
-        if (::SSL_CTX_set_ex_data(c, index, list.get()) != 1) throw std::bad_alloc();
-        const std::string* const kept = list.release();
         ::SSL_CTX_set_alpn_select_cb(
             c,
             [](SSL*, const unsigned char** out, unsigned char* size, const unsigned char* offered,
@@ -179,7 +217,7 @@ private:
                 *out = chosen;
                 return SSL_TLSEXT_ERR_OK;
             },
-            const_cast<std::string*>(kept));
+            const_cast<std::string*>(&protocols));
     }
 
     std::shared_ptr<const tls_context_options> options_;

@@ -6,6 +6,7 @@
 #include <holdfast/adapters/tls_stream.hpp>
 #include <holdfast/layer_factory.hpp>
 
+#include <string>
 #include <utility>
 
 namespace holdfast {
@@ -32,6 +33,13 @@ public:
     auto async_handshake(tls_stream<Socket>& stream, CompletionToken&& token) const
     {
         return stream.async_handshake(tls_role::server, std::forward<CompletionToken>(token));
+    }
+
+    /// The name in the client's certificate, where it has shown one.
+    template <class Socket>
+    [[nodiscard]] std::string peer_name(const tls_stream<Socket>& stream) const
+    {
+        return stream.peer_name();
     }
 
 private:

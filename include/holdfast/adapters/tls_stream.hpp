@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -34,7 +35,8 @@ enum class tls_role : unsigned char { client, server };
 /// and of 16 KiB afterwards.
 ///
 /// Errors: those of the socket; OpenSSL's in Asio's category for them; `net::error::eof` after the peer's
-/// close_notify, and `net::ssl::error::stream_truncated` where its TCP stream ended without one.
+/// close_notify, and `net::ssl::error::stream_truncated` where its TCP stream ended without one; those of
+/// `certificate_category()` where a handshake refuses the peer's certificate.
 /// Renegotiation is refused.
 ///
 /// Lifetime: the stream may be moved and destroyed while operations are pending; they then complete with
@@ -94,6 +96,32 @@ public:
     /// OpenSSL's object, to set what the handshake is to do (the server's name, a verification of the peer's) and to
     /// read what it found; null once the records are compact.
     [[nodiscard]] SSL* native_session() const noexcept { return core_->engine.ssl(); }
+
+    /// Before a client's handshake: requests the server `host` (SNI), and accepts a certificate for that name only, or
+    /// for that address where `host` is the text of one. Without it a client's handshake fails with
+    /// `net::error::invalid_argument`, unless the verification was switched off on `native_session()`.
+    ///
+    /// Exceptions: std::invalid_argument for a name that OpenSSL does not take; std::bad_alloc.
+    void set_server_name(const std::string& host)
+    {
+        SSL* const ssl = native_session();
+        if (::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl), host.c_str()) == 1) return;
+        ::ERR_clear_error();
+        ::SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+        if (host.empty() || ::SSL_set1_host(ssl, host.c_str()) != 1 ||
+            ::SSL_set_tlsext_host_name(ssl, host.c_str()) != 1) {
+            ::ERR_clear_error();
+            throw std::invalid_argument("tls_stream::set_server_name: not a host's name");
+        }
+    }
+
+    /// The protocol that ALPN has negotiated; empty where none was. After the handshake.
+    [[nodiscard]] std::string_view application_protocol() const noexcept { return core_->engine.protocol(); }
+
+    /// The common name in the peer's certificate, whose characters beyond printable ones are escaped; empty where the
+    /// peer has shown no certificate. (One that is shown and not trusted fails the handshake.) After the handshake.
+    /// May throw std::bad_alloc.
+    [[nodiscard]] std::string peer_name() const { return core_->engine.peer_name(); }
 
     /// How many bytes are held that no readiness of the socket announces: decrypted ones, and ones received but not yet
     /// decrypted. An end or a failure that came together with the last data counts as one, until it is read.

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_ADAPTERS_DETAIL_TLS_ENGINE_HPP
 #define HOLDFAST_ADAPTERS_DETAIL_TLS_ENGINE_HPP
 
+#include <holdfast/adapters/detail/certificate_error.hpp>
 #include <holdfast/adapters/detail/compact_records.hpp>
 #include <holdfast/adapters/detail/tls_transport.hpp>
 #include <holdfast/asio.hpp>
@@ -24,6 +25,7 @@
 #include <memory>
 #include <new>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -130,6 +132,55 @@ public:
 
     [[nodiscard]] bool compact() const noexcept { return compact_ != nullptr; }
 
+    /// What ALPN has negotiated.
+    [[nodiscard]] std::string_view protocol() const noexcept
+    {
+        if (!ssl_) return negotiated_ ? std::string_view(negotiated_->protocol) : std::string_view();
+        const unsigned char* text = nullptr;
+        unsigned size = 0;
+        ::SSL_get0_alpn_selected(ssl_.get(), &text, &size);
+        return {reinterpret_cast<const char*>(text), size};
+    }
+
+    /// The common name in the peer's certificate. May throw std::bad_alloc.
+    [[nodiscard]] std::string peer_name() const
+    {
+        if (!ssl_) return negotiated_ ? negotiated_->peer : std::string();
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+        const std::unique_ptr<X509, decltype(&::X509_free)> peer(::SSL_get1_peer_certificate(ssl_.get()), &::X509_free);
+#else
+        const std::unique_ptr<X509, decltype(&::X509_free)> peer(::SSL_get_peer_certificate(ssl_.get()), &::X509_free);
+#endif
+        if (!peer) return {};
+        X509_NAME* const subject = ::X509_get_subject_name(peer.get());
+        const int place = ::X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+        const std::unique_ptr<BIO, decltype(&::BIO_free)> text(::BIO_new(::BIO_s_mem()), &::BIO_free);
+        if (place < 0 || !text ||
+            ::ASN1_STRING_print_ex(text.get(), ::X509_NAME_ENTRY_get_data(::X509_NAME_get_entry(subject, place)),
+                                   ASN1_STRFLGS_ESC_CTRL | ASN1_STRFLGS_ESC_MSB | ASN1_STRFLGS_UTF8_CONVERT) < 0)
+            return {};
+        char* bytes = nullptr;
+        const long size = ::BIO_get_mem_data(text.get(), &bytes);
+        return {bytes, static_cast<std::size_t>(size)};
+    }
+
+    /// Whether it is a client's that is to verify the peer, and does not know which name.
+    [[nodiscard]] bool lacks_server_name() const noexcept
+    {
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+        if (::SSL_is_server(ssl_.get()) != 0 || (::SSL_get_verify_mode(ssl_.get()) & SSL_VERIFY_PEER) == 0)
+            return false;
+        X509_VERIFY_PARAM* const wanted = ::SSL_get0_param(ssl_.get());
+        if (::X509_VERIFY_PARAM_get0_host(wanted, 0) != nullptr) return false;
+        char* const address = ::X509_VERIFY_PARAM_get1_ip_asc(wanted);
+        const bool none = address == nullptr;
+        ::OPENSSL_free(address);
+        return none;
+#else
+        return false; // it cannot be asked
+#endif
+    }
+
     /// How many bytes are held here that no readiness of the descriptor announces: plaintext, and records
     /// received but not opened. An end that was found after the last data counts as one.
     [[nodiscard]] std::size_t pending() const noexcept
@@ -143,8 +194,10 @@ public:
 
     tls_step handshake(int descriptor) noexcept
     {
+        if (lacks_server_name()) return {.error = net::error::invalid_argument};
         tls_transport transport(descriptor, state_);
         const use here(*this, transport);
+        ::ERR_clear_error();
         const int result = ::SSL_do_handshake(ssl_.get());
         tls_step step = result == 1 ? tls_step{} : outcome_of(result);
         transport.flush();
@@ -194,6 +247,12 @@ public:
         if (!records || !records->begin(suite, !is_server, is_server ? client : server, secrets->records_read,
                                         is_server ? server : client, secrets->records_written))
             return false;
+        try {
+            if (std::string peer = peer_name(); !peer.empty() || !protocol().empty())
+                negotiated_ = std::make_unique<const negotiated>(negotiated{std::string(protocol()), std::move(peer)});
+        } catch (const std::bad_alloc&) {
+            return false;
+        }
         compact_ = std::move(records);
         ::SSL_set_quiet_shutdown(ssl_.get(), 1);
         ssl_.reset();
@@ -255,6 +314,11 @@ public:
     }
 
 private:
+    /// What the handshake has found out, kept for a compact connection where there is anything.
+    struct negotiated {
+        std::string protocol, peer;
+    };
+
     struct free_ssl {
         void operator()(SSL* ssl) const noexcept { ::SSL_free(ssl); }
     };
@@ -352,6 +416,9 @@ private:
         if (state_.ended || state_.read_failure != 0) return end_of_input();
         if (state_.write_failure != 0) return failed(state_.write_failure);
         if (code == 0) return {.error = net::ssl::error::stream_truncated};
+        if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED)
+            if (const long why = ::SSL_get_verify_result(ssl_.get()); why != X509_V_OK)
+                return {.error = error_code(static_cast<int>(why), certificate_category())};
         return {.error = tls_error(code)};
     }
 
@@ -505,6 +572,7 @@ private:
     std::unique_ptr<SSL, free_ssl> ssl_;
     std::unique_ptr<compact_records> compact_;
     std::unique_ptr<tls_handshake_secrets> secrets_;
+    std::unique_ptr<const negotiated> negotiated_;
     tls_transport_state state_;
     tls_bytes plaintext_; // opened, and more than the reader had room for
     std::uint32_t sent_since_read_ = 0;

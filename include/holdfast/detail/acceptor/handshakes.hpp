@@ -219,6 +219,9 @@ private:
         slot_.release();
         if (late) return fail(close_reason::handshake_timeout, errc::handshake_timeout);
         if (ec) return fail(close_reason::handshake_failed, ec);
+        if constexpr (requires { owner_->factory_.peer_name(layered_->stream()); })
+            if (const auto name = owner_->factory_.peer_name(layered_->stream()); !name.empty())
+                layered_->set_name(name);
         net::dispatch(owner_->in_turn_, [self = this->shared_from_this()] { self->start_session(); });
     }
 

@@ -53,6 +53,7 @@ public:
         const auto known = registry_->disarm(place_, end.reason);
         end.reason = known.cause;
         end.peer = known.peer;
+        end.name = known.name;
     }
 
     void prepare_close(int descriptor) noexcept { registry_->prepare_close(descriptor); }
@@ -73,6 +74,11 @@ public:
         registry& members = *std::exchange(registry_, nullptr);
         if (address_ != address_table::nowhere) members.addresses.leave(address_);
         members.leave(place_);
+    }
+
+    void set_name(const connection_name& name)
+    {
+        if (registry_ != nullptr) registry_->set_name(place_, name);
     }
 
     [[nodiscard]] bool notified() const noexcept { return registry_ != nullptr && registry_->notified(place_); }

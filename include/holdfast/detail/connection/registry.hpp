@@ -6,6 +6,7 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
+#include <holdfast/connection_name.hpp>
 #include <holdfast/detail/connection/address_table.hpp>
 #include <holdfast/detail/connection/lingering_sockets.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
@@ -22,6 +23,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -53,6 +55,7 @@ public:
         bool notified;
         std::optional<tcp_bytes> bytes;
         peer_address peer;
+        connection_name name;
     };
 
     /// The figures of the registry, read at one moment.
@@ -98,6 +101,7 @@ public:
     struct ending {
         close_reason cause;
         peer_address peer;
+        connection_name name;
     };
 
     /// Takes the descriptor out of reach of the others, just before it is closed.
@@ -113,7 +117,7 @@ public:
                                 cause == close_reason::handshake_failed))
             cause = close_reason::drained;
         n.cause = cause;
-        return {cause, n.peer};
+        return {cause, n.peer, name_of(place)};
     }
 
     /// Prepares a disarmed descriptor for its close. Sent bytes that the peer has not acknowledged keep the socket open,
@@ -131,6 +135,13 @@ public:
     {
         const std::lock_guard lock(mutex_);
         return lingering_.drop_oldest();
+    }
+
+    /// Names a connection. Throws std::bad_alloc.
+    void set_name(index place, const connection_name& name)
+    {
+        const std::lock_guard lock(mutex_);
+        names_[place] = name;
     }
 
     /// Takes the descriptor out of reach while a layer is put upon its socket: what is done to the connection
@@ -162,6 +173,7 @@ public:
         node& n = nodes_[place];
         ++ended_[static_cast<std::size_t>(n.cause)];
         n.live = false;
+        if (!names_.empty()) names_.erase(place);
         n.next_free = std::exchange(free_, place);
         ++departures_;
         ++changes_;
@@ -350,9 +362,17 @@ private:
             each->timer_.cancel();
     }
 
-    static member describe(std::size_t place, const node& n) noexcept
+    connection_name name_of(index place) const noexcept
     {
-        return {id(n.generation) << 32U | place, n.since, n.notified, bytes_of(n.descriptor), n.peer};
+        if (names_.empty()) return {};
+        const auto found = names_.find(place);
+        return found == names_.end() ? connection_name() : found->second;
+    }
+
+    member describe(std::size_t place, const node& n) const noexcept
+    {
+        return {id(n.generation) << 32U | place, n.since, n.notified,
+                bytes_of(n.descriptor),          n.peer,  name_of(static_cast<index>(place))};
     }
 
     mutable std::mutex mutex_;
@@ -361,6 +381,7 @@ private:
     const std::size_t expected_;
     lingering_sockets lingering_;
     std::vector<node> nodes_;
+    std::unordered_map<index, connection_name> names_; // of those that have one
     index free_ = nowhere;
     std::size_t live_ = 0;
     std::size_t peak_ = 0;

@@ -1,0 +1,40 @@
+// holdfast: connection_name, what a program calls a connection's peer, as a value of 64 bytes.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_CONNECTION_NAME_HPP
+#define HOLDFAST_CONNECTION_NAME_HPP
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+namespace holdfast {
+
+/// A name of a connection's peer: of the user who has logged in, or of a client's certificate. Trivially copyable;
+/// holds no memory.
+class connection_name {
+public:
+    /// No name.
+    constexpr connection_name() noexcept = default;
+
+    /// The first 63 bytes of `name`.
+    explicit connection_name(std::string_view name) noexcept
+        : size_(static_cast<std::uint8_t>(std::min(name.size(), bytes_.size())))
+    {
+        std::memcpy(bytes_.data(), name.data(), size_);
+    }
+
+    [[nodiscard]] std::string_view view() const noexcept { return {bytes_.data(), size_}; }
+
+    /// Whether there is a name.
+    explicit operator bool() const noexcept { return size_ != 0; }
+
+private:
+    std::array<char, 63> bytes_{};
+    std::uint8_t size_ = 0;
+};
+
+} // namespace holdfast
+
+#endif

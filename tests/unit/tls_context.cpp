@@ -1,0 +1,283 @@
+// holdfast: tests of what a tls_context decides: which certificate a host's name gets, which protocol, which peers are
+// trusted, and with which error the others are refused. SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/certificates.hpp"
+#include "support/sockets.hpp"
+#include "support/tls_peer.hpp"
+
+#include <holdfast/adapters/tls_layer.hpp>
+#include <holdfast/bounded_acceptor.hpp>
+
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+using holdfast::close_reason;
+using holdfast::error_code;
+using tests::tcp;
+namespace net = holdfast::net;
+
+namespace {
+
+holdfast::tls_context server_of(const tests::certificate& files, holdfast::tls_context_options options = {})
+{
+    options.certificate_chain_file = files.chain_file();
+    options.private_key_file = files.key_file();
+    return holdfast::tls_context::server(std::move(options));
+}
+
+/// A client's and a server's stream, and what their handshakes came to.
+struct handshake {
+    handshake(const holdfast::tls_context& of_server, const holdfast::tls_context& of_client, const std::string& host)
+    {
+        auto [a, b] = tests::socket_pair(io);
+        server.emplace(std::move(a), of_server);
+        client.emplace(std::move(b), of_client);
+        if (!host.empty()) client->set_server_name(host);
+        std::optional<error_code> server_done, client_done;
+        server->async_handshake(holdfast::tls_role::server, [&](error_code ec) { server_done = ec; });
+        client->async_handshake(holdfast::tls_role::client, [&](error_code ec) {
+            client_done = ec;
+            if (ec) client->lowest_layer().close();
+        });
+        tests::run_until(io, [&] { return server_done && client_done; });
+        server_error = *server_done;
+        client_error = *client_done;
+    }
+
+    net::io_context io;
+    std::optional<holdfast::tls_stream<>> server, client;
+    error_code server_error, client_error;
+};
+
+std::string common_name(const X509* certificate)
+{
+    char name[64] = "";
+    ::X509_NAME_get_text_by_NID(::X509_get_subject_name(certificate), NID_commonName, name, sizeof name);
+    return name;
+}
+
+/// The name in the certificate that a client of OpenSSL's gets when it requests `host`.
+std::string certificate_for(const holdfast::tls_context& context, const char* host)
+{
+    net::io_context io;
+    auto [a, b] = tests::socket_pair(io);
+    holdfast::tls_stream<> server(std::move(a), context);
+    tests::tls_peer client(std::move(b));
+    if (host != nullptr) ::SSL_set_tlsext_host_name(client.ssl(), host);
+    std::optional<error_code> done;
+    server.async_handshake(holdfast::tls_role::server, [&](error_code ec) { done = ec; });
+    bool shaken = false;
+    tests::run_until(io, [&] {
+        shaken = client.handshake() || shaken;
+        return done && shaken;
+    });
+    REQUIRE_FALSE(*done);
+    CHECK(server.compact() == context.compact_records());
+    const std::unique_ptr<X509, decltype(&::X509_free)> seen(::SSL_get1_peer_certificate(client.ssl()), &::X509_free);
+    return common_name(seen.get());
+}
+
+} // namespace
+
+TEST_CASE("a client accepts the certificate of the host that it has named, and refuses others, each with its error",
+          "[tls]")
+{
+    const tests::certificate files, other("other.example"), expired("localhost", -100);
+    SECTION("the right one")
+    {
+        const handshake h(server_of(files),
+                          holdfast::tls_context::client({.peer_authorities_file = files.chain_file()}), "localhost");
+        CHECK_FALSE(h.client_error);
+        CHECK_FALSE(h.server_error);
+        CHECK(h.client->peer_name() == "localhost");
+        CHECK(h.server->peer_name().empty());
+    }
+    const auto refused = [](const holdfast::tls_context& of_server, const std::string& authorities,
+                            const std::string& host, int why) {
+        const handshake h(of_server, holdfast::tls_context::client({.peer_authorities_file = authorities}), host);
+        INFO(h.client_error.message());
+        CHECK(h.client_error == error_code(why, holdfast::certificate_category()));
+        CHECK(holdfast::reason_of(h.client_error) == close_reason::layer_failed);
+    };
+    SECTION("another host")
+    {
+        refused(server_of(files), files.chain_file(), "elsewhere.example", X509_V_ERR_HOSTNAME_MISMATCH);
+    }
+    SECTION("an address")
+    {
+        refused(server_of(files), files.chain_file(), "127.0.0.1", X509_V_ERR_IP_ADDRESS_MISMATCH);
+    }
+    SECTION("expired") { refused(server_of(expired), expired.chain_file(), "localhost", X509_V_ERR_CERT_HAS_EXPIRED); }
+    SECTION("an authority that is not known")
+    {
+        refused(server_of(files), other.chain_file(), "localhost", X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT);
+    }
+    SECTION("no host was named")
+    {
+        const handshake h(server_of(files),
+                          holdfast::tls_context::client({.peer_authorities_file = files.chain_file()}), "");
+        CHECK(h.client_error == net::error::invalid_argument);
+    }
+    SECTION("no name at all")
+    {
+        net::io_context io;
+        holdfast::tls_stream<> stream(tcp::socket(io), holdfast::tls_context::client());
+        CHECK_THROWS_AS(stream.set_server_name(""), std::invalid_argument);
+    }
+}
+
+TEST_CASE("the host's name chooses the certificate, and a reload of the chosen context takes effect", "[tls]")
+{
+    const bool compact = GENERATE(false, true);
+    tests::certificate one("one.example");
+    const tests::certificate two("two.example"), fallback("default.example");
+    auto of_one = server_of(one, {.compact_records = compact});
+    const auto of_two = server_of(two, {.compact_records = compact});
+    std::vector<std::string> requested;
+    std::optional<holdfast::tls_context> context =
+        server_of(fallback, {.choose_context =
+                                 [&](std::string_view host) {
+                                     requested.emplace_back(host);
+                                     return host == "one.example" ? &of_one : host == "two.example" ? &of_two : nullptr;
+                                 },
+                             .compact_records = compact});
+    CHECK(certificate_for(*context, "one.example") == "one.example");
+    CHECK(certificate_for(*context, "two.example") == "two.example");
+    CHECK(certificate_for(*context, "three.example") == "default.example");
+    CHECK(certificate_for(*context, nullptr) == "default.example");
+    CHECK(requested == std::vector<std::string>{"one.example", "two.example", "three.example", ""});
+    one.write("renewed.example");
+    of_one.reload();
+    CHECK(certificate_for(*context, "one.example") == "renewed.example");
+}
+
+TEST_CASE("ALPN: the server's preference among what the client offers; none of them is refused", "[tls]")
+{
+    const bool compact = GENERATE(false, true);
+    const tests::certificate files;
+    const auto server = server_of(files, {.application_protocols = {"h2", "http/1.1"}, .compact_records = compact});
+    const auto of = [&](std::vector<std::string> offered) {
+        return handshake(server,
+                         holdfast::tls_context::client({.peer_authorities_file = files.chain_file(),
+                                                        .application_protocols = std::move(offered)}),
+                         "localhost");
+    };
+    {
+        const handshake h = of({"http/1.1", "h2"});
+        CHECK(h.server->application_protocol() == "h2");
+        CHECK(h.client->application_protocol() == "h2");
+        CHECK(h.server->compact() == compact);
+    }
+    CHECK(of({"http/1.1", "other"}).server->application_protocol() == "http/1.1");
+    {
+        const handshake h = of({});
+        CHECK_FALSE(h.server_error);
+        CHECK(h.server->application_protocol().empty());
+    }
+    {
+        const handshake h = of({"other"});
+        CHECK(h.server_error);
+        CHECK(h.client_error);
+    }
+}
+
+TEST_CASE("mutual TLS: the client's name is in the census and in the connection's end; others are refused", "[tls]")
+{
+    const bool compact = GENERATE(false, true);
+    const tests::certificate files, client_files("alice\n<admin>"), unknown("mallory");
+    struct note_end {
+        std::vector<holdfast::connection_end>* ends;
+        void operator()(const holdfast::connection_end& end) const noexcept { ends->push_back(end); }
+    };
+    std::vector<holdfast::connection_end> ends;
+    ends.reserve(10);
+    net::io_context io;
+    holdfast::bounded_acceptor<tcp, note_end> doors(io.get_executor(), {net::ip::address_v4::loopback(), 0}, {},
+                                                    note_end{&ends});
+    std::string name;
+    std::optional<holdfast::admitted_connection<holdfast::tls_stream<>, note_end>> session;
+    doors.async_serve(
+        holdfast::tls(
+            server_of(files, {.peer_authorities_file = client_files.chain_file(), .compact_records = compact})),
+        [&](auto peer) {
+            name = peer.stream().peer_name();
+            session.emplace(std::move(peer));
+        },
+        net::detached);
+    const auto connect = [&](holdfast::tls_context_options options) {
+        options.peer_authorities_file = files.chain_file();
+        tcp::socket socket(io);
+        socket.connect(doors.local_endpoint());
+        auto client = std::make_unique<holdfast::tls_stream<>>(std::move(socket),
+                                                               holdfast::tls_context::client(std::move(options)));
+        client->set_server_name("localhost");
+        client->async_handshake(holdfast::tls_role::client, [](error_code) {});
+        return client;
+    };
+    const auto alice =
+        connect({.certificate_chain_file = client_files.chain_file(), .private_key_file = client_files.key_file()});
+    tests::run_until(io, [&] { return session.has_value(); });
+    CHECK(name == "alice\\0A<admin>");
+    CHECK(session->stream().compact() == compact);
+    std::string shown;
+    doors.census().for_each([&](const holdfast::census_entry& entry) { shown = entry.name; });
+    CHECK(shown == name);
+    std::ostringstream report;
+    doors.census().report(report);
+    CHECK(report.str().find(name) != std::string::npos);
+    session->set_name("renamed");
+    session->close();
+    REQUIRE(ends.size() == 1);
+    CHECK(ends[0].name.view() == "renamed");
+    session.reset();
+    SECTION("a certificate of another authority")
+    {
+        const auto mallory =
+            connect({.certificate_chain_file = unknown.chain_file(), .private_key_file = unknown.key_file()});
+        tests::run_until(io, [&] { return ends.size() == 2; });
+        CHECK(ends[1].error == error_code(X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, holdfast::certificate_category()));
+    }
+    SECTION("no certificate")
+    {
+        const auto nameless = connect({});
+        tests::run_until(io, [&] { return ends.size() == 2; });
+        CHECK(ends[1].error);
+    }
+    CHECK(ends[1].reason == close_reason::handshake_failed);
+    CHECK_FALSE(ends[1].name);
+    CHECK_FALSE(session);
+}
+
+TEST_CASE("a session is resumed by its ticket alone: the server keeps none, and takes no early data", "[tls]")
+{
+    const tests::certificate files;
+    const auto context = server_of(files);
+    net::io_context io;
+    SSL_SESSION* kept = nullptr;
+    for (const bool again : {false, true}) {
+        auto [a, b] = tests::socket_pair(io);
+        holdfast::tls_stream<> server(std::move(a), context);
+        tests::tls_peer client(std::move(b));
+        if (again) ::SSL_set_session(client.ssl(), kept);
+        std::optional<error_code> done;
+        server.async_handshake(holdfast::tls_role::server, [&](error_code ec) { done = ec; });
+        bool shaken = false;
+        tests::run_until(io, [&] {
+            shaken = client.handshake() || shaken;
+            return done && shaken;
+        });
+        REQUIRE_FALSE(*done);
+        client.read(); // the tickets
+        CHECK((::SSL_session_reused(client.ssl()) != 0) == again);
+        CHECK(::SSL_CTX_sess_number(::SSL_get_SSL_CTX(server.native_session())) == 0);
+        if (again) break;
+        kept = ::SSL_get1_session(client.ssl());
+        CHECK(::SSL_SESSION_has_ticket(kept) != 0);
+        CHECK(::SSL_SESSION_get_max_early_data(kept) == 0);
+        ::SSL_shutdown(client.ssl()); // else OpenSSL would not use the session again
+    }
+    ::SSL_SESSION_free(kept);
+}
