@@ -41,17 +41,11 @@ struct decimal {
     int exponent;
 };
 
+// For 16 or 17 digits.
 constexpr decimal with_17_digits(std::uint64_t digits, int exponent) noexcept
 {
-    constexpr std::uint64_t e16 = 10'000'000'000'000'000;
-    const bool lacks_one = digits < e16; // which is anybody's guess, so there is no branch
-    digits += 9 * digits & (0 - std::uint64_t{lacks_one});
-    exponent -= lacks_one;
-    while (digits < e16) [[unlikely]] {
-        digits *= 10;
-        --exponent;
-    }
-    return {digits, exponent};
+    const bool lacks_one = digits < 10'000'000'000'000'000; // which is anybody's guess, so there is no branch
+    return {digits + (9 * digits & (0 - std::uint64_t{lacks_one})), exponent - lacks_one};
 }
 
 // The same from three products, each of which is known exactly enough.
@@ -88,7 +82,13 @@ constexpr decimal with_17_digits(std::uint64_t digits, int exponent) noexcept
     const bool nearer_above = middle + (s & 1) > 4 * s + 2;
     const std::uint64_t shorter = tens + (tens_above ? 10 : 0);
     const std::uint64_t longer = s + ((above & !below) | (nearer_above & (above == below)));
-    return with_17_digits(tens_below != tens_above ? shorter : longer, k);
+    std::uint64_t digits = tens_below != tens_above ? shorter : longer;
+    int exponent = k;
+    while (digits < 1'000'000'000'000'000) { // of a subnormal
+        digits *= 10;
+        --exponent;
+    }
+    return with_17_digits(digits, exponent);
 }
 
 // The shortest decimal of a finite value above 0.
@@ -135,8 +135,8 @@ inline char* write_shortest(char* p, double value) noexcept
     constexpr std::uint64_t e8 = 100'000'000;
     const std::uint64_t high = shortest.digits / e8;
     const std::uint64_t first = high / e8;
-    const std::uint64_t middle = eight_digits(static_cast<std::uint32_t>(high % e8));
-    const std::uint64_t last = eight_digits(static_cast<std::uint32_t>(shortest.digits % e8));
+    const auto [middle, last] =
+        sixteen_digits(static_cast<std::uint32_t>(high % e8), static_cast<std::uint32_t>(shortest.digits % e8));
     const auto put = [=](char* to) noexcept { // all 17
         *to = static_cast<char>('0' + first);
         store_eight(to + 1, middle + eight_zeros);
