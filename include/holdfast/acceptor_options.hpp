@@ -169,7 +169,8 @@ struct acceptor_options {
     /// mapped IPv4 addresses are passed as IPv4. Called on the acceptor's executor. Must not throw.
     std::function<address_rule(const net::ip::address&)> address_filter{};
     /// Maximum rate of admitted connections, per second. 0 to 10^9; 0: unlimited. A client that has left before
-    /// it is accepted does not count.
+    /// it is accepted does not count. Of connections that may have waited at a limit, those whose client has ended its
+    /// sending side are taken for such, and are reset: clients that give up could else use up the rate.
     double accepts_per_second = 0;
     /// The number of connections that may exceed the rate after a quiet time. At least 1. SIZE_MAX: unlimited.
     std::size_t accept_burst = 100;
@@ -245,6 +246,12 @@ struct drain_options {
     /// closed, within the deadline. Else the kernel resets them, unless another process shares the listener. An
     /// accept or serve operation must be pending. TCP only.
     bool serve_backlog = false;
+    /// Whether a frame that has begun may be read to its end: one of which a `frame_reader` of the connection itself
+    /// (`frame_reader{peer}`) has read a part. The next operation between two frames finds the end of the stream. Where
+    /// the next frame has begun too, that is read as well: a client without a pause between frames is reset at the
+    /// deadline, unless its session looks at `draining()`. Without this a frame that has begun fails with
+    /// `errc::truncated_frame`.
+    bool finish_frames = false;
 };
 
 } // namespace holdfast

@@ -48,6 +48,14 @@ public:
     /// Exceptions: std::bad_alloc.
     void set_name(std::string_view name) { this->finalizer().set_name(connection_name(name)); }
 
+    /// Says whether a message of the peer's has begun and is not yet read to its end: a drain with
+    /// `drain_options::finish_frames` lets it finish. `frame_reader` calls it where it is given the connection; a
+    /// session that reads by itself may call it. Not thread-safe. Cost: where it changes, a short lock.
+    void within_message(bool within) noexcept
+    {
+        if (this->change_within_message(within)) this->finalizer().within_message(within);
+    }
+
 private:
     template <class, connection_finalizer, class>
     friend class bounded_acceptor;

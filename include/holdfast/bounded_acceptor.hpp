@@ -226,7 +226,8 @@ public:
     /// ones at the deadline.
     ///
     /// A session is notified by shutting down its receiving side: its pending or next read finds the end of the stream,
-    /// as if the peer had ended it; `draining()` is true then. It can still write.
+    /// as if the peer had ended it; `draining()` is true then. It can still write. With `finish_frames` a frame that has
+    /// begun is read to its end first.
     ///
     /// Completion: void(error_code, std::size_t), with the number of connections that were reset. It does not wait for
     /// these to end: a session that neither reads nor writes ends when it next does.

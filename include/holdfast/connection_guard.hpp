@@ -218,6 +218,9 @@ protected:
     Finalizer& finalizer() noexcept { return finalizer_; }
     const Finalizer& finalizer() const noexcept { return finalizer_; }
 
+    /// Returns whether it has changed.
+    bool change_within_message(bool within) noexcept { return std::exchange(within_message_, within) != within; }
+
 private:
     template <class, connection_finalizer>
     friend class connection_guard;
@@ -248,6 +251,7 @@ private:
     error_code noted_{};
     close_reason reason_ = close_reason::none;
     bool live_ = true;
+    bool within_message_ = false; // an acceptor's
     [[no_unique_address]] Finalizer finalizer_;
     [[no_unique_address]] detail::guard_tracking tracked_;
 };

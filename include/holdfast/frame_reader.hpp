@@ -188,7 +188,11 @@ public:
 
     /// Drops the first `size` of the buffered bytes, which have been used otherwise: given to a TLS handshake, or
     /// refused. At most all of them. No operation may be pending.
-    void consume(std::size_t size) noexcept { buffer_.consume(size); }
+    void consume(std::size_t size) noexcept
+    {
+        buffer_.consume(size);
+        if (buffer_.empty()) note_frame(false);
+    }
 
 private:
     template <class, class, class>
@@ -238,9 +242,19 @@ private:
             static_cast<void>(error);
     }
 
-    /// Times the frame that has begun, since the reader waits within it.
+    /// Notes on an acceptor's connection whether a frame has begun, which a drain may let finish.
+    void note_frame(bool begun) noexcept
+    {
+        if constexpr (requires { peer_.within_message(begun); })
+            peer_.within_message(begun);
+        else
+            static_cast<void>(begun);
+    }
+
+    /// Notes and times the frame that has begun, since the reader waits within it.
     error_code time_frame() noexcept
     {
+        if (!buffer_.empty()) note_frame(true);
         if (!buffer_.timed() || buffer_.empty()) return {};
         if constexpr (detail::has_socket<stream_type>) {
             using socket_type = std::remove_reference_t<decltype(detail::lowest_layer(stream()))>;

@@ -185,6 +185,11 @@ public:
             subject_ = p == place::concrete ? operation.make_concrete(world_.concrete()) : operation.make(world_.own);
         });
         world_.settle(); // it may have begun something
+        REQUIRE(world_.wait([&] {
+            bool ready = false;
+            world_.run_on(world_.own, [&] { ready = subject_->ready(); });
+            return ready;
+        }));
     }
 
     void start() { start(notes_); }
@@ -227,7 +232,7 @@ public:
             if (operation_.several) start(second_);
             world_.settle();
             world_.run_on(world_.own, [&] { subject_.reset(); });
-            expect_end(false);
+            expect_end(!operation_.fails_without_object);
             if (operation_.several) REQUIRE(world_.wait([&] { return count(*second_) != 0; }));
             break;
         case end::context_destroyed:

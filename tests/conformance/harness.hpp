@@ -15,6 +15,7 @@
 //             template <class Token>
 //             auto start(Token&& token);                     // initiates it, once or several times
 //             void complete();                               // has all pending ones complete without an error
+//             bool ready();                                  // optional: whether that state is reached
 //         };
 //     };
 //     HOLDFAST_CONFORMANCE(acquire);
@@ -79,6 +80,8 @@ struct operation {
     static constexpr bool cancellable = true;
     /// Whether the object may be destroyed with an operation pending, which then completes with an error.
     static constexpr bool object_may_go = true;
+    /// Whether that error is one, not the operation's ordinary end.
+    static constexpr bool fails_without_object = true;
     /// Whether the object may be destroyed after its execution context.
     static constexpr bool outlives_context = true;
     /// Whether `complete()` may come before the operation is started, which then completes at once.
@@ -323,6 +326,7 @@ public:
     virtual ~subject() = default;
     virtual void start(token how_waited_for, const launch& how) = 0;
     virtual void complete() = 0;
+    virtual bool ready() = 0;
 };
 
 template <class Operation, class Executor>
@@ -333,6 +337,12 @@ public:
     explicit typed_subject(const Executor& executor) : object_(executor) {}
 
     void complete() override { object_.complete(); }
+
+    bool ready() override
+    {
+        if constexpr (requires { object_.ready(); }) return object_.ready();
+        return true;
+    }
 
     void start(token how_waited_for, const launch& how) override
     {
@@ -442,7 +452,8 @@ private:
 /// An operation as the runner of the matrix sees it.
 struct described {
     std::string_view name;
-    bool any_thread, cancellable, object_may_go, outlives_context, completes_at_once, several, uses_handler_allocator;
+    bool any_thread, cancellable, object_may_go, fails_without_object, outlives_context, completes_at_once, several,
+        uses_handler_allocator;
     bool (*has)(token) noexcept;
     std::unique_ptr<subject> (*make)(const net::any_io_executor&);
     std::unique_ptr<subject> (*make_concrete)(const net::io_context::executor_type&); // or nullptr
@@ -479,6 +490,7 @@ described describe(std::string_view name)
                 Operation::any_thread,
                 Operation::cancellable,
                 Operation::object_may_go,
+                Operation::fails_without_object,
                 Operation::outlives_context,
                 Operation::completes_at_once,
                 Operation::several,

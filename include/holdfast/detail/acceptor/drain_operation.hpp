@@ -36,7 +36,8 @@ public:
           deadline_(options.deadline > clock::time_point::max() - start_ ? clock::time_point::max()
                                                                          : start_ + options.deadline),
           stagger_(options.stagger),
-          serve_backlog_(options.serve_backlog)
+          serve_backlog_(options.serve_backlog),
+          finish_frames_(options.finish_frames)
     {
         io_.emplace(*core_);
     }
@@ -95,7 +96,7 @@ private:
         if (waiter_ == nullptr) return;
         try {
             registry& members = *core_->members;
-            if (cursor_ && (cursor_ = members.notify(*cursor_, batch_size))) {
+            if (cursor_ && (cursor_ = members.notify(*cursor_, batch_size, finish_frames_))) {
                 io_->pause.expires_at(start_ + part_of_stagger());
                 io_->pause.async_wait(resumption(shared_from_this()));
                 return;
@@ -130,6 +131,7 @@ private:
     const clock::time_point deadline_;
     const clock::duration stagger_;
     const bool serve_backlog_;
+    const bool finish_frames_;
     mutable std::mutex mutex_;
     drain_waiter* waiter_ = nullptr; // until it has been woken
     error_code result_ = net::error::operation_aborted;

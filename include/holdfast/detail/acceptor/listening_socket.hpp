@@ -90,8 +90,8 @@ inline void reset_and_close(unique_descriptor socket) noexcept
     ::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 }
 
-/// Whether a client has reset its connection, or has ended it without having sent anything. One that has sent bytes and
-/// ended its side may still expect an answer.
+/// Whether a client has reset its connection, or has ended its side. That it has sent bytes before does not matter: a
+/// client that sends its request, gives up and closes looks like one that ends its side and expects an answer.
 inline bool client_has_left(int descriptor) noexcept
 {
     char next = 0;
@@ -100,7 +100,8 @@ inline bool client_has_left(int descriptor) noexcept
     if (n < 0) return errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
     ::tcp_info info{};
     ::socklen_t size = sizeof info;
-    return ::getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
+    return ::getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+           (info.tcpi_state == TCP_CLOSE || info.tcpi_state == TCP_CLOSE_WAIT);
 }
 
 /// Sets or checks how an IPv6 socket treats IPv4.

@@ -81,6 +81,11 @@ public:
         if (registry_ != nullptr) registry_->set_name(place_, name);
     }
 
+    void within_message(bool within) const noexcept
+    {
+        if (registry_ != nullptr) registry_->within_message(place_, within);
+    }
+
     [[nodiscard]] bool notified() const noexcept { return registry_ != nullptr && registry_->notified(place_); }
 
 private:

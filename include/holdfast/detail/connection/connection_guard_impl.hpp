@@ -23,6 +23,7 @@ connection_guard<Stream, Finalizer>::connection_guard(connection_guard&& other) 
       noted_(other.noted_),
       reason_(other.reason_),
       live_(std::exchange(other.live_, false)),
+      within_message_(other.within_message_),
       finalizer_(std::move(other.finalizer_)),
       tracked_(std::move(other.tracked_))
 {
@@ -40,6 +41,7 @@ connection_guard<Stream, Finalizer>::operator=(connection_guard&& other) noexcep
     noted_ = other.noted_;
     reason_ = other.reason_;
     live_ = std::exchange(other.live_, false);
+    within_message_ = other.within_message_;
     finalizer_ = std::move(other.finalizer_);
     tracked_ = std::move(other.tracked_);
     replaced.close(close_reason::replaced); // the last step: its finalizer may destroy this guard
@@ -66,6 +68,7 @@ connection_guard<Stream, Finalizer>::connection_guard(layered_t, connection_guar
       noted_(below.noted_),
       reason_(below.reason_),
       live_(std::exchange(below.live_, false)),
+      within_message_(below.within_message_),
       finalizer_(std::move(below.finalizer_)),
       tracked_(std::move(below.tracked_))
 {

@@ -87,7 +87,7 @@ public:
             free_ = nodes_[place].next_free;
         }
         node& n = nodes_[place];
-        n = node{now, descriptor, nowhere, n.generation + 1, peer, close_reason::none, false, true};
+        n = node{now, descriptor, nowhere, n.generation + 1, peer, close_reason::none, false, true, false, false};
         if (live_ == 0) self_ = shared_from_this();
         units_.merge(unit);
         peak_ = std::max(peak_, ++live_);
@@ -160,7 +160,7 @@ public:
         if (n.cause != close_reason::none)
             disconnect(descriptor);
         else if (n.notified)
-            ::shutdown(descriptor, SHUT_RD);
+            end_reading(n);
     }
 
     /// Removes a connection after its descriptor was closed and its finalizer ran, and returns its unit. The registry
@@ -184,15 +184,17 @@ public:
     }
 
     /// Notifies up to `limit` connections from `cursor` on that they are to end: their pending or next read returns
-    /// the end of the stream. Returns where to continue, or nothing when all were notified.
-    std::optional<std::size_t> notify(std::size_t cursor, std::size_t limit) noexcept
+    /// the end of the stream; where a message is to finish, after that. Returns where to continue, or nothing when all
+    /// were notified.
+    std::optional<std::size_t> notify(std::size_t cursor, std::size_t limit, bool finish_frames = false) noexcept
     {
         const std::lock_guard lock(mutex_);
         for (; cursor < nodes_.size() && limit != 0; ++cursor) {
             node& n = nodes_[cursor];
             if (!n.live || n.notified) continue;
             n.notified = true;
-            if (n.descriptor >= 0) ::shutdown(n.descriptor, SHUT_RD);
+            n.postponed = finish_frames && n.within_message;
+            end_reading(n);
             --limit;
         }
         return cursor < nodes_.size() ? std::optional(cursor) : std::nullopt;
@@ -220,6 +222,16 @@ public:
             ++aborted;
         }
         return aborted;
+    }
+
+    /// A connection's message has begun, or has been read to its end.
+    void within_message(index place, bool within) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        node& n = nodes_[place];
+        n.within_message = within;
+        if (within || !std::exchange(n.postponed, false)) return;
+        end_reading(n);
     }
 
     /// Whether a drain has notified this connection.
@@ -346,7 +358,14 @@ private:
         close_reason cause = close_reason::none;
         bool notified = false;
         bool live = false;
+        bool within_message = false;
+        bool postponed = false; // notified, but its reading goes on until the message's end
     };
+
+    static void end_reading(const node& n) noexcept
+    {
+        if (n.descriptor >= 0 && !n.postponed) ::shutdown(n.descriptor, SHUT_RD);
+    }
 
     static bool abort(node& n, close_reason cause) noexcept
     {

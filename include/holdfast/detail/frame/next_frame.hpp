@@ -326,6 +326,7 @@ private:
     {
         if (result) result = outcome(result);
         if (result) reader_->note(result);
+        if (reader_->buffer_.empty()) reader_->note_frame(false);
         auto handler = std::move(handler_);
         std::move(handler)(result, found);
     }

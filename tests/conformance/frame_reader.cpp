@@ -1,0 +1,123 @@
+// holdfast: the operations of a frame_reader in the conformance matrix, over every layer.
+// SPDX-License-Identifier: BSL-1.0
+#include "conformance/harness.hpp"
+#include "conformance/layers.hpp"
+
+#include <holdfast/adapters/next_json.hpp>
+#include <holdfast/frame_reader.hpp>
+
+#include <utility>
+
+namespace {
+
+namespace net = holdfast::net;
+
+/// A reader of a stream on which nothing has come yet.
+template <class Layer, class Executor>
+struct reader_of {
+    explicit reader_of(const Executor& executor) : ends(executor), reader(*ends.stream) {}
+
+    void complete() { ends.peer.write("12345\n"); }
+
+    typename Layer::template connected<Executor> ends;
+    holdfast::frame_reader<typename Layer::template stream<Executor>> reader;
+};
+
+struct of_reader : conformance::operation {
+    static constexpr bool any_executor = true;
+    static constexpr bool object_may_go = false;
+    static constexpr bool outlives_context = false; // as its stream
+    static constexpr bool several = false;
+};
+
+template <class Layer>
+struct next : of_reader {
+    template <class Executor>
+    struct object : reader_of<Layer, Executor> {
+        using reader_of<Layer, Executor>::reader_of;
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return this->reader.async_next(std::forward<Token>(token));
+        }
+    };
+};
+
+template <class Layer>
+struct read_exactly : of_reader {
+    template <class Executor>
+    struct object : reader_of<Layer, Executor> {
+        using reader_of<Layer, Executor>::reader_of;
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return this->reader.async_read_exactly(5, std::forward<Token>(token));
+        }
+    };
+};
+
+template <class Layer>
+struct read_some : of_reader {
+    template <class Executor>
+    struct object : reader_of<Layer, Executor> {
+        using reader_of<Layer, Executor>::reader_of;
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return this->reader.async_read_some(100, std::forward<Token>(token));
+        }
+    };
+};
+
+template <class Layer>
+struct next_json : of_reader {
+    template <class Executor>
+    struct object : reader_of<Layer, Executor> {
+        using reader_of<Layer, Executor>::reader_of;
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return holdfast::async_next_json(this->reader, parser, std::forward<Token>(token));
+        }
+
+        simdjson::dom::parser parser;
+    };
+};
+
+/// Waits for a buffer of an exhausted pool.
+struct next_without_buffer : of_reader {
+    template <class Executor>
+    struct object {
+        explicit object(const Executor& executor) : ends(executor), pool(executor, {.max_bytes = 1024})
+        {
+            all = pool.try_borrow(1024);
+            ends.peer.write("12345\n");
+        }
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return reader.async_next(std::forward<Token>(token));
+        }
+        void complete() { all.release(); }
+
+        typename conformance::tcp_layer::connected<Executor> ends;
+        holdfast::shared_buffer_pool pool;
+        holdfast::shared_buffer_pool::loan_type all;
+        holdfast::frame_reader<conformance::tcp_layer::stream<Executor>> reader{*ends.stream, pool};
+    };
+};
+
+} // namespace
+
+HOLDFAST_CONFORMANCE(next<conformance::tcp_layer>);
+HOLDFAST_CONFORMANCE(next<conformance::local_layer>);
+HOLDFAST_CONFORMANCE(next<conformance::user_layer>);
+HOLDFAST_CONFORMANCE(next<conformance::tls_layer>);
+HOLDFAST_CONFORMANCE(next_without_buffer);
+HOLDFAST_CONFORMANCE(next_json<conformance::tcp_layer>);
+HOLDFAST_CONFORMANCE(next_json<conformance::tls_layer>);
+HOLDFAST_CONFORMANCE(read_exactly<conformance::tcp_layer>);
+HOLDFAST_CONFORMANCE(read_exactly<conformance::tls_layer>);
+HOLDFAST_CONFORMANCE(read_some<conformance::tcp_layer>);
+HOLDFAST_CONFORMANCE(read_some<conformance::user_layer>);
