@@ -39,13 +39,25 @@ struct protobuf_fields_cursor<T, Shape, std::index_sequence<E...>> {
         return (std::size_t{0} + ... + room_of<E>(value));
     }
 
-    static char* write(char* p, [[maybe_unused]] const T& value, [[maybe_unused]] const protobuf_context& context,
-                       piece_budget& budget)
+    static char* write(char* p, const T& value, const protobuf_context& context, piece_budget& budget)
         requires bounded
     {
-        constexpr std::size_t fixed = (std::size_t{0} + ... + (is_whole<E> ? constant_room<field_cursor<E>> : 0));
+        return budget.take(fixed_room()) ? write_taken(p, value, context, budget) : p;
+    }
+
+    // The room of those fields that have the same in each message.
+    static constexpr std::size_t fixed_room() noexcept
+        requires bounded
+    {
+        return (std::size_t{0} + ... + (is_whole<E> ? constant_room<field_cursor<E>> : 0));
+    }
+
+    // The same where that room is taken from the budget already.
+    static char* write_taken(char* p, [[maybe_unused]] const T& value, [[maybe_unused]] const protobuf_context& context,
+                             piece_budget& budget)
+        requires bounded
+    {
         if (!Shape::valid(value)) budget.error = errc::source_failed;
-        if (!budget.take(fixed)) return p;
         ((p = write_field<E>(p, value, context, budget)), ...);
         return p;
     }
@@ -175,11 +187,21 @@ struct protobuf_message_cursor {
         requires bounded
     {
         const std::size_t length = width(Body::room(value));
-        if (!budget.take(tag::size + length)) return p;
+        std::size_t fixed = 0;
+        if constexpr (requires { Body::fixed_room(); }) fixed = Body::fixed_room();
+        if (!budget.take(tag::size + length + fixed)) return p;
         p = tag::write(p);
         char* const begin = p + length;
-        char* const end = Body::write(begin, value, context, budget);
+        char* end = nullptr;
+        if constexpr (requires { Body::fixed_room(); })
+            end = Body::write_taken(begin, value, context, budget);
+        else
+            end = Body::write(begin, value, context, budget);
         const auto size = static_cast<std::size_t>(end - begin);
+        if (size < 0x80 && length == 1 && budget.error == errc{}) [[likely]] {
+            *p = static_cast<char>(size);
+            return end;
+        }
         if (size > protobuf_max_bytes) [[unlikely]]
             budget.error = errc::message_too_large;
         if (varint_size(size) > length) [[unlikely]]
