@@ -107,7 +107,7 @@ public:
         simdjson_elements* range_ = nullptr;
     };
 
-    explicit simdjson_elements(value_type array) noexcept : result_(std::move(array)) {}
+    explicit simdjson_elements(value_type array) noexcept : result_(array) {}
     simdjson_elements(simdjson_elements&&) noexcept = default;
     simdjson_elements& operator=(simdjson_elements&&) noexcept = default;
 

@@ -238,7 +238,7 @@ void start_acquire(const counted_ptr<semaphore_core<Sharing>>& core, const net::
     basic_permit<Sharing> taken;
     if (!refused) taken = core->try_take(n);
     if (refused || taken || n == 0) return complete_later(executor, std::move(handler), refused, std::move(taken));
-    const auto keep = core; // the handler may have owned what `core` refers to
+    const auto keep = core; // NOLINT(performance-unnecessary-copy-initialization): the handler may own what `core` is
     const auto waiting = begin_wait<semaphore_waiter<Sharing>>(executor, std::move(handler), keep, n);
     keep->enqueue(*waiting, claim);
 }
