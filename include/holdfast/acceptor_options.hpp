@@ -166,7 +166,8 @@ struct acceptor_options {
     unsigned ipv4_prefix = 32;
     unsigned ipv6_prefix = 64;
     /// Decides about an address before its connection is admitted. Empty: `address_rule::limit` for all. IP only;
-    /// mapped IPv4 addresses are passed as IPv4. Called on the acceptor's executor. Must not throw.
+    /// mapped IPv4 addresses are passed as IPv4. Called on the acceptor's executor, and by
+    /// `admitted_connection::set_peer`. Must not throw.
     std::function<address_rule(const net::ip::address&)> address_filter{};
     /// Maximum rate of admitted connections, per second. 0 to 10^9; 0: unlimited. A client that has left before
     /// it is accepted does not count. Of connections that may have waited at a limit, those whose client has ended its

@@ -147,6 +147,14 @@ private:
     std::size_t used_ = 0;
 };
 
+/// What the filter and the limit of an acceptor say about an address.
+struct address_verdict {
+    enum class what : unsigned char { allowed, full, refused };
+
+    what verdict = what::allowed;
+    address_table::index place = address_table::nowhere; // its entry, where it is counted
+};
+
 /// An entry that is given back, unless a connection takes it over. The table must outlive it.
 class address_place {
 public:

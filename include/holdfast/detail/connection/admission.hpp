@@ -76,6 +76,22 @@ public:
         members.leave(place_);
     }
 
+    /// False where the filter or the limit refuses the address.
+    bool set_peer(const net::ip::tcp::endpoint& endpoint)
+    {
+        if (registry_ == nullptr) return true;
+        const net::ip::address address = unmapped(endpoint.address());
+        const auto known = registry_->peer_of(place_).ip();
+        if (!known || unmapped(*known) != address) {
+            const address_verdict checked = registry_->check_address(address);
+            if (checked.verdict != address_verdict::what::allowed) return false;
+            const auto before = std::exchange(address_, checked.place);
+            if (before != address_table::nowhere) registry_->addresses.leave(before);
+        }
+        registry_->set_peer(place_, peer_address(endpoint));
+        return true;
+    }
+
     void set_name(const connection_name& name)
     {
         if (registry_ != nullptr) registry_->set_name(place_, name);

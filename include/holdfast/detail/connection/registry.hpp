@@ -19,6 +19,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -135,6 +136,18 @@ public:
     {
         const std::lock_guard lock(mutex_);
         return lingering_.drop_oldest();
+    }
+
+    peer_address peer_of(index place) const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return nodes_[place].peer;
+    }
+
+    void set_peer(index place, const peer_address& peer) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        nodes_[place].peer = peer;
     }
 
     /// Names a connection. Throws std::bad_alloc.
@@ -343,6 +356,9 @@ public:
 
     /// How many connections each address has.
     address_table addresses;
+
+    /// Applies the filter and the limit to an address, and counts it. Set before there are connections.
+    std::function<address_verdict(const net::ip::address&)> check_address;
 
 private:
     static constexpr index nowhere = ~index(0);

@@ -31,6 +31,17 @@ HOLDFAST_DECL accept_loop::accept_loop(const net::any_io_executor& ex, acceptor_
       options_(std::move(options)),
       is_tcp_(is_tcp)
 {
+    // Connections may outlive this object.
+    members->check_address = [filter = options_.address_filter, limited = address_limit(options_) != 0,
+                              ipv4_prefix = options_.ipv4_prefix, ipv6_prefix = options_.ipv6_prefix,
+                              &addresses = members->addresses](const net::ip::address& address) {
+        using verdict = address_verdict::what;
+        const auto rule = filter ? filter(address) : address_rule::limit;
+        if (rule == address_rule::refuse) return address_verdict{verdict::refused};
+        if (rule == address_rule::exempt || !limited) return address_verdict{};
+        const auto place = addresses.enter(address_key::of(address, ipv4_prefix, ipv6_prefix));
+        return address_verdict{place == address_table::nowhere ? verdict::full : verdict::allowed, place};
+    };
 }
 
 /// The file of a local socket's address; empty where it has none.
@@ -238,15 +249,10 @@ HOLDFAST_DECL accept_event accept_loop::check_address()
 {
     using occurrence = accept_occurrence;
     if (!is_ip_) return {occurrence::address_allowed};
-    const net::ip::address address = unmapped(remote_.address());
-    const auto rule = options_.address_filter ? options_.address_filter(address) : address_rule::limit;
-    if (rule == address_rule::refuse) return {occurrence::address_refused};
-    if (rule == address_rule::limit && address_limit(options_) != 0) {
-        const auto place =
-            members->addresses.enter(address_key::of(address, options_.ipv4_prefix, options_.ipv6_prefix));
-        if (place == address_table::nowhere) return {occurrence::address_full};
-        address_ = address_place(members->addresses, place);
-    }
+    const address_verdict checked = members->check_address(unmapped(remote_.address()));
+    if (checked.verdict == address_verdict::what::refused) return {occurrence::address_refused};
+    if (checked.verdict == address_verdict::what::full) return {occurrence::address_full};
+    if (checked.place != address_table::nowhere) address_ = address_place(members->addresses, checked.place);
     return {occurrence::address_allowed};
 }
 
