@@ -72,7 +72,8 @@ public:
     /// unchanged.
     ///
     /// Exceptions: std::bad_alloc; `child` may then have been destroyed.
-    [[nodiscard]] inline bool try_spawn(net::awaitable<void>&& child);
+    template <class Executor>
+    [[nodiscard]] bool try_spawn(net::awaitable<void, Executor>&& child);
 
     /// Cancels the body and all children (terminal), and starts no further ones. The operation completes when
     /// all of them have ended.
@@ -104,9 +105,11 @@ private:
 
     virtual net::awaitable<void> call_body() = 0;
 
-    inline void start(detail::counted_ptr<node> place, net::awaitable<void> coroutine);
+    template <class Coroutine>
+    void start(detail::counted_ptr<node> place, Coroutine coroutine);
     inline void fail(const std::exception_ptr& failure) noexcept;
-    static inline net::awaitable<void> run(detail::counted_ptr<bounded_spawner> spawner);
+    template <class Executor>
+    static net::awaitable<void, Executor> run(const Executor& executor, detail::counted_ptr<bounded_spawner> spawner);
 
     detail::synchronized::count owners;
     executor_type executor_;
@@ -250,7 +253,8 @@ auto bounded_spawner::async_spawn(net::awaitable<void> child, CompletionToken&& 
     return net::async_initiate<CompletionToken, void(error_code)>(initiate_spawn(*this), token, std::move(child));
 }
 
-inline bool bounded_spawner::try_spawn(net::awaitable<void>&& child)
+template <class Executor>
+bool bounded_spawner::try_spawn(net::awaitable<void, Executor>&& child)
 {
     auto slot = slots_.try_acquire();
     if (!slot) return false;
@@ -276,7 +280,9 @@ inline void bounded_spawner::cancel() noexcept
     }
 }
 
-inline void bounded_spawner::start(detail::counted_ptr<node> place, net::awaitable<void> coroutine)
+// A template, as are all that spawn: a program that spawns nothing does not compile co_spawn.
+template <class Coroutine>
+void bounded_spawner::start(detail::counted_ptr<node> place, Coroutine coroutine)
 {
     const auto slot = place->cancellation.slot();
     net::co_spawn(
@@ -294,7 +300,8 @@ inline void bounded_spawner::fail(const std::exception_ptr& failure) noexcept
     cancel();
 }
 
-inline net::awaitable<void> bounded_spawner::run(detail::counted_ptr<bounded_spawner> spawner)
+template <class Executor>
+net::awaitable<void, Executor> bounded_spawner::run(const Executor&, detail::counted_ptr<bounded_spawner> spawner)
 {
     bounded_spawner& s = *spawner;
     co_await net::this_coro::reset_cancellation_state(net::enable_total_cancellation());
@@ -312,7 +319,7 @@ inline net::awaitable<void> bounded_spawner::run(detail::counted_ptr<bounded_spa
             if (s.node_count_ == 0) break;
         }
         error_code woken;
-        co_await s.idle_.async_wait(net::redirect_error(net::use_awaitable, woken));
+        co_await s.idle_.async_wait(net::redirect_error(net::use_awaitable_t<Executor>(), woken));
     }
     if (s.failure_) std::rethrow_exception(s.failure_);
 }
@@ -347,7 +354,7 @@ struct spawner_access {
     template <class Handler>
     static void run(const net::any_io_executor& executor, spawner_ptr spawner, Handler&& handler)
     {
-        net::co_spawn(executor, bounded_spawner::run(std::move(spawner)),
+        net::co_spawn(executor, bounded_spawner::run(executor, std::move(spawner)),
                       step_handler<Handler, last_step>(std::move(handler), last_step()));
     }
 };

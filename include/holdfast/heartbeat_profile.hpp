@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -169,7 +168,7 @@ inline heartbeat_limits heartbeat_limits_of(const heartbeat_profile_options& opt
     limits.stride = static_cast<std::uint32_t>(stride);
     limits.lifetime = static_cast<std::uint16_t>((ticks - 1) / stride + 1);
     limits.jitter = static_cast<std::uint16_t>(
-        std::min(std::ceil(options.lifetime_spread * limits.lifetime), limits.lifetime - 1.0));
+        std::min(__builtin_ceil(options.lifetime_spread * limits.lifetime), limits.lifetime - 1.0));
     return limits;
 }
 

@@ -1,5 +1,5 @@
-// holdfast: everything that needs no other library than Asio. Users of simdjson and zlib include those
-// headers on their own.
+// holdfast: everything that a server needs and that needs no other library than Asio. The adapters and leak_check,
+// which is for tests, are included by themselves.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_HOLDFAST_HPP
 #define HOLDFAST_HOLDFAST_HPP
@@ -42,7 +42,6 @@
 #include <holdfast/serialize/streaming_serializer.hpp>
 #include <holdfast/serialize/values.hpp>
 #include <holdfast/serialized_payload.hpp>
-#include <holdfast/testing/leak_check.hpp>
 #include <holdfast/testing/manual_clock.hpp>
 #include <holdfast/version.hpp>
 #include <holdfast/write_streamed.hpp>

@@ -6,13 +6,13 @@
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
 #include <holdfast/serialize/detail/message.hpp>
+#include <holdfast/serialize/detail/ranges.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <iterator>
 #include <memory>
-#include <ranges>
 #include <span>
 #include <string>
 #include <system_error>

@@ -3,10 +3,11 @@
 #ifndef HOLDFAST_SERIALIZE_VALUES_HPP
 #define HOLDFAST_SERIALIZE_VALUES_HPP
 
+#include <holdfast/serialize/detail/ranges.hpp>
+
 #include <chrono>
 #include <concepts>
 #include <cstddef>
-#include <ranges>
 #include <span>
 #include <string_view>
 #include <type_traits>

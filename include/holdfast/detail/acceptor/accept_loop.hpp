@@ -32,13 +32,14 @@ public:
     std::atomic<std::uint64_t> rejected = 0;
 
 protected:
-    accept_loop(const net::any_io_executor& ex, acceptor_options options, bool is_tcp, bool is_type_erased);
+    HOLDFAST_DECL accept_loop(const net::any_io_executor& ex, acceptor_options options, bool is_tcp,
+                              bool is_type_erased);
 
     /// Opens a socket, binds it and listens. Throws system_error.
-    void open(int family, int type, int protocol, const ::sockaddr* at, ::socklen_t size);
+    HOLDFAST_DECL void open(int family, int type, int protocol, const ::sockaddr* at, ::socklen_t size);
 
     /// Takes over a socket that listens; on an exception it still is the caller's.
-    void take_over(int family, int descriptor);
+    HOLDFAST_DECL void take_over(int family, int descriptor);
 
     /// Makes the accepted socket a connection, and hands it to a pending operation. The outcome is `admitted` or
     /// `shortage`.
@@ -50,13 +51,13 @@ protected:
     /// Starts a session with the connection that was admitted late.
     virtual void start_late() noexcept = 0;
 
-    void send_reject_message(int socket) const noexcept;
+    HOLDFAST_DECL void send_reject_message(int socket) const noexcept;
 
     /// Sets the options of the connections: on the listener, from which TCP's connections inherit them at their birth
     /// in the kernel. Later would be too late for the window that the client was offered, and a system call more for
     /// each; it is done for those alone that were in the backlog of a listener that was adopted, and for local
     /// sockets, which inherit nothing.
-    error_code configure(int socket) const noexcept;
+    HOLDFAST_DECL error_code configure(int socket) const noexcept;
 
     void report(const acceptor_event& event) noexcept { reporter->report(event); }
 
@@ -91,17 +92,17 @@ protected:
     const std::shared_ptr<std::atomic<std::size_t>> pending_rejects_ = std::make_shared<std::atomic<std::size_t>>(0);
 
 private:
-    void start(int descriptor);
-    void start_machine(bool own_listener);
-    void reserve_descriptors(int descriptor);
+    HOLDFAST_DECL void start(int descriptor);
+    HOLDFAST_DECL void start_machine(bool own_listener);
+    HOLDFAST_DECL void reserve_descriptors(int descriptor);
 
-    void resume(accept_event event) noexcept override;
-    outcome carry_out(const accept_action& action, std::uint64_t seen);
-    accept_event accept() noexcept;
-    accept_event check_address();
-    void reject(admission_limit limit, overload_policy policy);
-    void reset_by_reserve() noexcept;
-    void restore_reserve() noexcept;
+    HOLDFAST_DECL void resume(accept_event event) noexcept override;
+    HOLDFAST_DECL outcome carry_out(const accept_action& action, std::uint64_t seen);
+    HOLDFAST_DECL accept_event accept() noexcept;
+    HOLDFAST_DECL accept_event check_address();
+    HOLDFAST_DECL void reject(admission_limit limit, overload_policy policy);
+    HOLDFAST_DECL void reset_by_reserve() noexcept;
+    HOLDFAST_DECL void restore_reserve() noexcept;
 
     std::optional<accept_machine> machine_;
     std::optional<memory_meter> meter_;

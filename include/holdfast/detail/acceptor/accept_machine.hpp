@@ -15,7 +15,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <random>
 #include <utility>
 
 #include <cerrno>
@@ -155,7 +154,7 @@ public:
           gate_(gate),
           rate_(token_bucket::per_second(limits.accepts_per_second), limits.accept_burst),
           backlog_timeout_(limits.backlog_timeout),
-          random_(limits.seed)
+          random_(limits.seed % 2147483647U == 0 ? 1 : limits.seed % 2147483647U)
     {
     }
 
@@ -369,9 +368,16 @@ private:
         if (now > rested_until_ + longest_rest) rest_ = shortest_rest;
         const std::chrono::microseconds whole = rest_;
         rest_ = std::min(2 * rest_, longest_rest);
-        rested_until_ = now + whole - whole / 4 * static_cast<long>(random_() % 256) / 256;
+        rested_until_ = now + whole - whole / 4 * static_cast<long>(random() % 256) / 256;
         resting_ = true;
         return {.what = accept_step::await_departure, .until = rested_until_, .error = starved_by_};
+    }
+
+    /// The minimal standard generator.
+    std::uint32_t random() noexcept
+    {
+        random_ = static_cast<std::uint32_t>(std::uint64_t{random_} * 48271U % 2147483647U);
+        return random_;
     }
 
     accept_action end_rest(const accept_state& state, time_point now) noexcept
@@ -413,7 +419,7 @@ private:
     error_code starved_by_;
     std::chrono::milliseconds rest_ = shortest_rest; // the next one
     time_point rested_until_{};
-    std::minstd_rand random_;
+    std::uint32_t random_; // 1 to 2^31 - 2
 };
 
 } // namespace holdfast::detail

@@ -55,18 +55,18 @@ class accept_queue : public std::enable_shared_from_this<accept_queue>, protecte
 public:
     accept_queue(const accept_queue&) = delete;
 
-    void enqueue(pending_accept& operation) noexcept;
+    HOLDFAST_DECL void enqueue(pending_accept& operation) noexcept;
 
     /// Takes a cancelled operation out of the queue.
-    void leave(pending_accept& operation) noexcept;
+    HOLDFAST_DECL void leave(pending_accept& operation) noexcept;
 
-    void close() noexcept;
+    HOLDFAST_DECL void close() noexcept;
 
     /// Whether no connection is accepted any more; else the backlog is being served.
-    [[nodiscard]] bool closed() const noexcept;
+    [[nodiscard]] HOLDFAST_DECL bool closed() const noexcept;
 
     /// From now on each connection is notified when it is admitted.
-    void begin_drain(bool serve_backlog) noexcept;
+    HOLDFAST_DECL void begin_drain(bool serve_backlog) noexcept;
 
     const net::any_io_executor executor;
     const std::shared_ptr<registry> members;
@@ -85,8 +85,8 @@ protected:
         registry::departure_wait departure;
     };
 
-    accept_queue(const net::any_io_executor& ex, std::shared_ptr<registry> connections, async_semaphore* semaphore,
-                 std::size_t max_connections);
+    HOLDFAST_DECL accept_queue(const net::any_io_executor& ex, std::shared_ptr<registry> connections,
+                               async_semaphore* semaphore, std::size_t max_connections);
     virtual ~accept_queue() { unhook(); }
 
     /// Runs the loop on the executor until it waits again.
@@ -100,23 +100,24 @@ protected:
 
     /// Begins each wait, unless something has changed since the machine decided on it, when `changes_` was `seen`.
     using outcome = std::optional<accept_event>;
-    outcome wait_for_permit(accept_machine::time_point until, std::uint64_t seen);
-    outcome wait_for_departure(std::uint64_t departures, accept_machine::time_point until, std::uint64_t seen);
-    outcome wait_for_time(accept_machine::time_point until, std::uint64_t seen);
-    outcome wait_for_connection(std::uint64_t seen);
+    HOLDFAST_DECL outcome wait_for_permit(accept_machine::time_point until, std::uint64_t seen);
+    HOLDFAST_DECL outcome wait_for_departure(std::uint64_t departures, accept_machine::time_point until,
+                                             std::uint64_t seen);
+    HOLDFAST_DECL outcome wait_for_time(accept_machine::time_point until, std::uint64_t seen);
+    HOLDFAST_DECL outcome wait_for_connection(std::uint64_t seen);
 
     /// Stops the loop and returns the permit, unless something has changed.
-    outcome stop(std::uint64_t seen) noexcept;
+    HOLDFAST_DECL outcome stop(std::uint64_t seen) noexcept;
 
-    void begin_turn() noexcept;
-    void fail_pending(const error_code& why, bool all) noexcept;
+    HOLDFAST_DECL void begin_turn() noexcept;
+    HOLDFAST_DECL void fail_pending(const error_code& why, bool all) noexcept;
 
     // Under the mutex:
-    void close_locked() noexcept;
-    void remove(pending_accept& operation) noexcept;
-    void fail(pending_accept& operation, const error_code& why) noexcept;
+    HOLDFAST_DECL void close_locked() noexcept;
+    HOLDFAST_DECL void remove(pending_accept& operation) noexcept;
+    HOLDFAST_DECL void fail(pending_accept& operation, const error_code& why) noexcept;
 
-    void context_ends() noexcept override;
+    HOLDFAST_DECL void context_ends() noexcept override;
 
     mutable std::mutex mutex_;
     std::optional<io_objects> io_;
@@ -144,7 +145,7 @@ private:
     template <class Begin>
     outcome wait(wait_kind what, std::uint64_t seen, Begin begin);
 
-    void interrupt() noexcept;
+    HOLDFAST_DECL void interrupt() noexcept;
 
     wait_kind wait_ = wait_kind::none;
     bool running_ = false; // the loop

@@ -7,13 +7,13 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/detail/acceptor/accept_machine.hpp>
 #include <holdfast/detail/acceptor/memory_meter.hpp>
+#include <holdfast/detail/connection/random_seed.hpp>
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <random>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -94,7 +94,7 @@ inline accept_limits limits_of(const acceptor_options& o, bool own_tcp_listener)
         limits.backlog_timeout = acceptor_options::default_rate_backlog_timeout;
         limits.backlog_timeout_at_rate_only = true;
     }
-    limits.seed = std::random_device{}();
+    limits.seed = static_cast<std::uint32_t>(random_seed());
     return limits;
 }
 

@@ -30,7 +30,7 @@ private:
         intrusive_list<shutdown_hook> hooks;
     };
 
-    void shutdown() noexcept override;
+    inline void shutdown() noexcept override; // inline here, too: else each file has the class's table
 
     const std::shared_ptr<state> state_ = std::make_shared<state>();
 };

@@ -5,9 +5,13 @@
 
 #include <holdfast/asio.hpp>
 
+#include <concepts>
 #include <typeinfo>
 
 namespace holdfast::detail {
+
+template <std::same_as<net::any_io_executor> Executor>
+net::any_io_executor untracked_executor(const Executor& executor);
 
 /// The executor below a strand, where it is known; never one that keeps the context's `run()` from returning.
 template <class Executor>
@@ -26,15 +30,15 @@ const S* held_strand(const net::any_io_executor& executor) noexcept
     return executor && executor.target_type() == typeid(S) ? executor.target<S>() : nullptr;
 }
 
-inline net::any_io_executor untracked_executor(const net::any_io_executor& executor)
+/// The same, as a template so that a program that does not use it does not compile it. Of a type-erased strand that is
+/// not known here, the strand itself.
+template <std::same_as<net::any_io_executor> Executor>
+net::any_io_executor untracked_executor(const Executor& executor)
 {
-    using io_context_executor = net::io_context::executor_type;
-    using pool_executor = net::thread_pool::executor_type;
     if (const auto* strand = held_strand<net::strand<net::any_io_executor>>(executor))
         return untracked_executor(strand->get_inner_executor());
-    if (const auto* strand = held_strand<net::strand<io_context_executor>>(executor))
+    if (const auto* strand = held_strand<net::strand<net::io_context::executor_type>>(executor))
         return strand->get_inner_executor();
-    if (const auto* strand = held_strand<net::strand<pool_executor>>(executor)) return strand->get_inner_executor();
     return net::prefer(executor, net::execution::outstanding_work.untracked);
 }
 

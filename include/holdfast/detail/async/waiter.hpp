@@ -5,6 +5,7 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/detail/async/counted_ptr.hpp>
+#include <holdfast/detail/async/execute_later.hpp>
 #include <holdfast/detail/async/intrusive_list.hpp>
 
 #include <chrono>
@@ -200,7 +201,8 @@ private:
 template <class Handler, class... Results>
 void complete_later(const net::any_io_executor& executor, Handler handler, Results... results)
 {
-    net::post(executor, settled_completion<Handler, Results...>(std::move(handler), executor, std::move(results)...));
+    execute_later(executor,
+                  settled_completion<Handler, Results...>(std::move(handler), executor, std::move(results)...));
 }
 
 } // namespace holdfast::detail

@@ -4,6 +4,7 @@
 #define HOLDFAST_DETAIL_CONNECTION_ADDRESS_TABLE_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/connection/random_seed.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -11,7 +12,6 @@
 #include <cstdint>
 #include <cstring>
 #include <mutex>
-#include <random>
 #include <utility>
 #include <vector>
 
@@ -69,8 +69,7 @@ public:
     {
         if (limit_ == 0) return;
         buckets_.assign(std::bit_ceil(std::clamp(expected, std::size_t{16}, std::size_t{1} << 20U)), nowhere);
-        std::random_device random;
-        seed_ = (std::uint64_t{random()} << 32U | random()) | 1U;
+        seed_ = random_seed() | 1U;
     }
 
     /// Counts a connection; `nowhere` where its address has as many as allowed. Allocates as the table grows;

@@ -5,6 +5,7 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/detail/async/context_shutdown.hpp>
+#include <holdfast/detail/async/execute_later.hpp>
 #include <holdfast/detail/connection/close_machine.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
@@ -262,7 +263,7 @@ private:
     void complete_later(Self& self, Executor executor)
     {
         step_ = step::finished;
-        net::post(executor, std::move(self));
+        execute_later(executor, std::move(self));
     }
 
     template <class Self>

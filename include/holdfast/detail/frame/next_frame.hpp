@@ -4,6 +4,7 @@
 #define HOLDFAST_DETAIL_FRAME_NEXT_FRAME_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/async/execute_later.hpp>
 #include <holdfast/detail/async/plain_allocator.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
 #include <holdfast/detail/connection/tcp_state.hpp>
@@ -317,7 +318,7 @@ private:
     void finish_later(const error_code& result, const frame& found)
     {
         auto executor = reader_->get_executor();
-        net::post(executor, settled{std::move(*this), result, found});
+        detail::execute_later(executor, settled{std::move(*this), result, found});
     }
 
     void finish(const error_code& result, const frame& found = {}) { complete(result, found); }

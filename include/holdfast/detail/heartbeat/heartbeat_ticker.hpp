@@ -4,6 +4,7 @@
 #define HOLDFAST_DETAIL_HEARTBEAT_HEARTBEAT_TICKER_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/async/execute_later.hpp>
 #include <holdfast/detail/heartbeat/heartbeat_core.hpp>
 #include <holdfast/detail/heartbeat/heartbeat_table.hpp>
 
@@ -109,7 +110,7 @@ private:
     /// Continues with `next` in another turn of the loop, unless the timer is stopped meanwhile.
     void post(step next)
     {
-        net::post(executor, [self = self_ref(this), expected = round_, next] {
+        execute_later(executor, [self = self_ref(this), expected = round_, next] {
             if (self->round_ == expected) (self.get()->*next)();
         });
     }

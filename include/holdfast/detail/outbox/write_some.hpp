@@ -4,6 +4,7 @@
 #define HOLDFAST_DETAIL_OUTBOX_WRITE_SOME_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/async/execute_later.hpp>
 
 #include <array>
 #include <cerrno>
@@ -100,7 +101,7 @@ public:
         if (!result_) written_ = detail::write_now(to_->native_handle(), buffers_, result_);
         if (result_ == net::error::would_block || result_ == net::error::try_again) return wait();
         auto executor = executor_;
-        net::post(executor, std::move(*this));
+        execute_later(executor, std::move(*this));
     }
 
     /// After the wait. Where it failed, or the handler's owner is gone, the descriptor may have been destroyed.

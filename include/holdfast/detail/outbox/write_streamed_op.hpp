@@ -5,6 +5,7 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/buffer_pool.hpp>
+#include <holdfast/detail/async/execute_later.hpp>
 #include <holdfast/detail/async/op_storage.hpp>
 #include <holdfast/detail/buffer/pool_placed.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
@@ -224,7 +225,7 @@ private:
     void post()
     {
         auto executor = state_->stream_work.get_executor();
-        net::post(executor, std::move(*this));
+        execute_later(executor, std::move(*this));
     }
 
     op_storage* storage_; // apart: Asio calls get_allocator() on a moved-from handler too
@@ -279,8 +280,8 @@ public:
         handler_type own(std::forward<Handler>(handler));
         if (!memory) {
             note_error(*to_, net::error::no_memory);
-            net::post(get_executor(), write_streamed_failure<handler_type, executor_type>(
-                                          std::move(own), get_executor(), net::error::no_memory));
+            execute_later(get_executor(), write_streamed_failure<handler_type, executor_type>(
+                                              std::move(own), get_executor(), net::error::no_memory));
             return;
         }
         write_streamed_op<state>(pool_placed<state>::make(std::move(memory), *to_, std::move(own), std::move(source),

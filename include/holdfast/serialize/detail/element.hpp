@@ -3,10 +3,11 @@
 #ifndef HOLDFAST_SERIALIZE_DETAIL_ELEMENT_HPP
 #define HOLDFAST_SERIALIZE_DETAIL_ELEMENT_HPP
 
+#include <holdfast/serialize/detail/ranges.hpp>
+
 #include <concepts>
 #include <memory>
 #include <new>
-#include <ranges>
 #include <type_traits>
 
 namespace holdfast::detail {

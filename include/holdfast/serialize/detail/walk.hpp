@@ -4,10 +4,10 @@
 #define HOLDFAST_SERIALIZE_DETAIL_WALK_HPP
 
 #include <holdfast/serialize/detail/element.hpp>
+#include <holdfast/serialize/detail/ranges.hpp>
 
 #include <cstdint>
 #include <optional>
-#include <ranges>
 #include <type_traits>
 
 namespace holdfast::detail {

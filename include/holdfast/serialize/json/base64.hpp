@@ -5,6 +5,7 @@
 
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
+#include <holdfast/serialize/detail/ranges.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
@@ -14,7 +15,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <ranges>
 #include <span>
 #include <type_traits>
 

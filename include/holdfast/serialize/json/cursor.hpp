@@ -12,7 +12,6 @@
 #include <holdfast/serialize/json/number.hpp>
 #include <holdfast/serialize/json/string.hpp>
 
-#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <string>
@@ -116,7 +115,7 @@ template <class T, class Within>
 struct json_cursor<T, Within, json_kind::floating> : json_piece_cursor<json_cursor<T, Within>, json_double_room> {
     static char* write(char* p, T value, const json& options, piece_budget& budget) noexcept
     {
-        if (std::isfinite(value)) [[likely]]
+        if (__builtin_isfinite(value)) [[likely]]
             return write_finite<std::remove_const_t<T>>(p, value);
         if (options.non_finite == non_finite::error) budget.error = errc::not_finite;
         return write_null(p);

@@ -4,6 +4,7 @@
 #define HOLDFAST_SERIALIZE_JSON_KIND_HPP
 
 #include <holdfast/serialize/describe.hpp>
+#include <holdfast/serialize/detail/ranges.hpp>
 #include <holdfast/serialize/values.hpp>
 
 #include <array>
@@ -13,7 +14,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <ranges>
 #include <string_view>
 #include <tuple>
 #include <type_traits>

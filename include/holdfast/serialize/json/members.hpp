@@ -9,6 +9,7 @@
 #include <holdfast/serialize/detail/cursor.hpp>
 #include <holdfast/serialize/detail/element.hpp>
 #include <holdfast/serialize/detail/one_of.hpp>
+#include <holdfast/serialize/detail/ranges.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
 #include <holdfast/serialize/json/kind.hpp>
 #include <holdfast/serialize/json/name.hpp>
@@ -17,7 +18,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <ranges>
 #include <string>
 #include <string_view>
 #include <tuple>

@@ -8,7 +8,6 @@
 
 #include <bit>
 #include <charconv>
-#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -65,6 +64,8 @@ char* write_integer(char* p, T value) noexcept
     }
 }
 
+// With builtins: <cmath> also has the special functions, which take long to compile.
+
 // Writes the shortest text that reads back as the same value, of a finite value.
 template <std::floating_point T>
 char* write_finite(char* p, T value) noexcept
@@ -72,7 +73,7 @@ char* write_finite(char* p, T value) noexcept
     // Prices: if the nearest multiple of 1/100 reads back as the value, and has at most 15 digits, then it is
     // the shortest such text, since no two decimals of at most 15 digits have the same nearest double.
     if constexpr (sizeof(T) == 8) {
-        const double magnitude = std::fabs(value);
+        const double magnitude = __builtin_fabs(value);
         if (magnitude < 1e13) [[likely]] {
             const auto hundredths = static_cast<std::int64_t>(magnitude * 100 + 0.5);
             if (static_cast<double>(hundredths) / 100 == magnitude) [[likely]] {
@@ -80,7 +81,7 @@ char* write_finite(char* p, T value) noexcept
                 const auto cents = static_cast<unsigned>(static_cast<std::uint64_t>(hundredths) % 100);
                 if (cents != 0) [[likely]] {
                     *p = '-';
-                    p = write_unsigned(p + std::signbit(value), whole);
+                    p = write_unsigned(p + (__builtin_signbit(value) != 0), whole);
                     const unsigned tenths = cents / 10, rest = cents % 10;
                     p[0] = '.';
                     p[1] = static_cast<char>('0' + tenths);
@@ -90,17 +91,17 @@ char* write_finite(char* p, T value) noexcept
                 // "1e+06" is shorter than "1000000": left to write_shortest.
                 if (whole % 100'000 != 0 || whole == 0) {
                     *p = '-';
-                    p = write_unsigned(p + std::signbit(value), whole);
+                    p = write_unsigned(p + (__builtin_signbit(value) != 0), whole);
                     // Without the point a reader would take -0 for the integer 0.
-                    if (whole != 0 || !std::signbit(value)) return p;
+                    if (whole != 0 || !(__builtin_signbit(value) != 0)) return p;
                     std::memcpy(p, ".0", 2);
                     return p + 2;
                 }
             }
         }
         *p = '-';
-        return write_shortest(p + std::signbit(value), magnitude);
-    } else if (value == 0 && std::signbit(value)) {
+        return write_shortest(p + (__builtin_signbit(value) != 0), magnitude);
+    } else if (value == 0 && (__builtin_signbit(value) != 0)) {
         std::memcpy(p, "-0.0", 4);
         return p + 4;
     } else {

@@ -6,6 +6,7 @@
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
+#include <holdfast/serialize/detail/ranges.hpp>
 #include <holdfast/serialize/detail/walk.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/json/cursor.hpp>
@@ -18,7 +19,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <ranges>
 #include <string>
 #include <string_view>
 #include <tuple>

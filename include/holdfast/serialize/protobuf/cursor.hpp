@@ -8,6 +8,7 @@
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
 #include <holdfast/serialize/detail/element.hpp>
+#include <holdfast/serialize/detail/ranges.hpp>
 #include <holdfast/serialize/protobuf.hpp>
 #include <holdfast/serialize/protobuf/kind.hpp>
 #include <holdfast/serialize/protobuf/wire.hpp>
@@ -18,7 +19,6 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <ranges>
 #include <string>
 #include <string_view>
 #include <type_traits>

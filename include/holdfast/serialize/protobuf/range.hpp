@@ -7,6 +7,7 @@
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
 #include <holdfast/serialize/detail/element.hpp>
+#include <holdfast/serialize/detail/ranges.hpp>
 #include <holdfast/serialize/detail/walk.hpp>
 #include <holdfast/serialize/protobuf/cursor.hpp>
 #include <holdfast/serialize/protobuf/kind.hpp>
@@ -21,7 +22,6 @@
 #include <cstring>
 #include <memory>
 #include <optional>
-#include <ranges>
 #include <string>
 #include <type_traits>
 #include <utility>

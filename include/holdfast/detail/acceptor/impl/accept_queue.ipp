@@ -4,6 +4,7 @@
 #define HOLDFAST_DETAIL_ACCEPTOR_IMPL_ACCEPT_QUEUE_IPP
 
 #include <holdfast/detail/acceptor/accept_queue.hpp>
+#include <holdfast/detail/async/execute_later.hpp>
 #include <holdfast/detail/connection/tcp_state.hpp>
 
 #include <exception>
@@ -79,7 +80,7 @@ HOLDFAST_DECL void accept_queue::enqueue(pending_accept& operation) noexcept
     if (running_ || wait_ != wait_kind::none) return;
     try {
         wait_ = wait_kind::turn;
-        net::post(executor, [self = shared_from_this()] { self->resume({accept_occurrence::woken}); });
+        execute_later(executor, [self = shared_from_this()] { self->resume({accept_occurrence::woken}); });
     } catch (const std::exception&) {
         wait_ = wait_kind::none;
         fail(operation, net::error::no_memory);

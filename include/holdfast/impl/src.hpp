@@ -1,0 +1,14 @@
+// holdfast: the bodies that are no templates, for the one source file that includes this header where all files of a
+// program are compiled with HOLDFAST_SEPARATE_COMPILATION defined.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_IMPL_SRC_HPP
+#define HOLDFAST_IMPL_SRC_HPP
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#error "holdfast/impl/src.hpp requires HOLDFAST_SEPARATE_COMPILATION in every file of the program"
+#endif
+
+#include <holdfast/detail/acceptor/impl/accept_loop.ipp>
+#include <holdfast/detail/acceptor/impl/accept_queue.ipp>
+
+#endif
