@@ -10,6 +10,7 @@
 
 #include "support/catch.hpp"
 
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <sstream>

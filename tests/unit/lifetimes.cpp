@@ -9,6 +9,7 @@
 #include <csignal>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <vector>
 
 using namespace std::chrono_literals;

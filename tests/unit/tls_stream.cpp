@@ -7,6 +7,7 @@
 
 #include <holdfast/adapters/tls_stream.hpp>
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
