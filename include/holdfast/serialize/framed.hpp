@@ -149,6 +149,8 @@ struct framed {
 
 template <class Framing, class Format>
 framed(Framing, Format) -> framed<Framing, Format>;
+template <class Framing>
+framed(Framing) -> framed<Framing>;
 
 } // namespace holdfast
 
