@@ -17,10 +17,10 @@
 #include "support/inherited_listener.hpp"
 #include "support/listening.hpp"
 #include "support/log.hpp"
+#include "support/tls_option.hpp"
 
 #include <holdfast/holdfast.hpp>
 
-#include <csignal>
 #include <iostream>
 #include <optional>
 #include <ostream>
@@ -49,7 +49,6 @@ struct log_end {
     void operator()(const holdfast::connection_end& end) const noexcept { examples::log_line(end); }
 };
 using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
-using connection = acceptor::connection_type;
 using holdfast::async_write_streamed, holdfast::ndjson;
 
 /// What one connection takes at most.
@@ -59,7 +58,8 @@ constexpr holdfast::connection_cost cost{.session_bytes = 4096,
                                          .send_buffer_bytes = 4096,
                                          .receive_buffer_bytes = 16 * 1024};
 
-net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
+template <class Connection>
+net::awaitable<void> serve(Connection& peer, holdfast::heartbeat_timer<>& heart)
 {
     auto beat = heart.watch(peer);
     holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = cost.frame_bytes}};
@@ -79,13 +79,9 @@ net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
     co_await peer.async_close();
 }
 
-/// SIGUSR1 prints who is there; SIGINT and SIGTERM drain, a second one ends the process at once.
-net::awaitable<void> drain_at_signal(acceptor& doors, std::chrono::milliseconds deadline)
+net::awaitable<void> drain_at_signal(acceptor& doors, examples::tls_option& tls, std::chrono::milliseconds deadline)
 {
-    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
-    while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
-        examples::log_text([&](std::ostream& out) { doors.census().report(out); });
-    signals.clear();
+    co_await tls.wait_for_end("graceful_server", [&](std::ostream& out) { doors.census().report(out); });
     examples::log_line("graceful_server: draining ", doors.census().live(), " connections");
     // The news is spread, so that they do not all come back at once.
     const std::size_t aborted = co_await doors.async_drain({.deadline = deadline, .stagger = deadline / 4});
@@ -106,7 +102,10 @@ int run(int argc, char** argv)
     cli.add("max-connections", max_connections, "N", "connections served at once");
     cli.add("timeout", timeout, "TIME", "a client silent for so long is dropped");
     cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
+    examples::tls_option tls;
+    tls.add_to(cli);
     if (!cli.parse(argc, argv)) return 0;
+    tls.load();
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
     const auto capacity = examples::plan_capacity(max_connections, cost);
     const auto inherited = examples::take_inherited_listener();
@@ -126,8 +125,8 @@ int run(int argc, char** argv)
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
-    net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached); // before the first client
-    doors->async_serve([&](connection& peer) { return serve(peer, heart); }, net::detached);
+    net::co_spawn(io, drain_at_signal(*doors, tls, deadline), net::detached); // before the first client
+    tls.serve(*doors, [&](auto& peer) { return serve(peer, heart); });
     std::cout << "graceful_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("graceful_server");
     io.run(); // returns when the drain is over and the last session has ended

@@ -8,8 +8,11 @@
 //     ladder --join a.json b.json --report both.html
 //         shows several runs in one table and one chart
 //
+//     ladder --port 7777 --tls --ca certificate.pem
+//         the same over TLS
+//
 // Linux. Plain sockets and epoll, so that the load is light and shares no code with what it measures. In support/:
-// ladder_plan.hpp (options), ladder_clients.hpp and ladder_load.hpp (the load), ladder_server.hpp and
+// ladder_plan.hpp (options), ladder_clients.hpp, ladder_tls.hpp and ladder_load.hpp (the load), ladder_server.hpp and
 // ladder_sockets.hpp (the server's figures), ladder_climb.hpp (the run), ladder_verdict.hpp (the verdict),
 // ladder_report.hpp, ladder_json.hpp and ladder_chart.hpp (the output).
 
@@ -70,6 +73,8 @@ int climb_server(ladder::settings wanted, const outputs& files)
         throw examples::usage_error("--port is missing: give the port on which the server listens (see --help)");
     if (wanted.connect_rate == 0) examples::command_line::fail("connect-rate", "must be at least 1");
     if (wanted.slow_rate == 0) examples::command_line::fail("slow-rate", "must be at least 1");
+    if (!wanted.authorities.empty() && !wanted.tls) examples::command_line::fail("ca", "is allowed with --tls only");
+    if (wanted.tls) ladder::tls_client_context check(wanted.authorities);
 
     const ladder::socket_address server = ladder::resolve(wanted.host, wanted.port);
     ladder::probe(wanted, server);
@@ -160,6 +165,9 @@ int run(int argc, char** argv)
     cli.add("pid", wanted.pid, "PID", "the server's process; 0: the process that listens on the port");
     cli.add("pid-file", wanted.pid_file, "FILE",
             "a file with the server's process id, which may change: closed clients then connect again");
+    cli.add("tls", wanted.tls, "connect over TLS");
+    cli.add("ca", wanted.authorities, "FILE",
+            "with --tls: PEM certificates that the server's must be issued by, for --host; empty: any will do");
     cli.add("title", wanted.title, "NAME", "the server's name in the report");
     cli.add("rungs", rungs, "N,N,...", "connections at each rung");
     cli.add("mix", wanted.mix_text, "KIND=SHARE,...", "kinds of clients: idle, slow, silent, half-closed, aborting");

@@ -23,6 +23,7 @@
 #include "support/log.hpp"
 #include "support/log_window.hpp"
 #include "support/protobuf_fields.hpp"
+#include "support/tls_option.hpp"
 
 #include <holdfast/adapters/deflate.hpp>
 #include <holdfast/holdfast.hpp>
@@ -30,7 +31,6 @@
 
 #include <array>
 #include <charconv>
-#include <csignal>
 #include <iostream>
 #include <optional>
 #include <ostream>
@@ -42,7 +42,6 @@ namespace framing = holdfast::framing;
 using net::ip::tcp;
 using namespace std::chrono_literals;
 using acceptor = holdfast::bounded_acceptor<tcp>;
-using connection = acceptor::connection_type;
 using holdfast::async_write_streamed, holdfast::deflated, holdfast::framed, holdfast::json, holdfast::ndjson;
 
 namespace {
@@ -90,7 +89,8 @@ examples::log_record record_of(std::string_view message)
 }
 
 /// One program. A batch that is none ends its connection: there is no telling where the next one begins.
-net::awaitable<void> collect(connection& peer, collector& c)
+template <class Connection>
+net::awaitable<void> collect(Connection& peer, collector& c)
 {
     auto beat = c.heart.watch(peer);
     holdfast::frame_reader batches{peer.stream(), {.max_frame_bytes = max_batch}, framing::varint_length{}};
@@ -105,12 +105,13 @@ net::awaitable<void> collect(connection& peer, collector& c)
 }
 
 /// False where the reader has gone, or is to go: its side of the stream has ended.
-bool still_there(connection& peer)
+template <class Connection>
+bool still_there(Connection& peer)
 {
     for (int reads = 0; reads != 16; ++reads) { // one that keeps sending must not keep the others waiting
         std::array<char, 256> waste;
         holdfast::error_code ec;
-        peer.stream().read_some(net::buffer(waste), ec);
+        examples::try_read_some(peer.stream(), net::buffer(waste), ec);
         if (ec) return ec == net::error::would_block;
     }
     return true;
@@ -118,7 +119,8 @@ bool still_there(connection& peer)
 
 /// Sends records for as long as the reader stays: all that there are as one message of many lines, or each as
 /// an event of its own, which the reader names when it comes again.
-net::awaitable<void> follow(connection& peer, collector& c, const examples::http_request& request,
+template <class Connection>
+net::awaitable<void> follow(Connection& peer, collector& c, const examples::http_request& request,
                             examples::unseen_records unseen, holdfast::heartbeat& beat)
 {
     const holdfast::write_streamed_options options{.chunk_bytes = chunk, .progress = beat};
@@ -135,7 +137,7 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
     const auto event = [&](framing::sse around) {
         return framed{more, deflated{gzip, framed{around, json{}}, holdfast::deflate_end::flush}};
     };
-    peer.stream().non_blocking(true);
+    peer.stream().lowest_layer().non_blocking(true);
     (void)holdfast::keepalive(peer.stream());            // one that is gone without a word, while nothing is to be sent
     for (bool stays = true; stays || peer.draining();) { // in a drain it still gets what there is
         stays = still_there(peer);
@@ -162,8 +164,8 @@ net::awaitable<void> follow(connection& peer, collector& c, const examples::http
 }
 
 /// An answer that is known as a whole.
-template <class Source>
-net::awaitable<void> answer(connection& peer, std::string head, const Source& body)
+template <class Connection, class Source>
+net::awaitable<void> answer(Connection& peer, std::string head, const Source& body)
 {
     const auto size = holdfast::serialized_size<json>(body);
     head = "HTTP/1.1 " + head +
@@ -193,7 +195,8 @@ std::optional<examples::log_level> level_of(const std::string& name)
 
 /// What a request asks of the log, and from where on: behind the last event that the reader knows, the last
 /// so many records, or from now on.
-net::awaitable<void> answer_logs(connection& peer, collector& c, const examples::http_request& request,
+template <class Connection>
+net::awaitable<void> answer_logs(Connection& peer, collector& c, const examples::http_request& request,
                                  holdfast::heartbeat& beat)
 {
     const auto level = level_of(request.parameter("level").value_or("debug"));
@@ -209,14 +212,16 @@ net::awaitable<void> answer_logs(connection& peer, collector& c, const examples:
     co_await follow(peer, c, request, {c.window, filter, std::min(from, end)}, beat);
 }
 
-net::awaitable<void> answer_status(connection& peer, collector& c, const acceptor& programs, const acceptor& readers)
+template <class Connection>
+net::awaitable<void> answer_status(Connection& peer, collector& c, const acceptor& programs, const acceptor& readers)
 {
     const status now{c.window.end(), examples::report_of(programs.census()), examples::report_of(readers.census())};
     co_await answer(peer, "200 OK", now);
 }
 
 /// One reader: a request, an answer.
-net::awaitable<void> serve(connection& peer, collector& c, const acceptor& programs, const acceptor& readers)
+template <class Connection>
+net::awaitable<void> serve(Connection& peer, collector& c, const acceptor& programs, const acceptor& readers)
 {
     auto beat = c.heart.watch(peer);
     holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
@@ -257,13 +262,10 @@ net::awaitable<void> run_clock(collector& c, const bool& over)
 
 /// SIGUSR1 prints who reads. SIGINT and SIGTERM drain: programs first, whose last batches readers then see; a
 /// second one ends at once.
-net::awaitable<void> drain_at_signal(collector& c, acceptor& programs, acceptor& readers,
+net::awaitable<void> drain_at_signal(collector& c, examples::tls_option& tls, acceptor& programs, acceptor& readers,
                                      std::chrono::milliseconds deadline, bool& over)
 {
-    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
-    while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
-        examples::log_text([&](std::ostream& out) { readers.census().report(out); });
-    signals.clear();
+    co_await tls.wait_for_end("log_collector", [&](std::ostream& out) { readers.census().report(out); });
     examples::log_line("log_collector: draining");
     std::size_t aborted = co_await programs.async_drain({.deadline = deadline / 2});
     net::post(c.news.get_executor(), [&c] { c.news.notify_all(); }); // once they have been told
@@ -293,7 +295,10 @@ int run(int argc, char** argv)
     cli.add("window", window, "BYTES", "how much of the log is kept for readers that are slow or come later");
     cli.add("timeout", timeout, "TIME", "a program silent, or a reader that takes nothing, for so long is dropped");
     cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long before those left are aborted");
+    examples::tls_option tls;
+    tls.add_to(cli);
     if (!cli.parse(argc, argv)) return 0;
+    tls.load();
     const std::array endpoints{examples::listen_endpoint(address, port), examples::listen_endpoint(address, http_port)};
     examples::require_descriptors(max_programs + max_readers + examples::spare_descriptors);
 
@@ -311,12 +316,13 @@ int run(int argc, char** argv)
         throw examples::usage_error(examples::listen_error(error.code(), *tried));
     }
     bool over = false;
-    net::co_spawn(io, drain_at_signal(c, *programs, *readers, deadline, over), net::detached);
+    net::co_spawn(io, drain_at_signal(c, tls, *programs, *readers, deadline, over), net::detached);
     net::co_spawn(io, run_clock(c, over), net::detached);
-    programs->async_serve([&](connection& peer) { return collect(peer, c); }, net::detached);
-    readers->async_serve([&](connection& peer) { return serve(peer, c, *programs, *readers); }, net::detached);
+    tls.serve(*programs, [&](auto& peer) { return collect(peer, c); });
+    tls.serve(*readers, [&](auto& peer) { return serve(peer, c, *programs, *readers); });
     std::cout << "log_collector: listening on " << programs->local_endpoint() << ", pid " << ::getpid() << '\n'
-              << "log_collector: readers at http://" << readers->local_endpoint() << "/logs" << std::endl;
+              << "log_collector: readers at " << (tls.enabled() ? "https://" : "http://") << readers->local_endpoint()
+              << "/logs" << std::endl;
     io.run(); // returns when the drain is over and the last session has ended
     examples::log_text([&](std::ostream& out) { readers->census().report(out); });
     return 0;

@@ -17,6 +17,7 @@
 #include "support/capacity.hpp"
 #include "support/feed_options.hpp"
 #include "support/log.hpp"
+#include "support/tls_option.hpp"
 
 #include <holdfast/adapters/simdjson.hpp>
 #include <holdfast/holdfast.hpp>
@@ -25,6 +26,7 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdlib>
+#include <functional>
 #include <iostream>
 #include <optional>
 
@@ -35,7 +37,6 @@ namespace net = holdfast::net;
 using net::ip::tcp;
 using namespace std::chrono_literals;
 using acceptor = holdfast::bounded_acceptor<tcp>;
-using connection = acceptor::connection_type;
 using holdfast::ndjson;
 
 namespace {
@@ -50,7 +51,7 @@ constexpr std::size_t queue_bytes = 8192;
 
 /// A client, as its heartbeat sees it.
 struct subscriber {
-    connection& peer;
+    std::function<void(holdfast::close_reason)> abort; // its connection
     holdfast::outbox_base* outbox = nullptr;
     bool downloading = true; // the snapshot is not sent yet
     std::uint64_t pings = 0;
@@ -65,7 +66,6 @@ struct subscriber {
     {
         if (outbox->control_bytes() == 0) outbox->push_control(holdfast::serialize_to_payload<ndjson>(ping{++pings}));
     }
-    void abort(holdfast::close_reason why) { peer.abort(why); }
 };
 
 /// The state that all sessions share. Everything runs on one thread.
@@ -101,12 +101,13 @@ struct feed {
 
 /// Reads and drops what the client has sent: its content does not matter, but it is a sign of life. Returns false at
 /// the end of the stream.
-bool still_connected(tcp::socket& socket, holdfast::heartbeat& heartbeat)
+template <class Stream>
+bool still_connected(Stream& stream, holdfast::heartbeat& heartbeat)
 {
     for (;;) {
         std::array<char, 256> waste;
         holdfast::error_code ec;
-        if (socket.read_some(net::buffer(waste), ec) != 0)
+        if (examples::try_read_some(stream, net::buffer(waste), ec) != 0)
             heartbeat.touch();
         else if (ec == net::error::would_block)
             return true;
@@ -116,10 +117,11 @@ bool still_connected(tcp::socket& socket, holdfast::heartbeat& heartbeat)
 }
 
 /// Serves one client.
-net::awaitable<void> serve(connection peer, feed& f)
+template <class Connection>
+net::awaitable<void> serve(Connection peer, feed& f)
 {
-    peer.stream().non_blocking(true);
-    subscriber self{peer};
+    peer.stream().lowest_layer().non_blocking(true);
+    subscriber self{[&peer](holdfast::close_reason why) { peer.abort(why); }};
     holdfast::outbox outbox{peer,
                             {.high_watermark = queue_bytes,
                              .on_overflow = holdfast::overflow_policy::wait,
@@ -130,9 +132,9 @@ net::awaitable<void> serve(connection peer, feed& f)
     holdfast::outbox_group::member here;
     std::uint64_t version = f.market.version();
     if (f.document)
-        outbox.push_streamed<ndjson>(f.document->root);
+        outbox.template push_streamed<ndjson>(f.document->root);
     else
-        outbox.push_streamed<ndjson>(f.market.snapshot());
+        outbox.template push_streamed<ndjson>(f.market.snapshot());
 
     while (still_connected(peer.stream(), self.heartbeat)) {
         if (here) {
@@ -141,7 +143,7 @@ net::awaitable<void> serve(connection peer, feed& f)
             if (std::exchange(self.downloading, false)) ++f.snapshots;
             const auto changes = f.market.changed_since(version);
             version = changes.version();
-            if (!changes.empty()) outbox.push_streamed<ndjson>(changes);
+            if (!changes.empty()) outbox.template push_streamed<ndjson>(changes);
             if (f.few_changes()) here = {f.up_to_date, outbox};
         }
         co_await f.tick.async_wait();
@@ -196,15 +198,21 @@ void print_state(const holdfast::census& members)
     examples::log_line("RssAnon ", holdfast::read_process_memory(::getpid(), ec).rss_anon / 1024, " KiB");
 }
 
-/// SIGUSR1 logs the connections; SIGINT and SIGTERM drain, a second one ends at once.
-net::awaitable<void> handle_signals(net::io_context& io, feed& f, acceptor& acceptor,
+/// SIGUSR1 logs the connections, SIGHUP reads the certificates again; SIGINT and SIGTERM drain, a second one ends at
+/// once.
+net::awaitable<void> handle_signals(net::io_context& io, feed& f, acceptor& acceptor, examples::tls_option& tls,
                                     std::chrono::milliseconds drain_deadline)
 {
     net::signal_set signals(io, SIGINT, SIGTERM, SIGUSR1);
+    if (tls.enabled()) signals.add(SIGHUP);
     for (;;) {
         const int signal = co_await signals.async_wait(net::use_awaitable);
         if (signal == SIGUSR1) {
             print_state(acceptor.census());
+            continue;
+        }
+        if (signal == SIGHUP) {
+            tls.reload("market_feed");
             continue;
         }
         if (f.draining) break;
@@ -319,7 +327,10 @@ int run(int argc, char** argv)
     cli.add("drain", drain_deadline, "TIME",
             "time that connections have to end after SIGTERM, before they are aborted");
     cli.add("admin", admin_path, "PATH", "a local socket that answers the open connections as JSON; empty: none");
+    examples::tls_option tls;
+    tls.add_to(cli);
     if (!cli.parse(argc, argv)) return 0;
+    tls.load();
     examples::check(options);
     check(admission);
     const auto endpoint = examples::listen_endpoint(options.address, options.port);
@@ -337,8 +348,8 @@ int run(int argc, char** argv)
     std::optional<examples::admin_socket> admin;
     if (!admin_path.empty()) admin.emplace(io, admin_path, listener->census(), f.heartbeats);
     // Before the first client, which may be served in the loop's first turn.
-    net::co_spawn(io, handle_signals(io, f, *listener, drain_deadline), net::detached);
-    listener->async_serve([&](connection peer) { return serve(std::move(peer), f); }, net::detached);
+    net::co_spawn(io, handle_signals(io, f, *listener, tls, drain_deadline), net::detached);
+    tls.serve(*listener, [&](auto peer) { return serve(std::move(peer), f); });
     net::co_spawn(io, run_clock(f, listener->census()), net::detached);
     std::cout << "market_feed: listening on " << listener->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("market_feed");

@@ -10,6 +10,12 @@
 
 #include <holdfast/asio.hpp> // for the namespace alias `net`, and for nothing else
 
+#ifdef HOLDFAST_USE_BOOST_ASIO
+#include <boost/asio/ssl.hpp>
+#else
+#include <asio/ssl.hpp>
+#endif
+
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -41,6 +47,8 @@ using net::ip::tcp;
 
 namespace {
 
+using tls_stream = net::ssl::stream<tcp::socket>;
+
 constexpr int out_of_memory_status = 3;
 
 /// A number of its own, so that it can be read when there is no memory left.
@@ -58,13 +66,34 @@ std::string to_json_line(const examples::quote& q)
     return {line.data(), static_cast<std::size_t>(size)};
 }
 
-/// A client. It lives as long as a handler or the feed holds a pointer to it: so one forgotten reference
-/// keeps the socket, the queue and the buffer. Cure: connection_guard, one owner, closed on every path.
-class session : public std::enable_shared_from_this<session> {
+/// A client, over TCP or TLS.
+class client {
 public:
-    session(tcp::socket socket, const examples::feed_options& options, std::set<std::shared_ptr<session>>& sessions)
-        : socket_(std::move(socket)), timer_(socket_.get_executor()), options_(options), sessions_(sessions)
+    virtual ~client() = default;
+    virtual void deliver(std::string message) = 0;
+    virtual std::size_t queued_bytes() const = 0;
+};
+using client_set = std::set<std::shared_ptr<client>>;
+
+/// It lives as long as a handler or the feed holds a pointer to it: so one forgotten reference keeps the socket, the
+/// queue and the buffer. Cure: connection_guard, one owner, closed on every path.
+template <class Stream>
+class session : public client, public std::enable_shared_from_this<session<Stream>> {
+    using std::enable_shared_from_this<session>::shared_from_this;
+
+public:
+    session(Stream stream, const examples::feed_options& options, client_set& sessions)
+        : stream_(std::move(stream)), timer_(stream_.get_executor()), options_(options), sessions_(sessions)
     {
+    }
+
+    /// Of TLS: no time-out, and no limit to how many are under way. Cure: an acceptor's limits of handshakes.
+    void start_after_handshake(std::string snapshot)
+    {
+        stream_.async_handshake(net::ssl::stream_base::server,
+                                [self = shared_from_this(), text = std::move(snapshot)](error_code error) mutable {
+                                    if (!error) self->start(std::move(text));
+                                });
     }
 
     void start(std::string snapshot)
@@ -79,14 +108,14 @@ public:
     /// Queues a message. For a client that reads more slowly than messages come, the queue has no end.
     /// Cure: the session pulls what changed since its last version when the socket has room (market_feed), or
     /// an outbox.
-    void deliver(std::string message)
+    void deliver(std::string message) override
     {
         const bool idle = queue_.empty();
         queue_.push_back(std::move(message));
         if (idle) write();
     }
 
-    std::size_t queued_bytes() const
+    std::size_t queued_bytes() const override
     {
         std::size_t bytes = 0;
         for (const std::string& each : queue_)
@@ -99,7 +128,7 @@ private:
     {
         // A buffer for each client, though most of them say nothing most of the time.
         // Cure: frame_reader, which has no buffer while it waits.
-        socket_.async_read_some(net::buffer(input_), [self = shared_from_this()](error_code error, std::size_t) {
+        stream_.async_read_some(net::buffer(input_), [self = shared_from_this()](error_code error, std::size_t) {
             if (error == net::error::eof) return; // it may have ended its sending side only, and still listen
             if (error) return self->leave();
             self->heard();
@@ -110,7 +139,7 @@ private:
     /// Writes the first message as a whole: it stays in memory until its last byte is in the socket.
     void write()
     {
-        net::async_write(socket_, net::buffer(queue_.front()),
+        net::async_write(stream_, net::buffer(queue_.front()),
                          [self = shared_from_this()](error_code error, std::size_t) {
                              if (error) return self->leave();
                              self->queue_.pop_front();
@@ -130,7 +159,7 @@ private:
             // connection_guard.
             wait(options_.timeout - options_.ping_after, [this] {
                 error_code ignored;
-                socket_.cancel(ignored);
+                stream_.lowest_layer().cancel(ignored);
             });
         });
     }
@@ -148,14 +177,14 @@ private:
         if (sessions_.erase(shared_from_this()) == 0) return; // both the reader and the writer may fail
         --connections;
         error_code ignored;
-        socket_.close(ignored);
+        stream_.lowest_layer().close(ignored);
         timer_.cancel();
     }
 
-    tcp::socket socket_;
+    Stream stream_;
     net::steady_timer timer_;
     const examples::feed_options& options_;
-    std::set<std::shared_ptr<session>>& sessions_;
+    client_set& sessions_;
     std::deque<std::string> queue_;
     std::array<char, 4096> input_;
     std::uint64_t pings_ = 0;
@@ -164,8 +193,9 @@ private:
 /// The listener, the market, and everybody who is connected.
 class server {
 public:
-    server(net::io_context& io, const examples::feed_options& options)
+    server(net::io_context& io, const examples::feed_options& options, net::ssl::context* tls)
         : options_(options),
+          tls_(tls),
           market_(options.instruments),
           acceptor_(io),
           tick_timer_(io),
@@ -198,7 +228,11 @@ private:
                 socket.set_option(net::socket_base::send_buffer_size(static_cast<int>(options_.send_buffer.value)),
                                   ignored);
                 ++accepted_;
-                std::make_shared<session>(std::move(socket), options_, sessions_)->start(snapshot());
+                if (tls_ != nullptr)
+                    std::make_shared<session<tls_stream>>(tls_stream(std::move(socket), *tls_), options_, sessions_)
+                        ->start_after_handshake(snapshot());
+                else
+                    std::make_shared<session<tcp::socket>>(std::move(socket), options_, sessions_)->start(snapshot());
             }
             accept();
         });
@@ -248,9 +282,10 @@ private:
     }
 
     const examples::feed_options& options_;
+    net::ssl::context* tls_; // null: plain TCP
     examples::market market_;
     std::optional<examples::json_document> document_;
-    std::set<std::shared_ptr<session>> sessions_;
+    client_set sessions_;
     std::uint64_t accepted_ = 0;
     tcp::acceptor acceptor_;
     net::steady_timer tick_timer_;
@@ -293,8 +328,18 @@ int run(int argc, char** argv)
         "naive_feed", "market_feed's job as Asio tutorials do it: what its memory does is the \"before\" picture."};
     examples::add_options(cli, options);
     cli.add("memory-limit", memory_limit, "BYTES", "where it ends; at most a quarter of the available memory");
+    std::string tls_files;
+    cli.add("tls", tls_files, "CERT,KEY", "serve TLS by these PEM files; empty: plain TCP");
     if (!cli.parse(argc, argv)) return 0;
     examples::check(options);
+    std::optional<net::ssl::context> tls;
+    if (!tls_files.empty()) {
+        const std::size_t comma = tls_files.find(',');
+        if (comma == tls_files.npos) examples::command_line::fail("tls", "takes two files, CERT,KEY");
+        tls.emplace(net::ssl::context::tls_server);
+        tls->use_certificate_chain_file(tls_files.substr(0, comma));
+        tls->use_private_key_file(tls_files.substr(comma + 1), net::ssl::context::pem);
+    }
     examples::require_descriptors(options.max_connections + examples::spare_descriptors);
     limit_memory(std::min(memory_limit.value, most_memory.value));
 
@@ -303,7 +348,7 @@ int run(int argc, char** argv)
     std::set_new_handler(out_of_memory);
     try {
         net::io_context io;
-        server feed{io, options};
+        server feed{io, options, tls ? &*tls : nullptr};
         io.run();
     } catch (const std::bad_alloc&) {
         out_of_memory();

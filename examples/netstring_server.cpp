@@ -9,10 +9,10 @@
 #include "support/listening.hpp"
 #include "support/log.hpp"
 #include "support/netstring.hpp"
+#include "support/tls_option.hpp"
 
 #include <holdfast/holdfast.hpp>
 
-#include <csignal>
 #include <iostream>
 #include <optional>
 #include <ostream>
@@ -35,7 +35,6 @@ struct log_end {
     void operator()(const holdfast::connection_end& end) const noexcept { examples::log_line(end); }
 };
 using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
-using connection = acceptor::connection_type;
 
 /// What one connection takes at most.
 constexpr holdfast::connection_cost cost{.session_bytes = 4096,
@@ -45,7 +44,8 @@ constexpr holdfast::connection_cost cost{.session_bytes = 4096,
                                          .receive_buffer_bytes = 16 * 1024};
 
 /// What is read in a framing can be written in it, or in another.
-net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
+template <class Connection>
+net::awaitable<void> serve(Connection& peer, holdfast::heartbeat_timer<>& heart)
 {
     auto beat = heart.watch(peer);
     holdfast::frame_reader messages{peer.stream(), {.max_frame_bytes = cost.frame_bytes}, netstring{}};
@@ -58,12 +58,9 @@ net::awaitable<void> serve(connection& peer, holdfast::heartbeat_timer<>& heart)
     co_await peer.async_close();
 }
 
-net::awaitable<void> drain_at_signal(acceptor& doors, std::chrono::milliseconds deadline)
+net::awaitable<void> drain_at_signal(acceptor& doors, examples::tls_option& tls, std::chrono::milliseconds deadline)
 {
-    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
-    while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
-        examples::log_text([&](std::ostream& out) { doors.census().report(out); });
-    signals.clear(); // a second SIGTERM ends the process at once
+    co_await tls.wait_for_end("netstring_server", [&](std::ostream& out) { doors.census().report(out); });
     const std::size_t aborted = co_await doors.async_drain({.deadline = deadline});
     examples::log_line("netstring_server: drained, ", aborted, " aborted");
 }
@@ -81,7 +78,10 @@ int run(int argc, char** argv)
     cli.add("max-connections", max_connections, "N", "connections served at once");
     cli.add("timeout", timeout, "TIME", "a client silent for so long is dropped");
     cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
+    examples::tls_option tls;
+    tls.add_to(cli);
     if (!cli.parse(argc, argv)) return 0;
+    tls.load();
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
     const auto capacity = examples::plan_capacity(max_connections, cost);
 
@@ -97,8 +97,8 @@ int run(int argc, char** argv)
     } catch (const holdfast::system_error& error) {
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
-    net::co_spawn(io, drain_at_signal(*doors, deadline), net::detached);
-    doors->async_serve([&](connection& peer) { return serve(peer, heart); }, net::detached);
+    net::co_spawn(io, drain_at_signal(*doors, tls, deadline), net::detached);
+    tls.serve(*doors, [&](auto& peer) { return serve(peer, heart); });
     std::cout << "netstring_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("netstring_server");
     io.run();

@@ -25,12 +25,12 @@
 #include "support/listening.hpp"
 #include "support/log.hpp"
 #include "support/offload.hpp"
+#include "support/tls_option.hpp"
 
 #include <holdfast/holdfast.hpp>
 
 #include <algorithm>
 #include <charconv>
-#include <csignal>
 #include <iostream>
 #include <optional>
 #include <ostream>
@@ -92,7 +92,6 @@ struct log_end {
     void operator()(const holdfast::connection_end& end) const noexcept { examples::log_line(end); }
 };
 using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
-using connection = acceptor::connection_type;
 
 /// What all sessions share. They run on one thread; only the work is on others.
 struct task_pool {
@@ -119,8 +118,9 @@ struct task_pool {
 
 /// One client. The parts of its jobs are numbered, through all of them: so much it was promised, and so much
 /// it has.
+template <class Connection>
 struct session {
-    session(connection& client, task_pool& all)
+    session(Connection& client, task_pool& all)
         : peer(client), pool(all), beat(all.heart.watch(client)), turn(client.stream().get_executor())
     {
     }
@@ -132,7 +132,7 @@ struct session {
         return promised++;
     }
 
-    connection& peer;
+    Connection& peer;
     task_pool& pool;
     holdfast::heartbeat beat;            // while nothing that was promised is left to be sent
     holdfast::unsynchronized_event turn; // notified when an answer was sent
@@ -141,8 +141,8 @@ struct session {
 
 /// Sends what part `number` has to say, after all that come before it. It waits in its child's slot: so no
 /// more answers are kept than a client may have parts.
-template <class Message>
-net::awaitable<void> send_in_turn(session& mine, std::uint64_t number, Message message)
+template <class Connection, class Message>
+net::awaitable<void> send_in_turn(session<Connection>& mine, std::uint64_t number, Message message)
 {
     while (mine.sent != number)
         co_await mine.turn.async_wait();
@@ -153,7 +153,8 @@ net::awaitable<void> send_in_turn(session& mine, std::uint64_t number, Message m
     mine.turn.notify_all();
 }
 
-net::awaitable<void> compute(session& mine, std::uint64_t number, job part, answer result)
+template <class Connection>
+net::awaitable<void> compute(session<Connection>& mine, std::uint64_t number, job part, answer result)
 {
     task_pool& pool = mine.pool;
     ++pool.begun;
@@ -166,9 +167,10 @@ net::awaitable<void> compute(session& mine, std::uint64_t number, job part, answ
     ++pool.finished;
 }
 
-net::awaitable<void> serve(connection& peer, task_pool& pool, std::size_t max_parts, std::uint32_t part_size)
+template <class Connection>
+net::awaitable<void> serve(Connection& peer, task_pool& pool, std::size_t max_parts, std::uint32_t part_size)
 {
-    session mine(peer, pool);
+    session<Connection> mine(peer, pool);
     co_await holdfast::async_with_spawner(
         {.max_children = max_parts}, [&](holdfast::bounded_spawner& children) -> net::awaitable<void> {
             holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = max_line}};
@@ -199,12 +201,10 @@ constexpr holdfast::connection_cost cost(std::size_t max_parts)
 
 /// SIGUSR1 prints who is there and what is done; SIGINT and SIGTERM drain: jobs that have come are finished
 /// up to the deadline. A second one ends the process at once.
-net::awaitable<void> drain_at_signal(acceptor& doors, const task_pool& pool, std::chrono::milliseconds deadline)
+net::awaitable<void> drain_at_signal(acceptor& doors, examples::tls_option& tls, const task_pool& pool,
+                                     std::chrono::milliseconds deadline)
 {
-    net::signal_set signals(co_await net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
-    while (co_await signals.async_wait(net::use_awaitable) == SIGUSR1)
-        examples::log_text([&](std::ostream& out) { pool.report(out, doors.census()); });
-    signals.clear();
+    co_await tls.wait_for_end("task_pool_server", [&](std::ostream& out) { pool.report(out, doors.census()); });
     const std::size_t aborted = co_await doors.async_drain({.deadline = deadline});
     examples::log_line("task_pool_server: drained, ", aborted, " aborted");
 }
@@ -226,7 +226,10 @@ int run(int argc, char** argv)
     cli.add("timeout", timeout, "TIME", "a client that neither asks nor reads for so long is dropped");
     cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for jobs before they are aborted");
     cli.add("admin", admin_path, "PATH", "a local socket that answers who is there, as JSON; empty: none");
+    examples::tls_option tls;
+    tls.add_to(cli);
     if (!cli.parse(argc, argv)) return 0;
+    tls.load();
     if (max_parts == 0) examples::command_line::fail("parts-per-client", "must be at least 1");
     if (part_size == 0 || part_size > job::most) examples::command_line::fail("part", "must be 1 to 1000000000");
     if (timeout < 8ms || timeout > 12h) examples::command_line::fail("timeout", "must be 8ms to 720m");
@@ -251,8 +254,8 @@ int run(int argc, char** argv)
     }
     std::optional<examples::admin_socket> admin;
     if (!admin_path.empty()) admin.emplace(io, admin_path, doors->census(), pool.heart);
-    net::co_spawn(io, drain_at_signal(*doors, pool, deadline), net::detached); // before the first client
-    doors->async_serve([&](connection& peer) { return serve(peer, pool, max_parts, part_size); }, net::detached);
+    net::co_spawn(io, drain_at_signal(*doors, tls, pool, deadline), net::detached); // before the first client
+    tls.serve(*doors, [&](auto& peer) { return serve(peer, pool, max_parts, part_size); });
     std::cout << "task_pool_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("task_pool_server");
     io.run(); // returns when the drain is over and the last session has ended

@@ -4,6 +4,7 @@
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_CLIENTS_HPP
 
 #include "ladder_plan.hpp"
+#include "ladder_tls.hpp"
 
 #include <algorithm>
 #include <array>
@@ -11,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -144,6 +146,7 @@ public:
         } else if (plan.processes > 1 && wanted.host.starts_with("127.")) {
             source_ = resolve("127.0.0." + std::to_string(1 + index), 0);
         }
+        if (wanted.tls) tls_.emplace(wanted.authorities);
         watch(channel_.get(), EPOLLIN, channel_key);
     }
 
@@ -176,10 +179,11 @@ public:
     }
 
 private:
-    enum class client_state : std::uint8_t { unborn, waiting, connecting, up, ended };
+    enum class client_state : std::uint8_t { unborn, waiting, connecting, handshaking, up, ended };
 
     struct client {
         int fd = -1;
+        tls_session tls;
         client_kind kind = client_kind::idle;
         client_state state = client_state::unborn;
         std::uint8_t tries = 0;
@@ -291,6 +295,7 @@ private:
                 on_tick_up(each, now);
                 break;
             case client_state::connecting:
+            case client_state::handshaking:
             case client_state::ended:
                 break;
             }
@@ -310,6 +315,7 @@ private:
             // It has read all when nothing has come for a while; a server that never stops sending gets five seconds.
             if (!each.shut &&
                 (now - each.since > std::chrono::milliseconds{300} || now - each.born > std::chrono::seconds{5})) {
+                if (each.tls) each.tls.shutdown();
                 ::shutdown(each.fd, SHUT_WR);
                 each.shut = true;
             }
@@ -337,8 +343,9 @@ private:
 
     void end(client& each, client_state next)
     {
-        if (each.state == client_state::connecting) --connecting_;
+        if (each.state == client_state::connecting || each.state == client_state::handshaking) --connecting_;
         if (each.state == client_state::up) --statistics_.up;
+        each.tls = {};
         if (each.fd >= 0) ::close(std::exchange(each.fd, -1));
         each.state = next;
         each.since = steady::now();
@@ -384,7 +391,13 @@ private:
             socklen_t size = sizeof error;
             ::getsockopt(each.fd, SOL_SOCKET, SO_ERROR, &error, &size);
             if (error != 0) return failed(each, error);
-            connected(each);
+            if (!tls_) return connected(each);
+            each.tls = tls_->connect(each.fd, wanted_.host);
+            if (!each.tls) return failed(each, ENOMEM);
+            each.state = client_state::handshaking;
+            continue_handshake(each);
+        } else if (each.state == client_state::handshaking) {
+            continue_handshake(each);
         } else if (each.state == client_state::up) {
             if (each.kind == client_kind::silent) {
                 if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
@@ -392,6 +405,21 @@ private:
             } else {
                 read(each, buffer_.size());
             }
+        }
+    }
+
+    void continue_handshake(client& each)
+    {
+        switch (each.tls.handshake()) {
+        case tls_result::done:
+            return connected(each);
+        case tls_result::wait_read:
+            return rewatch(each, EPOLLIN);
+        case tls_result::wait_write:
+            return rewatch(each, EPOLLOUT);
+        case tls_result::ended:
+        case tls_result::failed:
+            return failed(each, EPROTO);
         }
     }
 
@@ -420,19 +448,45 @@ private:
     }
 
     /// Sends a few bytes. What does not fit into the send buffer is dropped.
-    static void send(const client& each, std::string_view text)
+    static void send(client& each, std::string_view text)
     {
+        if (each.tls) return each.tls.write(text);
         ::send(each.fd, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     }
 
     void read(client& each, std::size_t most)
     {
+        if (each.tls) return read_tls(each, most);
         // Without a pattern to match, the kernel need not copy the bytes.
         const int flags = MSG_DONTWAIT | (matcher_.empty() ? MSG_TRUNC : 0);
         const ssize_t got = ::recv(each.fd, buffer_.data(), most, flags);
         if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
         if (got <= 0) return closed_by_server(each, got < 0);
-        const auto bytes = static_cast<std::size_t>(got);
+        received(each, static_cast<std::size_t>(got));
+        // A client that will abort leaves the rest unread.
+        if (each.aborts_left > 0) rewatch(each, 0);
+    }
+
+    /// All that has come, up to `most` bytes: no readiness announces what is left in OpenSSL's buffer.
+    void read_tls(client& each, std::size_t most)
+    {
+        std::size_t total = 0;
+        auto result = tls_result::done;
+        while (total != most) {
+            std::size_t got = 0;
+            result = each.tls.read(buffer_.data() + total, most - total, got);
+            if (result != tls_result::done) break;
+            total += got;
+        }
+        if (total != 0) received(each, total);
+        if (result == tls_result::ended || result == tls_result::failed)
+            return closed_by_server(each, result == tls_result::failed);
+        if (each.aborts_left > 0 && total != 0) rewatch(each, 0);
+    }
+
+    /// The first `bytes` of the buffer.
+    void received(client& each, std::size_t bytes)
+    {
         if (each.kind == client_kind::slow) {
             statistics_.slow_bytes += bytes;
         } else {
@@ -449,8 +503,6 @@ private:
             for (statistics_.answers += due; due > 0; --due)
                 send(each, wanted_.answer.reply);
         }
-        // A client that will abort leaves the rest unread.
-        if (each.aborts_left > 0) rewatch(each, 0);
     }
 
     void closed_by_server(client& each, bool broken)
@@ -470,6 +522,7 @@ private:
     socket_address source_;
     descriptor channel_, epoll_;
     pattern_matcher matcher_;
+    std::optional<tls_client_context> tls_;
     std::vector<char> buffer_;
     std::vector<client> clients_;
     std::size_t connecting_ = 0;

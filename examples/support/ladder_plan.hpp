@@ -307,6 +307,8 @@ struct settings {
     later_rungs later_climbs = later_rungs::all;
     std::uint32_t processes = 0;
     std::vector<std::string> source_addresses;
+    bool tls = false;
+    std::string authorities; ///< of the server's certificate, a PEM file; empty: it is not verified
 };
 
 } // namespace ladder

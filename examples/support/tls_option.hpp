@@ -1,0 +1,117 @@
+// holdfast: the option --tls CERT,KEY of the example servers: the same sessions over TCP or over TLS.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_EXAMPLES_SUPPORT_TLS_OPTION_HPP
+#define HOLDFAST_EXAMPLES_SUPPORT_TLS_OPTION_HPP
+
+#include "command_line.hpp"
+#include "log.hpp"
+
+#include <holdfast/adapters/tls_layer.hpp>
+#include <holdfast/asio.hpp>
+
+#include <csignal>
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace examples {
+
+/// Adds `--tls` to a server, and serves sessions over TCP without it, over TLS with it.
+///
+///     examples::tls_option tls;
+///     tls.add_to(cli);
+///     if (!cli.parse(argc, argv)) return 0;
+///     tls.load();
+///     tls.serve(*acceptor, [&](auto& peer) { return serve(peer, heartbeats); });
+class tls_option {
+public:
+    void add_to(command_line& cli)
+    {
+        cli.add(
+            "tls", files_, "CERT,KEY",
+            "serve TLS by these PEM files, a certificate chain and its key, read again at SIGHUP; empty: plain TCP");
+        cli.add("tls-compact", compact_, "with --tls: keep two keys for each connection instead of OpenSSL's objects");
+    }
+
+    /// Reads the files. Throws a `usage_error` that says which one cannot be used.
+    void load()
+    {
+        if (files_.empty()) return;
+        const std::size_t comma = files_.find(',');
+        if (comma == files_.npos || comma == 0 || comma + 1 == files_.size())
+            command_line::fail("tls", "takes two files, CERT,KEY, not '" + files_ + "'");
+        try {
+            context_ = holdfast::tls_context::server({.certificate_chain_file = files_.substr(0, comma),
+                                                      .private_key_file = files_.substr(comma + 1),
+                                                      .compact_records = compact_});
+        } catch (const holdfast::system_error& error) {
+            throw usage_error(std::string("--tls: ") + error.what());
+        }
+    }
+
+    [[nodiscard]] bool enabled() const noexcept { return context_.has_value(); }
+
+    /// Reads the files again, for handshakes that begin afterwards. Where that fails, logs it and keeps what is in use.
+    void reload(std::string_view program) noexcept
+    try {
+        context_->reload();
+        log_line(program, ": the certificate was read again");
+    } catch (const std::exception& error) {
+        log_line(program, ": the certificate in use stays: ", error.what());
+    }
+
+    /// Serves until the acceptor is closed: calls `session` with each connection, whose type is that of the acceptor's,
+    /// or with a `tls_stream` in its socket's place.
+    template <class Acceptor, class Session>
+    void serve(Acceptor& acceptor, Session session) const
+    {
+        if (context_)
+            acceptor.async_serve(holdfast::tls(*context_), std::move(session), holdfast::net::detached);
+        else
+            acceptor.async_serve(std::move(session), holdfast::net::detached);
+    }
+
+    /// Waits for SIGINT or SIGTERM; another one ends the process at once. Until then SIGUSR1 logs what
+    /// `report(std::ostream&)` writes, and SIGHUP reads the certificates again.
+    holdfast::net::awaitable<void> wait_for_end(std::string_view program, std::function<void(std::ostream&)> report)
+    {
+        holdfast::net::signal_set signals(co_await holdfast::net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
+        if (context_) signals.add(SIGHUP);
+        for (;;) {
+            const int signal = co_await signals.async_wait(holdfast::net::use_awaitable);
+            if (signal == SIGUSR1)
+                log_text(report);
+            else if (signal == SIGHUP)
+                reload(program);
+            else
+                break;
+        }
+        if (!context_) co_return;
+        signals.remove(SIGHUP);
+        std::signal(SIGHUP, SIG_IGN); // a late one must not end the drain
+    }
+
+private:
+    std::string files_;
+    bool compact_ = false;
+    std::optional<holdfast::tls_context> context_;
+};
+
+/// Reads what has come, without waiting: `would_block` where that is nothing. A plain socket must be in non-blocking
+/// mode (`lowest_layer().non_blocking(true)`).
+template <class Stream>
+std::size_t try_read_some(Stream& stream, const holdfast::net::mutable_buffer& buffer, holdfast::error_code& ec)
+{
+    if constexpr (requires { stream.try_read_some(buffer, ec); })
+        return stream.try_read_some(buffer, ec);
+    else
+        return stream.read_some(buffer, ec);
+}
+
+} // namespace examples
+
+#endif
