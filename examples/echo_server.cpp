@@ -82,7 +82,7 @@ int run(int argc, char** argv)
     if (!cli.parse(argc, argv)) return 0;
     tls.load();
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
-    const auto capacity = examples::plan_capacity(max_connections, cost);
+    const auto capacity = examples::plan_capacity(max_connections, tls.cost(cost), tls.fixed_bytes());
 
     const examples::log_queue log;
     net::io_context io(1);

@@ -107,7 +107,7 @@ int run(int argc, char** argv)
     if (!cli.parse(argc, argv)) return 0;
     tls.load();
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
-    const auto capacity = examples::plan_capacity(max_connections, cost);
+    const auto capacity = examples::plan_capacity(max_connections, tls.cost(cost), tls.fixed_bytes());
     const auto inherited = examples::take_inherited_listener();
 
     const examples::log_queue log;

@@ -299,18 +299,18 @@ holdfast::acceptor_options limits(const examples::feed_options& feed, const admi
 }
 
 /// The most memory of a connection, and the memory without any.
-examples::capacity plan(const examples::feed_options& feed, const admission_options& admission)
+examples::capacity plan(const examples::feed_options& feed, const admission_options& admission,
+                        const examples::tls_option& tls)
 {
-    constexpr std::uint64_t program = 16 * 1024 * 1024;
     constexpr std::uint64_t reserved = 512; // for each connection beforehand: descriptor, registry
     return examples::plan_capacity(
         feed.max_connections,
-        {.session_bytes = 4096,
-         .chunk_bytes = static_cast<std::size_t>(feed.chunk.value),
-         .queue_bytes = holdfast::worst_case_bytes({.high_watermark = queue_bytes}, 64, true),
-         .send_buffer_bytes = static_cast<std::size_t>(feed.send_buffer.value),
-         .receive_buffer_bytes = static_cast<std::size_t>(admission.receive_buffer.value)},
-        program + reserved * feed.max_connections + examples::market::bytes(feed.instruments) +
+        tls.cost({.session_bytes = 4096,
+                  .chunk_bytes = static_cast<std::size_t>(feed.chunk.value),
+                  .queue_bytes = holdfast::worst_case_bytes({.high_watermark = queue_bytes}, 64, true),
+                  .send_buffer_bytes = static_cast<std::size_t>(feed.send_buffer.value),
+                  .receive_buffer_bytes = static_cast<std::size_t>(admission.receive_buffer.value)}),
+        tls.fixed_bytes() + reserved * feed.max_connections + examples::market::bytes(feed.instruments) +
             examples::document_bytes(feed.document),
         admission.memory.value);
 }
@@ -334,7 +334,7 @@ int run(int argc, char** argv)
     examples::check(options);
     check(admission);
     const auto endpoint = examples::listen_endpoint(options.address, options.port);
-    const examples::capacity capacity = plan(options, admission);
+    const examples::capacity capacity = plan(options, admission, tls);
 
     const examples::log_queue log;
     net::io_context io(1);

@@ -236,7 +236,7 @@ int run(int argc, char** argv)
     if (at_once > 1024) examples::command_line::fail("at-once", "must be at most 1024");
     if (at_once == 0) at_once = std::max(std::thread::hardware_concurrency(), 1U);
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
-    const auto capacity = examples::plan_capacity(max_connections, cost(max_parts));
+    const auto capacity = examples::plan_capacity(max_connections, tls.cost(cost(max_parts)), tls.fixed_bytes());
 
     const examples::log_queue log;
     net::io_context io(1);

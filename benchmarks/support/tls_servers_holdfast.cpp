@@ -3,7 +3,7 @@
 #include "holdfast_sessions.hpp"
 #include "tls_servers.hpp"
 
-#include <holdfast/adapters/tls_stream.hpp>
+#include <holdfast/adapters/tls_layer.hpp>
 
 #include <array>
 #include <utility>
@@ -16,6 +16,8 @@ using executor = net::io_context::executor_type;
 constexpr net::use_awaitable_t<executor> use_awaitable;
 using tls_stream = holdfast::tls_stream<net::basic_stream_socket<tcp, executor>>;
 
+using tls_connection = connection<executor>::rebind_stream<tls_stream>;
+
 struct tls_server {
     const tls_service& service;
     holdfast::tls_context context;
@@ -24,11 +26,9 @@ struct tls_server {
     holdfast::buffer_pool buffers{io.get_executor()};
 };
 
-net::awaitable<void, executor> tls_session(connection<executor> plain, tls_server& server)
+net::awaitable<void, executor> tls_session(tls_connection peer, tls_server& server)
 {
-    auto peer = holdfast::upgrade<tls_stream>(std::move(plain), server.context);
     auto heartbeat = server.heartbeats.watch(peer);
-    co_await peer.stream().async_handshake(holdfast::tls_role::server, use_awaitable);
     if (!server.service.snapshot.empty()) {
         std::array<char, 64> request;
         co_await peer.stream().async_read_some(net::buffer(request), use_awaitable);
@@ -52,7 +52,9 @@ void serve_tls(int listener, const tls_service& service, bool compact)
                                                               .compact_records = compact})};
     acceptor<executor> clients{
         server.io.get_executor(), tcp::v4(), listener, {.max_connections = service.max_connections}};
-    clients.async_serve([&](connection<executor> peer) { return tls_session(std::move(peer), server); }, net::detached);
+    clients.async_serve(
+        holdfast::tls(server.context), [&](tls_connection peer) { return tls_session(std::move(peer), server); },
+        net::detached);
     server.io.run();
 }
 

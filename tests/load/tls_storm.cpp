@@ -1,0 +1,261 @@
+// holdfast: 2,000 clients begin a TLS handshake at once, one in ten says nothing: are the others served, within the
+// stated memory, and how do those fare that were connected before?
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/certificates.hpp"
+#include "support/process.hpp"
+
+#include <holdfast/adapters/tls_layer.hpp>
+#include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/frame_reader.hpp>
+#include <holdfast/process/limits.hpp>
+#include <holdfast/process/memory.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <iostream>
+#include <memory>
+#include <stdexcept>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+using namespace std::chrono_literals;
+using holdfast::close_reason;
+using tcp = holdfast::net::ip::tcp;
+using clock_type = std::chrono::steady_clock;
+namespace net = holdfast::net;
+
+namespace {
+
+constexpr std::size_t storm = 2000, silent_one_in = 10, present = 20, max_handshakes = 32;
+constexpr std::string_view line = "a line that comes back\n";
+
+/// How the server's connections have ended, in memory that it shares with the clients.
+struct ends {
+    std::array<std::atomic<std::uint32_t>, holdfast::close_reason_count> by_reason{};
+
+    std::uint32_t operator[](close_reason reason) const { return by_reason[static_cast<std::size_t>(reason)]; }
+};
+
+struct count_end {
+    ends* all;
+    void operator()(const holdfast::connection_end& end) const noexcept
+    {
+        ++all->by_reason[static_cast<std::size_t>(end.reason)];
+    }
+};
+using acceptor = holdfast::bounded_acceptor<tcp, count_end>;
+
+template <class Connection>
+net::awaitable<void> echo(Connection peer)
+{
+    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 256}};
+    while (auto text = co_await lines.async_next())
+        co_await net::async_write(peer.stream(), net::buffer(text->data(), text->size() + 1), net::use_awaitable);
+}
+
+int serve(const tests::certificate& files, ends& counted)
+{
+    net::io_context io(1);
+    const auto context = holdfast::tls_context::server(
+        {.certificate_chain_file = files.chain_file(), .private_key_file = files.key_file()});
+    acceptor clients(io.get_executor(), {net::ip::address_v4::loopback(), 0},
+                     {.max_connections = storm + present, .backlog = 4096}, count_end{&counted});
+    clients.async_serve(
+        holdfast::tls(context, {.max_handshakes = max_handshakes, .handshake_timeout = 5s}),
+        [](auto peer) { return echo(std::move(peer)); }, net::detached);
+    std::cout << clients.local_endpoint().port() << std::endl;
+    io.run();
+    return 0;
+}
+
+struct deleter {
+    void operator()(SSL* ssl) const { ::SSL_free(ssl); }
+    void operator()(SSL_CTX* context) const { ::SSL_CTX_free(context); }
+};
+
+/// A non-blocking connection by OpenSSL alone.
+class client {
+public:
+    client(SSL_CTX* context, std::uint16_t port)
+        : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), ssl_(::SSL_new(context))
+    {
+        ::sockaddr_in server{};
+        server.sin_family = AF_INET;
+        server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        server.sin_port = htons(port);
+        if (fd_ < 0 || ::connect(fd_, reinterpret_cast<::sockaddr*>(&server), sizeof server) != 0)
+            throw std::runtime_error("a client cannot connect");
+        ::fcntl(fd_, F_SETFL, O_NONBLOCK);
+        ::SSL_set_fd(ssl_.get(), fd_);
+        ::SSL_set_connect_state(ssl_.get());
+    }
+    client(client&& other) noexcept : fd_(std::exchange(other.fd_, -1)), ssl_(std::move(other.ssl_)), sent_(other.sent_)
+    {
+    }
+    ~client()
+    {
+        if (fd_ >= 0) ::close(fd_);
+    }
+
+    int fd() const { return fd_; }
+
+    /// The next step of handshake, line and answer; true once the answer is here.
+    bool step()
+    {
+        ::ERR_clear_error();
+        if (!sent_) {
+            const int result = ::SSL_do_handshake(ssl_.get());
+            if (result != 1) return pending(result);
+            if (::SSL_write(ssl_.get(), line.data(), static_cast<int>(line.size())) != std::ssize(line))
+                throw std::runtime_error("a line cannot be sent");
+            sent_ = true;
+        }
+        std::array<char, 64> got;
+        const int n = ::SSL_read(ssl_.get(), got.data(), static_cast<int>(got.size()));
+        if (n <= 0) return pending(n);
+        if (std::string_view(got.data(), static_cast<std::size_t>(n)) != line)
+            throw std::runtime_error("a line came back changed");
+        sent_ = false;
+        return true;
+    }
+
+    /// Waits for it.
+    void exchange()
+    {
+        while (!step()) {
+            ::pollfd readable{fd_, POLLIN, 0};
+            if (::poll(&readable, 1, 30'000) != 1) throw std::runtime_error("the server stopped answering");
+        }
+    }
+
+private:
+    bool pending(int result)
+    {
+        if (::SSL_get_error(ssl_.get(), result) != SSL_ERROR_WANT_READ)
+            throw std::runtime_error("the server dropped a healthy client");
+        return false;
+    }
+
+    int fd_;
+    std::unique_ptr<SSL, deleter> ssl_;
+    bool sent_ = false;
+};
+
+/// Exchanges lines by connections that exist, 300 at least, until it is stopped; the 99th percentile of the times.
+std::chrono::microseconds p99_of(std::vector<client>& clients, const std::stop_token& stop)
+{
+    std::vector<clock_type::duration> times;
+    for (std::size_t i = 0; !stop.stop_requested() || times.size() < 300; ++i) {
+        const auto begin = clock_type::now();
+        clients[i % clients.size()].exchange();
+        times.push_back(clock_type::now() - begin);
+        std::this_thread::sleep_for(1ms);
+    }
+    const auto at = times.begin() + static_cast<std::ptrdiff_t>(times.size() * 99 / 100);
+    std::nth_element(times.begin(), at, times.end());
+    return std::chrono::duration_cast<std::chrono::microseconds>(*at);
+}
+
+} // namespace
+
+TEST_CASE("a storm of 2,000 handshakes: the healthy clients are served, the silent ones dropped, within the plan")
+{
+    std::error_code limit;
+    holdfast::raise_descriptor_limit(storm + 200, limit);
+    REQUIRE_FALSE(limit);
+    void* const shared = ::mmap(nullptr, sizeof(ends), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ends& counted = *::new (shared) ends;
+    const tests::certificate files;
+    tests::process server([&] { return serve(files, counted); });
+    const auto port = static_cast<std::uint16_t>(std::stoul(server.line()));
+    const std::unique_ptr<SSL_CTX, deleter> context(::SSL_CTX_new(::TLS_client_method()));
+    ::SSL_CTX_set_mode(context.get(), SSL_MODE_RELEASE_BUFFERS);
+    const auto rss_anon = [&] {
+        std::error_code ec;
+        const auto memory = holdfast::read_process_memory(server.pid(), ec);
+        REQUIRE_FALSE(ec);
+        return memory.rss_anon;
+    };
+
+    std::vector<client> before;
+    for (std::size_t i = 0; i != present; ++i) {
+        before.emplace_back(context.get(), port);
+        before.back().exchange();
+    }
+    const std::uint64_t memory_before = rss_anon();
+    std::stop_source at_once;
+    at_once.request_stop();
+    const auto quiet = p99_of(before, at_once.get_token());
+    std::chrono::microseconds stormy{};
+    std::string failure;
+    std::jthread others([&](const std::stop_token& stop) {
+        try {
+            stormy = p99_of(before, stop);
+        } catch (const std::exception& error) {
+            failure = error.what();
+        }
+    });
+
+    std::vector<client> clients;
+    for (std::size_t i = 0; i != storm; ++i)
+        clients.emplace_back(context.get(), port);
+    const int poll = ::epoll_create1(EPOLL_CLOEXEC);
+    std::size_t healthy = 0, served = 0;
+    std::uint64_t most_memory = 0;
+    for (std::size_t i = 0; i != storm; ++i) {
+        if (i % silent_one_in == 0) continue;
+        ++healthy;
+        clients[i].step();
+        ::epoll_event event{EPOLLIN, {.u64 = i}};
+        ::epoll_ctl(poll, EPOLL_CTL_ADD, clients[i].fd(), &event);
+    }
+    std::array<::epoll_event, 64> events;
+    while (served != healthy) {
+        const int ready = ::epoll_wait(poll, events.data(), events.size(), 30'000);
+        if (ready <= 0) break;
+        for (int i = 0; i < ready; ++i) {
+            client& each = clients[events[static_cast<std::size_t>(i)].data.u64];
+            if (!each.step()) continue;
+            ++served;
+            ::epoll_ctl(poll, EPOLL_CTL_DEL, each.fd(), nullptr);
+        }
+        most_memory = std::max(most_memory, rss_anon());
+    }
+    ::close(poll);
+    others.request_stop();
+    others.join();
+    CHECK(served == healthy);
+    CHECK(failure.empty());
+
+    // OpenSSL's objects of handshakes under way and of sessions, and of each connection what else a session takes.
+    constexpr std::uint64_t handshake = 64 * 1024, session = 20 * 1024, waiting = 2048;
+    const std::uint64_t plan = memory_before + max_handshakes * handshake + healthy * session + storm * waiting;
+    CHECK(most_memory <= plan);
+
+    for (int i = 0; i != 200 && counted[close_reason::handshake_timeout] != storm - healthy; ++i)
+        std::this_thread::sleep_for(100ms);
+    CHECK(counted[close_reason::handshake_timeout] == storm - healthy);
+    CHECK(counted[close_reason::handshake_failed] == 0);
+    for (client& each : before) // all of them still are
+        each.exchange();
+    std::cout << "p99 of those that were connected before: " << quiet.count() << " us, in the storm " << stormy.count()
+              << " us; memory " << most_memory / 1024 << " KiB of " << plan / 1024 << " KiB" << std::endl;
+}
