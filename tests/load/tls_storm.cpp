@@ -79,7 +79,7 @@ int serve(const tests::certificate& files, ends& counted)
     acceptor clients(io.get_executor(), {net::ip::address_v4::loopback(), 0},
                      {.max_connections = storm + present, .backlog = 4096}, count_end{&counted});
     clients.async_serve(
-        holdfast::tls(context, {.max_handshakes = max_handshakes, .handshake_timeout = 5s}),
+        holdfast::tls(context, {.max_handshakes = max_handshakes, .handshake_timeout = 10s}),
         [](auto peer) { return echo(std::move(peer)); }, net::detached);
     std::cout << clients.local_endpoint().port() << std::endl;
     io.run();
@@ -159,6 +159,14 @@ private:
     bool sent_ = false;
 };
 
+struct poller {
+    poller() = default;
+    poller(const poller&) = delete;
+    ~poller() { ::close(fd); }
+
+    const int fd = ::epoll_create1(EPOLL_CLOEXEC);
+};
+
 /// Exchanges lines by connections that exist, 300 at least, until it is stopped; the 99th percentile of the times.
 std::chrono::microseconds p99_of(std::vector<client>& clients, const std::stop_token& stop)
 {
@@ -214,32 +222,31 @@ TEST_CASE("a storm of 2,000 handshakes: the healthy clients are served, the sile
         }
     });
 
+    const poller poll;
     std::vector<client> clients;
-    for (std::size_t i = 0; i != storm; ++i)
-        clients.emplace_back(context.get(), port);
-    const int poll = ::epoll_create1(EPOLL_CLOEXEC);
+    clients.reserve(storm);
     std::size_t healthy = 0, served = 0;
     std::uint64_t most_memory = 0;
     for (std::size_t i = 0; i != storm; ++i) {
+        clients.emplace_back(context.get(), port);
         if (i % silent_one_in == 0) continue;
         ++healthy;
-        clients[i].step();
+        clients[i].step(); // sends its ClientHello
         ::epoll_event event{EPOLLIN, {.u64 = i}};
-        ::epoll_ctl(poll, EPOLL_CTL_ADD, clients[i].fd(), &event);
+        ::epoll_ctl(poll.fd, EPOLL_CTL_ADD, clients[i].fd(), &event);
     }
     std::array<::epoll_event, 64> events;
     while (served != healthy) {
-        const int ready = ::epoll_wait(poll, events.data(), events.size(), 30'000);
+        const int ready = ::epoll_wait(poll.fd, events.data(), events.size(), 30'000);
         if (ready <= 0) break;
         for (int i = 0; i < ready; ++i) {
             client& each = clients[events[static_cast<std::size_t>(i)].data.u64];
             if (!each.step()) continue;
             ++served;
-            ::epoll_ctl(poll, EPOLL_CTL_DEL, each.fd(), nullptr);
+            ::epoll_ctl(poll.fd, EPOLL_CTL_DEL, each.fd(), nullptr);
         }
         most_memory = std::max(most_memory, rss_anon());
     }
-    ::close(poll);
     others.request_stop();
     others.join();
     CHECK(served == healthy);
