@@ -237,6 +237,17 @@ TEST_CASE("close_notify ends a stream without an error; without it the end is a 
         f.client->socket().shutdown(tests::tcp::socket::shutdown_send);
         f.await_read();
         CHECK(f.read_error == net::ssl::error::stream_truncated);
+        f.read();
+        f.await_read();
+        CHECK(f.read_error == net::ssl::error::stream_truncated);
+        CHECK(f.write("still writable") == "still writable");
+        error_code ec = net::error::in_progress;
+        f.server->async_shutdown([&](error_code result) { ec = result; });
+        tests::run_until(f.io, [&] { return ec != net::error::in_progress; });
+        CHECK_FALSE(ec);
+        tests::await_readable(f.client->socket());
+        f.client->read();
+        CHECK(f.client->ended());
     }
     SECTION("a reset")
     {

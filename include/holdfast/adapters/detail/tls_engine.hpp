@@ -349,7 +349,7 @@ private:
                 std::span<char> at_hand = transport.available();
                 if (at_hand.empty()) {
                     if (!transport.receive()) {
-                        if (transport.state().ended || transport.state().read_failure != 0) return 0;
+                        // At the end of the stream as well: OpenSSL would send an alert, and close_notify no more.
                         ::BIO_set_retry_read(bio);
                         return -1;
                     }
@@ -370,11 +370,7 @@ private:
                 transport.send(from, static_cast<std::size_t>(size));
                 return size;
             });
-            ::BIO_meth_set_ctrl(made, [](BIO* bio, int command, long, void*) -> long {
-                if (command == BIO_CTRL_EOF) {
-                    const auto* const transport = static_cast<tls_transport*>(::BIO_get_data(bio));
-                    return transport != nullptr && const_cast<tls_transport*>(transport)->state().ended ? 1 : 0;
-                }
+            ::BIO_meth_set_ctrl(made, [](BIO*, int command, long, void*) -> long {
                 return command == BIO_CTRL_FLUSH ? 1 : 0; // sent at the end of the engine's call
             });
             return made;
@@ -399,6 +395,7 @@ private:
     {
         switch (::SSL_get_error(ssl_.get(), result)) {
         case SSL_ERROR_WANT_READ:
+            if (state_.ended || state_.read_failure != 0) return end_of_input();
             return {.what = tls_step::next::wait_read};
         case SSL_ERROR_WANT_WRITE:
             return {.what = tls_step::next::wait_write};
