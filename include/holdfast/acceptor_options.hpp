@@ -68,7 +68,8 @@ struct acceptor_event {
         starved,
         /// A client left before it was accepted (`error`): accepting goes on.
         lost,
-        /// A session ended with `exception`: its connection was closed.
+        /// A session ended with `exception`: its connection was closed. Not where the exception is that the peer has left
+        /// (`close_reason::peer_closed`, `peer_reset`, `peer_truncated`): that is an ordinary end.
         session_failed,
         /// Accepting pauses at `limit`: new connections wait in the backlog.
         paused,

@@ -38,10 +38,18 @@ struct report_failed_session {
     std::shared_ptr<event_reporter> reporter;
     net::ip::tcp::endpoint remote;
 
+    /// That a peer leaves while the session reads or writes is no failure.
+    static bool is_departure(close_reason reason) noexcept
+    {
+        return reason == close_reason::peer_closed || reason == close_reason::peer_reset ||
+               reason == close_reason::peer_truncated;
+    }
+
     template <class... Result>
     void operator()(const std::exception_ptr& failure, Result&&...) const
     {
-        if (failure) reporter->report({acceptor_event::kind::session_failed, {}, failure, {}, 1, remote});
+        if (failure && !is_departure(end_by(failure).reason))
+            reporter->report({acceptor_event::kind::session_failed, {}, failure, {}, 1, remote});
     }
 };
 
