@@ -105,7 +105,10 @@ public:
         requires holder::assigns && std::is_nothrow_move_assignable_v<Finalizer>;
 
     /// Closes a connection that was not ended before. The reason is the first that applies:
-    /// - `close_reason::context_destroyed` while the execution context is destroyed with its operations;
+    /// - `close_reason::context_destroyed` while the execution context is destroyed with its operations. For a
+    ///   handler (no coroutine) that owns the guard and waits in one of Asio's channels, this holds only where the
+    ///   context had such a channel before its first guard: Asio destroys the waits of younger services first, without
+    ///   a sign of the end. The reason is then one of the next;
     /// - the reason of the error passed to `note()`, with that error;
     /// - `close_reason::exception` while an exception leaves the owner's scope. (C++ does not show a destructor
     ///   which one; the code that catches it can find the reason with `end_by()`.)

@@ -30,9 +30,9 @@ private:
 };
 
 /// Creates the service in the context of `executor`, after those of sockets (a socket exists already), timers of both
-/// clocks and strands. A service of another kind that is used for the first time after the context's first connection
-/// (a channel, a signal set) is younger: what waits in it is destroyed before this one notices. Where memory is
-/// exhausted, only the reason is lost.
+/// clocks and strands. A channel's service that is used for the first time after the context's first connection is
+/// younger: a handler that waits in it is destroyed before this one notices. (Signal sets and coroutines go to the
+/// context, which destroys them last.) Where memory is exhausted, only the reason is lost.
 template <class Executor>
 void expect_context_shutdown(const Executor& executor) noexcept
 {
