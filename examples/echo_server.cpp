@@ -47,10 +47,10 @@ template <class Connection>
 net::awaitable<void> serve(Connection& peer, holdfast::heartbeat_timer<>& heart)
 {
     auto beat = heart.watch(peer);
-    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = cost.frame_bytes}};
+    holdfast::frame_reader lines{peer, {.max_frame_bytes = cost.frame_bytes}};
     for (std::uint64_t n = 1; auto line = co_await lines.async_next(); ++n) {
         beat.touch();
-        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), reply{n, *line},
+        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer, reply{n, *line},
                                                                   {.chunk_bytes = cost.chunk_bytes, .progress = beat});
     }
     co_await peer.async_close();

@@ -62,17 +62,17 @@ template <class Connection>
 net::awaitable<void> serve(Connection& peer, holdfast::heartbeat_timer<>& heart)
 {
     auto beat = heart.watch(peer);
-    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = cost.frame_bytes}};
+    holdfast::frame_reader lines{peer, {.max_frame_bytes = cost.frame_bytes}};
     std::uint64_t taken = 0;
     holdfast::error_code ec;
     while (co_await lines.async_next(net::redirect_error(net::use_awaitable, ec))) {
         beat.touch();
         // A real collector keeps the line here, and only then says so.
-        co_await async_write_streamed<ndjson>(peer.stream(), receipt{++taken},
+        co_await async_write_streamed<ndjson>(peer, receipt{++taken},
                                               {.chunk_bytes = cost.chunk_bytes, .progress = beat});
     }
     if (peer.draining()) // perhaps in the middle of a line, which then was not taken
-        co_await async_write_streamed<ndjson>(peer.stream(), goodbye{taken},
+        co_await async_write_streamed<ndjson>(peer, goodbye{taken},
                                               {.chunk_bytes = cost.chunk_bytes, .progress = beat});
     else if (ec)
         throw holdfast::system_error(ec); // the finalizer is told what it stands for

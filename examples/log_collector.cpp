@@ -93,7 +93,7 @@ template <class Connection>
 net::awaitable<void> collect(Connection& peer, collector& c)
 {
     auto beat = c.heart.watch(peer);
-    holdfast::frame_reader batches{peer.stream(), {.max_frame_bytes = max_batch}, framing::varint_length{}};
+    holdfast::frame_reader batches{peer, {.max_frame_bytes = max_batch}, framing::varint_length{}};
     while (const auto batch = co_await batches.async_next()) {
         beat.touch();
         examples::protobuf_fields fields{*batch};
@@ -224,7 +224,7 @@ template <class Connection>
 net::awaitable<void> serve(Connection& peer, collector& c, const acceptor& programs, const acceptor& readers)
 {
     auto beat = c.heart.watch(peer);
-    holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
+    holdfast::frame_reader lines{peer, {.max_frame_bytes = 4096}};
     examples::http_request request;
     auto line = co_await lines.async_next();
     bool good = line && request.begin(*line);

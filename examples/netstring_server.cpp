@@ -48,11 +48,11 @@ template <class Connection>
 net::awaitable<void> serve(Connection& peer, holdfast::heartbeat_timer<>& heart)
 {
     auto beat = heart.watch(peer);
-    holdfast::frame_reader messages{peer.stream(), {.max_frame_bytes = cost.frame_bytes}, netstring{}};
+    holdfast::frame_reader messages{peer, {.max_frame_bytes = cost.frame_bytes}, netstring{}};
     const holdfast::framed json{netstring{}, holdfast::json{}};
     for (std::uint64_t n = 1; auto message = co_await messages.async_next(); ++n) {
         beat.touch();
-        co_await holdfast::async_write_streamed(peer.stream(), holdfast::formatted(reply{n, *message}, json),
+        co_await holdfast::async_write_streamed(peer, holdfast::formatted(reply{n, *message}, json),
                                                 {.chunk_bytes = cost.chunk_bytes, .progress = beat});
     }
     co_await peer.async_close();

@@ -147,7 +147,7 @@ net::awaitable<void> send_in_turn(session<Connection>& mine, std::uint64_t numbe
     while (mine.sent != number)
         co_await mine.turn.async_wait();
     auto beat = mine.pool.heart.watch(mine.peer); // the socket must take some of it in time
-    co_await holdfast::async_write_streamed<holdfast::ndjson>(mine.peer.stream(), message,
+    co_await holdfast::async_write_streamed<holdfast::ndjson>(mine.peer, message,
                                                               {.chunk_bytes = chunk, .progress = beat});
     if (++mine.sent == mine.promised) mine.beat = mine.pool.heart.watch(mine.peer);
     mine.turn.notify_all();
@@ -173,7 +173,7 @@ net::awaitable<void> serve(Connection& peer, task_pool& pool, std::size_t max_pa
     session<Connection> mine(peer, pool);
     co_await holdfast::async_with_spawner(
         {.max_children = max_parts}, [&](holdfast::bounded_spawner& children) -> net::awaitable<void> {
-            holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = max_line}};
+            holdfast::frame_reader lines{peer, {.max_frame_bytes = max_line}};
             for (std::uint64_t number = 1; const auto line = co_await lines.async_next(); ++number) {
                 const auto asked = parse_job(*line);
                 if (!asked) co_await children.async_spawn(send_in_turn(mine, mine.promise(), refusal{number}));

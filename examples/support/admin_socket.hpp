@@ -51,8 +51,7 @@ private:
     {
         auto heartbeat = heartbeats.watch(peer);
         const census_report report = report_of(members);
-        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), std::cref(report),
-                                                                  {.progress = heartbeat});
+        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer, std::cref(report), {.progress = heartbeat});
         co_await peer.async_close();
     }
 
