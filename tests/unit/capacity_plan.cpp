@@ -61,9 +61,9 @@ TEST_CASE("no field of a cost or a budget wraps a sum: a plan never gets smaller
     constexpr std::size_t largest = std::numeric_limits<std::size_t>::max();
     constexpr std::size_t values[] = {0, 1, largest / 2, largest / 2 + 1, largest - 4000, largest - 1, largest};
     constexpr std::size_t connection_cost::* parts[] = {
-        &connection_cost::session_bytes,       &connection_cost::frame_bytes,     &connection_cost::chunk_bytes,
-        &connection_cost::queue_bytes,         &connection_cost::heartbeat_bytes, &connection_cost::send_buffer_bytes,
-        &connection_cost::receive_buffer_bytes};
+        &connection_cost::session_bytes,        &connection_cost::frame_bytes,     &connection_cost::chunk_bytes,
+        &connection_cost::queue_bytes,          &connection_cost::heartbeat_bytes, &connection_cost::send_buffer_bytes,
+        &connection_cost::receive_buffer_bytes, &connection_cost::tls_bytes};
     for (const auto part : parts) {
         std::uint64_t before = 0, at_before = 0;
         for (const std::size_t value : values) {
@@ -84,8 +84,8 @@ TEST_CASE("no field of a cost or a budget wraps a sum: a plan never gets smaller
         }
     }
     constexpr std::uint64_t capacity_budget::* budgets[] = {
-        &capacity_budget::memory_bytes, &capacity_budget::fixed_bytes, &capacity_budget::descriptors,
-        &capacity_budget::spare_descriptors, &capacity_budget::ended_connections};
+        &capacity_budget::memory_bytes,      &capacity_budget::fixed_bytes,       &capacity_budget::descriptors,
+        &capacity_budget::spare_descriptors, &capacity_budget::ended_connections, &capacity_budget::handshakes};
     for (const auto part : budgets)
         for (const std::uint64_t value : values) {
             capacity_budget budget{.memory_bytes = 2'000'000'000};
@@ -125,4 +125,15 @@ TEST_CASE("a plan is printed in one line")
     out << capacity_plan({}, {.memory_bytes = 20 * 1024 * 1024, .descriptors = 66});
     CHECK(out.str() == "at most 50 connections fit: 16 MiB + 50 x (2060 B + 79616 B in the kernel) = 19 of 20 MiB; 66 "
                        "descriptors\n");
+}
+
+TEST_CASE("TLS counts for each connection, and its handshakes for as many as may be under way")
+{
+    const connection_cost over_tls{.tls_bytes = 10'000, .handshake_bytes = 50'000};
+    const capacity_plan plan(over_tls, {.memory_bytes = 1ULL << 30U, .handshakes = 32});
+    CHECK(plan.user_bytes_at(100) == capacity_plan({}, {}).user_bytes_at(100) + 100 * 10'000 + 32 * 50'000);
+    CHECK(plan.bytes_at(plan.max_connections()) <= 1ULL << 30U);
+    std::ostringstream out;
+    out << plan;
+    CHECK(out.str().find("16 MiB + 32 handshakes x 50000 B + ") != std::string::npos);
 }

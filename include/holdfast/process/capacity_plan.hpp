@@ -30,6 +30,10 @@ struct connection_cost {
     /// chooses, and its buffers of a client that does not read grow to megabytes: the plan is then no bound.
     std::size_t send_buffer_bytes = 0;
     std::size_t receive_buffer_bytes = 0;
+    /// The TLS engine of an idle connection in bytes, and that of a connection in its handshake: what
+    /// `measure_tls_memory` returns. 0: no TLS.
+    std::size_t tls_bytes = 0;
+    std::size_t handshake_bytes = 0;
 
     /// The connection's bytes in the process.
     [[nodiscard]] constexpr std::uint64_t user_bytes() const noexcept;
@@ -56,6 +60,8 @@ struct capacity_budget {
     /// there are up to `max_pending_rejects`. Of a `connection_guard` without an acceptor: those that end in 10
     /// seconds by `close()` or destruction.
     std::uint64_t ended_connections = 0;
+    /// How many connections may be in their handshake at the same time (`handshake_options::max_handshakes`).
+    std::uint64_t handshakes = 0;
 };
 
 /// How many connections fit into a budget, and how much memory a number of connections takes at most. All sums
@@ -88,6 +94,7 @@ public:
     [[nodiscard]] constexpr const capacity_budget& budget() const noexcept { return budget_; }
 
 private:
+    [[nodiscard]] constexpr std::uint64_t fixed_user_bytes() const noexcept;
     [[nodiscard]] constexpr std::uint64_t base_bytes() const noexcept;
 
     connection_cost cost_;
@@ -97,7 +104,7 @@ private:
 constexpr std::uint64_t connection_cost::user_bytes() const noexcept
 {
     std::uint64_t sum = 0;
-    for (const std::uint64_t part : {session_bytes, frame_bytes, chunk_bytes, queue_bytes, heartbeat_bytes})
+    for (const std::uint64_t part : {session_bytes, frame_bytes, chunk_bytes, queue_bytes, heartbeat_bytes, tls_bytes})
         sum = detail::saturated_sum(sum, part);
     return sum;
 }
@@ -118,9 +125,15 @@ constexpr std::uint64_t connection_cost::bytes() const noexcept
     return detail::saturated_sum(user_bytes(), kernel_bytes());
 }
 
-constexpr std::uint64_t capacity_plan::base_bytes() const noexcept
+constexpr std::uint64_t capacity_plan::fixed_user_bytes() const noexcept
 {
     return detail::saturated_sum(budget_.fixed_bytes,
+                                 detail::saturated_product(budget_.handshakes, cost_.handshake_bytes));
+}
+
+constexpr std::uint64_t capacity_plan::base_bytes() const noexcept
+{
+    return detail::saturated_sum(fixed_user_bytes(),
                                  detail::saturated_product(budget_.ended_connections, cost_.kernel_bytes()));
 }
 
@@ -133,7 +146,7 @@ constexpr std::uint64_t capacity_plan::max_connections() const noexcept
 
 constexpr std::uint64_t capacity_plan::user_bytes_at(std::uint64_t connections) const noexcept
 {
-    return detail::saturated_sum(budget_.fixed_bytes, detail::saturated_product(connections, cost_.user_bytes()));
+    return detail::saturated_sum(fixed_user_bytes(), detail::saturated_product(connections, cost_.user_bytes()));
 }
 
 constexpr std::uint64_t capacity_plan::bytes_at(std::uint64_t connections) const noexcept
@@ -152,6 +165,8 @@ inline std::ostream& operator<<(std::ostream& out, const capacity_plan& plan)
     constexpr std::uint64_t mebibyte = 1024 * 1024;
     const std::uint64_t n = plan.max_connections();
     out << "at most " << n << " connections fit: " << plan.budget().fixed_bytes / mebibyte << " MiB + ";
+    if (const auto handshakes = plan.budget().handshakes; handshakes != 0 && plan.cost().handshake_bytes != 0)
+        out << handshakes << " handshakes x " << plan.cost().handshake_bytes << " B + ";
     if (const auto ended = plan.budget().ended_connections; ended != 0)
         out << ended << " ended x " << plan.cost().kernel_bytes() << " B in the kernel + ";
     return out << n << " x (" << plan.cost().user_bytes() << " B + " << plan.cost().kernel_bytes()

@@ -125,7 +125,9 @@ public:
         ::SSL_set_read_ahead(
             ssl_.get(),
             0); // the transport reads in large steps, into a buffer that an idle connection does not have
+        if (::SSL_is_init_finished(ssl_.get()) != 0) limit_messages();
     }
+    tls_engine(const tls_engine&) = delete;
 
     /// OpenSSL's object; null once the records are compact.
     [[nodiscard]] SSL* ssl() const noexcept { return ssl_.get(); }
@@ -200,6 +202,7 @@ public:
         ::ERR_clear_error();
         const int result = ::SSL_do_handshake(ssl_.get());
         tls_step step = result == 1 ? tls_step{} : outcome_of(result);
+        if (result == 1 && !secrets_) limit_messages();
         transport.flush();
         if (step.error) return step;
         if (state_.write_failure != 0) return failed(state_.write_failure);
@@ -223,7 +226,7 @@ public:
         const std::unique_ptr<tls_handshake_secrets> secrets = std::move(secrets_);
         if (!secrets || !ssl_) return false;
         ::SSL_set_ex_data(ssl_.get(), tls_handshake_secrets::index(), nullptr);
-        ::SSL_set_msg_callback(ssl_.get(), nullptr);
+        limit_messages();
         if (::SSL_version(ssl_.get()) != TLS1_3_VERSION || ::SSL_has_pending(ssl_.get()) != 0) return false;
         tls_suite suite{};
         switch (::SSL_CIPHER_get_cipher_nid(::SSL_get_current_cipher(ssl_.get()))) {
@@ -332,6 +335,22 @@ private:
         }
     };
 
+    void limit_messages() noexcept
+    {
+        ::SSL_set_msg_callback(ssl_.get(), &on_message);
+        ::SSL_set_msg_callback_arg(ssl_.get(), this);
+    }
+
+    /// OpenSSL's message callback after the handshake. OpenSSL answers any number of KeyUpdates, and of attempts to
+    /// renegotiate, without returning to its caller; here they are borne as the compact records bear them.
+    static void on_message(int written, int, int type, const void* bytes, std::size_t, SSL*, void* engine) noexcept
+    {
+        if (written != 0 || (type != SSL3_RT_HEADER && type != SSL3_RT_INNER_CONTENT_TYPE)) return;
+        if (*static_cast<const unsigned char*>(bytes) != SSL3_RT_HANDSHAKE) return;
+        auto& self = *static_cast<tls_engine*>(engine);
+        if (++self.without_data_ > max_without_data) self.state_.flooded = true;
+    }
+
     static tls_transport& transport_of(BIO* bio) noexcept { return *static_cast<tls_transport*>(::BIO_get_data(bio)); }
 
     static BIO_METHOD* bio_method() noexcept
@@ -346,6 +365,7 @@ private:
             ::BIO_meth_set_read(made, [](BIO* bio, char* to, int size) {
                 ::BIO_clear_retry_flags(bio);
                 tls_transport& transport = transport_of(bio);
+                if (transport.state().flooded) return 0;
                 std::span<char> at_hand = transport.available();
                 if (at_hand.empty()) {
                     if (!transport.receive()) {
@@ -410,6 +430,7 @@ private:
             code = failure_;
         else
             failure_ = static_cast<std::uint32_t>(code);
+        if (state_.flooded) return {.error = tls_error(tls_alert::unexpected_message)};
         if (state_.ended || state_.read_failure != 0) return end_of_input();
         if (state_.write_failure != 0) return failed(state_.write_failure);
         if (code == 0) return {.error = net::ssl::error::stream_truncated};
@@ -435,6 +456,7 @@ private:
                 return outcome_of(result);
             }
             total += n;
+            without_data_ = 0;
             if (::SSL_pending(ssl_.get()) == 0 && transport.available().empty()) break;
         }
         return {.bytes = total};
@@ -562,6 +584,7 @@ private:
         return step;
     }
 
+    static constexpr std::uint8_t max_without_data = 32;
     static constexpr std::size_t small_record = 1360; // with its overhead a segment of Ethernet's
     static constexpr std::uint32_t small_until = 32 * 1024;
     static constexpr std::size_t most_in_one_call = tls_max_plaintext;
@@ -575,7 +598,8 @@ private:
     std::uint32_t sent_since_read_ = 0;
     std::uint32_t failure_ = 0; // OpenSSL's code
     bool shut_down_ = false;
-    bool end_found_ = false; // after data that was returned first
+    std::uint8_t without_data_ = 0; // records of handshake messages in a row, after the handshake
+    bool end_found_ = false;        // after data that was returned first
 };
 
 } // namespace holdfast::detail

@@ -89,6 +89,7 @@ struct tls_transport_state {
     tls_bytes unsent;      ///< sealed, and refused by the socket's full buffer
     bool drained = false;  ///< the last read took all that the socket had
     bool ended = false;    ///< the peer ended its TCP stream
+    bool flooded = false;  ///< the peer has sent too many records without data
     int read_failure = 0;  ///< errno of the first read that failed
     int write_failure = 0; ///< errno of the first write that failed: bytes received before it can still be read
 };
