@@ -13,7 +13,7 @@
 namespace holdfast {
 
 /// Limits of the handshakes of new connections. A handshake costs about a thousand times the processor's time of a
-/// message, and with OpenSSL some 60 KB of memory: their number is what a storm of clients has to be bounded by.
+/// message, and with OpenSSL some 45 KB of memory: their number is what a storm of clients has to be bounded by.
 struct handshake_options {
     /// Maximum number of handshakes under way at a time. At least 1. SIZE_MAX: unlimited. Further connections wait,
     /// admitted and with their permit, in the order in which their first bytes came; each holds its socket and a block

@@ -5,10 +5,14 @@
 #include "support/certificates.hpp"
 #include "support/tls_peer.hpp"
 
-#include <holdfast/adapters/tls_stream.hpp>
+#include <holdfast/adapters/tls_layer.hpp>
+#include <holdfast/bounded_acceptor.hpp>
 
 #include <array>
+#include <memory>
+#include <stdexcept>
 #include <string>
+#include <thread>
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -75,41 +79,132 @@ struct read_some : conformance::operation {
     };
 };
 
-/// Waits for room in the socket's buffer, which is full.
-struct write_some : conformance::operation {
+/// A stream whose socket's buffer is full.
+template <class Executor>
+struct full_socket {
+    explicit full_socket(const Executor& executor) : ends(executor)
+    {
+        const int descriptor = ends.server->next_layer().native_handle();
+        ends.server->next_layer().set_option(net::socket_base::send_buffer_size(16'384)); // else the kernel makes room
+        ends.client->socket().set_option(net::socket_base::receive_buffer_size(8192));
+        const std::string block(65536, 'x');       // not of TLS: the client only takes it away
+        ::pollfd writable{descriptor, POLLOUT, 0}; // for a while, the kernel moves bytes on to the client
+        do
+            while (::send(descriptor, block.data(), block.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+                ;
+        while (::poll(&writable, 1, 20) == 1);
+    }
+
+    void complete()
+    {
+        char taken[65536];
+        const int descriptor = ends.client->socket().native_handle();
+        ::pollfd readable{descriptor, POLLIN, 0};
+        while (::poll(&readable, 1, 20) == 1 && ::recv(descriptor, taken, sizeof taken, MSG_DONTWAIT) > 0)
+            ;
+    }
+
+    pair<Executor> ends;
+};
+
+struct waits_for_room : conformance::operation {
     static constexpr bool any_executor = true;
     static constexpr bool several = false;
     static constexpr bool outlives_context = false; // as a socket
     static constexpr bool completes_at_once = false;
+};
 
+struct write_some : waits_for_room {
+    template <class Executor>
+    struct object : full_socket<Executor> {
+        using full_socket<Executor>::full_socket;
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return this->ends.server->async_write_some(net::buffer("text", 4), std::forward<Token>(token));
+        }
+    };
+};
+
+struct shut_down : waits_for_room {
+    template <class Executor>
+    struct object : full_socket<Executor> {
+        using full_socket<Executor>::full_socket;
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return this->ends.server->async_shutdown(std::forward<Token>(token));
+        }
+    };
+};
+
+/// A server's, whose client answers on a thread of its own.
+struct handshake : waits_for_room {
     template <class Executor>
     struct object {
-        explicit object(const Executor& executor) : ends(executor)
+        explicit object(const Executor& executor)
         {
-            const int descriptor = ends.server->next_layer().native_handle();
-            const std::string block(65536, 'x');       // not of TLS: the client only takes it away
-            ::pollfd writable{descriptor, POLLOUT, 0}; // for a while, the kernel moves bytes on to the client
-            do
-                while (::send(descriptor, block.data(), block.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
-                    ;
-            while (::poll(&writable, 1, 20) == 1);
+            conformance::tcp_layer::connected<Executor> below(executor);
+            net::ip::tcp::socket socket(client_io);
+            const auto local = below.peer.socket.local_endpoint();
+            socket.assign(local.protocol(), below.peer.socket.release());
+            client = std::make_unique<tests::tls_peer>(std::move(socket));
+            server = std::make_unique<holdfast::tls_stream<conformance::tcp_layer::stream<Executor>>>(
+                std::move(*below.stream), context());
+        }
+        ~object()
+        {
+            server.reset();
+            if (answering.joinable()) answering.join();
         }
 
         template <class Token>
         auto start(Token&& token)
         {
-            return ends.server->async_write_some(net::buffer("text", 4), std::forward<Token>(token));
+            return server->async_handshake(holdfast::tls_role::server, std::forward<Token>(token));
         }
         void complete()
         {
-            char taken[65536];
-            const int descriptor = ends.client->socket().native_handle();
-            ::pollfd readable{descriptor, POLLIN, 0};
-            while (::poll(&readable, 1, 20) == 1 && ::recv(descriptor, taken, sizeof taken, MSG_DONTWAIT) > 0)
-                ;
+            answering = std::thread([this] {
+                try {
+                    ::pollfd readable{client->socket().native_handle(), POLLIN, 0};
+                    while (!client->handshake() && ::poll(&readable, 1, 30'000) == 1 && client->receive())
+                        ;
+                } catch (const std::runtime_error&) { // the server has closed its end
+                }
+            });
         }
 
-        pair<Executor> ends;
+        net::io_context client_io;
+        std::unique_ptr<tests::tls_peer> client;
+        std::unique_ptr<holdfast::tls_stream<conformance::tcp_layer::stream<Executor>>> server;
+        std::thread answering;
+    };
+};
+
+/// An acceptor's, with handshakes.
+struct serve : conformance::operation {
+    static constexpr bool any_thread = true;
+    static constexpr bool any_executor = true;
+    static constexpr bool object_may_go = false; // it succeeds then
+
+    template <class Executor>
+    struct object {
+        using acceptor = holdfast::bounded_acceptor<net::ip::tcp, holdfast::no_finalizer, Executor>;
+
+        explicit object(const Executor& executor) : doors(executor, {net::ip::address_v4::loopback(), 0}) {}
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return doors.async_serve(
+                holdfast::tls(context()), [](auto peer) { peer.close(); }, std::forward<Token>(token));
+        }
+        void complete() { doors.close(); }
+
+        acceptor doors;
     };
 };
 
@@ -117,3 +212,6 @@ struct write_some : conformance::operation {
 
 HOLDFAST_CONFORMANCE(read_some);
 HOLDFAST_CONFORMANCE(write_some);
+HOLDFAST_CONFORMANCE(shut_down);
+HOLDFAST_CONFORMANCE(handshake);
+HOLDFAST_CONFORMANCE(serve);
