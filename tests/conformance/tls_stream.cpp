@@ -85,8 +85,6 @@ struct full_socket {
     explicit full_socket(const Executor& executor) : ends(executor)
     {
         const int descriptor = ends.server->next_layer().native_handle();
-        ends.server->next_layer().set_option(net::socket_base::send_buffer_size(16'384)); // else the kernel makes room
-        ends.client->socket().set_option(net::socket_base::receive_buffer_size(8192));
         const std::string block(65536, 'x');       // not of TLS: the client only takes it away
         ::pollfd writable{descriptor, POLLOUT, 0}; // for a while, the kernel moves bytes on to the client
         do
@@ -123,19 +121,6 @@ struct write_some : waits_for_room {
         auto start(Token&& token)
         {
             return this->ends.server->async_write_some(net::buffer("text", 4), std::forward<Token>(token));
-        }
-    };
-};
-
-struct shut_down : waits_for_room {
-    template <class Executor>
-    struct object : full_socket<Executor> {
-        using full_socket<Executor>::full_socket;
-
-        template <class Token>
-        auto start(Token&& token)
-        {
-            return this->ends.server->async_shutdown(std::forward<Token>(token));
         }
     };
 };
@@ -212,6 +197,5 @@ struct serve : conformance::operation {
 
 HOLDFAST_CONFORMANCE(read_some);
 HOLDFAST_CONFORMANCE(write_some);
-HOLDFAST_CONFORMANCE(shut_down);
 HOLDFAST_CONFORMANCE(handshake);
 HOLDFAST_CONFORMANCE(serve);
