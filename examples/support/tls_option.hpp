@@ -7,6 +7,7 @@
 #include "log.hpp"
 
 #include <holdfast/adapters/tls_layer.hpp>
+#include <holdfast/adapters/tls_memory.hpp>
 #include <holdfast/asio.hpp>
 #include <holdfast/process/capacity_plan.hpp>
 
@@ -14,66 +15,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <memory>
-#include <new>
 #include <optional>
 #include <ostream>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
-
-#include <malloc.h>
-#include <openssl/ssl.h>
 
 namespace examples {
-
-/// Measures what OpenSSL's object of an established connection holds, by handshakes in memory. With compact records it is
-/// less, once the handshake is over.
-inline std::size_t tls_connection_bytes(const holdfast::tls_context& context)
-{
-    struct deleter {
-        void operator()(SSL* ssl) const noexcept { ::SSL_free(ssl); }
-        void operator()(SSL_CTX* clients) const noexcept { ::SSL_CTX_free(clients); }
-    };
-    using session = std::unique_ptr<SSL, deleter>;
-    constexpr std::size_t count = 16;
-    const auto heap = [] {
-        const auto now = ::mallinfo2();
-        return now.uordblks + now.hblkhd;
-    };
-    const auto shake_hands = [](SSL* server, SSL* client) {
-        BIO *ours = nullptr, *theirs = nullptr;
-        if (::BIO_new_bio_pair(&ours, 64 * 1024, &theirs, 64 * 1024) != 1) throw std::bad_alloc();
-        ::SSL_set_bio(server, ours, ours);
-        ::SSL_set_bio(client, theirs, theirs);
-        ::SSL_set_accept_state(server);
-        ::SSL_set_connect_state(client);
-        ::SSL_set_mode(server, SSL_MODE_RELEASE_BUFFERS);
-        for (int i = 0; i != 4; ++i) {
-            ::SSL_do_handshake(client);
-            ::SSL_do_handshake(server);
-        }
-        const bool done = ::SSL_is_init_finished(server) != 0;
-        ::SSL_set_bio(server, nullptr, nullptr);
-        if (!done) throw std::runtime_error("--tls: a handshake with this certificate fails");
-    };
-    const std::unique_ptr<SSL_CTX, deleter> clients(::SSL_CTX_new(::TLS_client_method()));
-    const auto make = [&](std::vector<session>& to) {
-        to.emplace_back(context.make_session());
-        const session client(::SSL_new(clients.get()));
-        if (!to.back() || !client) throw std::bad_alloc();
-        shake_hands(to.back().get(), client.get());
-    };
-    std::vector<session> servers;
-    servers.reserve(count + 1);
-    make(servers); // what OpenSSL allocates once
-    const std::size_t before = heap();
-    for (std::size_t i = 0; i != count; ++i)
-        make(servers);
-    return (heap() - before) / count;
-}
 
 /// Adds `--tls` to a server, and serves sessions over TCP without it, over TLS with it.
 ///
@@ -103,6 +51,7 @@ public:
             context_ = holdfast::tls_context::server({.certificate_chain_file = files_.substr(0, comma),
                                                       .private_key_file = files_.substr(comma + 1),
                                                       .compact_records = compact_});
+            memory_ = holdfast::measure_tls_memory(*context_).value_or(memory_);
         } catch (const holdfast::system_error& error) {
             throw usage_error(std::string("--tls: ") + error.what());
         }
@@ -113,15 +62,14 @@ public:
     [[nodiscard]] holdfast::connection_cost cost(holdfast::connection_cost plain) const
     {
         constexpr std::size_t record = 18 * 1024;
-        if (context_) plain.session_bytes += examples::tls_connection_bytes(*context_) + 2 * record;
+        if (context_) plain.tls_bytes = memory_.idle_bytes + 2 * record;
         return plain;
     }
     /// The memory of the server without connections: over TLS with that of all handshakes that are under way at once.
     [[nodiscard]] std::uint64_t fixed_bytes() const
     {
-        constexpr std::size_t handshake = 64 * 1024;
         const std::uint64_t plain = holdfast::capacity_budget{}.fixed_bytes;
-        return context_ ? plain + holdfast::handshake_options{}.max_handshakes * handshake : plain;
+        return context_ ? plain + holdfast::handshake_options{}.max_handshakes * memory_.handshake_bytes : plain;
     }
 
     [[nodiscard]] bool enabled() const noexcept { return context_.has_value(); }
@@ -170,6 +118,7 @@ private:
     std::string files_;
     bool compact_ = false;
     std::optional<holdfast::tls_context> context_;
+    holdfast::tls_memory memory_{.idle_bytes = 20 * 1024, .handshake_bytes = 96 * 1024}; // where it cannot be measured
 };
 
 /// Reads what has come, without waiting: `would_block` where that is nothing. A plain socket must be in non-blocking
