@@ -196,9 +196,10 @@ public:
     /// sessions, and end in a call of `handler`.
     ///
     /// Lifetime: `factory` and `handler` are kept until the operation has completed and the last handshake has ended.
+    /// Connections whose execution context is destroyed meanwhile end for `close_reason::context_destroyed`; those of
+    /// other contexts go on.
     ///
-    /// Thread safety: `handler` is called on a thread of the acceptor's executor or of the connection's, never
-    /// concurrently.
+    /// Thread safety: `handler` is called on the connection's executor (`next_executor`), never concurrently.
     ///
     /// Exceptions: std::bad_alloc; std::invalid_argument for an option out of range.
     ///
@@ -214,8 +215,10 @@ public:
         static_assert(session_handler<Handler, layered> || std::invocable<Handler&, layered&>,
                       "async_serve: the handler must take the connection over the factory's layer by value (and the "
                       "shard, a std::size_t, as an optional second argument)");
-        return net::async_initiate<CompletionToken, void(error_code)>(initiate_serve(core_), token, std::move(factory),
-                                                                      std::move(handler));
+        const handshake_options options = factory.options();
+        detail::check(options);
+        return net::async_initiate<CompletionToken, void(error_code)>(initiate_serve(core_), token, options,
+                                                                      std::move(factory), std::move(handler));
     }
 
     /// Stops accepting: the port is free when this returns, and pending operations fail with `errc::acceptor_closed`.
@@ -293,11 +296,12 @@ private:
         }
 
         template <class CompletionHandler, class Factory, class Handler>
-        void operator()(CompletionHandler&& completion, Factory factory, Handler handler) const
+        void operator()(CompletionHandler&& completion, const handshake_options& options, Factory factory,
+                        Handler handler) const
         {
             using starter = detail::handshakes<connection_type, Factory, Handler>;
             start(std::forward<CompletionHandler>(completion),
-                  std::make_shared<starter>(this->core_->executor, std::move(factory), std::move(handler)));
+                  std::make_shared<starter>(options, std::move(factory), std::move(handler)));
         }
 
     private:

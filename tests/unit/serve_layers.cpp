@@ -386,6 +386,72 @@ TEST_CASE("handshakes under way go on when accepting has stopped, and end with t
     CHECK(sessions == 1);
 }
 
+TEST_CASE("handshakes end with their own context, in whatever order the acceptor and the contexts are destroyed",
+          "[tls]")
+{
+    std::vector<connection_end> ends;
+    ends.reserve(10);
+    auto accepting = std::make_unique<net::io_context>(1);
+    auto connections = std::make_unique<net::io_context>(1);
+    auto doors = std::make_unique<acceptor>(
+        accepting->get_executor(), tcp::endpoint(net::ip::address_v4::loopback(), 0),
+        holdfast::acceptor_options{
+            .next_executor = [&] { return holdfast::connection_placement(connections->get_executor()); }},
+        note_end{&ends});
+    doors->async_serve(
+        holdfast::tls(server_context(), {.max_handshakes = 1, .handshake_timeout = 1h}), [](auto) {}, net::detached);
+    net::io_context clients;
+    std::vector<tests::tls_peer> peers;
+    for (int i = 0; i != 4; ++i) { // one is silent, one in its handshake, and two wait for the slot
+        tcp::socket client(clients);
+        client.connect(doors->local_endpoint());
+        peers.emplace_back(std::move(client));
+        if (i != 0) peers.back().handshake();
+        for (int turn = 0; turn != 10; ++turn) {
+            accepting->restart();
+            accepting->poll();
+            connections->restart();
+            connections->poll();
+        }
+    }
+    REQUIRE(doors->census().live() == 4);
+    SECTION("acceptor, its context, that of the connections")
+    {
+        doors.reset();
+        accepting.reset();
+        CHECK(ends.empty());
+        connections.reset();
+    }
+    SECTION("acceptor, the context of the connections, its own")
+    {
+        doors.reset();
+        connections.reset();
+        accepting->restart();
+        accepting->run();
+        accepting.reset();
+    }
+    SECTION("its context, acceptor, that of the connections")
+    {
+        accepting.reset();
+        doors.reset();
+        CHECK(ends.empty());
+        connections.reset();
+    }
+    SECTION("the context of the connections, acceptor, its own")
+    {
+        connections.reset();
+        CHECK(ends.size() == 4);
+        accepting->restart();
+        accepting->poll();
+        doors.reset();
+        accepting->restart();
+        accepting->run();
+    }
+    REQUIRE(ends.size() == 4);
+    for (const connection_end& end : ends)
+        CHECK(end.reason == close_reason::context_destroyed);
+}
+
 TEST_CASE("a factory that throws ends that connection alone", "[tls]")
 {
     struct failing : holdfast::tls_layer {
@@ -450,6 +516,10 @@ TEST_CASE("options of handshakes out of range are refused", "[tls]")
                     std::invalid_argument);
     CHECK_THROWS_AS(
         f.doors.async_serve(holdfast::tls(server_context(), {.handshake_timeout = 0s}), handler, net::detached),
+        std::invalid_argument);
+    // By the call itself, also where the token starts the operation later: a coroutine could not catch it then.
+    CHECK_THROWS_AS(
+        (void)f.doors.async_serve(holdfast::tls(server_context(), {.max_handshakes = 0}), handler, net::use_awaitable),
         std::invalid_argument);
     f.serve(holdfast::tls(server_context(), {.max_handshakes = SIZE_MAX,
                                              .handshake_timeout = std::chrono::steady_clock::duration::max()}));

@@ -8,6 +8,7 @@
 #include <holdfast/detail/acceptor/accept_machine.hpp>
 #include <holdfast/detail/acceptor/memory_meter.hpp>
 #include <holdfast/detail/connection/random_seed.hpp>
+#include <holdfast/layer_factory.hpp>
 
 #include <chrono>
 #include <cstddef>
@@ -61,6 +62,15 @@ inline const drain_options& check(const drain_options& o)
     require(o.deadline >= zero, "drain_options.deadline must not be negative");
     require(o.stagger >= zero, "drain_options.stagger must not be negative");
     require(o.stagger == zero || o.stagger < o.deadline, "drain_options.stagger must be less than the deadline");
+    return o;
+}
+
+/// Throws std::invalid_argument for an option out of range.
+inline const handshake_options& check(const handshake_options& o)
+{
+    require(o.max_handshakes != 0, "handshake_options.max_handshakes must be at least 1");
+    require(o.handshake_timeout > std::chrono::steady_clock::duration::zero(),
+            "handshake_options.handshake_timeout must be positive");
     return o;
 }
 

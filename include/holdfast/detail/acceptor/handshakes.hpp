@@ -9,6 +9,8 @@
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/detail/acceptor/event_reporter.hpp>
 #include <holdfast/detail/acceptor/session_starter.hpp>
+#include <holdfast/detail/async/counted_ptr.hpp>
+#include <holdfast/detail/async/semaphore_core.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/error.hpp>
@@ -17,11 +19,11 @@
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
@@ -44,14 +46,12 @@ class handshakes final : public session_starter<Connection>,
     using layered = layered_connection<Factory, Connection>;
 
 public:
-    /// Throws std::invalid_argument for an option out of range.
-    template <class Executor>
-    handshakes(const Executor& executor, Factory factory, Handler handler)
+    handshakes(const handshake_options& options, Factory factory, Handler handler)
         : factory_(std::move(factory)),
           sessions_(std::move(handler)),
-          options_(check(factory_.options())),
-          in_turn_(net::make_strand(net::any_io_executor(executor))),
-          slots_(executor, options_.max_handshakes)
+          time_limit_(options.handshake_timeout),
+          slots_(new semaphore(options.max_handshakes, SIZE_MAX)),
+          turn_(new semaphore(1, SIZE_MAX))
     {
     }
 
@@ -65,21 +65,15 @@ public:
 
 private:
     class handshake;
+    using semaphore = semaphore_core<synchronized>;
 
-    static handshake_options check(const handshake_options& options)
-    {
-        if (options.max_handshakes == 0)
-            throw std::invalid_argument("handshake_options.max_handshakes must be at least 1");
-        if (options.handshake_timeout <= std::chrono::steady_clock::duration::zero())
-            throw std::invalid_argument("handshake_options.handshake_timeout must be positive");
-        return options;
-    }
-
+    // It outlives each of the execution contexts that its connections have: it holds no executor and no wait. A
+    // connection that waits does so on its own executor, and goes with that one's context.
     Factory factory_;
     handler_starter<layered, Handler> sessions_;
-    const handshake_options options_;
-    const net::strand<net::any_io_executor> in_turn_; // sessions start one at a time
-    async_semaphore slots_;
+    const std::chrono::steady_clock::duration time_limit_;
+    const counted_ptr<semaphore> slots_;
+    const counted_ptr<semaphore> turn_; // sessions start one at a time
 };
 
 /// One connection, from its admission until its session starts or it has ended. Its steps run one after another on the
@@ -135,7 +129,7 @@ private:
     void limit_time()
     {
         const auto now = clock::now();
-        const auto limit = owner_->options_.handshake_timeout;
+        const auto limit = owner_->time_limit_;
         if (limit >= clock::time_point::max() - now) return;
         {
             const std::lock_guard lock(mutex_);
@@ -180,16 +174,16 @@ private:
 
     void take_slot()
     {
-        slot_ = owner_->slots_.try_acquire();
+        slot_ = owner_->slots_->try_take(1);
         if (slot_) return shake_hands();
-        owner_->slots_.async_acquire(
-            net::bind_executor(executor_, [self = this->shared_from_this()](const error_code& ec, permit slot) {
-                self->slot_ = std::move(slot);
-                self->step([&] {
-                    if (ec) return self->fail(close_reason::handshake_failed, ec);
-                    self->shake_hands();
-                });
-            }));
+        start_acquire(owner_->slots_, net::any_io_executor(executor_), 1,
+                      [self = this->shared_from_this()](const error_code& ec, permit slot) {
+                          self->slot_ = std::move(slot);
+                          self->step([&] {
+                              if (ec) return self->fail(close_reason::handshake_failed, ec);
+                              self->shake_hands();
+                          });
+                      });
     }
 
     void shake_hands()
@@ -222,10 +216,13 @@ private:
         if constexpr (requires { owner_->factory_.peer_name(layered_->stream()); })
             if (const auto name = owner_->factory_.peer_name(layered_->stream()); !name.empty())
                 layered_->set_name(name);
-        net::dispatch(owner_->in_turn_, [self = this->shared_from_this()] { self->start_session(); });
+        if (permit turn = owner_->turn_->try_take(1)) return start_session(turn);
+        start_acquire(
+            owner_->turn_, net::any_io_executor(executor_), 1,
+            [self = this->shared_from_this()](const error_code&, const permit& turn) { self->start_session(turn); });
     }
 
-    void start_session() noexcept
+    void start_session(const permit& /*turn*/) noexcept
     {
         try {
             layered session = std::move(*layered_);
