@@ -36,11 +36,13 @@ connection_end end_by(const Exception& exception)
 TEST_CASE("an end is one line with what is known of it")
 {
     connection_end end{.reason = close_reason::local, .age = std::chrono::milliseconds(1500)};
-    CHECK(printed(end) == std::string(to_string(close_reason::local)) + " after 1.5 s");
+    std::ostringstream expected;
+    expected << to_string(close_reason::local) << " after 1.5 s";
+    CHECK(printed(end) == expected.str());
     end.peer = holdfast::peer_address(net::ip::tcp::endpoint(net::ip::make_address("192.0.2.1"), 80));
     end.error = net::error::make_error_code(net::error::connection_reset);
-    CHECK(printed(end) == std::string(to_string(close_reason::local)) + " after 1.5 s, peer 192.0.2.1:80 (" +
-                              end.error.message() + ")");
+    expected << ", peer 192.0.2.1:80 (" << end.error.message() << ')';
+    CHECK(printed(end) == expected.str());
 }
 
 TEST_CASE("each error has the reason that it stands for")
