@@ -363,3 +363,65 @@ TEST_CASE("over tls_stream decrypted bytes wait for a buffer of a pool that is e
     t.handlers_until_done();
     CHECK(t.result.frame == "rst line");
 }
+
+TEST_CASE("over tls_stream a frame that has arrived is found however it lies in the records, without another byte",
+          "[tls]")
+{
+    stream_pair t(GENERATE(false, true));
+    const std::size_t size =
+        GENERATE(100U, 1023U, 16000U, 16383U, 16384U, 16385U, 17000U, 32767U, 32768U, 33000U, 40000U, 60000U);
+    const std::string text(size, 'x');
+    const auto send = [&] {
+        const std::string sealed = t.client->seal(text + "\n");
+        t.client->send(sealed);
+        tests::run_until(t.io, [&] { return t.server->next_layer().available() >= sealed.size(); });
+    };
+    SECTION("that arrives before it is asked for")
+    {
+        send();
+        t.begin();
+        t.handlers_until_done();
+        CHECK(t.result.frame == text);
+    }
+    SECTION("that arrives while it is awaited")
+    {
+        t.begin();
+        t.client->send(t.client->seal(text + "\n"));
+        t.handlers_until_done();
+        CHECK(t.result.frame == text);
+    }
+    SECTION("bytes of a known number")
+    {
+        send();
+        t.result = {};
+        t.lines->async_read_exactly(size + 1, t.result.handler());
+        t.handlers_until_done();
+        CHECK(t.result.frame == text + "\n");
+    }
+    SECTION("bytes as they come")
+    {
+        send();
+        std::string all;
+        while (all.size() != size + 1) {
+            t.result = {};
+            t.lines->async_read_some(20'000, t.result.handler());
+            t.handlers_until_done();
+            REQUIRE(t.result.frame);
+            all += *t.result.frame;
+        }
+        CHECK(all == text + "\n");
+    }
+    CHECK(t.server->pending() == 0);
+}
+
+TEST_CASE("over tls_stream an end that comes together with a part of a frame is found, before any FIN", "[tls]")
+{
+    stream_pair t(GENERATE(false, true));
+    std::string sealed = t.client->seal(std::string(GENERATE(4U, 1000U, 20'000U), 'x'));
+    ::SSL_shutdown(t.client->ssl());
+    sealed += t.client->take_output();
+    t.begin();
+    t.client->send(sealed);
+    t.handlers_until_done();
+    CHECK(t.result.error == errc::truncated_frame);
+}

@@ -262,6 +262,16 @@ private:
             return detail::has_pending(reader_->stream());
     }
 
+    /// Whether a read that was shorter than it could be may be followed by another: a layer returns what it has decrypted
+    /// before it decrypts more, and data before the end that came with them. No readiness announces the rest.
+    bool announces_more()
+    {
+        if constexpr (reads_descriptor)
+            return false;
+        else
+            return detail::has_pending(reader_->stream());
+    }
+
     /// Reads some of what has come; 0 and no error where that is nothing.
     std::size_t read_now_into(std::span<char> room, error_code& why)
     {
@@ -294,7 +304,7 @@ private:
             if (got == 0) return std::nullopt;
             received(got);
             const frame found = take(why);
-            if (found || why || got != room.size()) return found;
+            if (found || why || (got != room.size() && !announces_more())) return found;
         }
     }
 
