@@ -6,6 +6,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -134,4 +135,97 @@ TEST_CASE("a key that has sealed as many records as it may is replaced before th
         rest = rest.subspan(consumed);
     }
     CHECK(got == "last of the old keyfirst of the new");
+}
+
+namespace {
+
+using holdfast::detail::tls_alert;
+using holdfast::detail::tls_content;
+
+/// What a server makes of records that a client has sealed, of these types and texts: the last one's outcome, the
+/// alert that was sent for it, and the reason.
+struct verdict {
+    compact_records::outcome outcome = compact_records::outcome::incomplete;
+    int alert = -1;
+    int reason = 0;
+};
+
+verdict judge(const std::vector<std::pair<int, std::string>>& records, bool protect = true)
+{
+    compact_records server;
+    REQUIRE(server.begin(tls_suite::aes_128_gcm, false, span_of(client_secret), 0, span_of(server_secret), 0));
+    holdfast::detail::tls_traffic_key client, answers;
+    REQUIRE(client.begin(tls_suite::aes_128_gcm, span_of(client_secret), 0));
+    REQUIRE(answers.begin(tls_suite::aes_128_gcm, span_of(server_secret), 0));
+    no_socket p;
+    char* const sent = p.transport.output(1000).data();
+    verdict v;
+    for (const auto& [type, text] : records) {
+        const std::span<const char> part(text);
+        std::string record(text.size() + 22, '\0');
+        if (protect)
+            REQUIRE(client.seal(tls_suite::aes_128_gcm, static_cast<tls_content>(type), {&part, 1}, text.size(),
+                                record.data()) == record.size());
+        else
+            record = text;
+        std::size_t consumed = 0;
+        std::span<char> plaintext;
+        v.outcome = server.open(record, consumed, plaintext, p.transport);
+        CHECK(plaintext.empty()); // no text of another type is delivered
+        if (text == std::string("\x18\0\0\1\0", 5)) REQUIRE(client.update(tls_suite::aes_128_gcm));
+    }
+    const auto size = static_cast<std::size_t>(p.transport.output(0).data() - sent);
+    if (size != 0 && v.outcome == compact_records::outcome::failed) {
+        REQUIRE(answers.open(tls_suite::aes_128_gcm, {sent, size}) == 3);
+        CHECK(sent[5] == 2);
+        CHECK(sent[7] == 21);
+        v.alert = static_cast<unsigned char>(sent[6]);
+    }
+    if (server.failed()) v.reason = server.reason();
+    return v;
+}
+
+} // namespace
+
+TEST_CASE("each violation has the alert of RFC 8446, and as its reason what was wrong, not an alert received", "[tls]")
+{
+    const auto fails = [](const verdict& v, int alert, int reason) {
+        CHECK(v.outcome == compact_records::outcome::failed);
+        CHECK(v.alert == alert);
+        CHECK(v.reason == reason);
+    };
+    using text = std::string;
+    fails(judge({{21, ""}}), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_INVALID_ALERT);
+    fails(judge({{21, text("\1", 1)}}), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_INVALID_ALERT);
+    fails(judge({{21, text("\1\0\1\0", 4)}}), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_INVALID_ALERT);
+    fails(judge({{20, text("\1", 1)}}), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_BAD_RECORD_TYPE);
+    fails(judge({{99, "x"}}), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_BAD_RECORD_TYPE);
+    fails(judge({{0, ""}}), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_BAD_RECORD_TYPE); // padding alone
+    fails(judge({{22, ""}}), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_UNEXPECTED_MESSAGE);
+    fails(judge({{22, text("\x18\0\0\0", 4)}}), SSL_AD_DECODE_ERROR, SSL_R_BAD_KEY_UPDATE);
+    fails(judge({{22, text("\x18\0\0\2\0\0", 6)}}), SSL_AD_DECODE_ERROR, SSL_R_BAD_KEY_UPDATE);
+    fails(judge({{22, text("\x18\0\0\1\2", 5)}}), SSL_AD_ILLEGAL_PARAMETER, SSL_R_BAD_KEY_UPDATE);
+    fails(judge({{22, text("\x18\0\0\1\0\x18", 6)}}), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_NOT_ON_RECORD_BOUNDARY);
+    fails(judge({{22, text("\x18\0", 2)}, {23, ""}}), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_UNEXPECTED_MESSAGE);
+    fails(judge({{22, text("\4\0\0\1\0", 5)}}), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_UNEXPECTED_MESSAGE);
+    fails(judge({{23, text(16'385, 'x')}}), SSL_AD_RECORD_OVERFLOW, SSL_R_DATA_LENGTH_TOO_LONG);
+    const std::vector<std::pair<int, text>> updates(33, {22, text("\x18\0\0\1\0", 5)}), empty(33, {23, ""}),
+        warnings(33, {21, text("\1\x5a", 2)});
+    fails(judge(updates), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_UNEXPECTED_MESSAGE);
+    fails(judge(empty), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_UNEXPECTED_MESSAGE);
+    fails(judge(warnings), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_TOO_MANY_WARN_ALERTS);
+    fails(judge({{0, text("\x17\3\3\0\x19", 5) + text(25, 'x')}}, false), SSL_AD_BAD_RECORD_MAC,
+          SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC);
+    fails(judge({{0, text("\x17\3\3\0\0", 5)}}, false), SSL_AD_BAD_RECORD_MAC, SSL_R_LENGTH_TOO_SHORT);
+    fails(judge({{0, text("\x17\3\3\x41\1", 5)}}, false), SSL_AD_RECORD_OVERFLOW, SSL_R_ENCRYPTED_LENGTH_TOO_LONG);
+    fails(judge({{0, text("\x15\3\3\0\2\2\x28", 7)}}, false), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_BAD_RECORD_TYPE);
+}
+
+TEST_CASE("an alert that was received is the reason, and none is sent for it", "[tls]")
+{
+    const verdict v = judge({{21, std::string("\2\x28", 2)}});
+    CHECK(v.outcome == compact_records::outcome::alert);
+    CHECK(v.reason == SSL_AD_REASON_OFFSET + SSL_AD_HANDSHAKE_FAILURE);
+    CHECK(v.alert == -1);
+    CHECK(judge({{21, std::string("\1\0", 2)}}).outcome == compact_records::outcome::closed);
 }

@@ -158,6 +158,16 @@ TEST_CASE("close_notify ends a stream without an error; without it the end is a 
         f.client->read();
         CHECK(f.client->ended());
     }
+    SECTION("this side's end of the reading, as a drain's, is no truncation")
+    {
+        ::shutdown(f.server->lowest_layer().native_handle(), SHUT_RD);
+        f.await_read();
+        CHECK(f.read_error == net::error::eof);
+        f.read();
+        f.await_read();
+        CHECK(f.read_error == net::error::eof);
+        CHECK(f.write("still writable") == "still writable");
+    }
     SECTION("a reset")
     {
         tests::reset(f.client->socket());
@@ -198,7 +208,9 @@ TEST_CASE("no byte of a record that was altered is delivered, and the peer gets 
         f.read();
         f.client->send(sealed);
         f.await_read();
-        REQUIRE(f.read_error);
+        REQUIRE(f.read_error.category() == net::error::get_ssl_category());
+        REQUIRE(ERR_GET_REASON(static_cast<unsigned long>(f.read_error.value())) ==
+                SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC); // not an alert: none was received
         REQUIRE(f.got->empty());
         tests::await_readable(f.client->socket());
         f.client->read();
@@ -342,4 +354,57 @@ TEST_CASE("a certificate that is reloaded serves new handshakes; connections tha
     CHECK(std::string(name) == "renewed.example");
     std::filesystem::remove(f.files.chain_file());
     CHECK_THROWS_AS(f.context.reload(), holdfast::system_error);
+}
+
+TEST_CASE("a second handshake fails, whatever keeps the records, and the connection goes on", "[tls]")
+{
+    const variant& v = GENERATE(from_range(variants));
+    INFO(v.name);
+    fixture f(v);
+    const auto second = [&](holdfast::tls_role role) {
+        std::optional<error_code> done;
+        f.server->async_handshake(role, [&](error_code ec) { done = ec; });
+        CHECK_FALSE(done); // never inside the call
+        tests::run_until(f.io, [&] { return done.has_value(); });
+        return *done;
+    };
+    std::optional<error_code> first;
+    f.server->async_handshake(holdfast::tls_role::server, [&](error_code ec) { first = ec; });
+    CHECK(second(holdfast::tls_role::server) == net::error::already_started);
+    bool client_done = false;
+    tests::run_until(f.io, [&] {
+        client_done = f.client->handshake() || client_done;
+        return first.has_value() && client_done;
+    });
+    REQUIRE_FALSE(*first);
+    CHECK(second(holdfast::tls_role::server) == net::error::already_connected);
+    CHECK(second(holdfast::tls_role::client) == net::error::already_connected);
+    CHECK_THROWS_AS(f.server->set_server_name("too.late.example"), std::logic_error);
+    f.read();
+    f.client->send(f.client->seal("still here"));
+    f.await_read();
+    CHECK(*f.got == "still here");
+    CHECK(f.write("and here") == "and here");
+}
+
+TEST_CASE("calls of the user's on OpenSSL's object find nothing to read, and the stream goes on", "[tls]")
+{
+    const variant& v = GENERATE(from_range(variants));
+    if (v.compact) return;
+    INFO(v.name);
+    fixture f(v);
+    f.handshake();
+    f.client->send(f.client->seal("text"));
+    tests::await_readable(f.server->lowest_layer());
+    SSL* const ssl = f.server->native_session();
+    char byte = 0;
+    const int result = ::SSL_read(ssl, &byte, 1);
+    CHECK(result <= 0);
+    CHECK(::SSL_get_error(ssl, result) == SSL_ERROR_WANT_READ);
+    f.read();
+    f.await_read();
+    CHECK(*f.got == "text");
+    const int refused = ::SSL_write(ssl, "x", 1);
+    CHECK(refused <= 0);
+    CHECK(::SSL_get_error(ssl, refused) == SSL_ERROR_WANT_WRITE);
 }

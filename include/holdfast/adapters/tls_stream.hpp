@@ -35,7 +35,8 @@ enum class tls_role : unsigned char { client, server };
 /// and of 16 KiB afterwards.
 ///
 /// Errors: those of the socket; OpenSSL's in Asio's category for them; `net::error::eof` after the peer's
-/// close_notify, and `net::ssl::error::stream_truncated` where its TCP stream ended without one; those of
+/// close_notify, and `net::ssl::error::stream_truncated` where its TCP stream ended without one, but
+/// `net::error::eof` where this side has ended the reading, as a drain does; those of
 /// `certificate_category()` where a handshake refuses the peer's certificate.
 /// Renegotiation is refused.
 ///
@@ -94,16 +95,19 @@ public:
     const lowest_layer_type& lowest_layer() const noexcept { return core_->socket.lowest_layer(); }
 
     /// OpenSSL's object, to set what the handshake is to do (the server's name, a verification of the peer's) and to
-    /// read what it found; null once the records are compact.
+    /// read what it found; null once the records are compact. Not for I/O: outside of this stream's operations OpenSSL's
+    /// calls find nothing to read and can write nothing (`SSL_ERROR_WANT_READ`, `SSL_ERROR_WANT_WRITE`).
     [[nodiscard]] SSL* native_session() const noexcept { return core_->engine.ssl(); }
 
     /// Before a client's handshake: requests the server `host` (SNI), and accepts a certificate for that name only, or
     /// for that address where `host` is the text of one. Without it a client's handshake fails with
     /// `net::error::invalid_argument`, unless the verification was switched off on `native_session()`.
     ///
-    /// Exceptions: std::invalid_argument for a name that OpenSSL does not take; std::bad_alloc.
+    /// Exceptions: std::invalid_argument for a name that OpenSSL does not take; std::logic_error after the handshake;
+    /// std::bad_alloc.
     void set_server_name(const std::string& host)
     {
+        if (core_->engine.has_handshaken()) throw std::logic_error("tls_stream::set_server_name: after the handshake");
         SSL* const ssl = native_session();
         if (::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl), host.c_str()) == 1) return;
         ::ERR_clear_error();
@@ -131,7 +135,8 @@ public:
     [[nodiscard]] bool compact() const noexcept { return core_->engine.compact(); }
 
     /// Reads what has come, without waiting: `net::error::would_block` where that is less than a record. For use when
-    /// the socket was found readable. No other read may be pending.
+    /// the socket was found readable. Fewer bytes than the buffer takes do not say that no more have come: `pending()` and
+    /// the socket's readiness do. No other read may be pending.
     std::size_t try_read_some(const net::mutable_buffer& buffer, error_code& ec) noexcept
     {
         ec = {};
@@ -147,7 +152,8 @@ public:
         return step.bytes;
     }
 
-    /// Performs the handshake.
+    /// Performs the handshake, once. A second one fails with `net::error::already_connected`, and with
+    /// `net::error::already_started` where the first is pending or has failed.
     ///
     /// Completion: void(error_code), on the handler's executor, never inside this call. Success once both
     /// sides have finished. Cancellation: terminal, partial and total; the stream is then of no more use than
@@ -231,7 +237,7 @@ private:
         {
             using operation = detail::tls_operation<core, Work, std::decay_t<Handler>>;
             if constexpr (std::is_same_v<Work, detail::tls_handshake_work>)
-                stream_->core_->begin_handshake(work.as_server);
+                work.refusal = stream_->core_->begin_handshake(work.as_server);
             operation(stream_->core_, work, std::forward<Handler>(handler)).start();
         }
 

@@ -5,6 +5,7 @@
 
 #include <holdfast/adapters/detail/tls_transport.hpp>
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/ssl.h>
@@ -31,6 +32,9 @@ enum class tls_alert : std::uint8_t {
     internal_error = 80,
     user_canceled = 90,
 };
+
+/// OpenSSL's reason for more records without data in a row than are borne.
+inline constexpr int tls_too_many_messages = SSL_R_UNEXPECTED_MESSAGE;
 
 /// The cipher suites whose records can be protected here; all that OpenSSL negotiates by default.
 enum class tls_suite : std::uint8_t { aes_128_gcm, aes_256_gcm, chacha20_poly1305 };
@@ -252,8 +256,8 @@ public:
         data,       ///< plaintext is there, perhaps none
         incomplete, ///< more bytes are needed
         closed,     ///< the peer's close_notify
-        alert,      ///< the peer's fatal alert, `alert()`
-        failed,     ///< a violation of the protocol; an alert `alert()` was sent
+        alert,      ///< the peer's fatal alert, `alert()`; the reason says that it was received
+        failed,     ///< a violation of the protocol, `reason()`; an alert `alert()` was sent
     };
 
     compact_records() noexcept = default;
@@ -269,6 +273,8 @@ public:
 
     [[nodiscard]] tls_alert alert() const noexcept { return alert_; }
     [[nodiscard]] bool failed() const noexcept { return state_ == state::failed; }
+    /// Once it has failed: OpenSSL's reason for that, of the violation, or of the alert that was received.
+    [[nodiscard]] int reason() const noexcept { return reason_; }
 
     /// Takes the next record from the bytes at hand and deals with alerts and KeyUpdates. `consumed` is how
     /// many of the bytes it took; the plaintext lies in them.
@@ -283,37 +289,40 @@ public:
         const auto* const header = reinterpret_cast<const unsigned char*>(bytes.data());
         const std::size_t length = std::size_t{header[3]} << 8U | header[4];
         if (static_cast<tls_content>(header[0]) != tls_content::application_data)
-            return fail(tls_alert::unexpected_message, transport);
-        if (length > tls_max_plaintext + 256) return fail(tls_alert::record_overflow, transport);
-        if (length < 1 + tls_tag_bytes) return fail(tls_alert::bad_record_mac, transport);
+            return fail(tls_alert::unexpected_message, SSL_R_BAD_RECORD_TYPE, transport);
+        if (length > tls_max_plaintext + 256)
+            return fail(tls_alert::record_overflow, SSL_R_ENCRYPTED_LENGTH_TOO_LONG, transport);
+        if (length < 1 + tls_tag_bytes) return fail(tls_alert::bad_record_mac, SSL_R_LENGTH_TOO_SHORT, transport);
         if (bytes.size() < tls_header_bytes + length) return outcome::incomplete;
         consumed = tls_header_bytes + length;
         const std::optional<std::size_t> inner = in_.open(suite_, bytes.first(consumed));
-        if (!inner) return fail(tls_alert::bad_record_mac, transport);
+        if (!inner) return fail(tls_alert::bad_record_mac, SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC, transport);
         char* const text = bytes.data() + tls_header_bytes;
         std::size_t n = *inner;
         while (n != 0 && text[n - 1] == 0)
             --n; // padding
-        if (n == 0) return fail(tls_alert::unexpected_message, transport);
-        if (n - 1 > tls_max_plaintext) return fail(tls_alert::record_overflow, transport);
+        if (n == 0) return fail(tls_alert::unexpected_message, SSL_R_BAD_RECORD_TYPE, transport);
+        if (n - 1 > tls_max_plaintext) return fail(tls_alert::record_overflow, SSL_R_DATA_LENGTH_TOO_LONG, transport);
         const auto type = static_cast<tls_content>(text[n - 1]);
-        plaintext = {text, n - 1};
-        if (type != tls_content::handshake && partial_ != 0) return fail(tls_alert::unexpected_message, transport);
+        const std::span<char> content(text, n - 1);
+        if (type != tls_content::handshake && partial_ != 0)
+            return fail(tls_alert::unexpected_message, SSL_R_UNEXPECTED_MESSAGE, transport);
         switch (type) {
         case tls_content::application_data:
-            if (!plaintext.empty())
+            plaintext = content; // of this type alone: nothing else is data
+            if (!content.empty())
                 without_data_ = 0;
             else if (++without_data_ > max_without_data)
-                return fail(tls_alert::unexpected_message, transport);
+                return fail(tls_alert::unexpected_message, tls_too_many_messages, transport);
             return outcome::data;
         case tls_content::alert:
-            return receive_alert(std::exchange(plaintext, {}), transport);
+            return receive_alert(content, transport);
         case tls_content::handshake:
-            return receive_handshake(std::exchange(plaintext, {}), transport);
+            return receive_handshake(content, transport);
         case tls_content::change_cipher_spec:
             break;
         }
-        return fail(tls_alert::unexpected_message, transport);
+        return fail(tls_alert::unexpected_message, SSL_R_BAD_RECORD_TYPE, transport);
     }
 
     /// Seals at most one record of the payload. False where OpenSSL fails: the connection is of no more use.
@@ -354,9 +363,10 @@ private:
         return send(tls_content::handshake, {&part, 1}, message.size(), transport) && out_.update(suite_);
     }
 
-    outcome fail(tls_alert why, tls_transport& transport) noexcept
+    outcome fail(tls_alert why, int reason, tls_transport& transport) noexcept
     {
         alert_ = why;
+        reason_ = reason;
         state_ = state::failed;
         (void)send_alert(2, why, transport);
         return outcome::failed;
@@ -364,14 +374,18 @@ private:
 
     outcome receive_alert(std::span<const char> text, tls_transport& transport) noexcept
     {
-        if (text.size() != 2) return fail(tls_alert::decode_error, transport);
+        // One alert a record, never a part of one: RFC 8446, 5.1 and 5.4.
+        if (text.size() != 2) return fail(tls_alert::unexpected_message, SSL_R_INVALID_ALERT, transport);
         alert_ = static_cast<tls_alert>(text[1]);
         if (alert_ == tls_alert::user_canceled) // a close_notify follows
-            return ++without_data_ > max_without_data ? fail(tls_alert::unexpected_message, transport) : outcome::data;
+            return ++without_data_ > max_without_data
+                       ? fail(tls_alert::unexpected_message, SSL_R_TOO_MANY_WARN_ALERTS, transport)
+                       : outcome::data;
         if (alert_ == tls_alert::close_notify) {
             state_ = state::closed;
             return outcome::closed;
         }
+        reason_ = SSL_AD_REASON_OFFSET + static_cast<int>(alert_);
         state_ = state::failed; // whatever its level says: RFC 8446, 6.2
         return outcome::alert;
     }
@@ -380,7 +394,9 @@ private:
     /// besides, tickets, is passed over.
     outcome receive_handshake(std::span<const char> text, tls_transport& transport) noexcept
     {
-        if (text.empty() || ++without_data_ > max_without_data) return fail(tls_alert::unexpected_message, transport);
+        if (text.empty()) return fail(tls_alert::unexpected_message, SSL_R_UNEXPECTED_MESSAGE, transport);
+        if (++without_data_ > max_without_data)
+            return fail(tls_alert::unexpected_message, tls_too_many_messages, transport);
         while (!text.empty()) {
             if (skip_ != 0) { // the rest of a ticket
                 const std::size_t part = std::min<std::size_t>(skip_, text.size());
@@ -401,19 +417,21 @@ private:
                     skip_ = length;
                     continue;
                 }
-                if (message_[0] != 24) return fail(tls_alert::unexpected_message, transport);
-                if (length != 1) return fail(tls_alert::decode_error, transport);
+                if (message_[0] != 24) return fail(tls_alert::unexpected_message, SSL_R_UNEXPECTED_MESSAGE, transport);
+                // A length that is wrong is decode_error, a value illegal_parameter: RFC 8446, 6.2 and 4.6.3.
+                if (length != 1) return fail(tls_alert::decode_error, SSL_R_BAD_KEY_UPDATE, transport);
                 continue;
             }
             partial_ = 0;
             const char requested = message_[4];
-            if (requested != 0 && requested != 1) return fail(tls_alert::illegal_parameter, transport);
-            if (!text.empty())
-                return fail(tls_alert::unexpected_message, transport); // no message crosses a change of keys
-            if (!in_.update(suite_)) return fail(tls_alert::internal_error, transport);
+            if (requested != 0 && requested != 1)
+                return fail(tls_alert::illegal_parameter, SSL_R_BAD_KEY_UPDATE, transport);
+            if (!text.empty()) // no message crosses a change of keys
+                return fail(tls_alert::unexpected_message, SSL_R_NOT_ON_RECORD_BOUNDARY, transport);
+            if (!in_.update(suite_)) return fail(tls_alert::internal_error, ERR_R_INTERNAL_ERROR, transport);
             // One answer is enough for requests that come while the peer reads nothing.
             if (requested == 1 && transport.state().unsent.size() == 0 && !send_key_update(transport))
-                return fail(tls_alert::internal_error, transport);
+                return fail(tls_alert::internal_error, ERR_R_INTERNAL_ERROR, transport);
         }
         return outcome::data;
     }
@@ -422,6 +440,7 @@ private:
     static constexpr std::uint8_t max_without_data = 32;
 
     tls_traffic_key in_, out_;
+    int reason_ = 0;
     std::uint32_t skip_ = 0;
     tls_suite suite_ = tls_suite::aes_128_gcm;
     tls_alert alert_ = tls_alert::close_notify;

@@ -37,11 +37,10 @@ inline error_code tls_error(unsigned long code) noexcept
     return {static_cast<int>(code), net::error::get_ssl_category()};
 }
 
-/// The error that OpenSSL reports for an alert.
-inline error_code tls_error(tls_alert alert) noexcept
+/// The error with one of OpenSSL's reasons.
+inline error_code tls_error_of_reason(int reason) noexcept
 {
-    return detail::tls_error(
-        static_cast<unsigned long>(ERR_PACK(ERR_LIB_SSL, 0, SSL_AD_REASON_OFFSET + static_cast<int>(alert))));
+    return detail::tls_error(static_cast<unsigned long>(ERR_PACK(ERR_LIB_SSL, 0, reason)));
 }
 
 /// What OpenSSL's callbacks reveal during a handshake whose connection is to be compact: both traffic
@@ -133,6 +132,9 @@ public:
     [[nodiscard]] SSL* ssl() const noexcept { return ssl_.get(); }
 
     [[nodiscard]] bool compact() const noexcept { return compact_ != nullptr; }
+
+    /// Whether a handshake has been done.
+    [[nodiscard]] bool has_handshaken() const noexcept { return !ssl_ || ::SSL_is_init_finished(ssl_.get()) != 0; }
 
     /// What ALPN has negotiated.
     [[nodiscard]] std::string_view protocol() const noexcept
@@ -326,13 +328,24 @@ private:
         void operator()(SSL* ssl) const noexcept { ::SSL_free(ssl); }
     };
 
-    /// For the duration of a call OpenSSL's descriptor is the transport.
+    /// For the duration of a call OpenSSL's descriptor is the transport. Outside of one it has none: calls of the user's
+    /// find nothing there.
     class use {
     public:
         use(tls_engine& engine, tls_transport& transport) noexcept
+            : bio_(engine.ssl_ ? ::SSL_get_rbio(engine.ssl_.get()) : nullptr)
         {
-            if (engine.ssl_) ::BIO_set_data(::SSL_get_rbio(engine.ssl_.get()), &transport);
+            if (bio_ != nullptr) ::BIO_set_data(bio_, &transport);
         }
+        ~use()
+        {
+            if (bio_ != nullptr) ::BIO_set_data(bio_, nullptr);
+        }
+        use(const use&) = delete;
+        use& operator=(const use&) = delete;
+
+    private:
+        BIO* const bio_;
     };
 
     void limit_messages() noexcept
@@ -351,7 +364,7 @@ private:
         if (++self.without_data_ > max_without_data) self.state_.flooded = true;
     }
 
-    static tls_transport& transport_of(BIO* bio) noexcept { return *static_cast<tls_transport*>(::BIO_get_data(bio)); }
+    static tls_transport* transport_of(BIO* bio) noexcept { return static_cast<tls_transport*>(::BIO_get_data(bio)); }
 
     static BIO_METHOD* bio_method() noexcept
     {
@@ -364,7 +377,11 @@ private:
             });
             ::BIO_meth_set_read(made, [](BIO* bio, char* to, int size) {
                 ::BIO_clear_retry_flags(bio);
-                tls_transport& transport = transport_of(bio);
+                if (transport_of(bio) == nullptr) {
+                    ::BIO_set_retry_read(bio);
+                    return -1;
+                }
+                tls_transport& transport = *transport_of(bio);
                 if (transport.state().flooded) return 0;
                 std::span<char> at_hand = transport.available();
                 if (at_hand.empty()) {
@@ -382,12 +399,11 @@ private:
             });
             ::BIO_meth_set_write(made, [](BIO* bio, const char* from, int size) {
                 ::BIO_clear_retry_flags(bio);
-                tls_transport& transport = transport_of(bio);
-                if (!transport.accepts_output()) {
+                if (transport_of(bio) == nullptr || !transport_of(bio)->accepts_output()) {
                     ::BIO_set_retry_write(bio);
                     return -1;
                 }
-                transport.send(from, static_cast<std::size_t>(size));
+                transport_of(bio)->send(from, static_cast<std::size_t>(size));
                 return size;
             });
             ::BIO_meth_set_ctrl(made, [](BIO*, int command, long, void*) -> long {
@@ -403,10 +419,11 @@ private:
         return {.error = error_code(number, net::error::get_system_category())};
     }
 
-    /// The end of the peer's TCP stream, or why it cannot be read any more.
+    /// The end of the TCP stream, or why it cannot be read any more.
     tls_step end_of_input() const noexcept
     {
         if (state_.read_failure != 0) return failed(state_.read_failure);
+        if (state_.ended_here) return {.error = net::error::eof};
         return {.error = net::ssl::error::stream_truncated}; // without close_notify
     }
 
@@ -430,7 +447,7 @@ private:
             code = failure_;
         else
             failure_ = static_cast<std::uint32_t>(code);
-        if (state_.flooded) return {.error = tls_error(tls_alert::unexpected_message)};
+        if (state_.flooded) return {.error = detail::tls_error_of_reason(tls_too_many_messages)};
         if (state_.ended || state_.read_failure != 0) return end_of_input();
         if (state_.write_failure != 0) return failed(state_.write_failure);
         if (code == 0) return {.error = net::ssl::error::stream_truncated};
@@ -494,7 +511,7 @@ private:
             case compact_records::outcome::failed:
                 end_found_ = true;
                 if (total != 0) return {.bytes = total};
-                return {.error = tls_error(compact_->alert())};
+                return {.error = detail::tls_error_of_reason(compact_->reason())};
             }
         }
     }
@@ -537,12 +554,12 @@ private:
     tls_step write_compact(tls_transport& transport, std::span<const std::span<const char>> parts,
                            std::size_t size) noexcept
     {
-        if (compact_->failed()) return {.error = tls_error(compact_->alert())};
+        if (compact_->failed()) return {.error = detail::tls_error_of_reason(compact_->reason())};
         if (shut_down_) return {.error = net::error::shut_down};
         bool ok = true;
         const std::size_t n = in_records(
             parts, size, [&](auto record, std::size_t bytes) { return ok = compact_->seal(record, bytes, transport); });
-        if (!ok) return {.bytes = n, .error = tls_error(tls_alert::internal_error)};
+        if (!ok) return {.bytes = n, .error = detail::tls_error_of_reason(ERR_R_INTERNAL_ERROR)};
         return {.bytes = n};
     }
 

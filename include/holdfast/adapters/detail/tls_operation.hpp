@@ -19,10 +19,12 @@ namespace holdfast::detail {
 struct tls_handshake_work {
     static constexpr bool counts_bytes = false;
     bool as_server;
+    error_code refusal{}; // set where it cannot begin
 
     template <class Core>
     tls_step operator()(Core& core) noexcept
     {
+        if (refusal) return {.error = refusal};
         return core.handshake();
     }
 };
@@ -80,13 +82,17 @@ struct tls_core {
 
     int descriptor() noexcept { return socket.lowest_layer().native_handle(); }
 
-    void begin_handshake(bool as_server)
+    /// Why the handshake cannot begin, if so: OpenSSL would begin anew, without the keys that it has.
+    error_code begin_handshake(bool as_server)
     {
+        if (engine.has_handshaken()) return net::error::already_connected;
+        if (::SSL_in_before(engine.ssl()) == 0) return net::error::already_started;
         if (as_server)
             ::SSL_set_accept_state(engine.ssl());
         else
             ::SSL_set_connect_state(engine.ssl());
         if (compact) engine.capture_secrets();
+        return {};
     }
 
     tls_step handshake() noexcept

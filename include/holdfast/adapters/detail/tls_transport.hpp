@@ -3,6 +3,8 @@
 #ifndef HOLDFAST_ADAPTERS_DETAIL_TLS_TRANSPORT_HPP
 #define HOLDFAST_ADAPTERS_DETAIL_TLS_TRANSPORT_HPP
 
+#include <holdfast/detail/connection/tcp_state.hpp>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
@@ -85,13 +87,14 @@ private:
 
 /// What a connection keeps of its encrypted side between two calls: nothing while it is idle.
 struct tls_transport_state {
-    tls_bytes received;    ///< read from the socket, not yet consumed by the engine
-    tls_bytes unsent;      ///< sealed, and refused by the socket's full buffer
-    bool drained = false;  ///< the last read took all that the socket had
-    bool ended = false;    ///< the peer ended its TCP stream
-    bool flooded = false;  ///< the peer has sent too many records without data
-    int read_failure = 0;  ///< errno of the first read that failed
-    int write_failure = 0; ///< errno of the first write that failed: bytes received before it can still be read
+    tls_bytes received;      ///< read from the socket, not yet consumed by the engine
+    tls_bytes unsent;        ///< sealed, and refused by the socket's full buffer
+    bool drained = false;    ///< the last read took all that the socket had
+    bool ended = false;      ///< the TCP stream has ended
+    bool ended_here = false; ///< by this side's shutdown of its reading, as a drain does
+    bool flooded = false;    ///< the peer has sent too many records without data
+    int read_failure = 0;    ///< errno of the first read that failed
+    int write_failure = 0;   ///< errno of the first write that failed: bytes received before it can still be read
 };
 
 /// The encrypted side during one call of the engine: reads the socket in large steps and gathers what is sent
@@ -153,12 +156,14 @@ public:
             state_.drained = static_cast<std::size_t>(got) != room;
             return true;
         }
-        if (got == 0)
+        if (got == 0) {
             state_.ended = true;
-        else if (errno == EAGAIN || errno == EWOULDBLOCK)
+            state_.ended_here = !detail::peer_has_ended(descriptor_);
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             state_.drained = true;
-        else
+        } else {
             state_.read_failure = errno;
+        }
         return false;
     }
 
