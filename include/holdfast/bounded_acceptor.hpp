@@ -41,8 +41,9 @@ namespace holdfast {
 /// listener and fails pending operations with `errc::acceptor_closed`.
 ///
 /// Thread safety: all members may be called from any thread, also from a session handler or another callback of the
-/// acceptor. Callbacks and session handlers run on threads of the executor only, one at a time. Accepted sockets have
-/// the executor itself, or that of `next_executor`.
+/// acceptor. Callbacks and session handlers run on threads of the executor only, one at a time; where `async_serve` is
+/// given a layer, session handlers and the reports of failed handshakes on the connection's executor. Accepted sockets
+/// have the executor itself, or that of `next_executor`.
 ///
 ///     holdfast::bounded_acceptor<tcp> acceptor{io, {tcp::v4(), 7777}, {.max_connections = 100}};
 ///     acceptor.async_serve([](auto peer) { return session(std::move(peer)); }, net::detached);

@@ -16,11 +16,20 @@ namespace holdfast {
 /// message, and with OpenSSL some 45 KB of memory: their number is what a storm of clients has to be bounded by.
 struct handshake_options {
     /// Maximum number of handshakes under way at a time. At least 1. SIZE_MAX: unlimited. Further connections wait,
-    /// admitted and with their permit, in the order in which their first bytes came; each holds its socket and a block
-    /// of less than 1 KB meanwhile. A client that sends nothing does not count.
+    /// admitted and with their permit, in the order in which their first messages came; each holds its socket and a
+    /// block of about 1 KB meanwhile, and ends when its client leaves.
+    ///
+    /// Where the client begins, as in TLS, a handshake is under way from when the client's first message (TLS: the
+    /// ClientHello) has arrived to its last byte until the handshake has succeeded or failed. A client that sends
+    /// nothing, or a part of that message, does not count, except where the part fills the socket's receive buffer, and
+    /// on a local socket. For other layers a handshake is under way from the admission.
+    ///
+    /// The wait for the client's answer counts, since the layer's memory is in use: clients that send their first
+    /// message and no answer delay others by `handshake_timeout` for every `max_handshakes` of them.
+    /// `acceptor_options::max_per_address` limits their number.
     std::size_t max_handshakes = 32;
-    /// The time that a client has to send its first byte, and then once more for the handshake; the wait between the
-    /// two is not limited. Must be positive. The maximum: unlimited.
+    /// The time that a client has to send its first message, and then once more for the handshake; the wait between
+    /// the two is not limited. Must be positive. The maximum: unlimited.
     std::chrono::steady_clock::duration handshake_timeout = std::chrono::seconds(5);
 };
 
@@ -30,11 +39,15 @@ struct handshake_options {
 /// - `async_handshake(stream, token)`: void(error_code). Starts the handshake of a stream that `make` has returned.
 /// - `options()`: the `handshake_options`. Called once.
 /// - optionally `static constexpr bool client_begins = true`, where the client is the first to send, as in TLS: `make`
-///   is then called when its first byte has arrived, so that silent clients cost no more than a socket.
+///   is then called when its first message has arrived, so that silent clients cost no more than a socket;
+/// - beside that optionally `first_message_size(begun)`: takes the bytes that have arrived, a `std::span<const
+///   std::byte>` of at least one, and returns the size of the first message as far as they tell: more than their number
+///   while it is incomplete. It is at most 16389 bytes (one TLS record); a client whose message is longer fails with
+///   `message_size`. Without this function any byte will do.
 /// - optionally `peer_name(stream)`, which returns what the handshake has found out about the peer, as a string: it is
 ///   given to `admitted_connection::set_name`.
 ///
-/// Thread safety: `make`, `async_handshake` and `peer_name` are called on the connection's executor, concurrently
+/// Thread safety: the functions but `options` are called on the connection's executor, concurrently
 /// where connections have different ones.
 ///
 ///     struct asio_tls {

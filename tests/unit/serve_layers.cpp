@@ -262,7 +262,7 @@ TEST_CASE("handshakes beyond the limit wait in order with their permit, until on
         f.serve(asio_tls{&*context, limits});
     }
     tests::tls_peer slow(f.connect()), next(f.connect()), last(f.connect());
-    slow.send(first_message(slow).first);
+    slow.handshake(); // and does not answer
     f.settle();
     const auto [next_first, next_rest] = first_message(next);
     next.send(next_first + next_rest);
@@ -280,6 +280,112 @@ TEST_CASE("handshakes beyond the limit wait in order with their permit, until on
     f.enter(next);
     f.enter(last);
     CHECK(f.sessions == 2);
+}
+
+TEST_CASE("a client that has sent only a part of its first message takes no slot", "[tls]")
+{
+    fixture f;
+    f.serve(holdfast::tls(server_context(), {.max_handshakes = 1, .handshake_timeout = 1h}));
+    const char* const parts[] = {"\x16",
+                                 "\x16\x03\x01\x02",
+                                 "\x16\x03\x01\x02\x01\x01",
+                                 "\x17\x03\x03\x01\x01", // data
+                                 "\x80\xff\x01\x03\x01", // SSL 2
+                                 "G"};
+    std::vector<tcp::socket> others;
+    for (const char* part : parts) {
+        others.push_back(f.connect());
+        net::write(others.back(), net::buffer(std::string(part)));
+        f.settle();
+    }
+    others.push_back(f.connect()); // a record of one byte of the message
+    net::write(others.back(), net::buffer("\x16\x03\x01\0\x01\x01", 6));
+    f.settle();
+    tests::tls_peer half(f.connect());
+    const auto [first, rest] = first_message(half);
+    half.send(first);
+    f.settle();
+    tests::tls_peer client(f.connect());
+    f.enter(client);
+    for (const char byte : rest) { // one by one
+        half.send({&byte, 1});
+        f.settle();
+    }
+    f.enter(half);
+    CHECK(f.sessions == 2);
+    CHECK(f.ends.empty());
+    for (tcp::socket& each : others)
+        each.close();
+    f.run_until([&] { return f.ends.size() == others.size(); });
+    for (const connection_end& end : f.ends) {
+        CHECK(end.reason == close_reason::handshake_failed);
+        CHECK(end.error == net::error::eof);
+    }
+}
+
+TEST_CASE("a first message may be spread over records, up to a limit", "[tls]")
+{
+    fixture f;
+    f.serve(holdfast::tls(server_context(), {.max_handshakes = 1, .handshake_timeout = 1h}));
+    tests::tls_peer client(f.connect());
+    SECTION("within the limit")
+    {
+        const auto [first, rest] = first_message(client);
+        const std::string message = (first + rest).substr(5);
+        for (std::size_t at = 0; at < message.size(); at += 100) {
+            const std::string part = message.substr(at, 100);
+            client.send(std::string("\x16\x03\x01\0", 4) + static_cast<char>(part.size()) + part);
+            f.settle();
+        }
+        f.enter(client);
+        CHECK(f.ends.empty());
+    }
+    SECTION("beyond it")
+    {
+        const std::string header("\x16\x03\x01\x40\x00\x01\x00\x50\x00", 9);
+        client.send(header + std::string(16384 - 4, 'x') + "\x16\x03\x01");
+        f.run_until([&] { return !f.ends.empty(); });
+        CHECK(f.ends[0].reason == close_reason::handshake_failed);
+        CHECK(f.ends[0].error == net::error::message_size);
+    }
+}
+
+TEST_CASE("a client that leaves while it waits for a slot gives its permit back at once", "[tls]")
+{
+    fixture f(2);
+    std::optional<net::ssl::context> context;
+    const holdfast::handshake_options limits{.max_handshakes = 1, .handshake_timeout = 1h};
+    SECTION("tls_stream") { f.serve(holdfast::tls(server_context(), limits)); }
+    SECTION("ssl::stream")
+    {
+        context.emplace(asio_context());
+        f.serve(asio_tls{&*context, limits});
+    }
+    tests::tls_peer slow(f.connect());
+    slow.handshake(); // and does not answer
+    f.settle();
+    for (const bool resets : {false, true}) {
+        f.ends.clear();
+        tests::tls_peer waiting(f.connect());
+        waiting.handshake();
+        f.settle();
+        CHECK(waiting.socket().available() == 0);
+        CHECK(f.ends.empty());
+        if (resets)
+            tests::reset(waiting.socket());
+        else
+            waiting.socket().close();
+        f.run_until([&] { return !f.ends.empty(); });
+        CHECK(f.ends[0].reason == close_reason::handshake_failed);
+        CHECK(f.ends[0].error == (resets ? error_code(net::error::connection_reset) : error_code(net::error::eof)));
+        CHECK(f.doors.census().live() == 1);
+    }
+    tests::tls_peer next(f.connect()); // may wait, and has the slot when it is free
+    next.handshake();
+    f.settle();
+    slow.socket().close();
+    f.enter(next);
+    CHECK(f.sessions == 1);
 }
 
 TEST_CASE("a handshake that fails has its own reason and error, is reported, and its permit comes back", "[tls]")
@@ -326,16 +432,18 @@ TEST_CASE("a drain ends handshakes at every stage, and waits for none of their t
     f.serve(holdfast::tls(server_context(), {.max_handshakes = 1, .handshake_timeout = 1h}));
     tcp::socket silent = f.connect();
     tests::tls_peer under_way(f.connect()), waiting(f.connect());
-    under_way.send(first_message(under_way).first);
+    tests::tls_peer begun(f.connect());
+    begun.send(first_message(begun).first);
+    under_way.handshake();
     f.settle();
-    waiting.send(first_message(waiting).first);
+    waiting.handshake();
     f.settle();
-    CHECK(f.doors.census().live() == 3);
+    CHECK(f.doors.census().live() == 4);
     std::optional<error_code> drained;
     f.doors.async_drain({.deadline = 1h}, [&](error_code ec, std::size_t) { drained = ec; });
     f.run_until([&] { return drained.has_value(); });
     CHECK_FALSE(*drained);
-    REQUIRE(f.ends.size() == 3);
+    REQUIRE(f.ends.size() == 4);
     for (const connection_end& end : f.ends)
         CHECK(end.reason == close_reason::drained);
     CHECK(f.sessions == 0);
@@ -347,7 +455,7 @@ TEST_CASE("the acceptor ends a connection in its handshake by name, for the reas
     f.serve(holdfast::tls(server_context(), {.handshake_timeout = 1h}));
     tests::tls_peer client(f.connect());
     const bool silent = GENERATE(true, false);
-    if (!silent) client.send(first_message(client).first);
+    if (!silent) client.handshake();
     f.settle();
     std::uint64_t id = 0;
     f.doors.census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
@@ -366,17 +474,15 @@ TEST_CASE("handshakes under way go on when accepting has stopped, and end with t
         f.serve(holdfast::tls(server_context(), {.max_handshakes = 2, .handshake_timeout = 1h}));
         tests::tls_peer client(f.connect()), under_way(f.connect()), stalled(f.connect()), waiting(f.connect());
         tcp::socket silent = f.connect();
-        const auto [first, rest] = first_message(under_way);
-        under_way.send(first);
+        under_way.handshake();
         f.settle();
-        stalled.send(first_message(stalled).first);
+        stalled.handshake();
         f.settle();
-        waiting.send(first_message(waiting).first);
+        waiting.handshake();
         f.settle();
         f.doors.close();
         f.run_until([&] { return f.served.has_value(); });
         CHECK_FALSE(*f.served);
-        under_way.send(rest);
         f.enter(under_way);
         CHECK(f.sessions == 1);
         CHECK(f.ends.empty());

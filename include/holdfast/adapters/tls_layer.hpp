@@ -2,10 +2,13 @@
 #ifndef HOLDFAST_ADAPTERS_TLS_LAYER_HPP
 #define HOLDFAST_ADAPTERS_TLS_LAYER_HPP
 
+#include <holdfast/adapters/detail/client_hello.hpp>
 #include <holdfast/adapters/tls_context.hpp>
 #include <holdfast/adapters/tls_stream.hpp>
 #include <holdfast/layer_factory.hpp>
 
+#include <cstddef>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -14,8 +17,13 @@ namespace holdfast {
 /// Makes a `tls_stream` of each connection of an acceptor: a `layer_factory`. Made by `tls()`.
 class tls_layer {
 public:
-    /// A TLS client sends its ClientHello first: a connection gets OpenSSL's objects when that arrives.
+    /// A TLS client sends its ClientHello first: a connection gets OpenSSL's objects when that has arrived.
     static constexpr bool client_begins = true;
+
+    [[nodiscard]] static std::size_t first_message_size(std::span<const std::byte> begun) noexcept
+    {
+        return detail::client_hello_size(begun);
+    }
 
     tls_layer(tls_context context, const handshake_options& options) : context_(std::move(context)), options_(options)
     {

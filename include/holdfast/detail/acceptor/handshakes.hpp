@@ -13,26 +13,33 @@
 #include <holdfast/detail/async/semaphore_core.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
+#include <holdfast/detail/connection/unread_input.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/layer_factory.hpp>
 
-#include <cerrno>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
+#include <span>
 #include <type_traits>
 #include <utility>
 
+#include <cerrno>
 #include <sys/socket.h>
 
 namespace holdfast::detail {
 
 template <class Factory>
 concept client_begins = requires { requires Factory::client_begins; };
+
+/// The most bytes of a client's first message: of one TLS record.
+inline constexpr std::size_t max_first_message = 5 + 16 * 1024;
 
 /// The connection over a factory's layer.
 template <class Factory, class Connection>
@@ -91,6 +98,7 @@ public:
           peer_(std::move(peer)),
           executor_(peer_->get_executor()),
           timer_(executor_),
+          claim_(owner_->slots_),
           shard_(shard),
           remote_(remote),
           descriptor_(detail::lowest_layer(peer_->stream()).native_handle())
@@ -104,9 +112,7 @@ public:
         step([this] {
             if constexpr (client_begins<Factory>) {
                 limit_time();
-                detail::lowest_layer(peer_->stream())
-                    .async_wait(net::socket_base::wait_read,
-                                [self = this->shared_from_this()](const error_code& ec) { self->readable(ec); });
+                wait_for_bytes(1);
             } else {
                 take_slot();
             }
@@ -158,37 +164,116 @@ private:
         return expired_;
     }
 
+    [[nodiscard]] bool expired() noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return expired_;
+    }
+
+    /// Waits until so many bytes can be read at once, or the connection has ended. The kernel counts them: a client
+    /// that sends them one by one does not wake this, and bytes that stay unread cause no further wake.
+    void wait_for_bytes(std::size_t size)
+    {
+        if (size != awaited_) detail::set_receive_low_watermark(descriptor_, size);
+        awaited_ = size;
+        detail::lowest_layer(peer_->stream())
+            .async_wait(net::socket_base::wait_read,
+                        [self = this->shared_from_this()](const error_code& ec) { self->readable(ec); });
+    }
+
     void readable(const error_code& ec) noexcept
     {
         step([&] {
-            if (end_time_limit()) return fail(close_reason::handshake_timeout, errc::handshake_timeout);
+            if (expired()) return fail(close_reason::handshake_timeout, errc::handshake_timeout);
             if (ec) return fail(close_reason::handshake_failed, ec);
-            char first = 0;
-            const auto n = ::recv(descriptor_, &first, 1, MSG_DONTWAIT | MSG_PEEK);
+            std::array<std::byte, max_first_message> bytes; // NOLINT(*-member-init): recv() fills it
+            const auto n = ::recv(descriptor_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_PEEK);
             if (n == 0) return fail(close_reason::handshake_failed, net::error::eof);
             if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
                 return fail(close_reason::handshake_failed, error_code(errno, net::error::get_system_category()));
+            const std::span<const std::byte> begun(bytes.data(), n < 0 ? 0 : static_cast<std::size_t>(n));
+            if (const std::size_t size = message_size(begun); size > begun.size()) {
+                if (size > max_first_message) return fail(close_reason::handshake_failed, net::error::message_size);
+                const auto now = detail::look_at_input(descriptor_);
+                if (now.end) return fail(close_reason::handshake_failed, now.end);
+                // Where it is readable with fewer bytes than were waited for, no more will come before it is read.
+                if (!now.readable || size != awaited_) return wait_for_bytes(size);
+            }
+            if (end_time_limit()) return fail(close_reason::handshake_timeout, errc::handshake_timeout);
             take_slot();
         });
     }
 
+    [[nodiscard]] std::size_t message_size(std::span<const std::byte> begun)
+    {
+        if constexpr (requires { owner_->factory_.first_message_size(begun); })
+            if (!begun.empty()) return owner_->factory_.first_message_size(begun);
+        return 1;
+    }
+
     void take_slot()
     {
-        slot_ = owner_->slots_->try_take(1);
+        slot_ = claim_.try_acquire();
         if (slot_) return shake_hands();
-        start_acquire(owner_->slots_, net::any_io_executor(executor_), 1,
-                      [self = this->shared_from_this()](const error_code& ec, permit slot) {
-                          self->slot_ = std::move(slot);
-                          self->step([&] {
-                              if (ec) return self->fail(close_reason::handshake_failed, ec);
-                              self->shake_hands();
-                          });
-                      });
+        detail::set_receive_low_watermark(descriptor_, max_first_message + 1); // more than it has yet to send
+        const std::lock_guard lock(mutex_);
+        claim_.async_acquire(net::any_io_executor(executor_), 1,
+                             [self = this->shared_from_this()](const error_code& ec, permit slot) {
+                                 self->granted(ec, std::move(slot));
+                             });
+        waits_ = 1;
+        try {
+            detail::lowest_layer(peer_->stream())
+                .async_wait(net::socket_base::wait_read,
+                            [self = this->shared_from_this()](const error_code&) { self->stirred(); });
+            ++waits_;
+        } catch (const std::bad_alloc&) { // that the client has left is found when there is a slot
+        }
+    }
+
+    void granted(const error_code& ec, permit slot) noexcept
+    {
+        {
+            const std::lock_guard lock(mutex_);
+            slot_ = std::move(slot);
+            slot_error_ = ec;
+            if (--waits_ != 0) {
+                error_code ignored;
+                detail::lowest_layer(peer_->stream()).cancel(ignored);
+                return;
+            }
+        }
+        leave_queue();
+    }
+
+    /// While it waits for a slot its client has left, or has sent more than expected.
+    void stirred() noexcept
+    {
+        {
+            const std::lock_guard lock(mutex_);
+            if (--waits_ != 0) {
+                peer_end_ = detail::look_at_input(descriptor_).end;
+                if (peer_end_) claim_.cancel();
+                return;
+            }
+        }
+        leave_queue();
+    }
+
+    void leave_queue() noexcept
+    {
+        step([&] {
+            if (!peer_end_) peer_end_ = detail::look_at_input(descriptor_).end;
+            if (peer_end_) return fail(close_reason::handshake_failed, peer_end_);
+            if (!slot_) return fail(close_reason::handshake_failed, slot_error_);
+            shake_hands();
+        });
     }
 
     void shake_hands()
     {
         limit_time();
+        detail::set_receive_low_watermark(descriptor_, 1);
         set_descriptor(-1); // it may be closed meanwhile, by an exception
         layered_.emplace(upgrade(std::move(*peer_), [this](typename Connection::stream_type&& socket) {
             return owner_->factory_.make(std::move(socket));
@@ -252,9 +337,14 @@ private:
     std::optional<layered> layered_;
     const executor_type executor_;
     net::basic_waitable_timer<clock, net::wait_traits<clock>, executor_type> timer_;
+    semaphore_claim<synchronized> claim_; // on a slot
     const std::size_t shard_;
     const net::ip::tcp::endpoint remote_;
     permit slot_;
+    error_code slot_error_;
+    error_code peer_end_;     // seen in the queue
+    std::size_t awaited_ = 1; // bytes
+    int waits_ = 0;           // pending in the queue for a slot
     std::mutex mutex_;
     clock::time_point deadline_ = clock::time_point::max();
     int descriptor_;

@@ -1,0 +1,45 @@
+// holdfast: what a socket's unread input tells: whether the connection has ended behind it, when it counts as readable.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_CONNECTION_UNREAD_INPUT_HPP
+#define HOLDFAST_DETAIL_CONNECTION_UNREAD_INPUT_HPP
+
+#include <holdfast/asio.hpp>
+#include <holdfast/error.hpp>
+
+#include <cstddef>
+
+#include <poll.h>
+#include <sys/socket.h>
+
+namespace holdfast::detail {
+
+/// Has a TCP socket count as readable only when it holds so many bytes, its buffer is full, or the stream or the
+/// connection has ended. Local sockets ignore it.
+inline void set_receive_low_watermark(int descriptor, std::size_t bytes) noexcept
+{
+    const auto value = static_cast<int>(bytes);
+    ::setsockopt(descriptor, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof value);
+}
+
+struct input_state {
+    bool readable = false;
+    error_code end; // no more will come; an error of the connection is seen only once
+};
+
+/// Looks without reading: bytes that have not been read do not hide the end after them.
+inline input_state look_at_input(int descriptor) noexcept
+{
+    ::pollfd at{descriptor, POLLIN | POLLRDHUP, 0};
+    if (::poll(&at, 1, 0) <= 0) return {};
+    input_state now{(at.revents & POLLIN) != 0, {}};
+    if ((at.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) == 0) return now;
+    int error = 0;
+    ::socklen_t size = sizeof error;
+    const bool known = ::getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0;
+    now.end = known ? error_code(error, net::error::get_system_category()) : error_code(net::error::eof);
+    return now;
+}
+
+} // namespace holdfast::detail
+
+#endif
