@@ -37,8 +37,9 @@ namespace holdfast {
 ///
 /// `Finalizer` is copied into each connection and called once at its end.
 ///
-/// Lifetime: connections may outlive the acceptor, and the acceptor its execution context. Destroying it closes the
-/// listener and fails pending operations with `errc::acceptor_closed`.
+/// Lifetime: connections may outlive the acceptor, and the acceptor its execution context, unless its executor is a
+/// strand, which Asio does not allow to outlive its context. Destroying the acceptor closes the listener and fails
+/// pending operations with `errc::acceptor_closed`.
 ///
 /// Thread safety: all members may be called from any thread, also from a session handler or another callback of the
 /// acceptor. Callbacks and session handlers run on threads of the executor only, one at a time; where `async_serve` is

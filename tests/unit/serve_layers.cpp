@@ -635,15 +635,22 @@ TEST_CASE("options of handshakes out of range are refused", "[tls]")
 
 TEST_CASE("on several threads the handler is called for one connection at a time", "[tls]")
 {
-    const bool strands = GENERATE(true, false);
-    net::io_context io;
+    enum class placing { on_the_acceptors, on_strands, on_contexts_of_their_own };
+    const placing placed = GENERATE(placing::on_the_acceptors, placing::on_strands, placing::on_contexts_of_their_own);
+    net::io_context io, one(1), other(1);
+    const auto work_one = net::make_work_guard(one), work_other = net::make_work_guard(other);
     std::atomic<int> inside = 0, together = 0, ended = 0;
     struct count_end {
         std::atomic<int>* ended;
         void operator()(const connection_end&) const noexcept { ++*ended; }
     };
     holdfast::acceptor_options options;
-    if (strands) options.next_executor = [&io] { return holdfast::connection_placement(net::make_strand(io)); };
+    if (placed == placing::on_strands)
+        options.next_executor = [&io] { return holdfast::connection_placement(net::make_strand(io)); };
+    if (placed == placing::on_contexts_of_their_own)
+        options.next_executor = [&, turn = 0]() mutable {
+            return holdfast::connection_placement((++turn % 2 == 0 ? one : other).get_executor());
+        };
     holdfast::bounded_acceptor<tcp, count_end> doors(io.get_executor(), {net::ip::address_v4::loopback(), 0}, options,
                                                      count_end{&ended});
     doors.async_serve(
@@ -658,6 +665,8 @@ TEST_CASE("on several threads the handler is called for one connection at a time
     std::vector<std::thread> threads;
     for (int i = 0; i != 3; ++i)
         threads.emplace_back([&] { io.run(); });
+    threads.emplace_back([&] { one.run(); });
+    threads.emplace_back([&] { other.run(); });
     net::io_context clients;
     std::vector<tests::tls_peer> peers;
     for (int i = 0; i != 30; ++i) {
@@ -684,6 +693,8 @@ TEST_CASE("on several threads the handler is called for one connection at a time
     CHECK(together == 0);
     doors.close();
     io.stop();
+    one.stop();
+    other.stop();
     for (std::thread& each : threads)
         each.join();
 }
