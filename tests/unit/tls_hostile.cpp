@@ -159,6 +159,29 @@ TEST_CASE("floods of KeyUpdates end the connection, whether they ask for one or 
     CHECK(f.read_error);
 }
 
+TEST_CASE("of a thousand KeyUpdates that come at once all are refused within one read of the socket", "[tls]")
+{
+    const tls_variant& v = GENERATE(from_range(variants));
+    if (v.version == TLS1_2_VERSION) return;
+    INFO(v.name);
+    tls_server f(v, 0);
+    f.handshake();
+    std::string updates;
+    for (int i = 0; i != 1000; ++i) {
+        ::SSL_key_update(f.client->ssl(), SSL_KEY_UPDATE_NOT_REQUESTED);
+        ::SSL_do_handshake(f.client->ssl());
+        updates += f.client->take_output();
+    }
+    f.client->send(updates);
+    tests::run_until(f.io, [&] { return f.server->lowest_layer().available() >= updates.size(); });
+    f.read();
+    f.await_read();
+    CHECK(ERR_GET_REASON(static_cast<unsigned long>(f.read_error.value())) == SSL_R_UNEXPECTED_MESSAGE);
+    CHECK(f.got->empty());
+    const std::size_t left = f.server->lowest_layer().available() + f.server->pending();
+    CHECK(updates.size() - left <= 2 * holdfast::detail::tls_max_record);
+}
+
 TEST_CASE("records of one byte, padded to 16 KB, give that byte each", "[tls]")
 {
     const tls_variant& v = GENERATE(from_range(variants));
