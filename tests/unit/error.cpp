@@ -16,12 +16,12 @@ using holdfast::errc;
 namespace {
 
 constexpr std::array all_errors{
-    errc::semaphore_closed, errc::exceeds_limit,    errc::acceptor_closed,    errc::frame_too_long,
-    errc::truncated_frame,  errc::close_incomplete, errc::not_finite,         errc::invalid_utf8,
-    errc::source_failed,    errc::depth_exceeded,   errc::too_many_waiting,   errc::spawner_closed,
-    errc::invalid_json,     errc::malformed_frame,  errc::frame_timeout,      errc::pool_exhausted,
-    errc::outbox_closed,    errc::outbox_full,      errc::exceeds_mark,       errc::message_too_large,
-    errc::source_changed,   errc::unframable,       errc::number_out_of_range};
+    errc::semaphore_closed, errc::exceeds_limit,    errc::acceptor_closed,     errc::frame_too_long,
+    errc::truncated_frame,  errc::close_incomplete, errc::not_finite,          errc::invalid_utf8,
+    errc::source_failed,    errc::depth_exceeded,   errc::too_many_waiting,    errc::spawner_closed,
+    errc::invalid_json,     errc::malformed_frame,  errc::frame_timeout,       errc::pool_exhausted,
+    errc::outbox_closed,    errc::outbox_full,      errc::exceeds_mark,        errc::message_too_large,
+    errc::source_changed,   errc::unframable,       errc::number_out_of_range, errc::handshake_timeout};
 
 static_assert(std::is_error_code_enum_v<errc>);
 static_assert(std::is_convertible_v<errc, std::error_code>);
