@@ -263,6 +263,8 @@ TEST_CASE("a layered stream lives until the operations that keep it have ended, 
     net::io_context io;
     tests::anonymous_context context;
     auto [server, client_socket] = tests::socket_pair(io);
+    server.set_option(net::socket_base::send_buffer_size(65536)); // else the kernel may take all that is written below
+    client_socket.set_option(net::socket_base::receive_buffer_size(65536));
     tls_stream client(std::move(client_socket), context);
     auto secure = std::make_optional(holdfast::connection_guard(tls_stream(std::move(server), context)));
     int shaken = 0;
