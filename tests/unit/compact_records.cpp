@@ -214,8 +214,9 @@ TEST_CASE("each violation has the alert of RFC 8446, and as its reason what was 
     fails(judge(updates), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_UNEXPECTED_MESSAGE);
     fails(judge(empty), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_UNEXPECTED_MESSAGE);
     fails(judge(warnings), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_TOO_MANY_WARN_ALERTS);
-    fails(judge({{0, text("\x17\3\3\0\x19", 5) + text(25, 'x')}}, false), SSL_AD_BAD_RECORD_MAC,
-          SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC);
+    text forged("\x17\3\3\0\x19", 5);
+    forged.append(25, 'x');
+    fails(judge({{0, forged}}, false), SSL_AD_BAD_RECORD_MAC, SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC);
     fails(judge({{0, text("\x17\3\3\0\0", 5)}}, false), SSL_AD_BAD_RECORD_MAC, SSL_R_LENGTH_TOO_SHORT);
     fails(judge({{0, text("\x17\3\3\x41\1", 5)}}, false), SSL_AD_RECORD_OVERFLOW, SSL_R_ENCRYPTED_LENGTH_TOO_LONG);
     fails(judge({{0, text("\x15\3\3\0\2\2\x28", 7)}}, false), SSL_AD_UNEXPECTED_MESSAGE, SSL_R_BAD_RECORD_TYPE);
