@@ -99,7 +99,7 @@ TEST_CASE("a client accepts the certificate of the host that it has named, and r
                             const std::string& host, int why) {
         const handshake h(of_server, holdfast::tls_context::client({.peer_authorities_file = authorities}), host);
         INFO(h.client_error.message());
-        CHECK(h.client_error == error_code(why, holdfast::certificate_category()));
+        CHECK(h.client_error == error_code(std::error_code(why, holdfast::certificate_category())));
         CHECK(holdfast::reason_of(h.client_error) == close_reason::layer_failed);
     };
     SECTION("another host")
@@ -238,7 +238,8 @@ TEST_CASE("mutual TLS: the client's name is in the census and in the connection'
         const auto mallory =
             connect({.certificate_chain_file = unknown.chain_file(), .private_key_file = unknown.key_file()});
         tests::run_until(io, [&] { return ends.size() == 2; });
-        CHECK(ends[1].error == error_code(X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, holdfast::certificate_category()));
+        CHECK(ends[1].error ==
+              error_code(std::error_code(X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, holdfast::certificate_category())));
     }
     SECTION("no certificate")
     {

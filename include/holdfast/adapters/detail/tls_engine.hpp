@@ -27,6 +27,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace holdfast::detail {
@@ -453,7 +454,7 @@ private:
         if (code == 0) return {.error = net::ssl::error::stream_truncated};
         if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED)
             if (const long why = ::SSL_get_verify_result(ssl_.get()); why != X509_V_OK)
-                return {.error = error_code(static_cast<int>(why), certificate_category())};
+                return {.error = error_code(std::error_code(static_cast<int>(why), certificate_category()))};
         return {.error = tls_error(code)};
     }
 
