@@ -38,6 +38,7 @@ struct event_options {
 ///
 /// Thread safety: all members of `async_event` may be called from any thread; each takes one short lock. An
 /// `unsynchronized_event` and its handlers belong to one thread or strand.
+/// `net::use_future` is not for it: that handler runs on another thread.
 ///
 ///     holdfast::async_event news{executor};
 ///     co_await news.async_wait();   // in each reader

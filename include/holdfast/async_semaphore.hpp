@@ -34,6 +34,7 @@ struct semaphore_options {
 ///
 /// Thread safety: all members of `async_semaphore` and `permit` may be called from any thread; each takes one
 /// short lock. An `unsynchronized_semaphore`, its permits and its handlers belong to one thread or strand.
+/// `net::use_future` is not for it: that handler runs on another thread.
 ///
 ///     holdfast::async_semaphore uploads{executor, 8};
 ///     auto permit = co_await uploads.async_acquire();   // at most eight at a time

@@ -72,6 +72,7 @@ struct buffer_pool_counters {
 ///
 /// Thread safety: all members of `shared_buffer_pool` and its loans may be called from any thread, with short
 /// locks. A `buffer_pool`, its loans and its handlers belong to one thread or strand.
+/// `net::use_future` is not for it: that handler runs on another thread.
 ///
 /// Cost: borrowing and returning are O(1). They allocate nothing but a slab now and then, of up to 1 MiB or of one
 /// buffer. Beyond `keep_bytes` a sort and a system call are shared by many returns.

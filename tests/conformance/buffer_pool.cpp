@@ -9,6 +9,7 @@ namespace {
 template <class Pool>
 struct borrow : conformance::operation {
     static constexpr bool any_thread = std::is_same_v<Pool, holdfast::shared_buffer_pool>;
+    static constexpr bool unsynchronized = !any_thread;
 
     template <class Executor>
     struct object {

@@ -9,6 +9,7 @@ namespace {
 template <class Event, holdfast::event_reset Reset>
 struct wait : conformance::operation {
     static constexpr bool any_thread = std::is_same_v<Event, holdfast::async_event>;
+    static constexpr bool unsynchronized = !any_thread;
 
     template <class Executor>
     struct object {

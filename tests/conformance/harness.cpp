@@ -369,8 +369,8 @@ bool applies(const described& operation, token t, place p, end e)
     if (p == place::concrete && operation.make_concrete == nullptr) return false;
     if (p == place::pool && !operation.any_thread) return false;
     if (p == place::second_context && t == token::callback) return false; // it has no executor
-    // use_future's handler runs on a thread of the system context's, or on whichever completes the operation.
-    if (t == token::future && !operation.any_thread) return false;
+    if (t == token::future && operation.unsynchronized) return false;
+    if (t == token::future && p == place::strand && !operation.any_thread) return false; // it leaves the strand
     const bool coroutine = t == token::awaitable || t == token::as_tuple || t == token::alternative;
     switch (e) {
     case end::completes:

@@ -74,6 +74,9 @@ using holdfast::error_code;
 struct operation {
     /// Whether the object may be used by several threads at once; else it belongs to a thread or strand.
     static constexpr bool any_thread = false;
+    /// Whether a step of the operation's own uses what belongs to the object's thread: use_future's handler, and with it
+    /// that step, runs on a thread of the system context's, or on whichever completes the operation.
+    static constexpr bool unsynchronized = false;
     /// Whether the object takes every executor type; else only `any_io_executor`.
     static constexpr bool any_executor = false;
     /// Whether a pending operation ends with an error when it is cancelled.
@@ -452,8 +455,8 @@ private:
 /// An operation as the runner of the matrix sees it.
 struct described {
     std::string_view name;
-    bool any_thread, cancellable, object_may_go, fails_without_object, outlives_context, completes_at_once, several,
-        uses_handler_allocator;
+    bool any_thread, unsynchronized, cancellable, object_may_go, fails_without_object, outlives_context,
+        completes_at_once, several, uses_handler_allocator;
     bool (*has)(token) noexcept;
     std::unique_ptr<subject> (*make)(const net::any_io_executor&);
     std::unique_ptr<subject> (*make_concrete)(const net::io_context::executor_type&); // or nullptr
@@ -488,6 +491,7 @@ described describe(std::string_view name)
 {
     described d{name,
                 Operation::any_thread,
+                Operation::unsynchronized,
                 Operation::cancellable,
                 Operation::object_may_go,
                 Operation::fails_without_object,

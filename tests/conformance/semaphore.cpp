@@ -11,6 +11,7 @@ namespace net = holdfast::net;
 template <class Semaphore>
 struct acquire : conformance::operation {
     static constexpr bool any_thread = std::is_same_v<Semaphore, holdfast::async_semaphore>;
+    static constexpr bool unsynchronized = !any_thread;
 
     template <class Executor>
     struct object {
