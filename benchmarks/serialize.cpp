@@ -58,7 +58,7 @@ void stream(const Source& source, std::size_t chunk_bytes, sink& to)
     benchmarks::stream<holdfast::json>(source, chunk_bytes, to);
 }
 
-void add(std::vector<subject>& all, benchmarks::named_writers writers)
+[[maybe_unused]] void add(std::vector<subject>& all, benchmarks::named_writers writers)
 {
     for (auto& [name, run] : writers)
         all.push_back({std::move(name), std::move(run)});
