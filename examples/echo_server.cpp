@@ -44,7 +44,7 @@ constexpr holdfast::connection_cost cost{.session_bytes = 4096,
                                          .receive_buffer_bytes = 16 * 1024};
 
 template <class Connection>
-net::awaitable<void> serve(Connection& peer, holdfast::heartbeat_timer<>& heart)
+net::awaitable<void> serve(Connection peer, holdfast::heartbeat_timer<>& heart)
 {
     auto beat = heart.watch(peer);
     holdfast::frame_reader lines{peer, {.max_frame_bytes = cost.frame_bytes}};
@@ -99,7 +99,7 @@ int run(int argc, char** argv)
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
     net::co_spawn(io, drain_at_signal(*doors, tls, deadline), net::detached); // before the first client
-    tls.serve(*doors, [&](auto& peer) { return serve(peer, heart); });
+    tls.serve(*doors, [&](auto peer) { return serve(std::move(peer), heart); });
     std::cout << "echo_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("echo_server");
     io.run(); // returns when the drain is over and the last session has ended

@@ -90,7 +90,7 @@ examples::log_record record_of(std::string_view message)
 
 /// One program. A batch that is none ends its connection: there is no telling where the next one begins.
 template <class Connection>
-net::awaitable<void> collect(Connection& peer, collector& c)
+net::awaitable<void> collect(Connection peer, collector& c)
 {
     auto beat = c.heart.watch(peer);
     holdfast::frame_reader batches{peer, {.max_frame_bytes = max_batch}, framing::varint_length{}};
@@ -221,7 +221,7 @@ net::awaitable<void> answer_status(Connection& peer, collector& c, const accepto
 
 /// One reader: a request, an answer.
 template <class Connection>
-net::awaitable<void> serve(Connection& peer, collector& c, const acceptor& programs, const acceptor& readers)
+net::awaitable<void> serve(Connection peer, collector& c, const acceptor& programs, const acceptor& readers)
 {
     auto beat = c.heart.watch(peer);
     holdfast::frame_reader lines{peer, {.max_frame_bytes = 4096}};
@@ -318,8 +318,8 @@ int run(int argc, char** argv)
     bool over = false;
     net::co_spawn(io, drain_at_signal(c, tls, *programs, *readers, deadline, over), net::detached);
     net::co_spawn(io, run_clock(c, over), net::detached);
-    tls.serve(*programs, [&](auto& peer) { return collect(peer, c); });
-    tls.serve(*readers, [&](auto& peer) { return serve(peer, c, *programs, *readers); });
+    tls.serve(*programs, [&](auto peer) { return collect(std::move(peer), c); });
+    tls.serve(*readers, [&](auto peer) { return serve(std::move(peer), c, *programs, *readers); });
     std::cout << "log_collector: listening on " << programs->local_endpoint() << ", pid " << ::getpid() << '\n'
               << "log_collector: readers at " << (tls.enabled() ? "https://" : "http://") << readers->local_endpoint()
               << "/logs" << std::endl;

@@ -45,7 +45,7 @@ constexpr holdfast::connection_cost cost{.session_bytes = 4096,
 
 /// What is read in a framing can be written in it, or in another.
 template <class Connection>
-net::awaitable<void> serve(Connection& peer, holdfast::heartbeat_timer<>& heart)
+net::awaitable<void> serve(Connection peer, holdfast::heartbeat_timer<>& heart)
 {
     auto beat = heart.watch(peer);
     holdfast::frame_reader messages{peer, {.max_frame_bytes = cost.frame_bytes}, netstring{}};
@@ -98,7 +98,7 @@ int run(int argc, char** argv)
         throw examples::usage_error(examples::listen_error(error.code(), endpoint));
     }
     net::co_spawn(io, drain_at_signal(*doors, tls, deadline), net::detached);
-    tls.serve(*doors, [&](auto& peer) { return serve(peer, heart); });
+    tls.serve(*doors, [&](auto peer) { return serve(std::move(peer), heart); });
     std::cout << "netstring_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("netstring_server");
     io.run();

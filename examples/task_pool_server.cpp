@@ -168,7 +168,7 @@ net::awaitable<void> compute(session<Connection>& mine, std::uint64_t number, jo
 }
 
 template <class Connection>
-net::awaitable<void> serve(Connection& peer, task_pool& pool, std::size_t max_parts, std::uint32_t part_size)
+net::awaitable<void> serve(Connection peer, task_pool& pool, std::size_t max_parts, std::uint32_t part_size)
 {
     session<Connection> mine(peer, pool);
     co_await holdfast::async_with_spawner(
@@ -255,7 +255,7 @@ int run(int argc, char** argv)
     std::optional<examples::admin_socket> admin;
     if (!admin_path.empty()) admin.emplace(io, admin_path, doors->census(), pool.heart);
     net::co_spawn(io, drain_at_signal(*doors, tls, pool, deadline), net::detached); // before the first client
-    tls.serve(*doors, [&](auto& peer) { return serve(peer, pool, max_parts, part_size); });
+    tls.serve(*doors, [&](auto peer) { return serve(std::move(peer), pool, max_parts, part_size); });
     std::cout << "task_pool_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("task_pool_server");
     io.run(); // returns when the drain is over and the last session has ended

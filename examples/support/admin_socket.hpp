@@ -34,8 +34,9 @@ public:
                  holdfast::heartbeat_timer<>& heartbeats)
         : acceptor_(open(io, path)), path_(path)
     {
-        acceptor_.async_serve([members, &heartbeats](connection& peer) { return answer(peer, members, heartbeats); },
-                              holdfast::net::detached);
+        acceptor_.async_serve(
+            [members, &heartbeats](connection peer) { return answer(std::move(peer), members, heartbeats); },
+            holdfast::net::detached);
     }
 
     admin_socket(const admin_socket&) = delete;
@@ -46,7 +47,7 @@ private:
     using acceptor = holdfast::bounded_acceptor<protocol>;
     using connection = acceptor::connection_type;
 
-    static holdfast::net::awaitable<void> answer(connection& peer, holdfast::census members,
+    static holdfast::net::awaitable<void> answer(connection peer, holdfast::census members,
                                                  holdfast::heartbeat_timer<>& heartbeats)
     {
         auto heartbeat = heartbeats.watch(peer);

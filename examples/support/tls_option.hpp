@@ -29,7 +29,7 @@ namespace examples {
 ///     tls.add_to(cli);
 ///     if (!cli.parse(argc, argv)) return 0;
 ///     tls.load();
-///     tls.serve(*acceptor, [&](auto& peer) { return serve(peer, heartbeats); });
+///     tls.serve(*acceptor, [&](auto peer) { return serve(std::move(peer), heartbeats); });
 class tls_option {
 public:
     void add_to(command_line& cli)

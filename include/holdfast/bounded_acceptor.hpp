@@ -169,7 +169,11 @@ public:
     ///
     /// Cancellation: terminal, partial and total stop accepting and fail with `operation_aborted`; sessions go on.
     ///
-    /// Lifetime: `handler` is kept until the operation has completed, and a call of it that is under way has returned.
+    /// A coroutine ends its connection by itself: an exception that leaves it destroys the connection, which then ends
+    /// for the reason that its destructor documents.
+    ///
+    /// Lifetime: `handler` is kept until the operation has completed and the last coroutine that it has returned has
+    /// ended: a lambda may be a coroutine and use its captures.
     ///
     /// Thread safety: `handler` is called on a thread of the acceptor's executor, never concurrently.
     ///
@@ -179,7 +183,7 @@ public:
                 net::completion_token_for<CompletionToken, void(error_code)>
     auto async_serve(Handler handler, CompletionToken&& token = CompletionToken())
     {
-        static_assert(session_handler<Handler, connection_type> || std::invocable<Handler&, connection_type&>,
+        static_assert(session_handler<Handler, connection_type>,
                       "async_serve: the handler must take the connection by value (and the shard, a std::size_t, as an "
                       "optional second argument)");
         return net::async_initiate<CompletionToken, void(error_code)>(initiate_serve(core_), token, std::move(handler));
@@ -197,7 +201,8 @@ public:
     /// Completion, cancellation: as of the overload without a factory. Handshakes that are under way then go on like
     /// sessions, and end in a call of `handler`.
     ///
-    /// Lifetime: `factory` and `handler` are kept until the operation has completed and the last handshake has ended.
+    /// Lifetime: `factory` and `handler` are kept until the operation has completed, the last handshake has ended, and
+    /// the last coroutine that `handler` has returned.
     /// Connections whose execution context is destroyed meanwhile end for `close_reason::context_destroyed`; those of
     /// other contexts go on.
     ///
@@ -214,7 +219,7 @@ public:
     auto async_serve(Factory factory, Handler handler, CompletionToken&& token = CompletionToken())
     {
         using layered = detail::layered_connection<Factory, connection_type>;
-        static_assert(session_handler<Handler, layered> || std::invocable<Handler&, layered&>,
+        static_assert(session_handler<Handler, layered>,
                       "async_serve: the handler must take the connection over the factory's layer by value (and the "
                       "shard, a std::size_t, as an optional second argument)");
         const handshake_options options = factory.options();
@@ -294,7 +299,8 @@ private:
         void operator()(CompletionHandler&& completion, Handler handler) const
         {
             using starter = detail::handler_starter<connection_type, Handler>;
-            start(std::forward<CompletionHandler>(completion), std::make_shared<starter>(std::move(handler)));
+            start(std::forward<CompletionHandler>(completion),
+                  std::make_shared<starter>(this->core_->reporter, std::move(handler)));
         }
 
         template <class CompletionHandler, class Factory, class Handler>
@@ -303,7 +309,7 @@ private:
         {
             using starter = detail::handshakes<connection_type, Factory, Handler>;
             start(std::forward<CompletionHandler>(completion),
-                  std::make_shared<starter>(options, std::move(factory), std::move(handler)));
+                  std::make_shared<starter>(this->core_->reporter, options, std::move(factory), std::move(handler)));
         }
 
     private:

@@ -11,6 +11,7 @@
 #include <holdfast/detail/connection/lowest_layer.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/detail/connection/stream_holder.hpp>
+#include <holdfast/detail/connection/unread_input.hpp>
 #include <holdfast/error.hpp>
 
 #include <chrono>
@@ -110,8 +111,11 @@ public:
     ///   context had such a channel before its first guard: Asio destroys the waits of younger services first, without
     ///   a sign of the end. The reason is then one of the next;
     /// - the reason of the error passed to `note()`, with that error;
-    /// - `close_reason::exception` while an exception leaves the owner's scope. (C++ does not show a destructor
-    ///   which one; the code that catches it can find the reason with `end_by()`.)
+    /// - while an exception leaves the owner's scope, `close_reason::peer_closed` or `peer_reset` where a read of the
+    ///   socket would find the end of the stream or of the connection: C++ does not show a destructor which exception
+    ///   it is, and after such an end it is most often the error of that. Not for a layered stream;
+    /// - `close_reason::exception` while any other exception leaves the owner's scope. The code that catches it can find
+    ///   what it stands for with `end_by()`;
     /// - `close_reason::abandoned`.
     ~connection_guard()
     {
@@ -242,6 +246,15 @@ private:
             return detail::lowest_layer(stream_.get()).native_handle();
         else
             return -1;
+    }
+
+    /// What a read would find of the end of a socket's stream: an error, or none.
+    error_code end_of_stream() noexcept
+    {
+        if constexpr (requires { stream_.get().next_layer(); })
+            return {}; // the layer may have found another end
+        else
+            return detail::look_for_end(descriptor());
     }
 
     connection_end begin_end(close_reason reason, const error_code& error) noexcept;

@@ -229,7 +229,7 @@ TEST_CASE("20,000 clients at once: never more than 500 are inside, all are serve
                     }}};
     unsigned inside = 0, most = 0, answered = 0;
     doors.async_serve(
-        [&](connection& peer) -> net::awaitable<void> {
+        [&](connection peer) -> net::awaitable<void> {
             most = std::max(most, ++inside);
             char letter = 0;
             error_code ec;
@@ -328,7 +328,7 @@ TEST_CASE("each of 200 addresses has as many connections as it may, those beyond
     acceptor doors{io.get_executor(), any_port, {.max_per_address = allowed, .backlog = 4096}};
     std::size_t most_addresses = 0;
     doors.async_serve(
-        [&](connection& peer) -> net::awaitable<void> {
+        [&](connection peer) -> net::awaitable<void> {
             most_addresses = std::max(most_addresses, doors.addresses());
             co_await net::async_write(peer.stream(), net::buffer("+", 1), net::use_awaitable);
             char letter = 0;
@@ -356,7 +356,7 @@ TEST_CASE("each of 200 addresses has as many connections as it may, those beyond
 namespace {
 
 /// Greets each client, and sends back what it sends.
-net::awaitable<void> greet_and_echo(connection& peer)
+net::awaitable<void> greet_and_echo(connection peer)
 {
     char letter = '+';
     for (;;) {
@@ -497,9 +497,9 @@ int run_in_256_mebibytes(bool marked)
         if (event.what == acceptor_event::kind::paused && event.limit == admission_limit::memory)
             std::cout << "paused" << std::endl;
     };
-    return serve_for_ever(std::move(options), [](connection& peer) -> net::awaitable<void> {
+    return serve_for_ever(std::move(options), [](connection peer) -> net::awaitable<void> {
         const std::vector<char> large(2 * mebibyte, 'x');
-        co_await greet_and_echo(peer);
+        co_await greet_and_echo(std::move(peer));
     });
 }
 

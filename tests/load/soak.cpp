@@ -137,8 +137,8 @@ class soak {
 public:
     explicit soak(std::uint32_t seed) : random_(seed)
     {
-        by_reference_.async_serve([this](connection& peer) { return use(peer); }, net::detached);
-        by_value_.async_serve([this](connection peer) { return own(std::move(peer)); }, net::detached);
+        left_.async_serve([this](connection peer) { return leave(std::move(peer)); }, net::detached);
+        caught_.async_serve([this](connection peer) { return own(std::move(peer)); }, net::detached);
         sweep();
     }
 
@@ -165,17 +165,17 @@ public:
 
     void close()
     {
-        by_reference_.close();
-        by_value_.close();
+        left_.close();
+        caught_.close();
         timer_.cancel();
         over_ = true;
         tests::run(io_);
     }
 
-    [[nodiscard]] holdfast::census census() const { return by_reference_.census() + by_value_.census(); }
+    [[nodiscard]] holdfast::census census() const { return left_.census() + caught_.census(); }
     [[nodiscard]] std::array<unsigned, 2> ports() const
     {
-        return {by_reference_.local_endpoint().port(), by_value_.local_endpoint().port()};
+        return {left_.local_endpoint().port(), caught_.local_endpoint().port()};
     }
 
     net::io_context& context() { return io_; }
@@ -185,10 +185,11 @@ public:
 
 private:
     /// Ends its connection as drawn; what it leaves to an exception is its owner's to close.
-    net::awaitable<void> use(connection& peer)
+    net::awaitable<void> use(connection& peer, bool caught)
     {
         const plan& drawn = plans[draw_(random_)];
-        ++meant[static_cast<std::size_t>(drawn.reason)];
+        const bool untold = !caught && (drawn.how == way::out_of_memory || drawn.how == way::cancel);
+        ++meant[static_cast<std::size_t>(untold ? close_reason::exception : drawn.reason)];
         char byte = drawn.letter;
         co_await turn();
         co_await net::async_write(peer.stream(), net::buffer(&byte, 1), net::use_awaitable);
@@ -252,13 +253,16 @@ private:
         }
     }
 
-    /// The owner of a connection that came by value.
+    /// Leaves every exception to the connection's destructor.
+    net::awaitable<void> leave(connection peer) { co_await use(peer, false); }
+
+    /// Closes the connection for what the exception says.
     net::awaitable<void> own(connection peer)
     {
         connection mine = std::move(peer);
         std::exception_ptr failure;
         try {
-            co_await use(mine);
+            co_await use(mine, true);
             co_return;
         } catch (const holdfast::system_error&) {
             failure = std::current_exception();
@@ -297,7 +301,7 @@ private:
 
     static net::awaitable<void> read_line(connection& peer)
     {
-        holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = endless_line.size() / 2}};
+        holdfast::frame_reader lines{peer, {.max_frame_bytes = endless_line.size() / 2}};
         co_await lines.async_next();
     }
 
@@ -316,7 +320,7 @@ private:
         timer_.expires_after(20ms);
         timer_.async_wait([this](error_code) {
             if (over_) return;
-            for (acceptor* doors : {&by_reference_, &by_value_})
+            for (acceptor* doors : {&left_, &caught_})
                 doors->census().for_each([&](const holdfast::census_entry& entry) {
                     if (condemned_.erase(std::string(entry.remote)) != 0) doors->end(entry.id, close_reason::refused);
                 });
@@ -333,7 +337,7 @@ private:
     /// Opens one connection after another from an address of its own.
     net::awaitable<void> client(unsigned number)
     {
-        const auto server = (number % 2 == 0 ? by_reference_ : by_value_).local_endpoint();
+        const auto server = (number % 2 == 0 ? left_ : caught_).local_endpoint();
         const net::ip::address_v4 address(0x7f010001U + number % 64 * 256);
         while (to_open_ != 0) {
             --to_open_;
@@ -376,14 +380,14 @@ private:
     }
 
     net::io_context io_{1};
-    acceptor by_reference_{io_.get_executor(),
-                           {net::ip::address_v4::loopback(), 0},
-                           {.max_connections = concurrency / 2},
-                           count_end{&ends}};
-    acceptor by_value_{io_.get_executor(),
-                       {net::ip::address_v4::loopback(), 0},
-                       {.max_connections = concurrency / 2},
-                       count_end{&ends}};
+    acceptor left_{io_.get_executor(),
+                   {net::ip::address_v4::loopback(), 0},
+                   {.max_connections = concurrency / 2},
+                   count_end{&ends}};
+    acceptor caught_{io_.get_executor(),
+                     {net::ip::address_v4::loopback(), 0},
+                     {.max_connections = concurrency / 2},
+                     count_end{&ends}};
     holdfast::heartbeat_timer<> heart_{io_.get_executor(), {.tick = 5ms, .timeout = time_limit}};
     net::steady_timer timer_{io_};
     std::mt19937 random_;

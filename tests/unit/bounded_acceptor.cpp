@@ -383,7 +383,7 @@ TEST_CASE("who is accepted just as a drain begins is served and told; the others
         tcp::acceptor kept(io, any_port); // its backlog outlives the drain
         acceptor doors{io.get_executor(), tcp::v4(), ::dup(kept.native_handle()), {.max_connections = 100}};
         doors.async_serve(
-            [](connection& peer) -> net::awaitable<void> {
+            [](connection peer) -> net::awaitable<void> {
                 holdfast::frame_reader lines{peer.stream()};
                 co_await lines.async_next();
                 co_await net::async_write(peer.stream(), net::buffer("bye\n", 4), net::use_awaitable);
@@ -417,7 +417,7 @@ TEST_CASE("a drain's deadline ends also a session that waits for its peer in asy
     acceptor doors{io.get_executor(), any_port, {.max_connections = 10}};
     error_code result;
     doors.async_serve(
-        [&](connection& peer) -> net::awaitable<void> {
+        [&](connection peer) -> net::awaitable<void> {
             holdfast::frame_reader lines{peer.stream()};
             co_await lines.async_next();
             co_await peer.async_close({.deadline = 1h}, net::redirect_error(net::use_awaitable, result));
@@ -439,7 +439,7 @@ TEST_CASE("a drain that finds a session in async_close leaves it no reason to sp
     acceptor doors{io.get_executor(), any_port, {.max_connections = 10}};
     bool closing = false;
     doors.async_serve(
-        [&](connection& peer) -> net::awaitable<void> {
+        [&](connection peer) -> net::awaitable<void> {
             closing = true;
             co_await peer.async_close({.deadline = 1h});
         },

@@ -12,6 +12,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <unistd.h>
@@ -85,19 +86,22 @@ struct no_memory {
     bool operator==(const no_memory&) const = default;
 };
 
-/// Reads a byte; whatever goes wrong leaves the session as an exception.
-net::awaitable<void> read_on(connection& peer)
+/// Reads without holdfast's parts: whatever goes wrong is an exception, and is noted nowhere.
+net::awaitable<void> read_all(connection& peer)
 {
     for (char byte;;)
         co_await peer.stream().async_read_some(net::buffer(&byte, 1), net::use_awaitable);
 }
 
+/// The same as a session: the exception destroys the connection.
+net::awaitable<void> read_on(connection peer) { co_await read_all(peer); }
+
 } // namespace
 
-TEST_CASE("a session that returns has closed its connection here")
+TEST_CASE("a session that returns with its connection open has abandoned it")
 {
-    one_session one{[](connection&) -> net::awaitable<void> { co_return; }};
-    CHECK(one.end().reason == close_reason::local);
+    one_session one{[](connection) -> net::awaitable<void> { co_return; }};
+    CHECK(one.end().reason == close_reason::abandoned);
     CHECK(tests::read_to_end(one.client).end == net::error::eof);
 }
 
@@ -112,8 +116,8 @@ TEST_CASE("the peer's end of stream, met by a read")
 
 TEST_CASE("the peer's end of stream, met by a frame_reader and followed by async_close")
 {
-    one_session one{[](connection& peer) -> net::awaitable<void> {
-        holdfast::frame_reader lines{peer.stream()};
+    one_session one{[](connection peer) -> net::awaitable<void> {
+        holdfast::frame_reader lines{peer};
         while (co_await lines.async_next()) {
         }
         co_await peer.async_close();
@@ -130,11 +134,11 @@ TEST_CASE("the peer's reset, met by a read and by a write")
         tests::reset(one.client);
         const auto& end = one.end();
         CHECK(end.reason == close_reason::peer_reset);
-        CHECK(end.error == net::error::connection_reset);
+        CHECK(end.error == net::error::not_connected); // the read has taken the first error
     }
     SECTION("write")
     {
-        one_session one{[](connection& peer) -> net::awaitable<void> {
+        one_session one{[](connection peer) -> net::awaitable<void> {
             const std::string block(1 << 20, 'x');
             for (;;)
                 co_await net::async_write(peer.stream(), net::buffer(block), net::use_awaitable);
@@ -146,14 +150,14 @@ TEST_CASE("the peer's reset, met by a read and by a write")
 
 TEST_CASE("another error of a read")
 {
-    one_session one{[](connection& peer) -> net::awaitable<void> {
+    one_session one{[](connection peer) -> net::awaitable<void> {
         int ends[2];
         REQUIRE(::pipe(ends) == 0);
         ::close(ends[1]);
         ::dup2(ends[0], peer.stream().native_handle()); // no socket any more
         ::close(ends[0]);
-        char byte;
-        co_await peer.stream().async_read_some(net::buffer(&byte, 1), net::use_awaitable);
+        holdfast::frame_reader lines{peer};
+        co_await lines.async_next();
     }};
     const auto& end = one.end();
     CHECK(end.reason == close_reason::io_error);
@@ -163,10 +167,10 @@ TEST_CASE("another error of a read")
 TEST_CASE("a heartbeat's time-out, which is the first cause although the session then fails")
 {
     std::optional<holdfast::heartbeat_timer<>> heart;
-    one_session one{[&](connection& peer) -> net::awaitable<void> {
+    one_session one{[&](connection peer) -> net::awaitable<void> {
         heart.emplace(peer.get_executor(), holdfast::heartbeat_options{.tick = 1ms, .timeout = 5ms});
         const auto beat = heart->watch(peer);
-        co_await read_on(peer);
+        co_await read_all(peer);
     }};
     CHECK(one.end().reason == close_reason::heartbeat_timeout);
     CHECK(tests::read_to_end(one.client).end == net::error::connection_reset);
@@ -175,8 +179,8 @@ TEST_CASE("a heartbeat's time-out, which is the first cause although the session
 
 TEST_CASE("a frame beyond the limit")
 {
-    one_session one{[](connection& peer) -> net::awaitable<void> {
-        holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 8}};
+    one_session one{[](connection peer) -> net::awaitable<void> {
+        holdfast::frame_reader lines{peer, {.max_frame_bytes = 8}};
         while (co_await lines.async_next()) {
         }
     }};
@@ -188,8 +192,8 @@ TEST_CASE("a frame beyond the limit")
 
 TEST_CASE("bad input of any kind ends its own connection, with a reason, and the server goes on")
 {
-    one_session one{[](connection& peer) -> net::awaitable<void> {
-        holdfast::frame_reader messages{peer.stream(), {.max_frame_bytes = 100}, framing::varint_length{}};
+    one_session one{[](connection peer) -> net::awaitable<void> {
+        holdfast::frame_reader messages{peer, {.max_frame_bytes = 100}, framing::varint_length{}};
         while (const auto message = co_await messages.async_next())
             co_await net::async_write(peer.stream(), net::buffer(*message), net::use_awaitable);
         co_await peer.async_close();
@@ -236,9 +240,9 @@ TEST_CASE("bad input of any kind ends its own connection, with a reason, and the
 TEST_CASE("what a part of the session names: lifetime, queue, refusal")
 {
     for (const auto reason : {close_reason::max_lifetime, close_reason::send_queue_overflow, close_reason::refused}) {
-        one_session one{[reason](connection& peer) -> net::awaitable<void> {
+        one_session one{[reason](connection peer) -> net::awaitable<void> {
             peer.abort(reason);
-            co_await read_on(peer); // fails, which is no cause any more
+            co_await read_all(peer); // fails, which is no cause any more
         }};
         CHECK(one.end().reason == reason);
     }
@@ -248,8 +252,8 @@ TEST_CASE("a drain that the session follows, and one whose deadline comes first"
 {
     SECTION("followed")
     {
-        one_session one{[](connection& peer) -> net::awaitable<void> {
-            holdfast::frame_reader lines{peer.stream()};
+        one_session one{[](connection peer) -> net::awaitable<void> {
+            holdfast::frame_reader lines{peer};
             while (co_await lines.async_next()) {
             }
             CHECK(peer.draining());
@@ -265,7 +269,7 @@ TEST_CASE("a drain that the session follows, and one whose deadline comes first"
     }
     SECTION("not followed")
     {
-        one_session one{[](connection& peer) -> net::awaitable<void> {
+        one_session one{[](connection peer) -> net::awaitable<void> {
             const std::string block(1 << 20, 'x');
             for (;;) // a client that does not read
                 co_await net::async_write(peer.stream(), net::buffer(block), net::use_awaitable);
@@ -286,11 +290,47 @@ TEST_CASE("the end by the census's id, from another thread's point of view")
     CHECK_FALSE(one.doors->end(id));
 }
 
+TEST_CASE("a drain that a session learns by an exception of its read")
+{
+    one_session one{read_on};
+    one.doors->async_drain({}, net::detached);
+    CHECK(one.end().reason == close_reason::drained);
+}
+
+TEST_CASE("an exception is not the peer's end while there is more to read")
+{
+    one_session one{[](connection peer) -> net::awaitable<void> {
+        co_await peer.stream().async_wait(tcp::socket::wait_read, net::use_awaitable);
+        throw std::runtime_error("thrown by the session");
+    }};
+    one.client.write_some(net::buffer("unread", 6));
+    one.client.shutdown(tcp::socket::shutdown_send);
+    const auto& end = one.end();
+    CHECK(end.reason == close_reason::exception);
+    CHECK(!end.error);
+}
+
+TEST_CASE("a coroutine refers to its lambda's captures, also when accepting has stopped")
+{
+    std::vector<std::string> seen;
+    one_session one{[&seen, text = std::string(100, 't')](connection peer) -> net::awaitable<void> {
+        char byte;
+        co_await peer.stream().async_read_some(net::buffer(&byte, 1), net::use_awaitable);
+        seen.push_back(text);
+        peer.close();
+    }};
+    one.doors->close();
+    one.io->poll(); // async_serve has completed
+    one.client.write_some(net::buffer("x", 1));
+    CHECK(one.end().reason == close_reason::local);
+    CHECK(seen == std::vector{std::string(100, 't')});
+}
+
 TEST_CASE("an exception, and one that stands for want of memory")
 {
     SECTION("exception")
     {
-        one_session one{[](connection&) -> net::awaitable<void> {
+        one_session one{[](connection) -> net::awaitable<void> {
             throw std::runtime_error("thrown by the session");
             co_return;
         }};
@@ -299,10 +339,15 @@ TEST_CASE("an exception, and one that stands for want of memory")
     // By a callback: what a coroutine awaits must not throw when it is initiated, or Asio ends the program.
     SECTION("bad_alloc while the handler of an operation is made")
     {
-        one_session one{[](connection& peer) -> net::awaitable<void> {
+        one_session one{[](connection peer) -> net::awaitable<void> {
             char byte;
-            peer.stream().async_read_some(net::buffer(&byte, 1),
-                                          net::bind_allocator(no_memory<>(), [](error_code, std::size_t) {}));
+            try {
+                peer.stream().async_read_some(net::buffer(&byte, 1),
+                                              net::bind_allocator(no_memory<>(), [](error_code, std::size_t) {}));
+            } catch (...) {
+                const connection_end end = holdfast::end_by(std::current_exception());
+                peer.close(end.reason, end.error);
+            }
             co_return;
         }};
         const auto& end = one.end();
@@ -372,10 +417,9 @@ TEST_CASE("a noted error is the reason of a connection that its owner leaves wit
 TEST_CASE("a cancellation")
 {
     net::cancellation_signal stop;
-    one_session one{[&](connection& peer) -> net::awaitable<void> {
-        char byte;
-        co_await peer.stream().async_read_some(net::buffer(&byte, 1),
-                                               net::bind_cancellation_slot(stop.slot(), net::use_awaitable));
+    one_session one{[&](connection peer) -> net::awaitable<void> {
+        holdfast::frame_reader lines{peer};
+        co_await lines.async_next(net::bind_cancellation_slot(stop.slot(), net::use_awaitable));
     }};
     stop.emit(net::cancellation_type::terminal);
     CHECK(one.end().reason == close_reason::cancelled);
@@ -402,7 +446,9 @@ TEST_CASE("the context is destroyed while async_close waits: one end, for the cl
     {
         acceptor doors(io->get_executor(), {net::ip::address_v4::loopback(), 0}, {.connection_semaphore = &room},
                        note_end{&ends});
-        doors.async_serve([](connection& peer) { return peer.async_close({}, net::use_awaitable); }, net::detached);
+        doors.async_serve(
+            [](connection peer) -> net::awaitable<void> { co_await peer.async_close({}, net::use_awaitable); },
+            net::detached);
         client.connect(doors.local_endpoint());
         tests::run_until(*io, [&] { return doors.census().peak() == 1; });
         io->poll();
@@ -418,7 +464,7 @@ TEST_CASE("the context is destroyed while async_close waits: one end, for the cl
 TEST_CASE("the stream is handed back to the session, open")
 {
     std::optional<tcp::socket> kept;
-    one_session one{[&](connection& peer) -> net::awaitable<void> {
+    one_session one{[&](connection peer) -> net::awaitable<void> {
         kept.emplace(peer.release_unbounded());
         co_return;
     }};
@@ -431,7 +477,7 @@ TEST_CASE("the stream is handed back to the session, open")
 TEST_CASE("a connection that the session moves away ends where its new owner ends it")
 {
     std::optional<connection> kept;
-    one_session one{[&](connection& peer) -> net::awaitable<void> {
+    one_session one{[&](connection peer) -> net::awaitable<void> {
         kept.emplace(std::move(peer));
         co_return;
     }};

@@ -88,7 +88,7 @@ TEST_CASE("connections are ended through the registry by one thread while others
     net::io_context io;
     acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = 50}, count_end{&ends}};
     doors.async_serve(
-        [](acceptor::connection_type& peer) -> net::awaitable<void> {
+        [](acceptor::connection_type peer) -> net::awaitable<void> {
             char byte;
             co_await peer.stream().async_read_some(net::buffer(&byte, 1), net::use_awaitable);
             peer.close(close_reason::local);

@@ -580,15 +580,15 @@ TEST_CASE("a factory that throws ends that connection alone", "[tls]")
     CHECK(f.sessions == 1);
 }
 
-TEST_CASE("a handler may take the connection by reference, or return nothing, and have the shard", "[tls]")
+TEST_CASE("a handler may be a coroutine, or return nothing, and have the shard", "[tls]")
 {
     fixture f;
     int seen = 0;
-    SECTION("by reference")
+    SECTION("a coroutine")
     {
         f.doors.async_serve(
             holdfast::tls(server_context()),
-            [&](holdfast::admitted_connection<holdfast::tls_stream<>, note_end>& peer) -> net::awaitable<void> {
+            [&](holdfast::admitted_connection<holdfast::tls_stream<>, note_end> peer) -> net::awaitable<void> {
                 ++seen;
                 co_await peer.stream().async_shutdown(net::use_awaitable);
             },

@@ -115,7 +115,7 @@ private:
             first.unlink();
             queue_.push_back(first);
         }
-        start_session(*starter, std::move(peer), shard);
+        start_session(std::move(starter), std::move(peer), shard);
     }
 
     /// Under the mutex.
@@ -152,14 +152,14 @@ private:
             std::swap(peer, late_peer_);
             starter = starter_of(queue_.front()); // another operation would have taken it
         }
-        start_session(*starter, std::move(*peer), late_shard_);
+        start_session(std::move(starter), std::move(*peer), late_shard_);
     }
 
-    void start_session(session_starter& starter, connection_type&& peer, std::size_t shard) noexcept
+    void start_session(std::shared_ptr<session_starter> starter, connection_type&& peer, std::size_t shard) noexcept
     {
         const auto remote = remote_;
         try {
-            starter.start(reporter, std::move(peer), shard, remote);
+            starter->start(session_starter::reporter_of(starter), std::move(peer), shard, remote);
         } catch (...) {
             report({acceptor_event::kind::session_failed, {}, std::current_exception(), {}, 1, remote});
         }

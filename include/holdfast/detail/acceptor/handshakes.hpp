@@ -53,8 +53,10 @@ class handshakes final : public session_starter<Connection>,
     using layered = layered_connection<Factory, Connection>;
 
 public:
-    handshakes(const handshake_options& options, Factory factory, Handler handler)
-        : factory_(std::move(factory)),
+    handshakes(std::shared_ptr<event_reporter> reporter, const handshake_options& options, Factory factory,
+               Handler handler)
+        : session_starter<Connection>(std::move(reporter)),
+          factory_(std::move(factory)),
           sessions_(std::move(handler)),
           time_limit_(options.handshake_timeout),
           slots_(new semaphore(options.max_handshakes, SIZE_MAX)),
@@ -77,7 +79,7 @@ private:
     // It outlives each of the execution contexts that its connections have: it holds no executor and no wait. A
     // connection that waits does so on its own executor, and goes with that one's context.
     Factory factory_;
-    handler_starter<layered, Handler> sessions_;
+    session_caller<layered, Handler> sessions_;
     const std::chrono::steady_clock::duration time_limit_;
     const counted_ptr<semaphore> slots_;
     const counted_ptr<semaphore> turn_; // sessions start one at a time

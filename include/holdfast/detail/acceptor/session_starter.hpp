@@ -24,13 +24,29 @@ concept session_handler = std::invocable<Handler&, Connection, std::size_t> || s
 
 namespace detail {
 
-/// A session handler, and how it is called. Shared with the loop: the operation may be cancelled meanwhile.
+/// Starts a session with each connection. Shared by the loop, since the operation may be cancelled meanwhile, and by
+/// the sessions: a coroutine refers to the lambda that it came from.
 template <class Connection>
 class session_starter {
 public:
+    explicit session_starter(std::shared_ptr<event_reporter> reporter) : reporter_(std::move(reporter)) {}
+
+    session_starter(const session_starter&) = delete;
     virtual ~session_starter() = default;
+
+    /// `reporter` is what `reporter_of` returns.
     virtual void start(const std::shared_ptr<event_reporter>& reporter, Connection&& peer, std::size_t shard,
                        const net::ip::tcp::endpoint& remote) = 0;
+
+    /// The reporter, in a pointer that owns the starter.
+    static std::shared_ptr<event_reporter> reporter_of(std::shared_ptr<session_starter> starter) noexcept
+    {
+        event_reporter* const reporter = starter->reporter_.get();
+        return {std::move(starter), reporter};
+    }
+
+private:
+    const std::shared_ptr<event_reporter> reporter_;
 };
 
 /// The handler of a session's coroutine.
@@ -53,18 +69,17 @@ struct report_failed_session {
     }
 };
 
+/// A session handler, and how it is called.
 template <class Connection, class Handler>
-class handler_starter final : public session_starter<Connection> {
+class session_caller {
 public:
-    explicit handler_starter(Handler handler) : handler_(std::move(handler)) {}
+    explicit session_caller(Handler handler) : handler_(std::move(handler)) {}
 
     void start(const std::shared_ptr<event_reporter>& reporter, Connection&& peer, std::size_t shard,
-               const net::ip::tcp::endpoint& remote) override
+               const net::ip::tcp::endpoint& remote)
     {
         const auto where = peer.get_executor();
-        if constexpr (!session_handler<Handler, Connection>)
-            net::co_spawn(where, own(std::move(peer), handler_), report_failed_session{reporter, remote});
-        else if constexpr (std::is_void_v<decltype(call(std::move(peer), shard))>)
+        if constexpr (std::is_void_v<decltype(call(std::move(peer), shard))>)
             call(std::move(peer), shard);
         else
             net::co_spawn(where, call(std::move(peer), shard), report_failed_session{reporter, remote});
@@ -79,20 +94,25 @@ private:
             return handler_(std::move(peer));
     }
 
-    template <class H>
-    static std::invoke_result_t<H&, Connection&> own(Connection peer, H session)
+    Handler handler_;
+};
+
+template <class Connection, class Handler>
+class handler_starter final : public session_starter<Connection> {
+public:
+    handler_starter(std::shared_ptr<event_reporter> reporter, Handler handler)
+        : session_starter<Connection>(std::move(reporter)), sessions_(std::move(handler))
     {
-        try {
-            co_await session(peer);
-            peer.close();
-        } catch (...) {
-            const connection_end end = end_by(std::current_exception());
-            peer.close(end.reason, end.error);
-            throw;
-        }
     }
 
-    Handler handler_;
+    void start(const std::shared_ptr<event_reporter>& reporter, Connection&& peer, std::size_t shard,
+               const net::ip::tcp::endpoint& remote) override
+    {
+        sessions_.start(reporter, std::move(peer), shard, remote);
+    }
+
+private:
+    session_caller<Connection, Handler> sessions_;
 };
 
 } // namespace detail

@@ -145,8 +145,12 @@ void connection_guard<Stream, Finalizer>::close_unnamed() noexcept
         close(close_reason::context_destroyed);
     else if (noted_ && (unwinding || noted_ != net::error::operation_aborted))
         close(reason_of(noted_), noted_);
+    else if (!unwinding)
+        close(close_reason::abandoned);
+    else if (const error_code found = end_of_stream())
+        close(reason_of(found), found);
     else
-        close(unwinding ? close_reason::exception : close_reason::abandoned);
+        close(close_reason::exception);
 }
 
 namespace detail {

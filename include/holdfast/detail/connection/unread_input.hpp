@@ -4,8 +4,10 @@
 #define HOLDFAST_DETAIL_CONNECTION_UNREAD_INPUT_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/connection/tcp_state.hpp>
 #include <holdfast/error.hpp>
 
+#include <cerrno>
 #include <cstddef>
 
 #include <poll.h>
@@ -38,6 +40,19 @@ inline input_state look_at_input(int descriptor) noexcept
     const bool known = ::getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0;
     now.end = known ? error_code(error, net::error::get_system_category()) : error_code(net::error::eof);
     return now;
+}
+
+/// What the next read would find of the end of the stream: `eof`, the connection's error, or none while bytes are unread
+/// or may still come. Of a connection that the peer has reset, reads return the end of the stream after the first error.
+inline error_code look_for_end(int descriptor) noexcept
+{
+    char next = 0;
+    const auto n = ::recv(descriptor, &next, 1, MSG_DONTWAIT | MSG_PEEK);
+    if (n > 0) return {};
+    if (n == 0 && detail::is_disconnected(descriptor)) return net::error::not_connected;
+    if (n == 0) return net::error::eof;
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR || errno == EBADF || errno == ENOTSOCK) return {};
+    return {errno, net::error::get_system_category()};
 }
 
 } // namespace holdfast::detail
