@@ -22,15 +22,18 @@ namespace net = holdfast::net;
 using net::ip::tcp;
 using ssl_stream = net::ssl::stream<tcp::socket>;
 
-net::awaitable<void> session(ssl_stream peer, const tls_service& service)
+net::awaitable<void> snapshot_session(ssl_stream peer, const tls_service& service)
+{
+    co_await peer.async_handshake(net::ssl::stream_base::server, net::use_awaitable);
+    std::array<char, 64> request;
+    co_await peer.async_read_some(net::buffer(request), net::use_awaitable);
+    co_await net::async_write(peer, net::buffer(service.snapshot), net::use_awaitable);
+}
+
+net::awaitable<void> line_session(ssl_stream peer)
 {
     co_await peer.async_handshake(net::ssl::stream_base::server, net::use_awaitable);
     std::array<char, 1024> text;
-    if (!service.snapshot.empty()) {
-        co_await peer.async_read_some(net::buffer(text), net::use_awaitable);
-        co_await net::async_write(peer, net::buffer(service.snapshot), net::use_awaitable);
-        co_return;
-    }
     for (;;) {
         const std::size_t n = co_await peer.async_read_some(net::buffer(text), net::use_awaitable);
         co_await net::async_write(peer, net::buffer(text, n), net::use_awaitable);
@@ -42,7 +45,11 @@ net::awaitable<void> accept(tcp::acceptor& acceptor, net::ssl::context& context,
     for (;;) {
         tcp::socket peer = co_await acceptor.async_accept(net::use_awaitable);
         peer.set_option(tcp::no_delay(true));
-        net::co_spawn(acceptor.get_executor(), session(ssl_stream(std::move(peer), context), service), net::detached);
+        ssl_stream stream(std::move(peer), context);
+        net::co_spawn(acceptor.get_executor(),
+                      service.snapshot.empty() ? line_session(std::move(stream))
+                                               : snapshot_session(std::move(stream), service),
+                      net::detached);
     }
 }
 

@@ -26,16 +26,18 @@ struct tls_server {
     holdfast::buffer_pool buffers{io.get_executor()};
 };
 
-net::awaitable<void, executor> tls_session(tls_connection peer, tls_server& server)
+net::awaitable<void, executor> snapshot_session(tls_connection peer, tls_server& server)
 {
     auto heartbeat = server.heartbeats.watch(peer);
-    if (!server.service.snapshot.empty()) {
-        std::array<char, 64> request;
-        co_await peer.stream().async_read_some(net::buffer(request), use_awaitable);
-        co_await net::async_write(peer.stream(), net::buffer(server.service.snapshot), use_awaitable);
-        co_await peer.async_close(use_awaitable);
-        co_return;
-    }
+    std::array<char, 64> request;
+    co_await peer.stream().async_read_some(net::buffer(request), use_awaitable);
+    co_await net::async_write(peer.stream(), net::buffer(server.service.snapshot), use_awaitable);
+    co_await peer.async_close(use_awaitable);
+}
+
+net::awaitable<void, executor> line_session(tls_connection peer, tls_server& server)
+{
+    auto heartbeat = server.heartbeats.watch(peer);
     holdfast::frame_reader<tls_stream, holdfast::framing::line, holdfast::buffer_pool> lines{
         peer.stream(), server.buffers, {.max_frame_bytes = 4096}};
     while (auto line = co_await lines.async_next(use_awaitable)) {
@@ -53,7 +55,11 @@ void serve_tls(int listener, const tls_service& service, bool compact)
     acceptor<executor> clients{
         server.io.get_executor(), tcp::v4(), listener, {.max_connections = service.max_connections}};
     clients.async_serve(
-        holdfast::tls(server.context), [&](tls_connection peer) { return tls_session(std::move(peer), server); },
+        holdfast::tls(server.context),
+        [&](tls_connection peer) {
+            return service.snapshot.empty() ? line_session(std::move(peer), server)
+                                            : snapshot_session(std::move(peer), server);
+        },
         net::detached);
     server.io.run();
 }

@@ -46,7 +46,7 @@ public:
         client_.reset(::SSL_new(clients_.get()));
         ::SSL_set_bio(client_.get(), ::BIO_new(::BIO_s_mem()), ::BIO_new(::BIO_s_mem()));
         ::SSL_set_connect_state(client_.get());
-        server_ = std::make_unique<tls_engine>(context(compact).make_session());
+        server_ = std::make_unique<tls_engine>(holdfast::detail::ssl_ptr(context(compact).make_session()));
         ::SSL_set_accept_state(server_->ssl());
         if (compact) server_->capture_secrets();
         for (bool server_done = false, client_done = false; !server_done || !client_done;) {

@@ -44,7 +44,7 @@ struct tls_context_options {
     /// the server. 0 to 16.
     std::size_t tickets = 2;
     /// Frees OpenSSL's object of each connection after its handshake, which lowers an idle TLS 1.3 connection
-    /// with a coroutine from about 15.6 KB to about 1.6 KB. Records, alerts and KeyUpdate are then handled by holdfast
+    /// with a coroutine from about 15.6 KB to about 1.5 KB. Records, alerts and KeyUpdate are then handled by holdfast
     /// as RFC 8446 says, with OpenSSL's ciphers; the handshake stays OpenSSL's. Leave it off where a certified
     /// module has to do everything, or where post-handshake authentication is used. Connections of TLS 1.2,
     /// or of a cipher suite other than the three usual ones, keep OpenSSL's object.

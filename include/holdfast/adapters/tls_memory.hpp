@@ -73,7 +73,7 @@ public:
         ::SSL_set_connect_state(client);
         std::unique_ptr<tls_engine>& server = server_;
         weigh([&] {
-            server = std::make_unique<tls_engine>(context.make_session());
+            server = std::make_unique<tls_engine>(ssl_ptr(context.make_session()));
             ::SSL_set_accept_state(server->ssl());
             ::SSL_set_verify(server->ssl(), SSL_VERIFY_NONE, nullptr); // the client has no certificate
             if (context.compact_records()) server->capture_secrets();

@@ -29,7 +29,7 @@ enum class tls_role : unsigned char { client, server };
 /// OpenSSL works on the descriptor, and Asio says when that is ready: there is no second pair of buffers as
 /// in `ssl::stream`. While no record is being read or written the stream holds no buffer. An idle TLS 1.3
 /// connection with a coroutine that reads lines takes about 15.6 KB, most of it OpenSSL's own objects; with
-/// `tls_context_options::compact_records` it takes about 1.6 KB (RssAnon, OpenSSL 3.0).
+/// `tls_context_options::compact_records` it takes about 1.5 KB (RssAnon, OpenSSL 3.0).
 ///
 /// Records are small for the first 32 KiB after each read, so that a peer can open each segment as it comes,
 /// and of 16 KiB afterwards.
@@ -67,13 +67,13 @@ public:
 
     /// Takes over a connected socket. Throws `std::bad_alloc`.
     tls_stream(Socket socket, const tls_context& context)
-        : core_(std::make_shared<core>(std::move(socket), context.make_session(), context.compact_records()))
+        : core_(new core(std::move(socket), detail::ssl_ptr(context.make_session()), context.compact_records()))
     {
     }
 
     /// The same with a session of the user's own, whose ownership it takes; a handshake may have been done on it
     /// already. Its records are never compact.
-    tls_stream(Socket socket, SSL* session) : core_(std::make_shared<core>(std::move(socket), session, false)) {}
+    tls_stream(Socket socket, SSL* session) : core_(new core(std::move(socket), detail::ssl_ptr(session), false)) {}
 
     tls_stream(tls_stream&&) noexcept = default;
     tls_stream& operator=(tls_stream&& other) noexcept
@@ -253,7 +253,7 @@ private:
         }
     }
 
-    std::shared_ptr<core> core_;
+    detail::counted_ptr<core> core_;
 };
 
 } // namespace holdfast

@@ -141,7 +141,7 @@ public:
     bool begin(tls_suite suite, std::span<const unsigned char> secret, std::uint64_t records) noexcept
     {
         std::memcpy(bytes_.data(), secret.data(), secret.size());
-        sequence_ = records;
+        set_records(records);
         return derive(suite);
     }
 
@@ -153,12 +153,18 @@ public:
         const bool ok = hkdf_expand_label(parameters_of(suite).hash, secret(suite), "traffic upd", out);
         if (ok) std::memcpy(bytes_.data(), next.data(), out.size());
         ::OPENSSL_cleanse(next.data(), next.size());
-        sequence_ = 0;
+        set_records(0);
         return ok && derive(suite);
     }
 
     /// How many records were protected with this key.
-    [[nodiscard]] std::uint64_t records() const noexcept { return sequence_; }
+    [[nodiscard]] std::uint64_t records() const noexcept
+    {
+        std::uint64_t number = 0;
+        for (std::size_t i = 0; i != sequence_bytes; ++i)
+            number = number << 8U | bytes_[at_sequence + i];
+        return number;
+    }
 
     /// Seals a record of type `type` around the payload's parts into `out`, which has room for it: the size
     /// of the record, or 0 where OpenSSL fails.
@@ -211,7 +217,9 @@ public:
     }
 
 private:
-    static constexpr std::size_t max_secret = 48, max_key = 32;
+    static constexpr std::size_t max_secret = 48, max_key = 32, sequence_bytes = 8;
+    static constexpr std::size_t at_key = max_secret, at_nonce = at_key + max_key,
+                                 at_sequence = at_nonce + tls_nonce_bytes;
 
     [[nodiscard]] std::span<const unsigned char> secret(tls_suite suite) const noexcept
     {
@@ -221,8 +229,14 @@ private:
     bool derive(tls_suite suite) noexcept
     {
         const auto [key_bytes, hash] = parameters_of(suite);
-        return hkdf_expand_label(hash, secret(suite), "key", {bytes_.data() + max_secret, key_bytes}) &&
-               hkdf_expand_label(hash, secret(suite), "iv", {bytes_.data() + max_secret + max_key, tls_nonce_bytes});
+        return hkdf_expand_label(hash, secret(suite), "key", {bytes_.data() + at_key, key_bytes}) &&
+               hkdf_expand_label(hash, secret(suite), "iv", {bytes_.data() + at_nonce, tls_nonce_bytes});
+    }
+
+    void set_records(std::uint64_t number) noexcept
+    {
+        for (std::size_t i = sequence_bytes; i-- != 0; number >>= 8U)
+            bytes_[at_sequence + i] = static_cast<unsigned char>(number);
     }
 
     /// Sets the key, the record's nonce and the header that is authenticated.
@@ -230,20 +244,20 @@ private:
     {
         EVP_CIPHER_CTX* const context = tls_cipher_contexts::get(suite, sealing);
         std::array<unsigned char, tls_nonce_bytes> nonce;
-        std::memcpy(nonce.data(), bytes_.data() + max_secret + max_key, nonce.size());
-        for (std::size_t i = 0; i != 8; ++i)
-            nonce[4 + i] = static_cast<unsigned char>(nonce[4 + i] ^ (sequence_ >> (56 - 8 * i)));
-        ++sequence_;
+        std::memcpy(nonce.data(), bytes_.data() + at_nonce, nonce.size());
+        for (std::size_t i = 0; i != sequence_bytes; ++i)
+            nonce[tls_nonce_bytes - sequence_bytes + i] ^= bytes_[at_sequence + i];
+        set_records(records() + 1);
         int n = 0;
         if (context == nullptr ||
-            ::EVP_CipherInit_ex(context, nullptr, nullptr, bytes_.data() + max_secret, nonce.data(), sealing) != 1 ||
+            ::EVP_CipherInit_ex(context, nullptr, nullptr, bytes_.data() + at_key, nonce.data(), sealing) != 1 ||
             ::EVP_CipherUpdate(context, nullptr, &n, header, static_cast<int>(tls_header_bytes)) != 1)
             return nullptr;
         return context;
     }
 
-    std::array<unsigned char, max_secret + max_key + tls_nonce_bytes> bytes_{};
-    std::uint64_t sequence_ = 0;
+    // Secret, key, nonce and the number of the next record, without gaps: there are two of these a connection.
+    std::array<unsigned char, at_sequence + sequence_bytes> bytes_{};
 };
 
 /// A TLS 1.3 connection after its handshake, without OpenSSL's SSL object. The handshake, the key exchange
@@ -274,7 +288,7 @@ public:
     [[nodiscard]] tls_alert alert() const noexcept { return alert_; }
     [[nodiscard]] bool failed() const noexcept { return state_ == state::failed; }
     /// Once it has failed: OpenSSL's reason for that, of the violation, or of the alert that was received.
-    [[nodiscard]] int reason() const noexcept { return reason_; }
+    [[nodiscard]] int reason() const noexcept { return reason_ == 0 ? ERR_R_INTERNAL_ERROR : reason_; }
 
     /// Takes the next record from the bytes at hand and deals with alerts and KeyUpdates. `consumed` is how
     /// many of the bytes it took; the plaintext lies in them.
@@ -366,7 +380,7 @@ private:
     outcome fail(tls_alert why, int reason, tls_transport& transport) noexcept
     {
         alert_ = why;
-        reason_ = reason;
+        reason_ = static_cast<std::uint16_t>(reason);
         state_ = state::failed;
         (void)send_alert(2, why, transport);
         return outcome::failed;
@@ -385,7 +399,7 @@ private:
             state_ = state::closed;
             return outcome::closed;
         }
-        reason_ = SSL_AD_REASON_OFFSET + static_cast<int>(alert_);
+        reason_ = static_cast<std::uint16_t>(SSL_AD_REASON_OFFSET + static_cast<int>(alert_));
         state_ = state::failed; // whatever its level says: RFC 8446, 6.2
         return outcome::alert;
     }
@@ -398,40 +412,36 @@ private:
         if (++without_data_ > max_without_data)
             return fail(tls_alert::unexpected_message, tls_too_many_messages, transport);
         while (!text.empty()) {
-            if (skip_ != 0) { // the rest of a ticket
-                const std::size_t part = std::min<std::size_t>(skip_, text.size());
-                skip_ -= static_cast<std::uint32_t>(part);
-                text = text.subspan(part);
-                if (skip_ == 0) partial_ = 0;
-                continue;
-            }
-            message_[partial_++] = text[0];
-            text = text.subspan(1);
-            if (partial_ < 4) continue;
-            const auto byte = [this](std::size_t i) {
-                return static_cast<std::uint32_t>(static_cast<unsigned char>(message_[i]));
-            };
-            const std::uint32_t length = byte(1) << 16U | byte(2) << 8U | byte(3);
-            if (partial_ == 4) {
-                if (message_[0] == 4 && is_client_ && length != 0 && length <= 64 * 1024) { // NewSessionTicket
-                    skip_ = length;
-                    continue;
-                }
-                if (message_[0] != 24) return fail(tls_alert::unexpected_message, SSL_R_UNEXPECTED_MESSAGE, transport);
+            if (partial_ < header_bytes) {
+                message_ = message_ << 8U | static_cast<unsigned char>(text[0]);
+                text = text.subspan(1);
+                if (++partial_ != header_bytes) continue;
+                const std::uint32_t length = message_ & max_length;
+                if (message_ >> 24U == new_session_ticket && is_client_ && length != 0 && length <= 64 * 1024) continue;
+                if (message_ >> 24U != key_update)
+                    return fail(tls_alert::unexpected_message, SSL_R_UNEXPECTED_MESSAGE, transport);
                 // A length that is wrong is decode_error, a value illegal_parameter: RFC 8446, 6.2 and 4.6.3.
                 if (length != 1) return fail(tls_alert::decode_error, SSL_R_BAD_KEY_UPDATE, transport);
                 continue;
             }
+            if (message_ >> 24U == new_session_ticket) { // its rest is counted down in the header
+                const std::size_t part = std::min<std::size_t>(message_ & max_length, text.size());
+                message_ -= static_cast<std::uint32_t>(part);
+                text = text.subspan(part);
+                if ((message_ & max_length) == 0) partial_ = 0;
+                continue;
+            }
             partial_ = 0;
-            const char requested = message_[4];
+            const char requested = text[0];
+            text = text.subspan(1);
             if (requested != 0 && requested != 1)
                 return fail(tls_alert::illegal_parameter, SSL_R_BAD_KEY_UPDATE, transport);
             if (!text.empty()) // no message crosses a change of keys
                 return fail(tls_alert::unexpected_message, SSL_R_NOT_ON_RECORD_BOUNDARY, transport);
-            if (!in_.update(suite_)) return fail(tls_alert::internal_error, ERR_R_INTERNAL_ERROR, transport);
+            if (!in_.update(suite_)) return fail(tls_alert::internal_error, internal_error, transport);
             // One answer is enough for requests that come while the peer reads nothing.
             if (requested == 1 && transport.state().unsent.size() == 0 && !send_key_update(transport))
-                return fail(tls_alert::internal_error, ERR_R_INTERNAL_ERROR, transport);
+                return fail(tls_alert::internal_error, internal_error, transport);
         }
         return outcome::data;
     }
@@ -439,17 +449,22 @@ private:
     /// Records without data in a row that are borne: more are an attack on the processor.
     static constexpr std::uint8_t max_without_data = 32;
 
+    /// Of handshake messages (RFC 8446, 4).
+    static constexpr std::uint8_t header_bytes = 4, new_session_ticket = 4, key_update = 24;
+    static constexpr std::uint32_t max_length = 0xFFFFFF;
+    static constexpr int internal_error = 0; // OpenSSL's does not fit into `reason_`
+
     tls_traffic_key in_, out_;
-    int reason_ = 0;
-    std::uint32_t skip_ = 0;
+    std::uint32_t message_ = 0; // the header of a handshake message, as far as it has come
+    std::uint16_t reason_ = internal_error;
+    std::uint8_t partial_ = 0; // bytes of that header
+    std::uint8_t without_data_ = 0;
     tls_suite suite_ = tls_suite::aes_128_gcm;
     tls_alert alert_ = tls_alert::close_notify;
     state state_ = state::open;
-    std::uint8_t without_data_ = 0;
-    std::uint8_t partial_ = 0; // of a handshake message
-    std::array<char, 5> message_{};
     bool is_client_ = false;
 };
+static_assert(sizeof(compact_records) <= 216); // what malloc gives as one block of 224 bytes
 
 } // namespace holdfast::detail
 

@@ -18,6 +18,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -44,8 +45,13 @@ inline error_code tls_error_of_reason(int reason) noexcept
     return detail::tls_error(static_cast<unsigned long>(ERR_PACK(ERR_LIB_SSL, 0, reason)));
 }
 
+struct free_ssl {
+    void operator()(SSL* ssl) const noexcept { ::SSL_free(ssl); }
+};
+using ssl_ptr = std::unique_ptr<SSL, free_ssl>;
+
 /// What OpenSSL's callbacks reveal during a handshake whose connection is to be compact: both traffic
-/// secrets, and how many records were protected with them.
+/// secrets, and how many records were protected with them. OpenSSL's object owns it.
 struct tls_handshake_secrets {
     std::array<unsigned char, 48> client{}, server{};
     std::uint8_t client_bytes = 0, server_bytes = 0;
@@ -59,7 +65,10 @@ struct tls_handshake_secrets {
 
     static int index() noexcept
     {
-        static const int of_ours = ::SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+        static const int of_ours = ::SSL_get_ex_new_index(0, nullptr, nullptr, nullptr,
+                                                          [](void*, void* own, CRYPTO_EX_DATA*, int, long, void*) {
+                                                              delete static_cast<tls_handshake_secrets*>(own);
+                                                          });
         return of_ours;
     }
     static tls_handshake_secrets* of(const SSL* ssl) noexcept
@@ -111,50 +120,56 @@ struct tls_step {
 /// One TLS connection. Its calls never block and never wait: they say what has to be waited for.
 class tls_engine {
 public:
-    /// Takes over an SSL object whose role is set.
-    explicit tls_engine(SSL* ssl) : ssl_(ssl)
+    /// Takes over an SSL object whose role is set. `wants_compact` is for the caller to read.
+    explicit tls_engine(ssl_ptr ssl, bool wants_compact = false) : ssl_(nullptr), wants_compact_(wants_compact)
     {
-        BIO* const bio = ::BIO_new(bio_method());
-        if (ssl_ == nullptr || bio == nullptr) {
-            ::BIO_free(bio);
-            throw std::bad_alloc();
-        }
-        ::SSL_set_bio(ssl_.get(), bio, bio);
-        ::SSL_set_mode(ssl_.get(),
+        BIO* const bio = ssl ? ::BIO_new(bio_method()) : nullptr;
+        if (bio == nullptr) throw std::bad_alloc();
+        ssl_ = ssl.release();
+        ::SSL_set_bio(ssl_, bio, bio);
+        ::SSL_set_mode(ssl_,
                        SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-        ::SSL_set_read_ahead(
-            ssl_.get(),
-            0); // the transport reads in large steps, into a buffer that an idle connection does not have
-        if (::SSL_is_init_finished(ssl_.get()) != 0) limit_messages();
+        // The transport reads in large steps, into a buffer that an idle connection does not have.
+        ::SSL_set_read_ahead(ssl_, 0);
+        if (::SSL_is_init_finished(ssl_) != 0) limit_messages();
     }
     tls_engine(const tls_engine&) = delete;
 
-    /// OpenSSL's object; null once the records are compact.
-    [[nodiscard]] SSL* ssl() const noexcept { return ssl_.get(); }
+    ~tls_engine()
+    {
+        if (compact_)
+            delete records_;
+        else
+            ::SSL_free(ssl_);
+    }
 
-    [[nodiscard]] bool compact() const noexcept { return compact_ != nullptr; }
+    /// OpenSSL's object; null once the records are compact.
+    [[nodiscard]] SSL* ssl() const noexcept { return compact_ ? nullptr : ssl_; }
+
+    [[nodiscard]] bool compact() const noexcept { return compact_; }
+    [[nodiscard]] bool wants_compact() const noexcept { return wants_compact_; }
 
     /// Whether a handshake has been done.
-    [[nodiscard]] bool has_handshaken() const noexcept { return !ssl_ || ::SSL_is_init_finished(ssl_.get()) != 0; }
+    [[nodiscard]] bool has_handshaken() const noexcept { return compact_ || ::SSL_is_init_finished(ssl_) != 0; }
 
     /// What ALPN has negotiated.
     [[nodiscard]] std::string_view protocol() const noexcept
     {
-        if (!ssl_) return negotiated_ ? std::string_view(negotiated_->protocol) : std::string_view();
+        if (compact_) return negotiated_ ? std::string_view(negotiated_->protocol) : std::string_view();
         const unsigned char* text = nullptr;
         unsigned size = 0;
-        ::SSL_get0_alpn_selected(ssl_.get(), &text, &size);
+        ::SSL_get0_alpn_selected(ssl_, &text, &size);
         return {reinterpret_cast<const char*>(text), size};
     }
 
     /// The common name in the peer's certificate. May throw std::bad_alloc.
     [[nodiscard]] std::string peer_name() const
     {
-        if (!ssl_) return negotiated_ ? negotiated_->peer : std::string();
+        if (compact_) return negotiated_ ? negotiated_->peer : std::string();
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
-        const std::unique_ptr<X509, decltype(&::X509_free)> peer(::SSL_get1_peer_certificate(ssl_.get()), &::X509_free);
+        const std::unique_ptr<X509, decltype(&::X509_free)> peer(::SSL_get1_peer_certificate(ssl_), &::X509_free);
 #else
-        const std::unique_ptr<X509, decltype(&::X509_free)> peer(::SSL_get_peer_certificate(ssl_.get()), &::X509_free);
+        const std::unique_ptr<X509, decltype(&::X509_free)> peer(::SSL_get_peer_certificate(ssl_), &::X509_free);
 #endif
         if (!peer) return {};
         X509_NAME* const subject = ::X509_get_subject_name(peer.get());
@@ -173,9 +188,8 @@ public:
     [[nodiscard]] bool lacks_server_name() const noexcept
     {
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
-        if (::SSL_is_server(ssl_.get()) != 0 || (::SSL_get_verify_mode(ssl_.get()) & SSL_VERIFY_PEER) == 0)
-            return false;
-        X509_VERIFY_PARAM* const wanted = ::SSL_get0_param(ssl_.get());
+        if (::SSL_is_server(ssl_) != 0 || (::SSL_get_verify_mode(ssl_) & SSL_VERIFY_PEER) == 0) return false;
+        X509_VERIFY_PARAM* const wanted = ::SSL_get0_param(ssl_);
         if (::X509_VERIFY_PARAM_get0_host(wanted, 0) != nullptr) return false;
         char* const address = ::X509_VERIFY_PARAM_get1_ip_asc(wanted);
         const bool none = address == nullptr;
@@ -191,7 +205,7 @@ public:
     [[nodiscard]] std::size_t pending() const noexcept
     {
         return plaintext_.size() + state_.received.size() + (end_found_ ? 1 : 0) +
-               (ssl_ ? static_cast<std::size_t>(::SSL_pending(ssl_.get())) : std::size_t{0});
+               (compact_ ? std::size_t{0} : static_cast<std::size_t>(::SSL_pending(ssl_)));
     }
 
     /// The descriptor was found readable.
@@ -203,9 +217,9 @@ public:
         tls_transport transport(descriptor, state_);
         const use here(*this, transport);
         ::ERR_clear_error();
-        const int result = ::SSL_do_handshake(ssl_.get());
+        const int result = ::SSL_do_handshake(ssl_);
         tls_step step = result == 1 ? tls_step{} : outcome_of(result);
-        if (result == 1 && !secrets_) limit_messages();
+        if (result == 1 && tls_handshake_secrets::of(ssl_) == nullptr) limit_messages();
         transport.flush();
         if (step.error) return step;
         if (state_.write_failure != 0) return failed(state_.write_failure);
@@ -216,23 +230,24 @@ public:
     /// Prepares for `make_compact()`: before the handshake. Throws std::bad_alloc.
     void capture_secrets()
     {
-        secrets_ = std::make_unique<tls_handshake_secrets>();
-        ::SSL_set_ex_data(ssl_.get(), tls_handshake_secrets::index(), secrets_.get());
-        ::SSL_set_msg_callback(ssl_.get(), &tls_handshake_secrets::on_message);
-        ::SSL_set_msg_callback_arg(ssl_.get(), secrets_.get());
+        auto secrets = std::make_unique<tls_handshake_secrets>();
+        if (::SSL_set_ex_data(ssl_, tls_handshake_secrets::index(), secrets.get()) != 1) throw std::bad_alloc();
+        ::SSL_set_msg_callback(ssl_, &tls_handshake_secrets::on_message);
+        ::SSL_set_msg_callback_arg(ssl_, secrets.release());
     }
 
     /// After the handshake: frees OpenSSL's object, where the protocol and the cipher suite allow that.
     /// Otherwise, and without memory, the connection stays as it is.
     bool make_compact() noexcept
     {
-        const std::unique_ptr<tls_handshake_secrets> secrets = std::move(secrets_);
-        if (!secrets || !ssl_) return false;
-        ::SSL_set_ex_data(ssl_.get(), tls_handshake_secrets::index(), nullptr);
+        if (compact_) return false;
+        const std::unique_ptr<tls_handshake_secrets> secrets(tls_handshake_secrets::of(ssl_));
+        if (!secrets) return false;
+        ::SSL_set_ex_data(ssl_, tls_handshake_secrets::index(), nullptr);
         limit_messages();
-        if (::SSL_version(ssl_.get()) != TLS1_3_VERSION || ::SSL_has_pending(ssl_.get()) != 0) return false;
+        if (::SSL_version(ssl_) != TLS1_3_VERSION || ::SSL_has_pending(ssl_) != 0) return false;
         tls_suite suite{};
-        switch (::SSL_CIPHER_get_cipher_nid(::SSL_get_current_cipher(ssl_.get()))) {
+        switch (::SSL_CIPHER_get_cipher_nid(::SSL_get_current_cipher(ssl_))) {
         case NID_aes_128_gcm:
             suite = tls_suite::aes_128_gcm;
             break;
@@ -248,7 +263,7 @@ public:
         const auto size = static_cast<std::size_t>(::EVP_MD_size(parameters_of(suite).hash));
         if (secrets->client_bytes != size || secrets->server_bytes != size) return false;
         const std::span<const unsigned char> client(secrets->client.data(), size), server(secrets->server.data(), size);
-        const bool is_server = ::SSL_is_server(ssl_.get()) != 0;
+        const bool is_server = ::SSL_is_server(ssl_) != 0;
         std::unique_ptr<compact_records> records(new (std::nothrow) compact_records);
         if (!records || !records->begin(suite, !is_server, is_server ? client : server, secrets->records_read,
                                         is_server ? server : client, secrets->records_written))
@@ -259,9 +274,10 @@ public:
         } catch (const std::bad_alloc&) {
             return false;
         }
-        compact_ = std::move(records);
-        ::SSL_set_quiet_shutdown(ssl_.get(), 1);
-        ssl_.reset();
+        ::SSL_set_quiet_shutdown(ssl_, 1);
+        ::SSL_free(ssl_);
+        records_ = records.release();
+        compact_ = true;
         return true;
     }
 
@@ -307,14 +323,15 @@ public:
         tls_transport transport(descriptor, state_);
         const use here(*this, transport);
         tls_step step;
-        if (std::exchange(shut_down_, true)) {
+        if (shut_down_) {
             // has been said
         } else if (compact_) {
-            if (!compact_->failed() && !compact_->close(transport)) step.error = net::error::no_memory;
-        } else if (::SSL_in_init(ssl_.get()) == 0) {
+            if (!records_->failed() && !records_->close(transport)) step.error = net::error::no_memory;
+        } else if (::SSL_in_init(ssl_) == 0) {
             ::ERR_clear_error();
-            if (const int result = ::SSL_shutdown(ssl_.get()); result < 0) step = outcome_of(result);
+            if (const int result = ::SSL_shutdown(ssl_); result < 0) step = outcome_of(result);
         }
+        shut_down_ = true;
         step.what = tls_step::next::done;
         return end_of_output(transport, step);
     }
@@ -325,16 +342,12 @@ private:
         std::string protocol, peer;
     };
 
-    struct free_ssl {
-        void operator()(SSL* ssl) const noexcept { ::SSL_free(ssl); }
-    };
-
     /// For the duration of a call OpenSSL's descriptor is the transport. Outside of one it has none: calls of the user's
     /// find nothing there.
     class use {
     public:
         use(tls_engine& engine, tls_transport& transport) noexcept
-            : bio_(engine.ssl_ ? ::SSL_get_rbio(engine.ssl_.get()) : nullptr)
+            : bio_(engine.compact_ ? nullptr : ::SSL_get_rbio(engine.ssl_))
         {
             if (bio_ != nullptr) ::BIO_set_data(bio_, &transport);
         }
@@ -351,8 +364,8 @@ private:
 
     void limit_messages() noexcept
     {
-        ::SSL_set_msg_callback(ssl_.get(), &on_message);
-        ::SSL_set_msg_callback_arg(ssl_.get(), this);
+        ::SSL_set_msg_callback(ssl_, &on_message);
+        ::SSL_set_msg_callback_arg(ssl_, this);
     }
 
     /// OpenSSL's message callback after the handshake. OpenSSL answers any number of KeyUpdates, and of attempts to
@@ -431,7 +444,7 @@ private:
     /// What OpenSSL's last call on this connection came to.
     tls_step outcome_of(int result) noexcept
     {
-        switch (::SSL_get_error(ssl_.get(), result)) {
+        switch (::SSL_get_error(ssl_, result)) {
         case SSL_ERROR_WANT_READ:
             if (state_.ended || state_.read_failure != 0) return end_of_input();
             return {.what = tls_step::next::wait_read};
@@ -453,7 +466,7 @@ private:
         if (state_.write_failure != 0) return failed(state_.write_failure);
         if (code == 0) return {.error = net::ssl::error::stream_truncated};
         if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED)
-            if (const long why = ::SSL_get_verify_result(ssl_.get()); why != X509_V_OK)
+            if (const long why = ::SSL_get_verify_result(ssl_); why != X509_V_OK)
                 return {.error = error_code(std::error_code(static_cast<int>(why), certificate_category()))};
         return {.error = tls_error(code)};
     }
@@ -465,7 +478,7 @@ private:
         std::size_t total = 0;
         while (total != to.size()) {
             std::size_t n = 0;
-            const int result = ::SSL_read_ex(ssl_.get(), to.data() + total, to.size() - total, &n);
+            const int result = ::SSL_read_ex(ssl_, to.data() + total, to.size() - total, &n);
             if (result != 1) {
                 if (total != 0) { // an error comes again with the next call
                     end_found_ = bool(outcome_of(result).error);
@@ -475,7 +488,7 @@ private:
             }
             total += n;
             without_data_ = 0;
-            if (::SSL_pending(ssl_.get()) == 0 && transport.available().empty()) break;
+            if (::SSL_pending(ssl_) == 0 && transport.available().empty()) break;
         }
         return {.bytes = total};
     }
@@ -486,7 +499,7 @@ private:
         for (;;) {
             std::size_t consumed = 0;
             std::span<char> text;
-            const auto outcome = compact_->open(transport.available(), consumed, text, transport);
+            const auto outcome = records_->open(transport.available(), consumed, text, transport);
             const std::size_t n = std::min(text.size(), to.size() - total);
             if (n != 0) std::memcpy(to.data() + total, text.data(), n);
             total += n;
@@ -512,7 +525,7 @@ private:
             case compact_records::outcome::failed:
                 end_found_ = true;
                 if (total != 0) return {.bytes = total};
-                return {.error = detail::tls_error_of_reason(compact_->reason())};
+                return {.error = detail::tls_error_of_reason(records_->reason())};
             }
         }
     }
@@ -547,7 +560,7 @@ private:
             }
             if (!seal(std::span<const std::span<const char>>(of_record.data(), count), n)) break;
             total += n;
-            sent_since_read_ += static_cast<std::uint32_t>(std::min<std::size_t>(n, small_until));
+            sent_since_read_ = static_cast<std::uint16_t>(std::min<std::size_t>(sent_since_read_ + n, small_until));
         }
         return total;
     }
@@ -555,11 +568,11 @@ private:
     tls_step write_compact(tls_transport& transport, std::span<const std::span<const char>> parts,
                            std::size_t size) noexcept
     {
-        if (compact_->failed()) return {.error = detail::tls_error_of_reason(compact_->reason())};
+        if (records_->failed()) return {.error = detail::tls_error_of_reason(records_->reason())};
         if (shut_down_) return {.error = net::error::shut_down};
         bool ok = true;
         const std::size_t n = in_records(
-            parts, size, [&](auto record, std::size_t bytes) { return ok = compact_->seal(record, bytes, transport); });
+            parts, size, [&](auto record, std::size_t bytes) { return ok = records_->seal(record, bytes, transport); });
         if (!ok) return {.bytes = n, .error = detail::tls_error_of_reason(ERR_R_INTERNAL_ERROR)};
         return {.bytes = n};
     }
@@ -580,7 +593,7 @@ private:
                 text = whole.data();
             }
             std::size_t written = 0;
-            const int result = ::SSL_write_ex(ssl_.get(), text, bytes, &written);
+            const int result = ::SSL_write_ex(ssl_, text, bytes, &written);
             if (result == 1) return written == bytes;
             step = outcome_of(result);
             return false;
@@ -604,20 +617,24 @@ private:
 
     static constexpr std::uint8_t max_without_data = 32;
     static constexpr std::size_t small_record = 1360; // with its overhead a segment of Ethernet's
-    static constexpr std::uint32_t small_until = 32 * 1024;
+    static constexpr std::uint16_t small_until = 32 * 1024;
     static constexpr std::size_t most_in_one_call = tls_max_plaintext;
 
-    std::unique_ptr<SSL, free_ssl> ssl_;
-    std::unique_ptr<compact_records> compact_;
-    std::unique_ptr<tls_handshake_secrets> secrets_;
+    // There is one for each connection: its members are ordered, and as narrow, as its size requires.
+    union {
+        SSL* ssl_;
+        compact_records* records_; // once it is compact
+    };
     std::unique_ptr<const negotiated> negotiated_;
     tls_transport_state state_;
-    tls_bytes plaintext_; // opened, and more than the reader had room for
-    std::uint32_t sent_since_read_ = 0;
-    std::uint32_t failure_ = 0; // OpenSSL's code
-    bool shut_down_ = false;
-    std::uint8_t without_data_ = 0; // records of handshake messages in a row, after the handshake
-    bool end_found_ = false;        // after data that was returned first
+    tls_bytes plaintext_;               // opened, and more than the reader had room for
+    std::uint32_t failure_ = 0;         // OpenSSL's code
+    std::uint16_t sent_since_read_ = 0; // up to `small_until`
+    std::uint8_t without_data_ = 0;     // records of handshake messages in a row, after the handshake
+    bool compact_ : 1 = false;
+    const bool wants_compact_ : 1;
+    bool shut_down_ : 1 = false;
+    bool end_found_ : 1 = false; // after data that was returned first
 };
 
 } // namespace holdfast::detail

@@ -5,6 +5,7 @@
 
 #include <holdfast/adapters/detail/tls_engine.hpp>
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/async/counted_ptr.hpp>
 #include <holdfast/detail/async/plain_allocator.hpp>
 
 #include <array>
@@ -78,7 +79,7 @@ struct tls_write_work {
 /// What a stream and its pending operations share: the stream may be destroyed or moved while they are pending.
 template <class Socket>
 struct tls_core {
-    tls_core(Socket s, SSL* ssl, bool wants_compact) : socket(std::move(s)), engine(ssl), compact(wants_compact) {}
+    tls_core(Socket s, ssl_ptr ssl, bool wants_compact) : socket(std::move(s)), engine(std::move(ssl), wants_compact) {}
 
     int descriptor() noexcept { return socket.lowest_layer().native_handle(); }
 
@@ -91,20 +92,22 @@ struct tls_core {
             ::SSL_set_accept_state(engine.ssl());
         else
             ::SSL_set_connect_state(engine.ssl());
-        if (compact) engine.capture_secrets();
+        if (engine.wants_compact()) engine.capture_secrets();
         return {};
     }
 
     tls_step handshake() noexcept
     {
         const tls_step step = engine.handshake(descriptor());
-        if (compact && !step.error && step.what == tls_step::next::done) (void)engine.make_compact();
+        if (engine.wants_compact() && !step.error && step.what == tls_step::next::done) (void)engine.make_compact();
         return step;
     }
 
+    void destroy() noexcept { delete this; }
+
+    synchronized::count owners;
     Socket socket;
     tls_engine engine;
-    const bool compact;
 };
 
 /// The operation, and the handler of its waits. It does its work, waits for the socket where the engine says so,
@@ -118,7 +121,7 @@ public:
     using allocator_type = net::associated_allocator_t<Handler, plain_allocator<void>>;
     using cancellation_slot_type = net::cancellation_slot;
 
-    tls_operation(std::shared_ptr<Core> core, Work work, Handler&& handler)
+    tls_operation(counted_ptr<Core> core, Work work, Handler&& handler)
         : core_(std::move(core)),
           work_(work),
           handler_(std::move(handler)),
@@ -198,7 +201,7 @@ private:
 
     void complete(error_code ec, std::size_t bytes)
     {
-        core_.reset(); // before the handler is called
+        core_ = {}; // before the handler is called
         auto handler = std::move(handler_);
         if constexpr (Work::counts_bytes)
             std::move(handler)(ec, bytes);
@@ -206,7 +209,7 @@ private:
             std::move(handler)(ec);
     }
 
-    std::shared_ptr<Core> core_;
+    counted_ptr<Core> core_;
     [[no_unique_address]] Work work_;
     Handler handler_;
     net::cancellation_state cancellation_;

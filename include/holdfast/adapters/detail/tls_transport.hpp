@@ -87,14 +87,14 @@ private:
 
 /// What a connection keeps of its encrypted side between two calls: nothing while it is idle.
 struct tls_transport_state {
-    tls_bytes received;      ///< read from the socket, not yet consumed by the engine
-    tls_bytes unsent;        ///< sealed, and refused by the socket's full buffer
-    bool drained = false;    ///< the last read took all that the socket had
-    bool ended = false;      ///< the TCP stream has ended
-    bool ended_here = false; ///< by this side's shutdown of its reading, as a drain does
-    bool flooded = false;    ///< the peer has sent too many records without data
-    int read_failure = 0;    ///< errno of the first read that failed
-    int write_failure = 0;   ///< errno of the first write that failed: bytes received before it can still be read
+    tls_bytes received;              ///< read from the socket, not yet consumed by the engine
+    tls_bytes unsent;                ///< sealed, and refused by the socket's full buffer
+    std::uint16_t read_failure = 0;  ///< errno of the first read that failed
+    std::uint16_t write_failure = 0; ///< errno of the first write that failed: bytes received before can still be read
+    bool drained : 1 = false;        ///< the last read took all that the socket had
+    bool ended : 1 = false;          ///< the TCP stream has ended
+    bool ended_here : 1 = false;     ///< by this side's shutdown of its reading, as a drain does
+    bool flooded : 1 = false;        ///< the peer has sent too many records without data
 };
 
 /// The encrypted side during one call of the engine: reads the socket in large steps and gathers what is sent
@@ -162,7 +162,7 @@ public:
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             state_.drained = true;
         } else {
-            state_.read_failure = errno;
+            state_.read_failure = static_cast<std::uint16_t>(errno);
         }
         return false;
     }
@@ -218,7 +218,7 @@ private:
             else if (errno == EAGAIN || errno == EWOULDBLOCK)
                 break;
             else if (errno != EINTR)
-                state_.write_failure = errno;
+                state_.write_failure = static_cast<std::uint16_t>(errno);
         }
         return sent;
     }
