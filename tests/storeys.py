@@ -22,8 +22,9 @@ storeys = {
     "frame": ("frame_reader detail/frame/*", "base asio async waiting buffer connection"),
     "outbox": ("payload serialized_payload write_streamed outbox outbox_options outbox_group detail/outbox/*",
                "base serialize asio async waiting buffer connection"),
+    "websocket": ("websocket websocket_* detail/websocket/*", "base serialize asio async waiting buffer connection frame outbox"),
     "adapters": ("adapters/*", "base serialize asio async waiting buffer connection acceptor frame"),  # another library
-    "everything": ("holdfast impl/src", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox"),
+    "everything": ("holdfast impl/src", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox websocket"),
 }
 # What a header must not lead to, over however many others.
 never_reaches = [("outbox", "serialize/json"), ("frame_reader", "heartbeat_timer")]

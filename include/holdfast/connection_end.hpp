@@ -62,6 +62,7 @@ inline close_reason reason_of(const error_code& error) noexcept
     if (error == errc::outbox_full) return close_reason::send_queue_overflow;
     if (detail::is_truncated_stream(error)) return close_reason::peer_truncated;
     const std::string_view category = error.category().name();
+    if (category == "holdfast.websocket") return close_reason::frame_limit;
     if (category.starts_with("asio.ssl") || category == "holdfast.certificate") return close_reason::layer_failed;
     return close_reason::io_error;
 }

@@ -5,9 +5,9 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/buffer_pool.hpp>
-#include <holdfast/detail/connection/lowest_layer.hpp>
 #include <holdfast/detail/frame/frame_buffer.hpp>
 #include <holdfast/detail/frame/next_frame.hpp>
+#include <holdfast/detail/frame/stream_reader.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/frame_time_limit.hpp>
 #include <holdfast/framing.hpp>
@@ -15,13 +15,15 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <new>
 #include <optional>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 
 namespace holdfast {
+
+template <class Peer, class Pool>
+class websocket_reader;
 
 /// Options of a `frame_reader`.
 struct frame_options {
@@ -67,8 +69,12 @@ static_assert(std::is_trivially_destructible_v<frame_options>);
 ///
 ///     holdfast::frame_reader messages{peer, buffers, {}, holdfast::framing::u32_length<>{}};
 template <class Peer, framing::readable Framing = framing::line, class Pool = shared_buffer_pool>
-class frame_reader {
-    using stream_type = std::remove_reference_t<decltype(detail::readable_stream(std::declval<Peer&>()))>;
+class frame_reader : detail::stream_reader<Peer, detail::frame_buffer<Pool>> {
+    using base = detail::stream_reader<Peer, detail::frame_buffer<Pool>>;
+    using base::buffer_;
+    using base::note_frame;
+    using base::stream;
+    using typename base::stream_type;
 
 public:
     using executor_type = typename stream_type::executor_type;
@@ -94,9 +100,7 @@ public:
     ///
     /// Exceptions: std::invalid_argument for an option out of range.
     frame_reader(Peer& peer, Pool& pool, const frame_options& options = {}, Framing framing = {})
-        : peer_(peer),
-          progress_(options.progress),
-          buffer_(pool, options.max_frame_bytes, options.buffer_bytes, options.deadline),
+        : base(peer, options.progress, pool, options.max_frame_bytes, options.buffer_bytes, options.deadline),
           framing_(std::move(framing))
     {
     }
@@ -110,7 +114,7 @@ public:
     ///     holdfast::frame_reader messages{std::move(lines), holdfast::framing::u32_length<>{}};
     template <class Previous>
     frame_reader(frame_reader<Peer, Previous, Pool>&& previous, Framing framing) noexcept
-        : peer_(previous.peer_), progress_(previous.progress_), buffer_(previous.buffer_), framing_(std::move(framing))
+        : base(previous.peer_, previous.progress_, previous.buffer_), framing_(std::move(framing))
     {
     }
 
@@ -199,79 +203,20 @@ private:
     friend class detail::next_frame;
     template <class, framing::readable, class>
     friend class frame_reader;
+    template <class, class>
+    friend class websocket_reader;
 
     using loan_type = typename Pool::loan_type;
+    using frame_type = std::string_view;
     using signature = void(error_code, std::optional<std::string_view>);
-
-    template <class What>
-    class initiation {
-    public:
-        using executor_type = frame_reader::executor_type;
-
-        initiation(frame_reader& reader, const What& what) noexcept : reader_(&reader), what_(what) {}
-
-        [[nodiscard]] executor_type get_executor() const noexcept { return reader_->get_executor(); }
-
-        template <class Handler>
-        void operator()(Handler&& handler) const
-        {
-            using decayed = std::decay_t<Handler>;
-            detail::next_frame<frame_reader, What, decayed>(*reader_, what_, decayed(std::forward<Handler>(handler)))
-                .start();
-        }
-
-    private:
-        frame_reader* reader_;
-        [[no_unique_address]] What what_;
-    };
 
     template <class What, class CompletionToken>
     auto initiate(const What& what, CompletionToken& token)
     {
-        return net::async_initiate<CompletionToken, signature>(initiation<What>(*this, what), token);
+        return net::async_initiate<CompletionToken, signature>(detail::initiate_next<frame_reader, What>(*this, what),
+                                                               token);
     }
 
-    [[nodiscard]] stream_type& stream() const noexcept { return detail::readable_stream(peer_); }
-
-    /// Notes an error on the guard, if there is one.
-    void note(const error_code& error) noexcept
-    {
-        if constexpr (requires { peer_.note(error); })
-            peer_.note(error);
-        else
-            static_cast<void>(error);
-    }
-
-    /// Notes on an acceptor's connection whether a frame has begun, which a drain may let finish.
-    void note_frame(bool begun) noexcept
-    {
-        if constexpr (requires { peer_.within_message(begun); })
-            peer_.within_message(begun);
-        else
-            static_cast<void>(begun);
-    }
-
-    /// Notes and times the frame that has begun, since the reader waits within it.
-    error_code time_frame() noexcept
-    {
-        if (!buffer_.empty()) note_frame(true);
-        if (!buffer_.timed() || buffer_.empty()) return {};
-        if constexpr (detail::has_socket<stream_type>) {
-            using socket_type = std::remove_reference_t<decltype(detail::lowest_layer(stream()))>;
-            try {
-                buffer_.time(&detail::lowest_layer(stream()), [](void* socket) noexcept {
-                    ::shutdown(static_cast<socket_type*>(socket)->native_handle(), SHUT_RD);
-                });
-            } catch (const std::bad_alloc&) {
-                return net::error::no_memory;
-            }
-        }
-        return {};
-    }
-
-    Peer& peer_;
-    progress progress_;
-    detail::frame_buffer<Pool> buffer_;
     [[no_unique_address]] Framing framing_;
 };
 

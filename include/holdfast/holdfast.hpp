@@ -44,6 +44,10 @@
 #include <holdfast/serialized_payload.hpp>
 #include <holdfast/testing/manual_clock.hpp>
 #include <holdfast/version.hpp>
+#include <holdfast/websocket.hpp>
+#include <holdfast/websocket_error.hpp>
+#include <holdfast/websocket_frame.hpp>
+#include <holdfast/websocket_handshake.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #endif

@@ -56,6 +56,16 @@ public:
     /// used the reserve up; nothing else happens then. Other errors are those of `push`.
     error_code push_control(const payload& message, control_place place = control_place::last) noexcept;
 
+    /// The same, but where the reserve is used up, it replaces the last control message of the key and the place that is
+    /// not being sent: for pongs, of which the newest must be sent. `key` is less than 2^63. Cost: O(queued messages)
+    /// then.
+    error_code push_control(const payload& message, control_place place, conflate key) noexcept;
+
+    /// Queues a control message after all others, whatever the reserve, and accepts no messages any more: a closing
+    /// message after which nothing may come. Pending `async_push` operations complete with `errc::outbox_closed`. Call
+    /// `async_close` to wait until all is sent. Returns `error()`, or `net::error::no_memory`.
+    error_code push_final(const payload& message) noexcept;
+
     /// To be called at regular intervals, by a heartbeat timer for example: counts for
     /// `outbox_options::soft_limit_ticks`, and looks for progress. Its last action can be to end the connection.
     void tick() noexcept;

@@ -79,7 +79,7 @@ enum class control_place : std::uint8_t {
     /// After all queued messages: for closing messages.
     last,
     /// Before all messages but those that are being sent: for pings and pongs. It passes a streamed message that is
-    /// being sent only if that one interleaves.
+    /// being sent only if that one interleaves, or lets control messages through.
     next,
 };
 
@@ -88,6 +88,9 @@ struct stream_options {
     /// After each chunk the messages that were queued later have their turn. The peer must be able to separate them:
     /// each chunk has to be a frame of its own.
     bool interleave = false;
+    /// After each chunk only control messages with `control_place::next` have their turn, as pings and pongs between
+    /// the fragments of a WebSocket message. `interleave` implies it.
+    bool interleave_control = false;
 };
 
 /// Returns the most memory in bytes that an outbox with these options can take, for messages of at least

@@ -89,6 +89,17 @@ public:
     {
     }
 
+    /// Copies a message in two parts, such as a frame's header and what it contains. Exceptions and cost: the same.
+    payload(std::string_view header, std::string_view text, payload_sharing sharing = payload_sharing::any_thread)
+    {
+        const std::size_t size = header.size() + text.size();
+        if (size == 0) return;
+        void* const memory = ::operator new(sizeof(detail::payload_block) + size);
+        block_ = ::new (memory) detail::payload_block{{1}, sharing, size};
+        if (!header.empty()) std::memcpy(block_->bytes(), header.data(), header.size());
+        if (!text.empty()) std::memcpy(block_->bytes() + header.size(), text.data(), text.size());
+    }
+
     payload(const payload& other) noexcept : block_(other.block_)
     {
         if (block_ != nullptr) block_->add();

@@ -106,7 +106,7 @@ template <class Reader, class What, class Handler>
 class next_frame {
     using stream_type = typename Reader::stream_type;
     using loan_type = typename Reader::loan_type;
-    using frame = std::optional<std::string_view>;
+    using frame = std::optional<typename Reader::frame_type>;
 
     static constexpr bool raw = std::is_same_v<What, raw_bytes>;
     static constexpr bool reads_descriptor = waitable<stream_type>;
@@ -146,8 +146,9 @@ public:
             if (what_.most == 0) return finish_later({}, std::string_view(""));
         error_code ec;
         frame found = take(ec);
+        bool more = false;
         if constexpr (reads_now) // cheaper than a wait, and under load the bytes have arrived already
-            if (!found && !ec && may_have_arrived()) found = receive(ec);
+            if (!found && !ec && may_have_arrived()) found = receive(ec, more);
         if (ec == errc::pool_exhausted && !reader_->buffer_.holds()) {
             if constexpr (!reads_descriptor) return borrow(); // for bytes that no readiness announces
             ec = {};                                          // it may not need one
@@ -155,6 +156,8 @@ public:
         if (!found && !ec) ec = reader_->time_frame();
         if (found || ec)
             finish_later(ec, found);
+        else if (more)
+            read_later();
         else
             wait();
     }
@@ -164,10 +167,11 @@ public:
     {
         if (ec) return finish(ec);
         if constexpr (reads_now) {
-            const frame found = receive(ec);
+            bool more = false;
+            const frame found = receive(ec, more);
             if (ec == errc::pool_exhausted) return borrow();
             if (found || ec) return finish(ec, found);
-            go_on();
+            go_on(more);
         } else {
             read();
         }
@@ -181,7 +185,7 @@ public:
         if (const frame found = take(ec); found || ec)
             finish(ec, found);
         else
-            go_on();
+            go_on(false);
     }
 
     /// The pool has lent a buffer.
@@ -207,6 +211,21 @@ private:
         frame found;
     };
 
+    /// A read in a later turn of the executor.
+    struct later {
+        using executor_type = next_frame::executor_type;
+        using allocator_type = next_frame::allocator_type;
+
+        executor_type get_executor() const noexcept { return op.get_executor(); }
+        allocator_type get_allocator() const noexcept { return op.get_allocator(); }
+        void operator()() { op(error_code()); }
+
+        next_frame op;
+    };
+
+    /// How many full buffers one turn takes that contain no frame to be handed out.
+    static constexpr int buffers_per_turn = 16;
+
     frame take(error_code& why)
     {
         std::error_code ec;
@@ -226,13 +245,22 @@ private:
         reader_->progress_(n);
     }
 
-    /// Waits for more bytes, unless that must end here.
-    void go_on()
+    /// Waits for more bytes, which may be there already, unless that must end here.
+    void go_on(bool more)
     {
         if (cancellation_.cancelled() != net::cancellation_type::none)
             return finish(net::error::operation_aborted); // it came while this step was queued
         if (const error_code ec = reader_->time_frame()) return finish(ec);
-        wait();
+        if (more)
+            read_later();
+        else
+            wait();
+    }
+
+    void read_later()
+    {
+        auto executor = reader_->get_executor();
+        detail::execute_later(executor, later{std::move(*this)});
     }
 
     void wait()
@@ -290,11 +318,15 @@ private:
         }
     }
 
-    /// Reads what has come, without waiting.
-    frame receive(error_code& why)
+    /// Reads what has come, without waiting. Sets `more` where it stops although more may be there.
+    frame receive(error_code& why, bool& more)
     {
         auto& buffer = reader_->buffer_;
-        for (;;) {
+        for (int buffers = 0;; ++buffers) {
+            if (buffers == buffers_per_turn) {
+                more = true;
+                return std::nullopt;
+            }
             const auto room = buffer.room();
             if (room.empty()) {
                 why = errc::pool_exhausted;
@@ -347,6 +379,8 @@ private:
     {
         auto& buffer = reader_->buffer_;
         if (error == net::error::operation_aborted) return error;
+        if constexpr (requires { buffer.ended(); }) // by the protocol
+            if (buffer.ended()) return {};
         if (buffer.late()) return errc::frame_timeout; // the deadline has ended the reading
         const bool truncated = ended_below_layer(error);
         if (error != net::error::eof && !truncated) return error;
@@ -361,6 +395,28 @@ private:
     [[no_unique_address]] What what_;
     Handler handler_;
     [[no_unique_address]] std::conditional_t<cancellable, net::cancellation_state, never_cancelled> cancellation_;
+};
+
+/// The initiation of a reader's operation.
+template <class Reader, class What>
+class initiate_next {
+public:
+    using executor_type = typename Reader::executor_type;
+
+    initiate_next(Reader& reader, const What& what) noexcept : reader_(&reader), what_(what) {}
+
+    [[nodiscard]] executor_type get_executor() const noexcept { return reader_->get_executor(); }
+
+    template <class Handler>
+    void operator()(Handler&& handler) const
+    {
+        using decayed = std::decay_t<Handler>;
+        next_frame<Reader, What, decayed>(*reader_, what_, decayed(std::forward<Handler>(handler))).start();
+    }
+
+private:
+    Reader* reader_;
+    [[no_unique_address]] What what_;
 };
 
 } // namespace holdfast::detail

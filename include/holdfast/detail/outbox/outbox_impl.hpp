@@ -42,6 +42,26 @@ inline error_code outbox_base::push_control(const payload& message, control_plac
     return after_push(item, queue_.push_control(item, place == control_place::next));
 }
 
+inline error_code outbox_base::push_control(const payload& message, control_place place, conflate key) noexcept
+{
+    if (const error_code why = error()) return why;
+    if (message.empty()) return {};
+    const detail::outbox_item item(message);
+    return after_push(item, queue_.push_control(item, place == control_place::next, &key.key));
+}
+
+inline error_code outbox_base::push_final(const payload& message) noexcept
+{
+    if (const error_code why = error()) return why;
+    error_code result;
+    if (!message.empty()) {
+        const detail::outbox_item item(message);
+        result = after_push(item, queue_.push_final(item));
+    }
+    stop();
+    return result;
+}
+
 inline void outbox_base::tick() noexcept
 {
     if (closed_) return;
@@ -272,8 +292,8 @@ error_code outbox<Stream>::push_streamed(Source source, const stream_options& op
     std::unique_ptr<detail::streamed_source> made =
         detail::with_format<Format>(std::move(source), [&](auto&& of, auto format) {
             using queued = detail::queued_stream<decltype(format), std::decay_t<decltype(of)>>;
-            return std::unique_ptr<detail::streamed_source>(
-                new (std::nothrow) queued(options.interleave, std::forward<decltype(of)>(of), std::move(format)));
+            return std::unique_ptr<detail::streamed_source>(new (std::nothrow) queued(
+                options.interleave, options.interleave_control, std::forward<decltype(of)>(of), std::move(format)));
         });
     if (!made) return net::error::no_memory;
     return push_item(detail::outbox_item(std::move(made)));

@@ -61,13 +61,17 @@ public:
     }
 
     /// Queues a control message, if it fits into the reserve: behind all others, or ahead of all that is not
-    /// fixed, and behind the earlier ones there.
-    outcome push_control(outbox_item item, bool next) noexcept
+    /// fixed, and behind the earlier ones there. With a key it takes the place of the last one of that key where there
+    /// is no room otherwise.
+    outcome push_control(outbox_item item, bool next, const std::uint64_t* key = nullptr) noexcept
     {
-        item.make_control(next);
+        if (key != nullptr)
+            item.make_control(next, *key);
+        else
+            item.make_control(next);
         const std::size_t cost = item.cost();
         if (cost > marks_.reserve) return outcome::too_large;
-        if (control_bytes_ + cost > marks_.reserve) return outcome::full;
+        if (control_bytes_ + cost > marks_.reserve) return key != nullptr ? replace_control(item) : outcome::full;
         if (!ring_.reserve_one()) return outcome::no_memory;
         std::size_t place = ring_.size();
         if (next)
@@ -75,6 +79,17 @@ public:
                 ++place;
         ring_.insert(place, item);
         control_bytes_ += static_cast<std::uint32_t>(cost);
+        return outcome::queued;
+    }
+
+    /// Queues a control message behind all others, whatever the reserve. Nothing is pushed after it.
+    outcome push_final(outbox_item item) noexcept
+    {
+        item.make_control(false);
+        if (!ring_.reserve_one()) return outcome::no_memory;
+        ring_.insert(ring_.size(), item);
+        control_bytes_ += static_cast<std::uint32_t>(item.cost());
+        ends_ = true;
         return outcome::queued;
     }
 
@@ -208,7 +223,7 @@ private:
         if (ring_.pinned() != 0) return ring_.pinned();
         if (ring_.empty()) return 0;
         const bool first = offset_ != 0 || !chunk_.empty() ||
-                           (ring_[0].is_streamed() && begun(ring_[0]) && !ring_[0].source().interleaves());
+                           (ring_[0].is_streamed() && begun(ring_[0]) && !ring_[0].source().interleaves_control());
         return first ? 1 : 0;
     }
 
@@ -218,6 +233,22 @@ private:
         for (std::size_t i = ring_.size(), end = fixed(); i != end; --i)
             if (ring_[i - 1].has_key(key)) return i - 1;
         return ring_.size();
+    }
+
+    /// Replaces the last control message of the key that is not fixed.
+    outcome replace_control(const outbox_item& item) noexcept
+    {
+        for (std::size_t i = ring_.size(), end = fixed(); i != end; --i) {
+            outbox_item& older = ring_[i - 1];
+            if (!older.same_control(item)) continue;
+            const std::size_t bytes = control_bytes_ - older.cost() + item.cost();
+            if (bytes > marks_.reserve) break;
+            control_bytes_ = static_cast<std::uint32_t>(bytes);
+            std::exchange(older, item).release();
+            ++conflated_;
+            return outcome::queued;
+        }
+        return outcome::full;
     }
 
     /// Drops the oldest until so many bytes are free, or nothing at all.
@@ -262,8 +293,19 @@ private:
         const streamed_source& source = ring_[0].source();
         if (source.done())
             pop();
-        else if (source.interleaves())
+        else if (source.interleaves() && !ends_)
             ring_.move_first_behind();
+        else if (source.interleaves_control())
+            let_control_pass();
+    }
+
+    /// Control messages that go next were queued behind the chunk of the source in front.
+    void let_control_pass() noexcept
+    {
+        std::size_t count = 0;
+        while (count + 1 != ring_.size() && ring_[count + 1].goes_next())
+            ++count;
+        if (count != 0) ring_.move_first_behind(count);
     }
 
     outbox_ring ring_;
@@ -272,6 +314,7 @@ private:
     std::uint32_t control_bytes_ = 0;
     bool cut_short_ = false; // the last write
     bool writes_messages_ = false;
+    bool ends_ = false;       // with the last message
     std::size_t begun_ = 0;   // streamed messages that are sent in part
     std::size_t offset_ = 0;  // so much of the first payload is sent
     std::span<char> chunk_{}; // of the source in front, not sent yet

@@ -21,7 +21,10 @@ namespace holdfast::detail {
 /// A queued message that is made when its turn comes, whatever its type, in one allocation.
 class streamed_source {
 public:
-    streamed_source(std::size_t bytes, bool interleaves) noexcept : bytes_(bytes), interleaves_(interleaves) {}
+    streamed_source(std::size_t bytes, bool interleaves, bool interleaves_control = false) noexcept
+        : bytes_(bytes), interleaves_(interleaves), interleaves_control_(interleaves || interleaves_control)
+    {
+    }
     streamed_source(const streamed_source&) = delete;
     virtual ~streamed_source() = default;
 
@@ -32,12 +35,14 @@ public:
     /// What it takes itself.
     [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
     [[nodiscard]] bool interleaves() const noexcept { return interleaves_; }
+    [[nodiscard]] bool interleaves_control() const noexcept { return interleaves_control_; }
 
     bool begun = false;
 
 private:
     const std::size_t bytes_;
     const bool interleaves_;
+    const bool interleaves_control_;
 };
 
 /// What lies in a place of the queue. It is copied freely; whoever takes it out of the queue calls
@@ -76,12 +81,22 @@ public:
         what_ |= control_bit;
         key_ = next;
     }
+    void make_control(bool next, std::uint64_t key) noexcept
+    {
+        what_ |= control_bit | keyed_bit;
+        key_ = key << 1U | (next ? 1U : 0U);
+    }
 
     [[nodiscard]] bool is_streamed() const noexcept { return (what_ & streamed_bit) != 0; }
     [[nodiscard]] bool is_control() const noexcept { return (what_ & control_bit) != 0; }
-    [[nodiscard]] bool goes_next() const noexcept { return is_control() && key_ != 0; }
+    [[nodiscard]] bool goes_next() const noexcept { return is_control() && (key_ & 1U) != 0; }
     [[nodiscard]] bool is_keyed() const noexcept { return (what_ & keyed_bit) != 0; }
-    [[nodiscard]] bool has_key(std::uint64_t key) const noexcept { return key_ == key && is_keyed(); }
+    [[nodiscard]] bool has_key(std::uint64_t key) const noexcept { return key_ == key && is_keyed() && !is_control(); }
+    /// Whether both are control messages of one key, in places of one kind.
+    [[nodiscard]] bool same_control(const outbox_item& other) const noexcept
+    {
+        return is_control() && is_keyed() && other.is_control() && other.is_keyed() && key_ == other.key_;
+    }
     [[nodiscard]] std::uint64_t key() const noexcept { return key_; }
 
     [[nodiscard]] streamed_source& source() const noexcept
@@ -158,10 +173,13 @@ public:
     }
 
     /// The first, which is not pinned, becomes the last.
-    void move_first_behind() noexcept
+    void move_first_behind() noexcept { move_first_behind(size_ - 1); }
+
+    /// The first, which is not pinned, goes behind the next `count`.
+    void move_first_behind(std::size_t count) noexcept
     {
         const outbox_item first = pop_front();
-        insert(size_, first);
+        insert(count, first);
     }
 
     /// Releases those from the i-th on.

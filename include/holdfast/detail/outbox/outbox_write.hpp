@@ -159,8 +159,8 @@ template <class Format, class Source>
 class queued_stream final : public streamed_source {
 public:
     template <class From>
-    queued_stream(bool interleaves, From&& source, Format&& format)
-        : streamed_source(sizeof(queued_stream), interleaves),
+    queued_stream(bool interleaves, bool interleaves_control, From&& source, Format&& format)
+        : streamed_source(sizeof(queued_stream), interleaves, interleaves_control),
           serializer_(std::forward<From>(source), std::move(format))
     {
     }

@@ -1,0 +1,148 @@
+// holdfast: a reader's buffer, which it borrows while it holds bytes, and what it keeps besides them. No I/O.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_FRAME_BORROWED_BUFFER_HPP
+#define HOLDFAST_DETAIL_FRAME_BORROWED_BUFFER_HPP
+
+#include <holdfast/frame_time_limit.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <stdexcept>
+#include <utility>
+
+namespace holdfast::detail {
+
+/// Number of readable bytes after each frame, for parsers that read whole vectors.
+inline constexpr std::size_t frame_padding = 64;
+
+/// What a reader keeps besides the bytes. It lies at the beginning of the buffer, so that a reader without a buffer is
+/// small.
+template <class Loan>
+struct buffer_head : frame_time_limit::frame {
+    explicit buffer_head(Loan&& from) noexcept : loan(std::move(from)) {}
+
+    Loan loan; // of the buffer that contains this object
+};
+
+/// `Head` is a `buffer_head`; the bytes follow it.
+template <class Pool, class Head>
+class borrowed_buffer : public frame_time_limit::reader {
+public:
+    using loan_type = typename Pool::loan_type;
+
+    /// `why` is the message of std::invalid_argument where `max_frame` is 0.
+    borrowed_buffer(Pool& pool, std::size_t max_frame, std::size_t first_bytes, frame_time_limit* limit,
+                    const char* why)
+        : pool_(pool),
+          max_frame_(
+              static_cast<std::uint32_t>(std::min<std::size_t>(max_frame, std::numeric_limits<std::uint32_t>::max()))),
+          first_bytes_(static_cast<std::uint32_t>(
+              std::clamp<std::size_t>(first_bytes, sizeof(Head) + frame_padding + 1, std::size_t{1} << 30U))),
+          limit_(limit)
+    {
+        if (max_frame == 0) throw std::invalid_argument(why);
+    }
+
+    /// The same limits and pool; takes no bytes over.
+    borrowed_buffer(const borrowed_buffer& from) noexcept
+        : reader(), pool_(from.pool_), max_frame_(from.max_frame_), first_bytes_(from.first_bytes_), limit_(from.limit_)
+    {
+    }
+
+    ~borrowed_buffer() { drop(); }
+
+    /// Whether a buffer is held.
+    [[nodiscard]] bool holds() const noexcept { return incomplete != nullptr; }
+
+    /// Whether the frame was late.
+    [[nodiscard]] bool late() const noexcept { return holds() && held()->late; }
+
+    [[nodiscard]] std::size_t max_frame() const noexcept { return max_frame_; }
+
+    /// Whether frames are timed.
+    [[nodiscard]] bool timed() const noexcept { return limit_ != nullptr; }
+
+    /// Times the frame that has begun, unless it is timed already. Throws std::bad_alloc.
+    void time(void* socket, void (*end_reading)(void*) noexcept)
+    {
+        Head& b = *held();
+        if (b.watch != nullptr || b.late) return;
+        b.socket = socket;
+        b.end_reading = end_reading;
+        b.watch = limit_->begin(*this);
+    }
+
+    /// Size of the first buffer.
+    [[nodiscard]] std::size_t first_bytes() const noexcept { return first_bytes_; }
+
+    void adopt(loan_type loan) noexcept
+    {
+        if (!loan) return;
+        char* const place = loan.data();
+        incomplete = ::new (static_cast<void*>(place)) Head(std::move(loan));
+    }
+
+    Pool& pool() noexcept { return pool_; }
+    [[nodiscard]] frame_time_limit* limit() const noexcept { return limit_; }
+
+    /// Size of the buffer that is held; 0 if none is.
+    [[nodiscard]] std::size_t lent() const noexcept { return holds() ? held()->loan.size() : 0; }
+
+    /// Gives the buffer away, and keeps none.
+    loan_type release() noexcept
+    {
+        if (!holds()) return {};
+        untime();
+        Head* const b = held();
+        incomplete = nullptr;
+        loan_type loan = std::move(b->loan);
+        b->~Head();
+        return loan;
+    }
+
+protected:
+    Head* held() const noexcept { return static_cast<Head*>(incomplete); }
+    char* data() const noexcept { return held()->loan.data() + sizeof(Head); }
+    [[nodiscard]] std::size_t capacity() const noexcept { return held()->loan.size() - sizeof(Head) - frame_padding; }
+
+    /// Borrows a buffer twice as large, copies the first `used` bytes, and the head by `copy(to, from)`. False if there is
+    /// none to be had.
+    template <class Copy>
+    bool grow(std::size_t used, Copy copy) noexcept
+    {
+        Head* const b = held();
+        auto larger = pool_.try_borrow(2 * b->loan.size());
+        if (!larger) return false;
+        char* const place = larger.data();
+        auto* const moved = ::new (static_cast<void*>(place)) Head(std::move(larger));
+        std::memcpy(place + sizeof(Head), data(), used);
+        copy(*moved, *b);
+        static_cast<frame_time_limit::frame&>(*moved) = *b;
+        b->watch = nullptr;
+        drop();
+        incomplete = moved;
+        return true;
+    }
+
+    void untime() noexcept
+    {
+        if (incomplete != nullptr && incomplete->watch != nullptr)
+            limit_->end(std::exchange(incomplete->watch, nullptr));
+    }
+
+    void drop() noexcept { const loan_type until_the_end = release(); }
+
+private:
+    Pool& pool_;
+    const std::uint32_t max_frame_;
+    const std::uint32_t first_bytes_;
+    frame_time_limit* limit_;
+};
+
+} // namespace holdfast::detail
+
+#endif

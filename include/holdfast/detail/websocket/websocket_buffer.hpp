@@ -1,0 +1,218 @@
+// holdfast: the bytes that a websocket_reader has received, and what it does with the frames in them. No I/O.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_DETAIL_WEBSOCKET_WEBSOCKET_BUFFER_HPP
+#define HOLDFAST_DETAIL_WEBSOCKET_WEBSOCKET_BUFFER_HPP
+
+#include <holdfast/detail/frame/borrowed_buffer.hpp>
+#include <holdfast/detail/websocket/message_assembler.hpp>
+#include <holdfast/error.hpp>
+#include <holdfast/outbox.hpp>
+#include <holdfast/websocket_error.hpp>
+#include <holdfast/websocket_frame.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace holdfast {
+
+/// A message that a `websocket_reader` has read.
+struct websocket_message {
+    /// The bytes, from all fragments; UTF-8 where the kind is text. Valid until the reader's next operation.
+    std::string_view data;
+    websocket_kind kind = websocket_kind::text;
+};
+
+} // namespace holdfast
+
+namespace holdfast::detail {
+
+/// What a reader does with frames: it answers those of control in the outbox, and remembers how the peer has closed.
+struct websocket_protocol {
+    /// The key of pongs in the outbox's reserve.
+    static constexpr conflate pong{0};
+
+    outbox_base* outbox;
+    websocket_limits limits;
+    websocket_errc failure{}; // then nothing is read any more
+    bool closed = false;      // by a Close frame
+    std::uint16_t close_code = 1006;
+
+    void answer_ping(std::string_view data) noexcept
+    {
+        try {
+            outbox->push_control(make_websocket_frame(websocket_opcode::pong, data, payload_sharing::one_thread),
+                                 control_place::next, pong);
+        } catch (const std::bad_alloc&) { // a ping without a pong is one that was lost
+        }
+    }
+
+    void close(websocket_close_code code, std::string_view reason) noexcept
+    {
+        try {
+            outbox->push_final(websocket_close_frame(code, reason));
+        } catch (const std::bad_alloc&) {
+            outbox->push_final({}); // nothing may be sent any more
+        }
+    }
+
+    void fail(websocket_errc error) noexcept
+    {
+        failure = error;
+        close(close_code_of(error), websocket_category::text(static_cast<int>(error)));
+    }
+};
+
+/// What a reader of a WebSocket keeps besides the bytes.
+template <class Loan>
+struct websocket_bytes : buffer_head<Loan> {
+    using buffer_head<Loan>::buffer_head;
+
+    message_assembler assembler;
+    std::string_view close_reason;
+};
+
+template <class Pool>
+class websocket_buffer : public borrowed_buffer<Pool, websocket_bytes<typename Pool::loan_type>> {
+    using bytes = websocket_bytes<typename Pool::loan_type>;
+    using base = borrowed_buffer<Pool, bytes>;
+    using base::capacity;
+    using base::data;
+    using base::drop;
+    using base::held;
+    using base::untime;
+
+public:
+    using base::adopt;
+    using base::first_bytes;
+    using base::holds;
+    using base::late;
+    using base::pool;
+    using typename base::loan_type;
+
+    websocket_buffer(Pool& pool, std::size_t max_message, std::size_t first_bytes, frame_time_limit* limit)
+        : base(pool, max_message, first_bytes, limit, "websocket_options.max_message_bytes must be at least 1")
+    {
+    }
+
+    /// Takes over the bytes that another reader has received and not handed out. Throws std::bad_alloc if they need a
+    /// larger buffer and there is none to be had; the other then keeps them.
+    template <class Other>
+    void take_over(Other& from)
+    {
+        const std::string_view rest = from.rest();
+        const std::size_t needed = sizeof(bytes) + rest.size() + frame_padding;
+        if (rest.empty()) return from.shrink();
+        loan_type larger;
+        if (from.lent() < needed) {
+            larger = pool().try_borrow(needed);
+            if (!larger) throw std::bad_alloc();
+        }
+        loan_type previous = from.release();
+        loan_type& to = larger ? larger : previous;
+        std::memmove(to.data() + sizeof(bytes), rest.data(), rest.size());
+        adopt(std::move(to));
+        held()->assembler.received(rest.size());
+    }
+
+    /// Returns the next whole message. Nothing when there is none yet, or, with `why`, when there will be none.
+    std::optional<websocket_message> take(websocket_protocol& protocol, std::error_code& why) noexcept
+    {
+        using event = message_assembler::event;
+        ended_ = protocol.closed;
+        if (protocol.failure != websocket_errc{})
+            why = protocol.failure;
+        else if (protocol.closed)
+            why = errc::truncated_frame; // which `ended()` turns into the end
+        else if (late())
+            why = errc::frame_timeout;
+        if (why || !holds()) return std::nullopt;
+        for (;;) {
+            const auto next = held()->assembler.next(data(), protocol.limits);
+            switch (next.what) {
+            case event::incomplete:
+                if (held()->assembler.idle()) untime();
+                return std::nullopt;
+            case event::message:
+                untime();
+                return websocket_message{next.bytes, next.text ? websocket_kind::text : websocket_kind::binary};
+            case event::ping:
+                protocol.answer_ping(next.bytes);
+                break;
+            case event::pong:
+                break;
+            case event::close:
+                if (const auto close = websocket_close_payload::parse(next.bytes); close.error == websocket_errc{}) {
+                    untime();
+                    held()->close_reason = close.reason;
+                    protocol.closed = ended_ = true;
+                    protocol.close_code = close.code;
+                    protocol.close(static_cast<websocket_close_code>(close.code), {});
+                    why = errc::truncated_frame;
+                } else {
+                    fail(protocol, close.error, why);
+                }
+                return std::nullopt;
+            case event::violation:
+                fail(protocol, next.error, why);
+                return std::nullopt;
+            }
+        }
+    }
+
+    /// Whether the peer has closed the connection by a Close frame.
+    [[nodiscard]] bool ended() const noexcept { return ended_; }
+
+    /// The reason in the peer's Close frame.
+    [[nodiscard]] std::string_view close_reason() const noexcept
+    {
+        return holds() ? held()->close_reason : std::string_view();
+    }
+
+    /// Whether no message has begun, and no byte is held that was not examined.
+    [[nodiscard]] bool empty() const noexcept { return !holds() || ended_ || held()->assembler.idle(); }
+
+    /// Returns the buffer to the pool if it is empty.
+    void shrink() noexcept
+    {
+        if (empty()) drop();
+    }
+
+    /// Returns where more bytes can be received. When the buffer is full, one twice as large is borrowed. Empty if
+    /// there is none to be had.
+    std::span<char> room() noexcept
+    {
+        if (!holds()) {
+            adopt(pool().try_borrow(first_bytes()));
+            if (!holds()) return {};
+        }
+        held()->assembler.compact(data());
+        const std::size_t used = held()->assembler.end();
+        if (used == capacity() &&
+            !this->grow(used, [](bytes& to, const bytes& from) noexcept { to.assembler = from.assembler; }))
+            return {};
+        return {data() + used, capacity() - used};
+    }
+
+    void received(std::size_t n) noexcept { held()->assembler.received(n); }
+
+private:
+    void fail(websocket_protocol& protocol, websocket_errc error, std::error_code& why) noexcept
+    {
+        protocol.fail(error);
+        why = error;
+        drop();
+    }
+
+    bool ended_ = false;
+};
+
+} // namespace holdfast::detail
+
+#endif

@@ -1,0 +1,125 @@
+// holdfast: a WebSocket client's bytes, and what a server answers to them.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_TESTS_SUPPORT_WEBSOCKET_HPP
+#define HOLDFAST_TESTS_SUPPORT_WEBSOCKET_HPP
+
+#include "support/sockets.hpp"
+
+#include <holdfast/connection_guard.hpp>
+#include <holdfast/outbox.hpp>
+#include <holdfast/websocket.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace tests {
+
+/// The header of a frame of either side, in the shortest form.
+inline std::string websocket_header(unsigned first_byte, std::uint64_t length, bool masked)
+{
+    std::string header(1, static_cast<char>(first_byte));
+    const unsigned mask = masked ? 0x80 : 0;
+    unsigned extra = 0;
+    if (length < 126) {
+        header += static_cast<char>(mask | length);
+    } else {
+        extra = length < 65536 ? 2 : 8;
+        header += static_cast<char>(mask | (extra == 2 ? 126 : 127));
+    }
+    for (unsigned i = extra; i-- != 0;)
+        header += static_cast<char>(length >> 8 * i);
+    return header;
+}
+
+/// A client's frame. The first byte is FIN (0x80), reserved bits and the opcode.
+inline std::string client_frame(unsigned first_byte, std::string_view payload,
+                                std::string_view mask = "\x37\xfa\x21\x3d")
+{
+    std::string frame = websocket_header(first_byte, payload.size(), true);
+    frame.append(mask);
+    for (std::size_t i = 0; i != payload.size(); ++i)
+        frame += static_cast<char>(payload[i] ^ mask[i % 4]);
+    return frame;
+}
+
+/// A server's frame.
+inline std::string server_frame(unsigned first_byte, std::string_view payload)
+{
+    std::string frame = websocket_header(first_byte, payload.size(), false);
+    frame.append(payload);
+    return frame;
+}
+
+/// The payload of a Close frame.
+inline std::string close_payload(unsigned code, std::string_view reason = {})
+{
+    std::string payload{static_cast<char>(code >> 8U), static_cast<char>(code)};
+    payload.append(reason);
+    return payload;
+}
+
+/// What came of a session of an echo server.
+struct websocket_session {
+    std::vector<std::string> messages;
+    std::vector<bool> binary;
+    holdfast::error_code error; // of async_next
+    unsigned close_code = 0;
+    std::string close_reason;
+    std::string answer; // all that the client got
+    holdfast::error_code end;
+};
+
+/// Serves one connection; ends it as a server does.
+template <class Peer>
+net::awaitable<void> echo_messages(Peer& peer, holdfast::websocket_options options, websocket_session& result)
+{
+    holdfast::outbox outbox{peer, {.high_watermark = 64U << 20U, .reserve_bytes = 1024}};
+    holdfast::websocket_reader messages{peer, outbox, options};
+    try {
+        while (const auto message = co_await messages.async_next(net::use_awaitable)) {
+            result.messages.emplace_back(message->data);
+            result.binary.push_back(message->kind == holdfast::websocket_kind::binary);
+            outbox.push(holdfast::websocket_frame(message->data, message->kind));
+        }
+    } catch (const holdfast::system_error& failure) {
+        result.error = failure.code();
+    }
+    result.close_code = static_cast<unsigned>(messages.close_code());
+    result.close_reason = messages.close_reason();
+    co_await holdfast::async_close_websocket(peer, outbox, net::use_awaitable);
+}
+
+/// Sends the bytes to an echo server: those before `cut` first, which it then reads; and reads the answers.
+inline websocket_session talk(std::string_view bytes, const holdfast::websocket_options& options = {},
+                              std::size_t cut = std::string_view::npos)
+{
+    net::io_context io;
+    auto both = socket_pair(io);
+    websocket_session result;
+    holdfast::connection_guard<tcp::socket> peer(std::move(both.first));
+    net::co_spawn(io, echo_messages(peer, options, result), net::detached);
+    for (const auto part : {bytes.substr(0, cut), cut < bytes.size() ? bytes.substr(cut) : std::string_view()}) {
+        if (part.empty()) continue;
+        holdfast::error_code ignored; // the server may have ended the connection
+        net::write(both.second, net::buffer(part.data(), part.size()), ignored);
+        if (peer.is_open()) await_readable(peer.stream());
+        io.restart();
+        io.poll();
+    }
+    holdfast::error_code ignored;
+    both.second.shutdown(tcp::socket::shutdown_send, ignored);
+    io.restart();
+    run(io);
+    auto [answer, end] = read_to_end(both.second);
+    result.answer = std::move(answer);
+    result.end = end;
+    return result;
+}
+
+} // namespace tests
+
+#endif
