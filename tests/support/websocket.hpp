@@ -6,11 +6,14 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/connection_guard.hpp>
+#include <holdfast/frame_reader.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/websocket.hpp>
 
+#include <cctype>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -64,6 +67,7 @@ inline std::string close_payload(unsigned code, std::string_view reason = {})
 
 /// What came of a session of an echo server.
 struct websocket_session {
+    unsigned status = 0; // of the handshake
     std::vector<std::string> messages;
     std::vector<bool> binary;
     holdfast::error_code error; // of async_next
@@ -73,12 +77,10 @@ struct websocket_session {
     holdfast::error_code end;
 };
 
-/// Serves one connection; ends it as a server does.
-template <class Peer>
-net::awaitable<void> echo_messages(Peer& peer, holdfast::websocket_options options, websocket_session& result)
+/// Answers each message by itself, and ends the connection as a server does.
+template <class Peer, class Outbox, class Reader>
+net::awaitable<void> echo_messages(Peer& peer, Outbox& outbox, Reader& messages, websocket_session& result)
 {
-    holdfast::outbox outbox{peer, {.high_watermark = 64U << 20U, .reserve_bytes = 1024}};
-    holdfast::websocket_reader messages{peer, outbox, options};
     try {
         while (const auto message = co_await messages.async_next(net::use_awaitable)) {
             result.messages.emplace_back(message->data);
@@ -93,15 +95,85 @@ net::awaitable<void> echo_messages(Peer& peer, holdfast::websocket_options optio
     co_await holdfast::async_close_websocket(peer, outbox, net::use_awaitable);
 }
 
-/// Sends the bytes to an echo server: those before `cut` first, which it then reads; and reads the answers.
-inline websocket_session talk(std::string_view bytes, const holdfast::websocket_options& options = {},
-                              std::size_t cut = std::string_view::npos)
+inline constexpr holdfast::outbox_options echo_outbox{.high_watermark = 64U << 20U, .reserve_bytes = 1024};
+
+/// Serves a connection whose handshake has been.
+template <class Peer>
+net::awaitable<void> echo_messages(Peer& peer, holdfast::websocket_options options, websocket_session& result)
+{
+    holdfast::outbox outbox{peer, echo_outbox};
+    holdfast::websocket_reader messages{peer, outbox, options};
+    co_await echo_messages(peer, outbox, messages, result);
+}
+
+/// The lines of a request's head.
+class request_head {
+public:
+    std::string method;
+
+    void add(std::string_view line)
+    {
+        if (method.empty()) {
+            method = line.substr(0, line.find(' '));
+            return;
+        }
+        const auto colon = line.find(':');
+        fields_[lower(line.substr(0, colon))] = line.substr(colon + 1);
+    }
+
+    /// The value of a field.
+    std::string_view operator()(std::string_view name) const
+    {
+        const auto found = fields_.find(lower(name));
+        return found == fields_.end() ? std::string_view() : found->second;
+    }
+
+private:
+    static std::string lower(std::string_view text)
+    {
+        std::string result(text);
+        for (char& c : result)
+            c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+        return result;
+    }
+
+    std::map<std::string, std::string> fields_;
+};
+
+/// Serves a connection from its request on.
+template <class Peer>
+net::awaitable<void> accept_and_echo(Peer& peer, holdfast::websocket_accept_options accepted,
+                                     holdfast::websocket_options options, websocket_session& result)
+{
+    holdfast::outbox outbox{peer, echo_outbox};
+    holdfast::frame_reader lines{peer, {.max_frame_bytes = 8192}};
+    request_head head;
+    while (const auto line = co_await lines.async_next(net::use_awaitable)) {
+        if (line->empty()) break;
+        head.add(*line);
+    }
+    const auto handshake = holdfast::accept_websocket(head.method, head, accepted);
+    outbox.push(handshake.response);
+    result.status = handshake.status;
+    if (!handshake) {
+        co_await outbox.async_close(net::use_awaitable);
+        co_await peer.async_close(net::use_awaitable);
+        co_return;
+    }
+    holdfast::websocket_reader messages{std::move(lines), outbox, options};
+    co_await echo_messages(peer, outbox, messages, result);
+}
+
+/// Sends the bytes to a server, `serve(peer, result)`: those before `cut` first, which it then reads; and reads the
+/// answers.
+template <class Serve>
+websocket_session talk_to(Serve serve, std::string_view bytes, std::size_t cut = std::string_view::npos)
 {
     net::io_context io;
     auto both = socket_pair(io);
     websocket_session result;
     holdfast::connection_guard<tcp::socket> peer(std::move(both.first));
-    net::co_spawn(io, echo_messages(peer, options, result), net::detached);
+    net::co_spawn(io, serve(peer, result), net::detached);
     for (const auto part : {bytes.substr(0, cut), cut < bytes.size() ? bytes.substr(cut) : std::string_view()}) {
         if (part.empty()) continue;
         holdfast::error_code ignored; // the server may have ended the connection
@@ -118,6 +190,14 @@ inline websocket_session talk(std::string_view bytes, const holdfast::websocket_
     result.answer = std::move(answer);
     result.end = end;
     return result;
+}
+
+/// The same with an echo server whose handshake has been.
+inline websocket_session talk(std::string_view bytes, const holdfast::websocket_options& options = {},
+                              std::size_t cut = std::string_view::npos)
+{
+    return talk_to([&](auto& peer, websocket_session& result) { return echo_messages(peer, options, result); }, bytes,
+                   cut);
 }
 
 } // namespace tests

@@ -1,0 +1,146 @@
+// holdfast: do Python's websockets and Node's ws talk to our server: handshake, messages of every form, pings, closing?
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/process.hpp"
+#include "support/websocket.hpp"
+
+#include <array>
+#include <future>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <unistd.h>
+
+using namespace std::string_view_literals;
+using tests::tcp;
+namespace net = holdfast::net;
+
+namespace {
+
+constexpr std::array subprotocols{"v2.chat"sv, "chat"sv};
+constexpr std::array origins{"https://here.example"sv};
+
+net::awaitable<void> session(tcp::socket socket, std::vector<unsigned>& codes)
+{
+    holdfast::connection_guard<tcp::socket> peer(std::move(socket));
+    tests::websocket_session result;
+    co_await tests::accept_and_echo(peer, {.subprotocols = subprotocols, .origins = origins},
+                                    {.max_message_bytes = 1 << 20}, result);
+    if (result.status != 101) co_return;
+    CHECK((!result.error || result.error == holdfast::websocket_errc::message_too_long));
+    codes.push_back(result.close_code);
+}
+
+net::awaitable<void> accept_all(tcp::acceptor& listener, std::vector<unsigned>& codes)
+{
+    for (;;) {
+        auto socket = co_await listener.async_accept(net::use_awaitable);
+        net::co_spawn(listener.get_executor(), session(std::move(socket), codes), net::detached);
+    }
+}
+
+/// Serves the program, which is told the port, until it ends; returns the codes with which its connections were closed.
+std::vector<unsigned> serve(std::vector<std::string> client, std::string& printed)
+{
+    net::io_context io;
+    tcp::acceptor listener(io, {net::ip::address_v4::loopback(), 0});
+    client.push_back(std::to_string(listener.local_endpoint().port()));
+    tests::process program(std::move(client));
+    std::vector<unsigned> codes;
+    net::co_spawn(io, accept_all(listener, codes), net::detached);
+    auto ended = std::async(std::launch::async, [&] {
+        const int status = program.wait(&printed);
+        net::post(io, [&] { listener.close(); });
+        return status;
+    });
+    tests::run(io);
+    CHECK(ended.get() == 0);
+    return codes;
+}
+
+constexpr const char* python = R"(
+import asyncio, sys, websockets
+url = f'ws://127.0.0.1:{sys.argv[-1]}/chat'
+async def main():
+    async with websockets.connect(url, subprotocols=['other', 'chat', 'v2.chat'], compression=None,
+                                  origin='https://here.example') as ws:
+        print(ws.subprotocol)
+        for size in (0, 1, 125, 126, 127, 65535, 65536, 1 << 20):
+            text = '\u20ac' * (size // 3) + '*' * (size % 3)
+            await ws.send(text)
+            assert await ws.recv() == text
+            await ws.send(bytes(size))
+            assert await ws.recv() == bytes(size)
+        await ws.send(['frag', 'men', '', 'ts'])
+        assert await ws.recv() == 'fragments'
+        for data in (b'', b'x' * 125):
+            await (await ws.ping(data))
+        pongs = [await ws.ping(b'%d' % i) for i in range(200)]
+        await asyncio.gather(*pongs)
+        await ws.pong(b'unsolicited')
+        await ws.close(4001, 'bye')
+        print(ws.close_code)
+    async with websockets.connect(url, compression=None) as ws:
+        await ws.send(bytes((1 << 20) + 1))
+        try:
+            await ws.recv()
+        except websockets.ConnectionClosedError as e:
+            print(e.code, e.reason)
+    try:
+        await websockets.connect(url, origin='https://elsewhere.example')
+    except websockets.InvalidStatusCode as e:
+        print(e.status_code)
+asyncio.run(main())
+)";
+
+constexpr const char* node = R"(
+const WebSocket = require('ws');
+const url = `ws://127.0.0.1:${process.argv.at(-1)}/chat`;
+const ws = new WebSocket(url, ['chat'], {perMessageDeflate: false});
+const sizes = [0, 1, 125, 126, 127, 65535, 65536, 1 << 20];
+let next = 0;
+const check = (holds) => { if (!holds) { console.log('does not hold'); process.exit(1); } };
+ws.on('open', () => { console.log(ws.protocol); ws.send(Buffer.alloc(sizes[0], 1)); });
+ws.on('message', (data, binary) => {
+    if (!binary) { check(data.toString() === 'fragments \u20ac'); ws.ping('p'); return; }
+    check(data.equals(Buffer.alloc(sizes[next], 1)));
+    if (++next < sizes.length) return ws.send(Buffer.alloc(sizes[next], 1));
+    ws.send('fragments', {fin: false});
+    ws.send(' \u20ac', {fin: true});
+});
+ws.on('pong', (data) => { check(data.toString() === 'p'); ws.close(3001, 'bye'); });
+ws.on('close', (code) => {
+    console.log(code);
+    const other = new WebSocket(url, {protocolVersion: 8, perMessageDeflate: false});
+    other.on('unexpected-response', (request, response) => { console.log(response.statusCode); process.exit(0); });
+    other.on('open', () => process.exit(1));
+});
+)";
+
+} // namespace
+
+TEST_CASE("Python's websockets: subprotocol, messages of every form, fragments, pings, codes, a refused origin")
+{
+    tests::process found({"/usr/bin/python3", "-c", "import websockets"});
+    if (found.wait() != 0) {
+        WARN("left out: Python has no websockets (Debian: python3-websockets)");
+        return;
+    }
+    std::string printed;
+    const auto codes = serve({"/usr/bin/python3", "-c", python}, printed);
+    CHECK(printed == "v2.chat\n4001\n1009 a WebSocket message is longer than max_message_bytes\n403\n");
+    CHECK(codes == std::vector<unsigned>{4001, 1006});
+}
+
+TEST_CASE("Node's ws: subprotocol, messages of every form, fragments, a ping, a code, a refused version")
+{
+    if (::access("/usr/share/nodejs/ws", F_OK) != 0) {
+        WARN("left out: Node has no ws (Debian: node-ws)");
+        return;
+    }
+    std::string printed;
+    const auto codes = serve({"/usr/bin/env", "NODE_PATH=/usr/share/nodejs", "/usr/bin/node", "-e", node}, printed);
+    CHECK(printed == "chat\n3001\n426\n");
+    CHECK(codes == std::vector<unsigned>{3001});
+}
