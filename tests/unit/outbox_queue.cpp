@@ -26,8 +26,9 @@ constexpr std::size_t place = sizeof(outbox_item);
 /// So many chunks of four bytes: "aaaa", "bbbb".
 class letters final : public holdfast::detail::streamed_source {
 public:
-    letters(char first, int chunks, bool interleaves, std::size_t bytes = 100, int* destroyed = nullptr)
-        : streamed_source(bytes, interleaves), next_(first), left_(chunks), destroyed_(destroyed)
+    letters(char first, int chunks, bool interleaves, std::size_t bytes = 100, int* destroyed = nullptr,
+            bool interleaves_control = false)
+        : streamed_source(bytes, interleaves, interleaves_control), next_(first), left_(chunks), destroyed_(destroyed)
     {
     }
     ~letters() override
@@ -69,6 +70,13 @@ struct box {
     {
         outbox_item item{payload(text)};
         const outcome result = queue.push_control(item, ahead);
+        if (result != outcome::queued) item.release();
+        return result;
+    }
+    outcome control(std::string_view text, bool ahead, key_of of)
+    {
+        outbox_item item{payload(text)};
+        const outcome result = queue.push_control(item, ahead, &of.key);
         if (result != outcome::queued) item.release();
         return result;
     }
@@ -536,4 +544,67 @@ TEST_CASE("a hundred thousand random steps: every message arrives once, in order
             CHECK(sent_of_key[key] == n);
     CHECK((b.queue.dropped() != 0) == drops);
     CHECK(b.queue.bytes() == 0);
+}
+
+TEST_CASE("with a key a control message replaces the last one of the key and the place, where the reserve is used up")
+{
+    box b{{1000, 0, static_cast<std::uint32_t>(3 * (place + 2))}};
+    CHECK(b.push("message") == outcome::queued);
+    CHECK(b.control("a1", true, {1}) == outcome::queued);
+    CHECK(b.control("b1", true, {2}) == outcome::queued);
+    CHECK(b.control("a2", true, {1}) == outcome::queued);
+    CHECK(b.control("a3", true, {1}) == outcome::queued);
+    CHECK(b.control("a4", true, {1}) == outcome::queued);
+    CHECK(b.control("a5", false, {1}) == outcome::full);  // of another place
+    CHECK(b.control("c1", true, {3}) == outcome::full);   // there is none of that key
+    CHECK(b.control("a6x", true, {1}) == outcome::full);  // no room for more bytes
+    CHECK(b.push("other", key_of{2}) == outcome::queued); // messages with keys are others
+    CHECK(b.queue.conflated() == 2);
+    CHECK(b.queue.control_bytes() == 3 * (place + 2));
+    CHECK(b.drain() == "a1b1a4messageother");
+    CHECK(b.queue.control_bytes() == 0);
+}
+
+TEST_CASE("one that is being sent is not replaced")
+{
+    box b{{1000, 0, static_cast<std::uint32_t>(2 * (place + 1))}};
+    b.control("1", true, {1});
+    b.control("2", true, {1});
+    CHECK(b.begin() == "12");
+    CHECK(b.control("3", true, {1}) == outcome::full);
+    b.queue.sent(1);
+    CHECK(b.control("3", true, {1}) == outcome::queued);
+    CHECK(b.control("4", true, {1}) == outcome::queued);
+    CHECK(b.drain() == "24");
+}
+
+TEST_CASE("a source that interleaves with control messages alone: those that go next pass between its chunks")
+{
+    box b{{1000, 0, 1000}};
+    b.push(new letters('a', 3, false, 100, nullptr, true));
+    b.push("message");
+    CHECK(b.begin() == "aaaa");
+    b.control("1", true); // while a chunk is sent
+    b.control("2", true);
+    b.control("end", false);
+    b.queue.sent(2);
+    b.control("3", true); // while one is sent in part
+    CHECK(b.begin() == "aa");
+    b.queue.sent(2);
+    CHECK(b.begin() == "123");
+    b.queue.sent(3);
+    b.control("4", true); // between two chunks
+    CHECK(b.drain() == "4bbbbccccmessageend");
+}
+
+TEST_CASE("the last message passes the reserve, and nothing comes after it, not even a source that interleaves")
+{
+    box b{{1000, 0, 0}};
+    b.push(new letters('a', 3, true));
+    b.push(new letters('p', 2, true));
+    CHECK(b.begin() == "aaaa");
+    CHECK(b.queue.push_final(outbox_item(payload("last"))) == outcome::queued);
+    b.queue.sent(4);
+    CHECK(b.drain() == "bbbbccccppppqqqqlast");
+    CHECK(b.queue.control_bytes() == 0);
 }

@@ -61,8 +61,8 @@ public:
     using base::pool;
     using typename base::loan_type;
 
-    frame_buffer(Pool& pool, std::size_t max_frame, std::size_t first_bytes, frame_time_limit* limit)
-        : base(pool, max_frame, first_bytes, limit, "frame_options.max_frame_bytes must be at least 1")
+    frame_buffer(Pool& from, std::size_t longest, std::size_t first, frame_time_limit* limit)
+        : base(from, longest, first, limit, "frame_options.max_frame_bytes must be at least 1")
     {
     }
 

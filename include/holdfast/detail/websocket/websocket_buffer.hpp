@@ -96,8 +96,8 @@ public:
     using base::pool;
     using typename base::loan_type;
 
-    websocket_buffer(Pool& pool, std::size_t max_message, std::size_t first_bytes, frame_time_limit* limit)
-        : base(pool, max_message, first_bytes, limit, "websocket_options.max_message_bytes must be at least 1")
+    websocket_buffer(Pool& from, std::size_t longest, std::size_t first, frame_time_limit* limit)
+        : base(from, longest, first, limit, "websocket_options.max_message_bytes must be at least 1")
     {
     }
 

@@ -1,0 +1,77 @@
+// holdfast: reading and closing a WebSocket in the conformance matrix, over every layer.
+// SPDX-License-Identifier: BSL-1.0
+#include "conformance/harness.hpp"
+#include "conformance/layers.hpp"
+
+#include <holdfast/connection_guard.hpp>
+#include <holdfast/outbox.hpp>
+#include <holdfast/websocket.hpp>
+
+#include <chrono>
+#include <string_view>
+#include <utility>
+
+namespace {
+
+using namespace std::string_view_literals;
+
+struct of_websocket : conformance::operation {
+    static constexpr bool any_executor = true;
+    static constexpr bool object_may_go = false;
+    static constexpr bool outlives_context = false; // as its stream
+    static constexpr bool several = false;
+};
+
+/// Waits for the second fragment of a message.
+template <class Layer>
+struct next_message : of_websocket {
+    template <class Executor>
+    struct object {
+        explicit object(const Executor& executor) : ends(executor), outbox(*ends.stream), reader(*ends.stream, outbox)
+        {
+            ends.peer.write("\x01\x81\0\0\0\0a"sv);
+        }
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return reader.async_next(std::forward<Token>(token));
+        }
+        void complete() { ends.peer.write("\x80\x80\0\0\0\0"sv); }
+
+        typename Layer::template connected<Executor> ends;
+        holdfast::outbox<typename Layer::template stream<Executor>> outbox;
+        holdfast::websocket_reader<typename Layer::template stream<Executor>> reader;
+    };
+};
+
+/// Waits for the peer's end of stream.
+template <class Layer>
+struct close_websocket : of_websocket {
+    static constexpr bool unsynchronized = true; // between its two steps it uses the guard
+
+    template <class Executor>
+    struct object {
+        explicit object(const Executor& executor) : ends(executor), guard(std::move(*ends.stream)), outbox(guard) {}
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return holdfast::async_close_websocket(guard, outbox, {.deadline = std::chrono::hours(1)},
+                                                   std::forward<Token>(token));
+        }
+        void complete() { ends.peer.close(); }
+
+        typename Layer::template connected<Executor> ends;
+        holdfast::connection_guard<typename Layer::template stream<Executor>> guard;
+        holdfast::outbox<typename Layer::template stream<Executor>> outbox;
+    };
+};
+
+} // namespace
+
+HOLDFAST_CONFORMANCE(next_message<conformance::tcp_layer>);
+HOLDFAST_CONFORMANCE(next_message<conformance::user_layer>);
+HOLDFAST_CONFORMANCE(next_message<conformance::tls_layer>);
+HOLDFAST_CONFORMANCE(close_websocket<conformance::tcp_layer>);
+HOLDFAST_CONFORMANCE(close_websocket<conformance::tls_layer>);
