@@ -71,7 +71,7 @@ bool any_list_item(std::string_view list, F f)
 /// Whether it is base64 of 16 bytes.
 inline bool is_websocket_key(std::string_view key) noexcept
 {
-    return key.size() == 24 && key.ends_with("==") && key.substr(0, 22).find_first_not_of(base64_alphabet) == key.npos;
+    return key.size() == 24 && key.ends_with("==") && key.substr(0, 22).find_first_not_of(digest_alphabet) == key.npos;
 }
 
 inline websocket_handshake reject_websocket(unsigned status, std::string_view phrase, std::string_view headers,
@@ -88,7 +88,7 @@ inline std::string websocket_accept_key(std::string_view key)
 {
     std::string text(key);
     text.append("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    return detail::base64(detail::sha1(text));
+    return detail::base64_digest(detail::sha1(text));
 }
 
 } // namespace detail

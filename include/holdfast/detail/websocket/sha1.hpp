@@ -50,10 +50,10 @@ inline std::array<unsigned char, 20> sha1(std::string_view text)
     return digest;
 }
 
-inline constexpr std::string_view base64_alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+inline constexpr std::string_view digest_alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Base64 of a digest of 20 bytes.
-inline std::string base64(const std::array<unsigned char, 20>& bytes)
+inline std::string base64_digest(const std::array<unsigned char, 20>& bytes)
 {
     std::string text;
     for (std::size_t i = 0; i < bytes.size(); i += 3) {
@@ -61,7 +61,7 @@ inline std::string base64(const std::array<unsigned char, 20>& bytes)
                                     static_cast<std::uint32_t>(bytes[i + 1]) << 8U |
                                     (i + 2 < bytes.size() ? bytes[i + 2] : 0U);
         for (unsigned j = 0; j != 4; ++j)
-            text += base64_alphabet[three >> (18 - 6 * j) & 63U];
+            text += digest_alphabet[three >> (18 - 6 * j) & 63U];
     }
     text.back() = '='; // 20 bytes leave two
     return text;
