@@ -5,7 +5,6 @@
 // Every line that a client sends comes back as a line of JSON, {"line":N,"text":"..."}. Try it with:
 //
 //     nc 127.0.0.1 7777
-#include "support/acceptor_events.hpp"
 #include "support/capacity.hpp"
 #include "support/command_line.hpp"
 #include "support/listening.hpp"
@@ -13,6 +12,7 @@
 #include "support/tls_option.hpp"
 
 #include <holdfast/holdfast.hpp>
+#include <holdfast/server/drain_at_signal.hpp>
 
 #include <iostream>
 #include <optional>
@@ -44,23 +44,16 @@ constexpr holdfast::connection_cost cost{.session_bytes = 4096,
                                          .receive_buffer_bytes = 16 * 1024};
 
 template <class Connection>
-net::awaitable<void> serve(Connection peer, holdfast::heartbeat_timer<>& heart)
+net::awaitable<void> serve(Connection peer, holdfast::heartbeat_timer<>& heartbeats)
 {
-    auto beat = heart.watch(peer);
+    auto heartbeat = heartbeats.watch(peer);
     holdfast::frame_reader lines{peer, {.max_frame_bytes = cost.frame_bytes}};
     for (std::uint64_t n = 1; auto line = co_await lines.async_next(); ++n) {
-        beat.touch();
-        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer, reply{n, *line},
-                                                                  {.chunk_bytes = cost.chunk_bytes, .progress = beat});
+        heartbeat.touch();
+        co_await holdfast::async_write_streamed<holdfast::ndjson>(
+            peer, reply{n, *line}, {.chunk_bytes = cost.chunk_bytes, .progress = heartbeat});
     }
     co_await peer.async_close();
-}
-
-net::awaitable<void> drain_at_signal(acceptor& doors, examples::tls_option& tls, std::chrono::milliseconds deadline)
-{
-    co_await tls.wait_for_end("echo_server", [&](std::ostream& out) { doors.census().report(out); });
-    const std::size_t aborted = co_await doors.async_drain({.deadline = deadline});
-    examples::log_line("echo_server: drained, ", aborted, " aborted");
 }
 
 int run(int argc, char** argv)
@@ -86,24 +79,26 @@ int run(int argc, char** argv)
 
     const examples::log_queue log;
     net::io_context io(1);
-    holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
-    std::optional<acceptor> doors;
-    try {
-        doors.emplace(io.get_executor(), endpoint,
-                      holdfast::acceptor_options{
-                          .max_connections = max_connections,
-                          .send_buffer_bytes = cost.send_buffer_bytes,
-                          .receive_buffer_bytes = cost.receive_buffer_bytes,
-                          .on_event = [](const auto& event) { examples::log_event("echo_server", event); }});
-    } catch (const holdfast::system_error& error) {
-        throw examples::usage_error(examples::listen_error(error.code(), endpoint));
-    }
-    net::co_spawn(io, drain_at_signal(*doors, tls, deadline), net::detached); // before the first client
-    tls.serve(*doors, [&](auto peer) { return serve(std::move(peer), heart); });
-    std::cout << "echo_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
+    holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.tick = 1s, .timeout = timeout}};
+    acceptor clients{
+        io.get_executor(), endpoint,
+        holdfast::acceptor_options{.max_connections = max_connections,
+                                   .send_buffer_bytes = cost.send_buffer_bytes,
+                                   .receive_buffer_bytes = cost.receive_buffer_bytes,
+                                   .on_event = [](const auto& event) { examples::log_line("echo_server: ", event); }}};
+    const auto report = [&] { examples::log_text([&](std::ostream& out) { clients.census().report(out); }); };
+    const holdfast::drain_at_signal stop{
+        // before the first client
+        clients,
+        {.drain = {.deadline = deadline},
+         .on_drained = [](std::size_t reset) { examples::log_line("echo_server: drained, ", reset, " reset"); },
+         .on_report = report,
+         .on_reload = tls.reloader("echo_server")}};
+    tls.serve(clients, [&](auto peer) { return serve(std::move(peer), heartbeats); });
+    std::cout << "echo_server: listening on " << clients.local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("echo_server");
     io.run(); // returns when the drain is over and the last session has ended
-    examples::log_text([&](std::ostream& out) { doors->census().report(out); });
+    report();
     return 0;
 }
 

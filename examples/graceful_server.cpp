@@ -14,12 +14,13 @@
 //     ExecStart=/usr/bin/graceful_server --drain 10s
 #include "support/capacity.hpp"
 #include "support/command_line.hpp"
-#include "support/inherited_listener.hpp"
 #include "support/listening.hpp"
 #include "support/log.hpp"
 #include "support/tls_option.hpp"
 
 #include <holdfast/holdfast.hpp>
+#include <holdfast/server/drain_at_signal.hpp>
+#include <holdfast/server/inherited_listener.hpp>
 
 #include <iostream>
 #include <optional>
@@ -59,33 +60,24 @@ constexpr holdfast::connection_cost cost{.session_bytes = 4096,
                                          .receive_buffer_bytes = 16 * 1024};
 
 template <class Connection>
-net::awaitable<void> serve(Connection peer, holdfast::heartbeat_timer<>& heart)
+net::awaitable<void> serve(Connection peer, holdfast::heartbeat_timer<>& heartbeats)
 {
-    auto beat = heart.watch(peer);
+    auto heartbeat = heartbeats.watch(peer);
     holdfast::frame_reader lines{peer, {.max_frame_bytes = cost.frame_bytes}};
     std::uint64_t taken = 0;
     holdfast::error_code ec;
     while (co_await lines.async_next(net::redirect_error(net::use_awaitable, ec))) {
-        beat.touch();
+        heartbeat.touch();
         // A real collector keeps the line here, and only then says so.
         co_await async_write_streamed<ndjson>(peer, receipt{++taken},
-                                              {.chunk_bytes = cost.chunk_bytes, .progress = beat});
+                                              {.chunk_bytes = cost.chunk_bytes, .progress = heartbeat});
     }
     if (peer.draining()) // perhaps in the middle of a line, which then was not taken
         co_await async_write_streamed<ndjson>(peer, goodbye{taken},
-                                              {.chunk_bytes = cost.chunk_bytes, .progress = beat});
+                                              {.chunk_bytes = cost.chunk_bytes, .progress = heartbeat});
     else if (ec)
         throw holdfast::system_error(ec); // the finalizer is told what it stands for
     co_await peer.async_close();
-}
-
-net::awaitable<void> drain_at_signal(acceptor& doors, examples::tls_option& tls, std::chrono::milliseconds deadline)
-{
-    co_await tls.wait_for_end("graceful_server", [&](std::ostream& out) { doors.census().report(out); });
-    examples::log_line("graceful_server: draining ", doors.census().live(), " connections");
-    // The news is spread, so that they do not all come back at once.
-    const std::size_t aborted = co_await doors.async_drain({.deadline = deadline, .stagger = deadline / 4});
-    examples::log_line("graceful_server: drained, ", aborted, " aborted");
 }
 
 int run(int argc, char** argv)
@@ -108,29 +100,30 @@ int run(int argc, char** argv)
     tls.load();
     const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
     const auto capacity = examples::plan_capacity(max_connections, tls.cost(cost), tls.fixed_bytes());
-    const auto inherited = examples::take_inherited_listener();
+    const auto inherited = holdfast::take_inherited_listener();
 
     const examples::log_queue log;
     net::io_context io(1);
-    holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
+    holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.tick = 1s, .timeout = timeout}};
     const holdfast::acceptor_options options{.max_connections = max_connections,
                                              .send_buffer_bytes = cost.send_buffer_bytes,
                                              .receive_buffer_bytes = cost.receive_buffer_bytes};
-    std::optional<acceptor> doors;
-    try {
-        if (inherited)
-            doors.emplace(io.get_executor(), inherited->protocol, inherited->descriptor, options);
-        else
-            doors.emplace(io.get_executor(), endpoint, options);
-    } catch (const holdfast::system_error& error) {
-        throw examples::usage_error(examples::listen_error(error.code(), endpoint));
-    }
-    net::co_spawn(io, drain_at_signal(*doors, tls, deadline), net::detached); // before the first client
-    tls.serve(*doors, [&](auto peer) { return serve(std::move(peer), heart); });
-    std::cout << "graceful_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
+    acceptor clients = inherited ? acceptor(io.get_executor(), inherited->protocol, inherited->descriptor, options)
+                                 : acceptor(io.get_executor(), endpoint, options);
+    const auto report = [&] { examples::log_text([&](std::ostream& out) { clients.census().report(out); }); };
+    const holdfast::drain_at_signal stop{
+        clients, // the sessions are notified one after another, so that their clients do not all come back at once
+        {.drain = {.deadline = deadline, .stagger = deadline / 4},
+         .on_signal =
+             [&] { examples::log_line("graceful_server: draining ", clients.census().live(), " connections"); },
+         .on_drained = [](std::size_t reset) { examples::log_line("graceful_server: drained, ", reset, " reset"); },
+         .on_report = report,
+         .on_reload = tls.reloader("graceful_server")}};
+    tls.serve(clients, [&](auto peer) { return serve(std::move(peer), heartbeats); });
+    std::cout << "graceful_server: listening on " << clients.local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("graceful_server");
     io.run(); // returns when the drain is over and the last session has ended
-    examples::log_text([&](std::ostream& out) { doors->census().report(out); });
+    report();
     return 0;
 }
 

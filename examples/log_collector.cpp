@@ -13,10 +13,9 @@
 //     curl -N -H 'Accept: text/event-stream' http://127.0.0.1:7778/logs
 //     curl http://127.0.0.1:7778/status
 //
-// What keeps the memory bounded: both doors let in a stated number; a batch has a limit; the log keeps
-// --window bytes, whoever reads how slowly, and a reader is but a number in it; --compressors are all that
-// there are, and who finds them lent gets plain text.
-#include "support/census_report.hpp"
+// What keeps the memory bounded: both acceptors have a limit; a batch has a limit; the log keeps --window bytes,
+// however slow its readers are, and a reader is a number in it; there are --compressors of them, and a reader that comes
+// while all are lent gets plain text.
 #include "support/command_line.hpp"
 #include "support/http_request.hpp"
 #include "support/listening.hpp"
@@ -28,9 +27,12 @@
 #include <holdfast/adapters/deflate.hpp>
 #include <holdfast/holdfast.hpp>
 #include <holdfast/serialize/framed.hpp>
+#include <holdfast/server/census_report.hpp>
+#include <holdfast/server/drain_at_signal.hpp>
 
 #include <array>
 #include <charconv>
+#include <csignal>
 #include <iostream>
 #include <optional>
 #include <ostream>
@@ -52,7 +54,7 @@ struct missed_records {
 
 struct status {
     std::uint64_t records;
-    examples::census_report programs, readers;
+    holdfast::census_report programs, readers;
 };
 
 constexpr std::size_t max_batch = 64 * 1024;
@@ -63,14 +65,14 @@ struct collector {
     collector(net::io_context& io, std::size_t window_bytes, std::size_t compressors, std::chrono::milliseconds timeout)
         : window(window_bytes),
           gzip(io.get_executor(), {.compressors = compressors, .level = 1}),
-          heart(io.get_executor(), {.tick = 1s, .timeout = timeout}),
+          heartbeats(io.get_executor(), {.tick = 1s, .timeout = timeout}),
           news(io)
     {
     }
 
     examples::log_window window;
     holdfast::deflate_pool gzip;
-    holdfast::heartbeat_timer<> heart;
+    holdfast::heartbeat_timer<> heartbeats;
     holdfast::unsynchronized_event news; // for all readers at once
 };
 
@@ -92,10 +94,10 @@ examples::log_record record_of(std::string_view message)
 template <class Connection>
 net::awaitable<void> collect(Connection peer, collector& c)
 {
-    auto beat = c.heart.watch(peer);
+    auto heartbeat = c.heartbeats.watch(peer);
     holdfast::frame_reader batches{peer, {.max_frame_bytes = max_batch}, framing::varint_length{}};
     while (const auto batch = co_await batches.async_next()) {
-        beat.touch();
+        heartbeat.touch();
         examples::protobuf_fields fields{*batch};
         while (const auto field = fields.next())
             if (field->number == 1) c.window.add(record_of(field->bytes));
@@ -121,9 +123,9 @@ bool still_there(Connection& peer)
 /// an event of its own, which the reader names when it comes again.
 template <class Connection>
 net::awaitable<void> follow(Connection& peer, collector& c, const examples::http_request& request,
-                            examples::unseen_records unseen, holdfast::heartbeat& beat)
+                            examples::unseen_records unseen, holdfast::heartbeat& heartbeat)
 {
-    const holdfast::write_streamed_options options{.chunk_bytes = chunk, .progress = beat};
+    const holdfast::write_streamed_options options{.chunk_bytes = chunk, .progress = heartbeat};
     const holdfast::compressor gzip = request.accepts_gzip ? c.gzip.try_borrow() : holdfast::compressor();
     std::string head = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nVary: Accept, Accept-Encoding\r\n";
     head += request.accepts_events ? "Content-Type: text/event-stream\r\n" : "Content-Type: application/x-ndjson\r\n";
@@ -148,7 +150,7 @@ net::awaitable<void> follow(Connection& peer, collector& c, const examples::http
                 co_await async_write_streamed(peer, holdfast::formatted(gone, lines), options);
         } else if (unseen.empty()) {
             if (!stays) break;
-            beat.touch(); // it has all that there is
+            heartbeat.touch(); // it has all that there is
             co_await c.news.async_wait();
         } else if (request.accepts_events) {
             const std::string number = std::to_string(unseen.seek());
@@ -197,7 +199,7 @@ std::optional<examples::log_level> level_of(const std::string& name)
 /// so many records, or from now on.
 template <class Connection>
 net::awaitable<void> answer_logs(Connection& peer, collector& c, const examples::http_request& request,
-                                 holdfast::heartbeat& beat)
+                                 holdfast::heartbeat& heartbeat)
 {
     const auto level = level_of(request.parameter("level").value_or("debug"));
     if (!level) {
@@ -209,13 +211,14 @@ net::awaitable<void> answer_logs(Connection& peer, collector& c, const examples:
     if (const auto known = number_in(request.last_event_id))
         from = std::min(*known, end - std::min<std::uint64_t>(end, 1)) + 1;
     const examples::log_filter filter{*level, request.parameter("service").value_or("")};
-    co_await follow(peer, c, request, {c.window, filter, std::min(from, end)}, beat);
+    co_await follow(peer, c, request, {c.window, filter, std::min(from, end)}, heartbeat);
 }
 
 template <class Connection>
 net::awaitable<void> answer_status(Connection& peer, collector& c, const acceptor& programs, const acceptor& readers)
 {
-    const status now{c.window.end(), examples::report_of(programs.census()), examples::report_of(readers.census())};
+    const status now{c.window.end(), holdfast::make_census_report(programs.census()),
+                     holdfast::make_census_report(readers.census())};
     co_await answer(peer, "200 OK", now);
 }
 
@@ -223,7 +226,7 @@ net::awaitable<void> answer_status(Connection& peer, collector& c, const accepto
 template <class Connection>
 net::awaitable<void> serve(Connection peer, collector& c, const acceptor& programs, const acceptor& readers)
 {
-    auto beat = c.heart.watch(peer);
+    auto heartbeat = c.heartbeats.watch(peer);
     holdfast::frame_reader lines{peer, {.max_frame_bytes = 4096}};
     examples::http_request request;
     auto line = co_await lines.async_next();
@@ -243,7 +246,7 @@ net::awaitable<void> serve(Connection peer, collector& c, const acceptor& progra
     else if (request.path == "/status")
         co_await answer_status(peer, c, programs, readers);
     else if (request.path == "/logs")
-        co_await answer_logs(peer, c, request, beat);
+        co_await answer_logs(peer, c, request, heartbeat);
     else
         co_await answer(peer, "404 Not Found", std::string("there are /logs and /status"));
     co_await peer.async_close();
@@ -258,20 +261,6 @@ net::awaitable<void> run_clock(collector& c, const bool& over)
         co_await clock.async_wait(net::use_awaitable);
         c.news.notify_all();
     }
-}
-
-/// SIGUSR1 prints who reads. SIGINT and SIGTERM drain: programs first, whose last batches readers then see; a
-/// second one ends at once.
-net::awaitable<void> drain_at_signal(collector& c, examples::tls_option& tls, acceptor& programs, acceptor& readers,
-                                     std::chrono::milliseconds deadline, bool& over)
-{
-    co_await tls.wait_for_end("log_collector", [&](std::ostream& out) { readers.census().report(out); });
-    examples::log_line("log_collector: draining");
-    std::size_t aborted = co_await programs.async_drain({.deadline = deadline / 2});
-    net::post(c.news.get_executor(), [&c] { c.news.notify_all(); }); // once they have been told
-    aborted += co_await readers.async_drain({.deadline = deadline / 2});
-    examples::log_line("log_collector: drained, ", aborted, " aborted");
-    over = true;
 }
 
 int run(int argc, char** argv)
@@ -307,24 +296,32 @@ int run(int argc, char** argv)
     collector c(io, window.value, compressors, timeout);
     const holdfast::acceptor_options of_programs{.max_connections = max_programs, .receive_buffer_bytes = 64 * 1024};
     const holdfast::acceptor_options of_readers{.max_connections = max_readers, .send_buffer_bytes = 32 * 1024};
-    std::optional<acceptor> programs, readers;
-    const tcp::endpoint* tried = nullptr;
-    try {
-        programs.emplace(io.get_executor(), *(tried = &endpoints[0]), of_programs);
-        readers.emplace(io.get_executor(), *(tried = &endpoints[1]), of_readers);
-    } catch (const holdfast::system_error& error) {
-        throw examples::usage_error(examples::listen_error(error.code(), *tried));
-    }
+    acceptor programs{io.get_executor(), endpoints[0], of_programs};
+    acceptor readers{io.get_executor(), endpoints[1], of_readers};
     bool over = false;
-    net::co_spawn(io, drain_at_signal(c, tls, *programs, *readers, deadline, over), net::detached);
+    const auto report = [&] { examples::log_text([&](std::ostream& out) { readers.census().report(out); }); };
+    const auto drain_readers = [&](std::size_t reset) {                  // which then have the last batches
+        if (tls.enabled()) std::signal(SIGHUP, SIG_IGN);                 // a late one must not end the drain
+        net::post(c.news.get_executor(), [&c] { c.news.notify_all(); }); // once they have been notified
+        readers.async_drain({.deadline = deadline / 2}, [&over, reset](holdfast::error_code, std::size_t more) {
+            examples::log_line("log_collector: drained, ", reset + more, " reset");
+            over = true;
+        });
+    };
+    const holdfast::drain_at_signal stop{programs,
+                                         {.drain = {.deadline = deadline / 2},
+                                          .on_signal = [] { examples::log_line("log_collector: draining"); },
+                                          .on_drained = drain_readers,
+                                          .on_report = report,
+                                          .on_reload = tls.reloader("log_collector")}};
     net::co_spawn(io, run_clock(c, over), net::detached);
-    tls.serve(*programs, [&](auto peer) { return collect(std::move(peer), c); });
-    tls.serve(*readers, [&](auto peer) { return serve(std::move(peer), c, *programs, *readers); });
-    std::cout << "log_collector: listening on " << programs->local_endpoint() << ", pid " << ::getpid() << '\n'
-              << "log_collector: readers at " << (tls.enabled() ? "https://" : "http://") << readers->local_endpoint()
+    tls.serve(programs, [&](auto peer) { return collect(std::move(peer), c); });
+    tls.serve(readers, [&](auto peer) { return serve(std::move(peer), c, programs, readers); });
+    std::cout << "log_collector: listening on " << programs.local_endpoint() << ", pid " << ::getpid() << '\n'
+              << "log_collector: readers at " << (tls.enabled() ? "https://" : "http://") << readers.local_endpoint()
               << "/logs" << std::endl;
     io.run(); // returns when the drain is over and the last session has ended
-    examples::log_text([&](std::ostream& out) { readers->census().report(out); });
+    report();
     return 0;
 }
 

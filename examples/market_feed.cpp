@@ -12,8 +12,6 @@
 //     and the queue is bounded;
 //   - one number for each session, the version that it knows: a client too slow for its queue skips what is outdated;
 //   - heartbeat_profile: one timer for all. A silent client gets a ping, and is then dropped.
-#include "support/acceptor_events.hpp"
-#include "support/admin_socket.hpp"
 #include "support/capacity.hpp"
 #include "support/feed_options.hpp"
 #include "support/log.hpp"
@@ -21,9 +19,10 @@
 
 #include <holdfast/adapters/simdjson.hpp>
 #include <holdfast/holdfast.hpp>
+#include <holdfast/server/admin_socket.hpp>
+#include <holdfast/server/drain_at_signal.hpp>
 
 #include <array>
-#include <csignal>
 #include <cstddef>
 #include <cstdlib>
 #include <functional>
@@ -198,35 +197,6 @@ void print_state(const holdfast::census& members)
     examples::log_line("RssAnon ", holdfast::read_process_memory(::getpid(), ec).rss_anon / 1024, " KiB");
 }
 
-/// SIGUSR1 logs the connections, SIGHUP reads the certificates again; SIGINT and SIGTERM drain, a second one ends at
-/// once.
-net::awaitable<void> handle_signals(net::io_context& io, feed& f, acceptor& acceptor, examples::tls_option& tls,
-                                    std::chrono::milliseconds drain_deadline)
-{
-    net::signal_set signals(io, SIGINT, SIGTERM, SIGUSR1);
-    if (tls.enabled()) signals.add(SIGHUP);
-    for (;;) {
-        const int signal = co_await signals.async_wait(net::use_awaitable);
-        if (signal == SIGUSR1) {
-            print_state(acceptor.census());
-            continue;
-        }
-        if (signal == SIGHUP) {
-            tls.reload("market_feed");
-            continue;
-        }
-        if (f.draining) break;
-        f.draining = true;
-        examples::log_line("market_feed: draining ", acceptor.census().live(), " connections");
-        acceptor.async_drain({.deadline = drain_deadline}, [&io](holdfast::error_code, std::size_t aborted) {
-            examples::log_line("market_feed: drained, ", aborted, " aborted");
-            io.stop();
-        });
-        f.clock.cancel();
-    }
-    io.stop();
-}
-
 /// The limits of the acceptor, beside `feed_options::max_connections`.
 struct admission_options {
     std::uint32_t per_address = 12'000;
@@ -295,7 +265,7 @@ holdfast::acceptor_options limits(const examples::feed_options& feed, const admi
             .send_buffer_bytes = static_cast<int>(feed.send_buffer.value),
             .receive_buffer_bytes = static_cast<int>(admission.receive_buffer.value),
             .reserve_descriptors = true,
-            .on_event = [](const auto& event) { examples::log_event("market_feed", event); }};
+            .on_event = [](const auto& event) { examples::log_line("market_feed: ", event); }};
 }
 
 /// The most memory of a connection, and the memory without any.
@@ -339,22 +309,31 @@ int run(int argc, char** argv)
     const examples::log_queue log;
     net::io_context io(1);
     feed f(io, options);
-    std::optional<acceptor> listener;
-    try {
-        listener.emplace(io.get_executor(), endpoint, limits(options, admission));
-    } catch (const holdfast::system_error& error) {
-        throw examples::usage_error(examples::listen_error(error.code(), endpoint));
-    }
-    std::optional<examples::admin_socket> admin;
-    if (!admin_path.empty()) admin.emplace(io, admin_path, listener->census(), f.heartbeats);
-    // Before the first client, which may be served in the loop's first turn.
-    net::co_spawn(io, handle_signals(io, f, *listener, tls, drain_deadline), net::detached);
-    tls.serve(*listener, [&](auto peer) { return serve(std::move(peer), f); });
-    net::co_spawn(io, run_clock(f, listener->census()), net::detached);
-    std::cout << "market_feed: listening on " << listener->local_endpoint() << ", pid " << ::getpid() << '\n';
+    acceptor clients{io.get_executor(), endpoint, limits(options, admission)};
+    std::optional<holdfast::admin_socket> admin;
+    if (!admin_path.empty()) admin.emplace(io.get_executor(), admin_path, clients.census(), f.heartbeats);
+    const auto begin_drain = [&] {
+        examples::log_line("market_feed: draining ", clients.census().live(), " connections");
+        f.draining = true;
+        f.clock.cancel();
+    };
+    const auto end_drain = [&io](std::size_t reset) {
+        examples::log_line("market_feed: drained, ", reset, " reset");
+        io.stop();
+    };
+    const holdfast::drain_at_signal stop{// before the first client, which may be served in the loop's first turn
+                                         clients,
+                                         {.drain = {.deadline = drain_deadline},
+                                          .on_signal = begin_drain,
+                                          .on_drained = end_drain,
+                                          .on_report = [&] { print_state(clients.census()); },
+                                          .on_reload = tls.reloader("market_feed")}};
+    tls.serve(clients, [&](auto peer) { return serve(std::move(peer), f); });
+    net::co_spawn(io, run_clock(f, clients.census()), net::detached);
+    std::cout << "market_feed: listening on " << clients.local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("market_feed");
     io.run();
-    print_state(listener->census());
+    print_state(clients.census());
     return 0;
 }
 

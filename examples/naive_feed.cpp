@@ -209,7 +209,7 @@ public:
             acceptor_.bind(endpoint);
             acceptor_.listen();
         } catch (const holdfast::system_error& error) {
-            throw examples::usage_error(examples::listen_error(error.code(), endpoint));
+            throw examples::usage_error("cannot listen on --address and --port: " + error.code().message());
         }
         std::cout << "naive_feed: listening on " << acceptor_.local_endpoint() << ", pid " << ::getpid() << std::endl;
         accept();

@@ -12,6 +12,7 @@
 #include "support/tls_option.hpp"
 
 #include <holdfast/holdfast.hpp>
+#include <holdfast/server/drain_at_signal.hpp>
 
 #include <iostream>
 #include <optional>
@@ -45,24 +46,17 @@ constexpr holdfast::connection_cost cost{.session_bytes = 4096,
 
 /// What is read in a framing can be written in it, or in another.
 template <class Connection>
-net::awaitable<void> serve(Connection peer, holdfast::heartbeat_timer<>& heart)
+net::awaitable<void> serve(Connection peer, holdfast::heartbeat_timer<>& heartbeats)
 {
-    auto beat = heart.watch(peer);
+    auto heartbeat = heartbeats.watch(peer);
     holdfast::frame_reader messages{peer, {.max_frame_bytes = cost.frame_bytes}, netstring{}};
     const holdfast::framed json{netstring{}, holdfast::json{}};
     for (std::uint64_t n = 1; auto message = co_await messages.async_next(); ++n) {
-        beat.touch();
+        heartbeat.touch();
         co_await holdfast::async_write_streamed(peer, holdfast::formatted(reply{n, *message}, json),
-                                                {.chunk_bytes = cost.chunk_bytes, .progress = beat});
+                                                {.chunk_bytes = cost.chunk_bytes, .progress = heartbeat});
     }
     co_await peer.async_close();
-}
-
-net::awaitable<void> drain_at_signal(acceptor& doors, examples::tls_option& tls, std::chrono::milliseconds deadline)
-{
-    co_await tls.wait_for_end("netstring_server", [&](std::ostream& out) { doors.census().report(out); });
-    const std::size_t aborted = co_await doors.async_drain({.deadline = deadline});
-    examples::log_line("netstring_server: drained, ", aborted, " aborted");
 }
 
 int run(int argc, char** argv)
@@ -87,22 +81,23 @@ int run(int argc, char** argv)
 
     const examples::log_queue log;
     net::io_context io(1);
-    holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = timeout}};
-    std::optional<acceptor> doors;
-    try {
-        doors.emplace(io.get_executor(), endpoint,
-                      holdfast::acceptor_options{.max_connections = max_connections,
-                                                 .send_buffer_bytes = cost.send_buffer_bytes,
-                                                 .receive_buffer_bytes = cost.receive_buffer_bytes});
-    } catch (const holdfast::system_error& error) {
-        throw examples::usage_error(examples::listen_error(error.code(), endpoint));
-    }
-    net::co_spawn(io, drain_at_signal(*doors, tls, deadline), net::detached);
-    tls.serve(*doors, [&](auto peer) { return serve(std::move(peer), heart); });
-    std::cout << "netstring_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
+    holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.tick = 1s, .timeout = timeout}};
+    acceptor clients{io.get_executor(), endpoint,
+                     holdfast::acceptor_options{.max_connections = max_connections,
+                                                .send_buffer_bytes = cost.send_buffer_bytes,
+                                                .receive_buffer_bytes = cost.receive_buffer_bytes}};
+    const auto report = [&] { examples::log_text([&](std::ostream& out) { clients.census().report(out); }); };
+    const holdfast::drain_at_signal stop{
+        clients,
+        {.drain = {.deadline = deadline},
+         .on_drained = [](std::size_t reset) { examples::log_line("netstring_server: drained, ", reset, " reset"); },
+         .on_report = report,
+         .on_reload = tls.reloader("netstring_server")}};
+    tls.serve(clients, [&](auto peer) { return serve(std::move(peer), heartbeats); });
+    std::cout << "netstring_server: listening on " << clients.local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("netstring_server");
     io.run();
-    examples::log_text([&](std::ostream& out) { doors->census().report(out); });
+    report();
     return 0;
 }
 

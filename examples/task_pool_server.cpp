@@ -18,8 +18,6 @@
 //   - async_semaphore: --at-once parts are at work, on as many threads; the others wait, first come, first
 //     served, and cost nothing but their place;
 //   - heartbeat_timer: a client is watched while it is waited for, and not while it waits.
-#include "support/acceptor_events.hpp"
-#include "support/admin_socket.hpp"
 #include "support/capacity.hpp"
 #include "support/command_line.hpp"
 #include "support/listening.hpp"
@@ -28,6 +26,8 @@
 #include "support/tls_option.hpp"
 
 #include <holdfast/holdfast.hpp>
+#include <holdfast/server/admin_socket.hpp>
+#include <holdfast/server/drain_at_signal.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -96,7 +96,7 @@ using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
 /// What all sessions share. They run on one thread; only the work is on others.
 struct task_pool {
     task_pool(net::io_context& io, std::size_t at_once, std::chrono::milliseconds timeout)
-        : heart(io.get_executor(), {.tick = timeout / 8, .timeout = timeout}),
+        : heartbeats(io.get_executor(), {.tick = timeout / 8, .timeout = timeout}),
           room(io.get_executor(), at_once),
           threads(at_once)
     {
@@ -109,7 +109,7 @@ struct task_pool {
             << most_at_work << "), " << room.waiting() << " waiting" << std::endl;
     }
 
-    holdfast::heartbeat_timer<> heart;
+    holdfast::heartbeat_timer<> heartbeats;
     holdfast::async_semaphore room;
     net::thread_pool threads;
     std::size_t most_at_work = 0;
@@ -121,20 +121,20 @@ struct task_pool {
 template <class Connection>
 struct session {
     session(Connection& client, task_pool& all)
-        : peer(client), pool(all), beat(all.heart.watch(client)), turn(client.stream().get_executor())
+        : peer(client), pool(all), heartbeat(all.heartbeats.watch(client)), turn(client.stream().get_executor())
     {
     }
 
     /// The number of a part that is about to be spawned. From now on it is the client that waits.
     std::uint64_t promise() noexcept
     {
-        beat.release();
+        heartbeat.release();
         return promised++;
     }
 
     Connection& peer;
     task_pool& pool;
-    holdfast::heartbeat beat;            // while nothing that was promised is left to be sent
+    holdfast::heartbeat heartbeat;       // while nothing that was promised is left to be sent
     holdfast::unsynchronized_event turn; // notified when an answer was sent
     std::uint64_t promised = 0, sent = 0;
 };
@@ -146,10 +146,10 @@ net::awaitable<void> send_in_turn(session<Connection>& mine, std::uint64_t numbe
 {
     while (mine.sent != number)
         co_await mine.turn.async_wait();
-    auto beat = mine.pool.heart.watch(mine.peer); // the socket must take some of it in time
+    auto heartbeat = mine.pool.heartbeats.watch(mine.peer); // the socket must take some of it in time
     co_await holdfast::async_write_streamed<holdfast::ndjson>(mine.peer, message,
-                                                              {.chunk_bytes = chunk, .progress = beat});
-    if (++mine.sent == mine.promised) mine.beat = mine.pool.heart.watch(mine.peer);
+                                                              {.chunk_bytes = chunk, .progress = heartbeat});
+    if (++mine.sent == mine.promised) mine.heartbeat = mine.pool.heartbeats.watch(mine.peer);
     mine.turn.notify_all();
 }
 
@@ -199,16 +199,6 @@ constexpr holdfast::connection_cost cost(std::size_t max_parts)
             .receive_buffer_bytes = 4096};
 }
 
-/// SIGUSR1 prints who is there and what is done; SIGINT and SIGTERM drain: jobs that have come are finished
-/// up to the deadline. A second one ends the process at once.
-net::awaitable<void> drain_at_signal(acceptor& doors, examples::tls_option& tls, const task_pool& pool,
-                                     std::chrono::milliseconds deadline)
-{
-    co_await tls.wait_for_end("task_pool_server", [&](std::ostream& out) { pool.report(out, doors.census()); });
-    const std::size_t aborted = co_await doors.async_drain({.deadline = deadline});
-    examples::log_line("task_pool_server: drained, ", aborted, " aborted");
-}
-
 int run(int argc, char** argv)
 {
     std::string address = "127.0.0.1", admin_path;
@@ -241,25 +231,27 @@ int run(int argc, char** argv)
     const examples::log_queue log;
     net::io_context io(1);
     task_pool pool(io, at_once, timeout);
-    std::optional<acceptor> doors;
-    try {
-        doors.emplace(io.get_executor(), endpoint,
-                      holdfast::acceptor_options{
-                          .max_connections = max_connections,
-                          .send_buffer_bytes = static_cast<int>(capacity.plan.cost().send_buffer_bytes),
-                          .receive_buffer_bytes = static_cast<int>(capacity.plan.cost().receive_buffer_bytes),
-                          .on_event = [](const auto& event) { examples::log_event("task_pool_server", event); }});
-    } catch (const holdfast::system_error& error) {
-        throw examples::usage_error(examples::listen_error(error.code(), endpoint));
-    }
-    std::optional<examples::admin_socket> admin;
-    if (!admin_path.empty()) admin.emplace(io, admin_path, doors->census(), pool.heart);
-    net::co_spawn(io, drain_at_signal(*doors, tls, pool, deadline), net::detached); // before the first client
-    tls.serve(*doors, [&](auto peer) { return serve(std::move(peer), pool, max_parts, part_size); });
-    std::cout << "task_pool_server: listening on " << doors->local_endpoint() << ", pid " << ::getpid() << '\n';
+    acceptor clients{io.get_executor(), endpoint,
+                     holdfast::acceptor_options{
+                         .max_connections = max_connections,
+                         .send_buffer_bytes = static_cast<int>(capacity.plan.cost().send_buffer_bytes),
+                         .receive_buffer_bytes = static_cast<int>(capacity.plan.cost().receive_buffer_bytes),
+                         .on_event = [](const auto& event) { examples::log_line("task_pool_server: ", event); }}};
+    std::optional<holdfast::admin_socket> admin;
+    if (!admin_path.empty()) admin.emplace(io.get_executor(), admin_path, clients.census(), pool.heartbeats);
+    const auto report = [&] { examples::log_text([&](std::ostream& out) { pool.report(out, clients.census()); }); };
+    const holdfast::drain_at_signal stop{
+        // jobs that have come are finished, up to the deadline
+        clients,
+        {.drain = {.deadline = deadline},
+         .on_drained = [](std::size_t reset) { examples::log_line("task_pool_server: drained, ", reset, " reset"); },
+         .on_report = report,
+         .on_reload = tls.reloader("task_pool_server")}};
+    tls.serve(clients, [&](auto peer) { return serve(std::move(peer), pool, max_parts, part_size); });
+    std::cout << "task_pool_server: listening on " << clients.local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("task_pool_server");
     io.run(); // returns when the drain is over and the last session has ended
-    examples::log_text([&](std::ostream& out) { pool.report(out, doors->census()); });
+    report();
     return 0;
 }
 

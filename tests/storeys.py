@@ -17,13 +17,14 @@ storeys = {
     "buffer": ("buffer_pool detail/buffer/*", "base asio async waiting"),
     "connection": ("connection_end connection_name connection_guard admitted_connection peer_address census keepalive testing/leak_check "
                    "detail/connection/*", "base asio async waiting"),
-    "acceptor": ("acceptor_options bounded_acceptor layer_factory detail/acceptor/*", "base asio async waiting connection process"),
+    "acceptor": ("acceptor_event acceptor_options bounded_acceptor layer_factory detail/acceptor/*", "base asio async waiting connection process"),
     "heartbeat": ("heartbeat_* frame_deadline detail/heartbeat/*", "base asio async"),
     "frame": ("frame_reader detail/frame/*", "base asio async waiting buffer connection"),
     "outbox": ("payload serialized_payload write_streamed outbox outbox_options outbox_group detail/outbox/*",
                "base serialize asio async waiting buffer connection"),
     "websocket": ("websocket websocket_* detail/websocket/*", "base serialize asio async waiting buffer connection frame outbox"),
     "adapters": ("adapters/*", "base serialize asio async waiting buffer connection acceptor frame"),  # another library
+    "server": ("server/*", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox"),  # of a whole program
     "everything": ("holdfast impl/src", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox websocket"),
 }
 # What a header must not lead to, over however many others.

@@ -32,7 +32,7 @@ namespace examples {
 /// The destructor writes what is queued, but gives up where the descriptor takes nothing for half a second.
 ///
 ///     const examples::log_queue log; // in main, before the first thread and the context
-///     examples::log_line("echo_server: drained, ", aborted, " aborted");
+///     examples::log_line("echo_server: drained, ", reset, " reset");
 class log_queue {
 public:
     static constexpr std::size_t capacity = 2048; // about 400 bytes each, from the start

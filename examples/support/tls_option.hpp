@@ -11,12 +11,10 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/process/capacity_plan.hpp>
 
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <ostream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -74,15 +72,6 @@ public:
 
     [[nodiscard]] bool enabled() const noexcept { return context_.has_value(); }
 
-    /// Reads the files again, for handshakes that begin afterwards. Where that fails, logs it and keeps what is in use.
-    void reload(std::string_view program) noexcept
-    try {
-        context_->reload();
-        log_line(program, ": the certificate was read again");
-    } catch (const std::exception& error) {
-        log_line(program, ": the certificate in use stays: ", error.what());
-    }
-
     /// Serves until the acceptor is closed: calls `session` with each connection, whose type is that of the acceptor's,
     /// or with a `tls_stream` in its socket's place.
     template <class Acceptor, class Session>
@@ -94,27 +83,23 @@ public:
             acceptor.async_serve(std::move(session), holdfast::net::detached);
     }
 
-    /// Waits for SIGINT or SIGTERM; another one ends the process at once. Until then SIGUSR1 logs what
-    /// `report(std::ostream&)` writes, and SIGHUP reads the certificates again.
-    holdfast::net::awaitable<void> wait_for_end(std::string_view program, std::function<void(std::ostream&)> report)
+    /// What SIGHUP does: reads the certificates again. Empty over TCP.
+    [[nodiscard]] std::function<void()> reloader(std::string_view program)
     {
-        holdfast::net::signal_set signals(co_await holdfast::net::this_coro::executor, SIGINT, SIGTERM, SIGUSR1);
-        if (context_) signals.add(SIGHUP);
-        for (;;) {
-            const int signal = co_await signals.async_wait(holdfast::net::use_awaitable);
-            if (signal == SIGUSR1)
-                log_text(report);
-            else if (signal == SIGHUP)
-                reload(program);
-            else
-                break;
-        }
-        if (!context_) co_return;
-        signals.remove(SIGHUP);
-        std::signal(SIGHUP, SIG_IGN); // a late one must not end the drain
+        if (!context_) return {};
+        return [this, program] { reload(program); };
     }
 
 private:
+    /// Reads the files again, for handshakes that begin afterwards. Where that fails, logs it and keeps what is in use.
+    void reload(std::string_view program) noexcept
+    try {
+        context_->reload();
+        log_line(program, ": the certificate was read again");
+    } catch (const std::exception& error) {
+        log_line(program, ": the certificate in use stays: ", error.what());
+    }
+
     std::string files_;
     bool compact_ = false;
     std::optional<holdfast::tls_context> context_;

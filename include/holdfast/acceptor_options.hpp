@@ -1,8 +1,9 @@
-// holdfast: the limits and settings of a bounded_acceptor, and the events that it reports.
+// holdfast: the limits and settings of a bounded_acceptor.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ACCEPTOR_OPTIONS_HPP
 #define HOLDFAST_ACCEPTOR_OPTIONS_HPP
 
+#include <holdfast/acceptor_event.hpp>
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/error.hpp>
@@ -11,7 +12,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <optional>
 #include <string>
@@ -19,25 +19,6 @@
 #include <utility>
 
 namespace holdfast {
-
-/// A limit that delays or rejects connections.
-enum class admission_limit : std::uint8_t {
-    /// `max_connections`, or `connection_semaphore`.
-    connections,
-    /// `max_per_address`.
-    per_address,
-    /// `accepts_per_second`.
-    rate,
-    /// `memory_limits::high_watermark`.
-    memory,
-    /// The process or the system has no free descriptor.
-    descriptors,
-    /// `address_filter` returned `address_rule::refuse`.
-    address_filter,
-};
-
-/// The number of values of `admission_limit`, to size tables by.
-inline constexpr std::size_t admission_limit_count = 6;
 
 /// What happens to a pending connection at a limit.
 enum class overload_policy : std::uint8_t {
@@ -58,38 +39,6 @@ enum class address_rule : std::uint8_t {
     exempt,
     /// The connection is rejected by `on_address_limit`.
     refuse,
-};
-
-/// A condition that a `bounded_acceptor` handled itself and that its user may want to count.
-struct acceptor_event {
-    enum class kind : std::uint8_t {
-        /// No descriptor or no memory is free (`error`): accepting pauses until a connection ends, or for up to a
-        /// second.
-        starved,
-        /// A client left before it was accepted (`error`): accepting goes on.
-        lost,
-        /// A session ended with `exception`: its connection was closed. Not where the exception is that the peer has left
-        /// (`close_reason::peer_closed`, `peer_reset`, `peer_truncated`): that is an ordinary end.
-        session_failed,
-        /// Accepting pauses at `limit`: new connections wait in the backlog.
-        paused,
-        /// A connection was rejected or reset at `limit`.
-        rejected,
-        /// The handshake of a connection's layer failed or reached its time limit (`error`): the connection was closed,
-        /// and no session began.
-        handshake_failed,
-    };
-
-    kind what;
-    error_code error{};
-    std::exception_ptr exception{};
-    admission_limit limit{};
-    /// The number of events of this kind since the last one that was reported, this one included. Of each kind
-    /// 16 are reported at once, and one a second from then on.
-    std::uint64_t count = 1;
-    /// The client's address and port, where they are known: `rejected`, `session_failed`, `handshake_failed` and some of
-    /// `lost`, for IP only. Else unspecified.
-    net::ip::tcp::endpoint remote{};
 };
 
 /// The executor of a connection, and the index that the session handler gets as its shard.

@@ -1,9 +1,10 @@
-// holdfast: everything that a server needs and that needs no other library than Asio. The adapters and leak_check,
-// which is for tests, are included by themselves.
+// holdfast: everything that a server needs and that needs no other library than Asio. The adapters, the parts of a
+// whole program in server/, and leak_check, which is for tests, are included by themselves.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_HOLDFAST_HPP
 #define HOLDFAST_HOLDFAST_HPP
 
+#include <holdfast/acceptor_event.hpp>
 #include <holdfast/acceptor_options.hpp>
 #include <holdfast/admitted_connection.hpp>
 #include <holdfast/asio.hpp>

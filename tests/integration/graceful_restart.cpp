@@ -124,7 +124,7 @@ TEST_CASE("a restart under load refuses nobody and loses no line, and the old se
         std::string output;
         CHECK(first->wait(&output) == 0);
         INFO(output.substr(output.size() < 2000 ? 0 : output.size() - 2000));
-        CHECK(output.find("drained, 0 aborted") != std::string::npos);
+        CHECK(output.find("drained, 0 reset") != std::string::npos);
 
         first = std::make_unique<process>(activated(), listener.native_handle());
         more(500);
@@ -166,7 +166,7 @@ TEST_CASE("the ladder climbs across two restarts: nobody is refused, no connecti
         server->signal(SIGTERM);
         std::string output;
         CHECK(server->wait(&output) == 0);
-        CHECK(output.find("drained, 0 aborted") != std::string::npos);
+        CHECK(output.find("drained, 0 reset") != std::string::npos);
         start();
     }
     std::string report;
@@ -199,7 +199,7 @@ TEST_CASE("a client that does not go is aborted at the deadline, and the server 
     std::string output;
     CHECK(server.wait(&output) == 0);
     INFO(output);
-    CHECK(output.find("drained, 1 aborted") != std::string::npos);
+    CHECK(output.find("drained, 1 reset") != std::string::npos);
     CHECK(output.find("drain deadline after") != std::string::npos);
     CHECK(tests::read_to_end(client).bytes == "{\"goodbye\":1}\n");
 }

@@ -182,7 +182,7 @@ TEST_CASE("a drain finishes the jobs that have come, and aborts them at its dead
     peer.socket.close();
     std::string output;
     CHECK(pool.child.wait(&output) == 0);
-    CHECK(output.find("drained, 0 aborted") != std::string::npos);
+    CHECK(output.find("drained, 0 reset") != std::string::npos);
 
     server endlessly({"--part", "1000", "--drain", "100ms"});
     client left(endlessly);
@@ -191,7 +191,7 @@ TEST_CASE("a drain finishes the jobs that have come, and aborts them at its dead
     endlessly.child.signal(SIGTERM);
     CHECK(endlessly.child.wait(&output) == 0);
     INFO(output);
-    CHECK(output.find("drained, 1 aborted") != std::string::npos);
+    CHECK(output.find("drained, 1 reset") != std::string::npos);
     CHECK(output.find(" 0 at work (") != std::string::npos);
 }
 

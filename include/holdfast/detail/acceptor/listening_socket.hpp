@@ -7,6 +7,7 @@
 #include <holdfast/asio.hpp>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -52,6 +53,40 @@ private:
 inline error_code last_error() noexcept { return {errno, net::error::get_system_category()}; }
 
 [[noreturn]] inline void throw_last_error(const char* what) { throw system_error(last_error(), what); }
+
+/// The address of a listener as text, for the message of an error.
+inline std::string listener_text(const ::sockaddr* at, std::size_t size)
+{
+    if (at->sa_family == AF_UNIX) {
+        const auto* const local = reinterpret_cast<const ::sockaddr_un*>(at);
+        const std::size_t length = size - offsetof(::sockaddr_un, sun_path);
+        const std::string path(local->sun_path, length);
+        return path.empty() || path[0] == '\0' ? std::string("a local socket") : path.substr(0, path.find('\0'));
+    }
+    net::ip::tcp::endpoint endpoint;
+    if ((at->sa_family != AF_INET && at->sa_family != AF_INET6) || size > endpoint.capacity()) return "the socket";
+    std::memcpy(endpoint.data(), at, size);
+    std::string text = endpoint.address().to_string();
+    if (at->sa_family == AF_INET6) text.insert(0, 1, '[').append(1, ']');
+    return text.append(1, ':').append(std::to_string(endpoint.port()));
+}
+
+/// Throws the error of bind(2) or listen(2), with what to do about it.
+[[noreturn]] inline void throw_listen_error(const ::sockaddr* at, std::size_t size)
+{
+    const error_code error = last_error();
+    std::string text("cannot listen on ");
+    text.append(listener_text(at, size));
+    const bool is_ip = at->sa_family != AF_UNIX;
+    if (error.value() == EADDRINUSE)
+        text.append(is_ip ? " (end the program that listens there, or choose another port)"
+                          : " (a program listens there, or a file is in the way)");
+    else if (error.value() == EACCES && is_ip)
+        text.append(" (choose a port of 1024 or above, or give the program CAP_NET_BIND_SERVICE)");
+    else if (error.value() == EADDRNOTAVAIL)
+        text.append(" (this machine has no such address; 0.0.0.0 or :: stands for all that it has)");
+    throw system_error(error, text);
+}
 
 inline unique_descriptor open_socket(int family, int type, int protocol)
 {

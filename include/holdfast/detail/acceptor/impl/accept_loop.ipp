@@ -67,9 +67,9 @@ HOLDFAST_DECL void accept_loop::open(int family, int type, int protocol, const :
     if (const error_code ec = configure(listener)) throw system_error(ec, "options of the connections");
     const std::string path = socket_path(at, size);
     if (options_.replace_stale_socket_file) socket_file::remove_stale(path);
-    if (::bind(listener, at, size) != 0) throw_last_error("bind");
+    if (::bind(listener, at, size) != 0) throw_listen_error(at, size);
     if (options_.remove_socket_file) file_ = socket_file(path);
-    if (::listen(listener, options_.backlog) != 0) throw_last_error("listen");
+    if (::listen(listener, options_.backlog) != 0) throw_listen_error(at, size);
     io_->listener.non_blocking(true); // now, where a failure refuses the start: the first wait would do it else
     all_inherit_ = is_tcp_;
     start_machine(true);

@@ -1,14 +1,14 @@
-// holdfast: tests of the examples' part of systemd's socket protocol: whose descriptors they are, and how
+// holdfast: tests of systemd's socket protocol: whose descriptors they are, and how
 // many.
 // SPDX-License-Identifier: BSL-1.0
-#include "../examples/support/inherited_listener.hpp"
-
 #include "support/catch.hpp"
 
-#include <string>
+#include <holdfast/server/inherited_listener.hpp>
 
-using examples::inherited_count;
-using examples::usage_error;
+#include <string>
+#include <system_error>
+
+using holdfast::detail::inherited_count;
 
 TEST_CASE("descriptors are taken only where LISTEN_PID names this process")
 {
@@ -24,13 +24,13 @@ TEST_CASE("descriptors are taken only where LISTEN_PID names this process")
 TEST_CASE("what is no number is refused in words that name the variable")
 {
     for (const char* bad : {"", "x", "1x", " 1", "-1", "99999999999"}) {
-        CHECK_THROWS_AS(inherited_count(bad, "1", 4711), usage_error);
-        CHECK_THROWS_AS(inherited_count("4711", bad, 4711), usage_error);
+        CHECK_THROWS_AS(inherited_count(bad, "1", 4711), std::system_error);
+        CHECK_THROWS_AS(inherited_count("4711", bad, 4711), std::system_error);
     }
     try {
         inherited_count("4711", "many", 4711);
         FAIL("not refused");
-    } catch (const usage_error& error) {
+    } catch (const std::system_error& error) {
         CHECK(std::string(error.what()).find("LISTEN_FDS is 'many'") == 0);
     }
 }

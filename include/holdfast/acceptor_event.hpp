@@ -1,0 +1,125 @@
+// holdfast: acceptor_event, what a bounded_acceptor reports to its on_event hook, and its text.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_ACCEPTOR_EVENT_HPP
+#define HOLDFAST_ACCEPTOR_EVENT_HPP
+
+#include <holdfast/asio.hpp>
+#include <holdfast/error.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <ostream>
+#include <string_view>
+
+namespace holdfast {
+
+/// A limit that delays or rejects connections.
+enum class admission_limit : std::uint8_t {
+    /// `max_connections`, or `connection_semaphore`.
+    connections,
+    /// `max_per_address`.
+    per_address,
+    /// `accepts_per_second`.
+    rate,
+    /// `memory_limits::high_watermark`.
+    memory,
+    /// The process or the system has no free descriptor.
+    descriptors,
+    /// `address_filter` returned `address_rule::refuse`.
+    address_filter,
+};
+
+/// The number of values of `admission_limit`, to size tables by.
+inline constexpr std::size_t admission_limit_count = 6;
+
+/// Returns the name of a limit, such as "connections".
+constexpr std::string_view to_string(admission_limit limit) noexcept
+{
+    switch (limit) {
+    case admission_limit::connections:
+        return "connections";
+    case admission_limit::per_address:
+        return "connections of one address";
+    case admission_limit::rate:
+        return "new connections a second";
+    case admission_limit::memory:
+        return "memory";
+    case admission_limit::descriptors:
+        return "descriptors";
+    case admission_limit::address_filter:
+        break;
+    }
+    return "admitted addresses";
+}
+
+/// A condition that a `bounded_acceptor` handled itself and that its user may want to count.
+struct acceptor_event {
+    enum class kind : std::uint8_t {
+        /// No descriptor or no memory is free (`error`): accepting pauses until a connection ends, or for up to a
+        /// second.
+        starved,
+        /// A client left before it was accepted (`error`): accepting goes on.
+        lost,
+        /// A session ended with `exception`: its connection was closed. Not where the exception is that the peer has left
+        /// (`close_reason::peer_closed`, `peer_reset`, `peer_truncated`): that is an ordinary end.
+        session_failed,
+        /// Accepting pauses at `limit`: new connections wait in the backlog.
+        paused,
+        /// A connection was rejected or reset at `limit`.
+        rejected,
+        /// The handshake of a connection's layer failed or reached its time limit (`error`): the connection was closed,
+        /// and no session began.
+        handshake_failed,
+    };
+
+    kind what;
+    error_code error{};
+    std::exception_ptr exception{};
+    admission_limit limit{};
+    /// The number of events of this kind since the last one that was reported, this one included. Of each kind
+    /// 16 are reported at once, and one a second from then on.
+    std::uint64_t count = 1;
+    /// The client's address and port, where they are known: `rejected`, `session_failed`, `handshake_failed` and some of
+    /// `lost`, for IP only. Else unspecified.
+    net::ip::tcp::endpoint remote{};
+};
+
+/// Prints an event in one line without a newline: what has happened, at which limit or by which error, and how often.
+inline std::ostream& operator<<(std::ostream& out, const acceptor_event& event)
+{
+    using kind = acceptor_event::kind;
+    switch (event.what) {
+    case kind::starved:
+        out << "accepting is suspended: " << event.error.message();
+        break;
+    case kind::lost:
+        out << "a client left before it was accepted: " << event.error.message();
+        break;
+    case kind::session_failed:
+        out << "a session failed: ";
+        try {
+            if (event.exception) std::rethrow_exception(event.exception);
+        } catch (const std::exception& error) {
+            out << error.what();
+        } catch (...) {
+            out << "an exception of another type";
+        }
+        break;
+    case kind::paused:
+        out << "pending connections wait at the limit of " << to_string(event.limit);
+        break;
+    case kind::rejected:
+        out << "a connection was rejected at the limit of " << to_string(event.limit);
+        break;
+    case kind::handshake_failed:
+        out << "a handshake failed: " << event.error.message();
+        break;
+    }
+    if (event.count != 1) out << " (" << event.count << " times)";
+    return out;
+}
+
+} // namespace holdfast
+
+#endif

@@ -1,0 +1,136 @@
+// holdfast: drain_at_signal, which ends a server in order when the process gets SIGINT or SIGTERM.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_SERVER_DRAIN_AT_SIGNAL_HPP
+#define HOLDFAST_SERVER_DRAIN_AT_SIGNAL_HPP
+
+#include <holdfast/acceptor_options.hpp>
+#include <holdfast/asio.hpp>
+#include <holdfast/error.hpp>
+
+#include <csignal>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+namespace holdfast {
+
+/// Options of `drain_at_signal`. The callbacks may be empty, run on the acceptor's executor and must not throw.
+struct drain_at_signal_options {
+    /// Of the acceptor's `async_drain`.
+    drain_options drain{};
+    /// Called at the first SIGINT or SIGTERM, before the drain begins.
+    std::function<void()> on_signal{};
+    /// Called when the drain is over, with the number of connections that were reset.
+    std::function<void(std::size_t)> on_drained{};
+    /// Called at each SIGUSR1, as to log the census. Empty: that signal is left as it is.
+    std::function<void()> on_report{};
+    /// Called at each SIGHUP, as to read certificates again. Empty: that signal is left as it is.
+    std::function<void()> on_reload{};
+};
+
+/// Waits for SIGINT and SIGTERM, and drains an acceptor at the first of them. A second one has its default effect again,
+/// and ends the process at once. Signals for reports and reloads are handled until the drain is over.
+///
+/// While it waits, the context's `run()` does not return: it does after the drain, or once this object is destroyed.
+///
+/// Lifetime: the acceptor and the execution context must outlive it. It may be destroyed at any time, on the acceptor's
+/// executor or while the context does not run; no callback is called afterwards, and the signals have their default
+/// effect again.
+/// Thread safety: distinct objects: safe. Shared objects: unsafe. Not two at a time for the same signal.
+/// Exceptions: std::invalid_argument for a drain option out of range, by the handler of the signal;
+/// system_error where a signal cannot be handled; std::bad_alloc.
+///
+///     const holdfast::drain_at_signal stop{acceptor, {.drain = {.deadline = 10s}}};
+///     io.run();
+template <class Acceptor>
+class drain_at_signal {
+public:
+    explicit drain_at_signal(Acceptor& acceptor, drain_at_signal_options options = {})
+        : state_(std::make_shared<state>(acceptor, std::move(options)))
+    {
+        state_->wait();
+    }
+
+    drain_at_signal(const drain_at_signal&) = delete;
+    drain_at_signal& operator=(const drain_at_signal&) = delete;
+
+    ~drain_at_signal() { state_->end(); }
+
+private:
+    using executor_type = typename Acceptor::executor_type;
+
+    /// Shared with the pending wait and the drain, which the object may be destroyed before.
+    class state : public std::enable_shared_from_this<state> {
+    public:
+        state(Acceptor& acceptor, drain_at_signal_options options)
+            : acceptor_(&acceptor), options_(std::move(options)), signals_(acceptor.get_executor(), SIGINT, SIGTERM)
+        {
+            if (options_.on_report) signals_.add(SIGUSR1);
+            if (options_.on_reload) signals_.add(SIGHUP);
+        }
+
+        void wait()
+        {
+            const std::lock_guard lock(mutex_);
+            if (acceptor_ == nullptr) return;
+            signals_.async_wait([self = this->shared_from_this()](const error_code& ec, int signal) {
+                if (!ec) self->handle(signal);
+            });
+        }
+
+        void end() noexcept
+        {
+            const std::lock_guard lock(mutex_);
+            acceptor_ = nullptr;
+            error_code ignored;
+            signals_.clear(ignored); // ends the wait, too
+        }
+
+    private:
+        void handle(int signal)
+        {
+            if (!waits()) return;
+            if (signal == SIGUSR1)
+                options_.on_report();
+            else if (signal == SIGHUP)
+                options_.on_reload();
+            else
+                drain();
+            wait();
+        }
+
+        [[nodiscard]] bool waits()
+        {
+            const std::lock_guard lock(mutex_);
+            return acceptor_ != nullptr;
+        }
+
+        void drain()
+        {
+            if (options_.on_signal) options_.on_signal();
+            const std::lock_guard lock(mutex_);
+            if (acceptor_ == nullptr) return;
+            error_code ignored;
+            signals_.remove(SIGINT, ignored);
+            signals_.remove(SIGTERM, ignored);
+            acceptor_->async_drain(options_.drain, [self = this->shared_from_this()](const error_code&, std::size_t n) {
+                const bool told = self->waits();
+                self->end();
+                if (told && self->options_.on_drained) self->options_.on_drained(n);
+            });
+        }
+
+        std::mutex mutex_;
+        Acceptor* acceptor_; // null at the end
+        const drain_at_signal_options options_;
+        net::basic_signal_set<executor_type> signals_;
+    };
+
+    const std::shared_ptr<state> state_;
+};
+
+} // namespace holdfast
+
+#endif

@@ -1,0 +1,143 @@
+// holdfast: tests of draining at a signal: what each signal does, and that nothing is left of it afterwards.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/sockets.hpp"
+
+#include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/server/drain_at_signal.hpp>
+
+#include <csignal>
+#include <optional>
+#include <stdexcept>
+#include <thread>
+
+using namespace std::chrono_literals;
+using tests::tcp;
+namespace net = holdfast::net;
+using acceptor = holdfast::bounded_acceptor<tcp>;
+
+namespace {
+
+bool has_default_effect(int signal)
+{
+    struct ::sigaction action{};
+    ::sigaction(signal, nullptr, &action);
+    return action.sa_handler == SIG_DFL;
+}
+
+net::awaitable<void> read_to_end(acceptor::connection_type peer)
+{
+    char byte;
+    holdfast::error_code ec;
+    co_await peer.stream().async_read_some(net::buffer(&byte, 1), net::redirect_error(net::use_awaitable, ec));
+    CHECK(peer.draining());
+}
+
+struct fixture {
+    fixture()
+    {
+        clients_of.async_serve(read_to_end, net::detached);
+        client.connect(clients_of.local_endpoint());
+        tests::run_until(io, [&] { return clients_of.census().live() == 1; });
+    }
+
+    holdfast::drain_at_signal_options options()
+    {
+        return {.drain = {.deadline = 10s},
+                .on_signal = [this] { ++begun; },
+                .on_drained = [this](std::size_t reset) { drained = reset; },
+                .on_report = [this] { ++reports; },
+                .on_reload = [this] { ++reloads; }};
+    }
+
+    int begun = 0, reports = 0, reloads = 0;
+    std::optional<std::size_t> drained;
+    net::io_context io, elsewhere;
+    acceptor clients_of{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    tcp::socket client{elsewhere};
+};
+
+} // namespace
+
+TEST_CASE("reports and reloads as often as they are wanted, then a drain at the first signal to end")
+{
+    const int signal = GENERATE(SIGINT, SIGTERM);
+    fixture f;
+    const holdfast::drain_at_signal stop{f.clients_of, f.options()};
+    for (int i = 1; i != 4; ++i) {
+        ::raise(SIGUSR1);
+        tests::run_until(f.io, [&] { return f.reports == i; });
+        ::raise(SIGHUP);
+        tests::run_until(f.io, [&] { return f.reloads == i; });
+    }
+    CHECK(f.begun == 0);
+    CHECK(!has_default_effect(signal));
+    ::raise(signal);
+    tests::run(f.io); // returns: nothing waits for a signal any more
+    CHECK(f.begun == 1);
+    CHECK(f.drained == 0U);
+    CHECK(f.clients_of.census().live() == 0);
+    for (const int each : {SIGINT, SIGTERM, SIGUSR1, SIGHUP})
+        CHECK(has_default_effect(each));
+}
+
+TEST_CASE("a second signal has its default effect while the drain goes on; the others are still handled")
+{
+    net::io_context io;
+    acceptor clients{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    std::vector<acceptor::connection_type> kept; // its session does not end
+    clients.async_serve([&](auto peer) { kept.push_back(std::move(peer)); }, net::detached);
+    tcp::socket client(io);
+    client.connect(clients.local_endpoint());
+    tests::run_until(io, [&] { return kept.size() == 1; });
+    int reloads = 0;
+    std::optional<std::size_t> drained;
+    const holdfast::drain_at_signal stop{clients,
+                                         {.drain = {.deadline = 1h},
+                                          .on_drained = [&](std::size_t reset) { drained = reset; },
+                                          .on_reload = [&] { ++reloads; }}};
+    CHECK(has_default_effect(SIGUSR1)); // nothing is done at it
+    ::raise(SIGTERM);
+    tests::run_until(io, [&] { return kept[0].draining(); });
+    CHECK(has_default_effect(SIGTERM));
+    CHECK(has_default_effect(SIGINT));
+    ::raise(SIGHUP);
+    tests::run_until(io, [&] { return reloads == 1; });
+    CHECK(!drained);
+    kept.clear();
+    tests::run(io);
+    CHECK(drained == 0U);
+}
+
+TEST_CASE("destroyed before a signal, during the drain, or with its wait in a context that is destroyed")
+{
+    std::optional<fixture> f(std::in_place);
+    std::optional<holdfast::drain_at_signal<acceptor>> stop(std::in_place, f->clients_of, f->options());
+    SECTION("before a signal")
+    {
+        stop.reset();
+        CHECK(has_default_effect(SIGTERM));
+        f->clients_of.close();
+        f->client.close();
+        f->io.poll();
+    }
+    SECTION("with a signal on its way")
+    {
+        ::raise(SIGTERM);
+        stop.reset();
+        f->io.poll();
+        CHECK(f->begun == 0);
+    }
+    SECTION("during the drain")
+    {
+        ::raise(SIGTERM);
+        tests::run_until(f->io, [&] { return f->begun == 1; });
+        stop.reset();
+        tests::run(f->io);
+        CHECK(f->clients_of.census().live() == 0);
+        CHECK(!f->drained);
+    }
+    stop.reset();
+    f.reset();
+    CHECK(has_default_effect(SIGTERM));
+}
