@@ -8,8 +8,8 @@
 
 #include <csignal>
 #include <optional>
-#include <stdexcept>
-#include <thread>
+#include <utility>
+#include <vector>
 
 using namespace std::chrono_literals;
 using tests::tcp;
@@ -117,8 +117,6 @@ TEST_CASE("destroyed before a signal, during the drain, or with its wait in a co
     {
         stop.reset();
         CHECK(has_default_effect(SIGTERM));
-        f->clients_of.close();
-        f->client.close();
         f->io.poll();
     }
     SECTION("with a signal on its way")

@@ -85,7 +85,8 @@ private:
             const std::lock_guard lock(mutex_);
             acceptor_ = nullptr;
             error_code ignored;
-            signals_.clear(ignored); // ends the wait, too
+            signals_.clear(ignored);
+            signals_.cancel(ignored);
         }
 
     private:
