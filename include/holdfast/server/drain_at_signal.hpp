@@ -47,8 +47,8 @@ struct drain_at_signal_options {
 template <class Acceptor>
 class drain_at_signal {
 public:
-    explicit drain_at_signal(Acceptor& acceptor, drain_at_signal_options options = {})
-        : state_(std::make_shared<state>(acceptor, std::move(options)))
+    explicit drain_at_signal(Acceptor& drained, drain_at_signal_options options = {})
+        : state_(std::make_shared<state>(drained, std::move(options)))
     {
         state_->wait();
     }
@@ -64,8 +64,8 @@ private:
     /// Shared with the pending wait and the drain, which the object may be destroyed before.
     class state : public std::enable_shared_from_this<state> {
     public:
-        state(Acceptor& acceptor, drain_at_signal_options options)
-            : acceptor_(&acceptor), options_(std::move(options)), signals_(acceptor.get_executor(), SIGINT, SIGTERM)
+        state(Acceptor& drained, drain_at_signal_options options)
+            : acceptor_(&drained), options_(std::move(options)), signals_(drained.get_executor(), SIGINT, SIGTERM)
         {
             if (options_.on_report) signals_.add(SIGUSR1);
             if (options_.on_reload) signals_.add(SIGHUP);
