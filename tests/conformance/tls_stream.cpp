@@ -123,6 +123,20 @@ struct write_some : waits_for_room {
     };
 };
 
+/// Waits, since close_notify finds no room.
+struct shut_down : waits_for_room {
+    template <class Executor>
+    struct object : full_socket<Executor> {
+        using full_socket<Executor>::full_socket;
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return this->ends.server->async_shutdown(std::forward<Token>(token));
+        }
+    };
+};
+
 /// A server's, whose client answers on a thread of its own.
 struct handshake : waits_for_room {
     template <class Executor>
@@ -195,5 +209,6 @@ struct serve : conformance::operation {
 
 HOLDFAST_CONFORMANCE(read_some);
 HOLDFAST_CONFORMANCE(write_some);
+HOLDFAST_CONFORMANCE(shut_down);
 HOLDFAST_CONFORMANCE(handshake);
 HOLDFAST_CONFORMANCE(serve);
