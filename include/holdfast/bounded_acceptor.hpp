@@ -37,9 +37,9 @@ namespace holdfast {
 ///
 /// `Finalizer` is copied into each connection and called once at its end.
 ///
-/// Lifetime: connections may outlive the acceptor, and the acceptor its execution context, unless its executor is a
-/// strand, which Asio does not allow to outlive its context. Destroying the acceptor closes the listener and fails
-/// pending operations with `errc::acceptor_closed`.
+/// Lifetime: connections may outlive the acceptor, and the acceptor its execution context, also where its executor is a
+/// strand, of which it then keeps no copy; only `get_executor()` and new operations need the context. Destroying the
+/// acceptor closes the listener and fails pending operations with `errc::acceptor_closed`.
 ///
 /// Thread safety: all members may be called from any thread, also from a session handler or another callback of the
 /// acceptor. Callbacks and session handlers run on threads of the executor only, one at a time; where `async_serve` is
@@ -116,7 +116,8 @@ public:
 
     ~bounded_acceptor() { close(); }
 
-    [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor; }
+    /// Only before the end of the execution context.
+    [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor(); }
 
     /// The address that it listens on, with the port that the kernel chose for port 0.
     [[nodiscard]] endpoint_type local_endpoint() const { return core_->endpoint; }
@@ -270,7 +271,8 @@ private:
 
         explicit initiation(std::shared_ptr<core> c) noexcept : core_(std::move(c)) {}
 
-        [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor; }
+        /// Only before the end of the execution context.
+        [[nodiscard]] executor_type get_executor() const noexcept { return core_->executor(); }
 
     protected:
         std::shared_ptr<core> core_;
@@ -285,7 +287,7 @@ private:
         {
             using operation = typename core::accept_operation;
             const auto begun = detail::begin_wait<operation>(
-                net::any_io_executor(this->core_->executor),
+                net::any_io_executor(this->core_->executor()),
                 std::decay_t<CompletionHandler>(std::forward<CompletionHandler>(completion)), this->core_);
             this->core_->enqueue(*begun);
         }
@@ -319,7 +321,7 @@ private:
         {
             using operation = typename core::serve_operation;
             const auto begun = detail::begin_wait<operation>(
-                net::any_io_executor(this->core_->executor),
+                net::any_io_executor(this->core_->executor()),
                 std::decay_t<CompletionHandler>(std::forward<CompletionHandler>(completion)), this->core_,
                 std::move(starter));
             this->core_->enqueue(*begun);

@@ -18,6 +18,7 @@ const tcp::endpoint any_port{net::ip::address_v4::loopback(), 0};
 struct of_acceptor : conformance::operation {
     static constexpr bool any_thread = true;
     static constexpr bool any_executor = true;
+    static constexpr bool outlives_strand = true;
 };
 
 template <class Executor>
@@ -79,7 +80,8 @@ net::awaitable<void> session(Connection, std::shared_ptr<gate> through)
 
 /// Waits for a session that does not end by itself.
 struct drain : of_acceptor {
-    static constexpr bool object_may_go = false; // it waits for connections, not for the acceptor
+    static constexpr bool object_may_go = false;   // it waits for connections, not for the acceptor
+    static constexpr bool outlives_strand = false; // the semaphore of the session does not
 
     template <class Executor>
     struct object {

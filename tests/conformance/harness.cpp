@@ -387,8 +387,8 @@ bool applies(const described& operation, token t, place p, end e)
         return operation.object_may_go && t != token::alternative; // which waits on after a failure
     case end::object_destroyed_by_handler:
         return operation.object_may_go && t != token::alternative && t != token::future;
-    case end::context_destroyed: // no object that holds a strand may outlive it: Asio's do not
-        return operation.outlives_context && p != place::strand;
+    case end::context_destroyed:
+        return operation.outlives_context && (p != place::strand || operation.outlives_strand);
     case end::context_destroyed_after_object:
         return operation.object_may_go;
     }

@@ -87,6 +87,8 @@ struct operation {
     static constexpr bool fails_without_object = true;
     /// Whether the object may be destroyed after its execution context.
     static constexpr bool outlives_context = true;
+    /// The same where its executor is a strand, which must not outlive its context.
+    static constexpr bool outlives_strand = false;
     /// Whether `complete()` may come before the operation is started, which then completes at once.
     static constexpr bool completes_at_once = true;
     /// Whether several may be pending at a time, and end together when their object goes.
@@ -456,7 +458,7 @@ private:
 struct described {
     std::string_view name;
     bool any_thread, unsynchronized, cancellable, object_may_go, fails_without_object, outlives_context,
-        completes_at_once, several, uses_handler_allocator;
+        outlives_strand, completes_at_once, several, uses_handler_allocator;
     bool (*has)(token) noexcept;
     std::unique_ptr<subject> (*make)(const net::any_io_executor&);
     std::unique_ptr<subject> (*make_concrete)(const net::io_context::executor_type&); // or nullptr
@@ -496,6 +498,7 @@ described describe(std::string_view name)
                 Operation::object_may_go,
                 Operation::fails_without_object,
                 Operation::outlives_context,
+                Operation::outlives_strand,
                 Operation::completes_at_once,
                 Operation::several,
                 Operation::uses_handler_allocator,

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -46,6 +47,38 @@ bool can_listen(const tcp::endpoint& at)
     if (!ec) other.listen(1, ec);
     return !ec;
 }
+
+/// Destroys an acceptor's context while a session, a client in the backlog and a drain wait; then the acceptor.
+template <class Executor, class Make>
+void destroy_context_first(Make make_executor)
+{
+    for (const bool drains : {false, true}) {
+        using acceptor_type = holdfast::bounded_acceptor<tcp, holdfast::no_finalizer, Executor>;
+        net::io_context own;
+        auto io = std::make_unique<net::io_context>();
+        std::optional<acceptor_type> accepting(std::in_place, Executor(make_executor(*io)), any_port,
+                                               acceptor_options{.max_connections = 1});
+        accepting->async_serve(
+            [](typename acceptor_type::connection_type peer) -> net::awaitable<void> {
+                char byte = 0;
+                co_await peer.stream().async_read_some(net::buffer(&byte, 1), net::use_awaitable);
+            },
+            net::detached);
+        auto clients = connect(own, accepting->local_endpoint(), 2);
+        const auto census = accepting->census();
+        tests::run_until(*io, [&] { return census.live() == 1; });
+        if (drains) accepting->async_drain(net::detached);
+        io.reset();
+        CHECK(census.live() == 0);
+        CHECK(census.ended(close_reason::context_destroyed) == 1);
+        accepting->close();
+    }
+}
+
+struct call_at_end {
+    std::function<void()>* function;
+    void operator()(const holdfast::connection_end&) const noexcept { (*function)(); }
+};
 
 } // namespace
 
@@ -215,6 +248,52 @@ TEST_CASE("a vector of contexts is destroyed in any order under an acceptor with
         CHECK(census.live() == 0);
         accepting->close();
     }
+}
+
+TEST_CASE("an acceptor may outlive its context, also where its executor is a strand")
+{
+    using executor = net::io_context::executor_type;
+    using any = net::any_io_executor;
+    destroy_context_first<any>([](net::io_context& io) { return io.get_executor(); });
+    destroy_context_first<any>([](net::io_context& io) { return net::make_strand(io); });
+    destroy_context_first<any>([](net::io_context& io) { return net::make_strand(any(io.get_executor())); });
+    destroy_context_first<net::strand<executor>>([](net::io_context& io) { return net::make_strand(io); });
+    destroy_context_first<net::strand<any>>([](net::io_context& io) { return net::strand<any>(io.get_executor()); });
+}
+
+TEST_CASE("a connection that waits for an operation ends with its context, and its finalizer may destroy the acceptor")
+{
+    using acceptor_type = holdfast::bounded_acceptor<tcp, call_at_end>;
+    std::optional<acceptor_type> accepting;
+    net::io_context own;
+    auto io = std::make_unique<net::io_context>();
+    net::cancellation_signal stop;
+    int completed = 0;
+    const auto cancel = [&](const net::ip::address&) { // when it is accepted, but not yet admitted
+        stop.emit(net::cancellation_type::terminal);
+        io->poll();
+        own.poll();
+        return holdfast::address_rule::limit;
+    };
+    int ended = 0;
+    std::function<void()> at_end = [&] {
+        ++ended;
+        accepting.reset();
+    };
+    accepting.emplace(*io, any_port, acceptor_options{.address_filter = cancel}, call_at_end{&at_end});
+    accepting->async_accept(net::bind_cancellation_slot(
+        stop.slot(), net::bind_executor(own, [&](error_code ec, const acceptor_type::connection_type&) {
+            CHECK(ec == net::error::operation_aborted);
+            ++completed;
+        })));
+    auto clients = connect(own, accepting->local_endpoint(), 1);
+    const auto census = accepting->census();
+    tests::run_until(*io, [&] { return census.live() == 1; });
+    CHECK(completed == 1);
+    io.reset();
+    CHECK(census.live() == 0);
+    CHECK(ended == 1);
+    CHECK_FALSE(accepting);
 }
 
 TEST_CASE("a shared semaphore may be destroyed while the acceptor waits in it, and before the sessions end")

@@ -68,7 +68,7 @@ public:
     /// From now on each connection is notified when it is admitted.
     HOLDFAST_DECL void begin_drain(bool serve_backlog) noexcept;
 
-    const net::any_io_executor executor;
+    net::any_io_executor executor; // empty after the end of its context, which no copy of a strand may outlive
     const std::shared_ptr<registry> members;
 
 protected:

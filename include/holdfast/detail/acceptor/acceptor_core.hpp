@@ -31,8 +31,8 @@ public:
 
     core(const Executor& ex, acceptor_options options, Finalizer f, std::source_location where)
         : detail::accept_loop(ex, std::move(options), std::is_same_v<Protocol, net::ip::tcp>, is_type_erased),
-          executor(ex),
           finalizer(std::move(f)),
+          executor_(ex),
           origin_(where)
     {
     }
@@ -55,7 +55,9 @@ public:
     class accept_operation;
     class serve_operation;
 
-    const Executor executor;
+    /// Until the end of its context.
+    [[nodiscard]] const Executor& executor() const noexcept { return *executor_; }
+
     const Finalizer finalizer;
     endpoint_type endpoint;
 
@@ -167,7 +169,7 @@ private:
 
     void close_rejected() override
     {
-        stream_type socket(executor);
+        stream_type socket(executor());
         error_code ec;
         socket.assign(endpoint.protocol(), accepted_.get(), ec);
         if (ec) return detail::reset_and_close(std::move(accepted_));
@@ -175,7 +177,19 @@ private:
         connection_guard<stream_type> guard(std::move(socket));
         // Several threads may run the context: the steps of closing need a strand.
         guard.async_close({.deadline = detail::saturated(options_.reject_deadline), .drain_bytes = 64 * 1024},
-                          net::bind_executor(net::make_strand(executor), reject_count(pending_rejects_)));
+                          net::bind_executor(net::make_strand(executor()), reject_count(pending_rejects_)));
+    }
+
+    /// No copy of a strand may outlive its context.
+    void context_ends() noexcept override
+    {
+        const auto keep = this->weak_from_this().lock(); // the user may destroy the acceptor in a finalizer
+        detail::accept_loop::context_ends();
+        if constexpr (requires(const Executor& strand) { strand.get_inner_executor(); })
+            executor_.reset();
+        else if constexpr (std::is_constructible_v<Executor, std::nullptr_t>) // it may hold a strand
+            executor_.emplace(nullptr);
+        if (!options_.next_executor) discard_late();
     }
 
     connection_placement placement() const
@@ -189,7 +203,7 @@ private:
     {
         if constexpr (is_type_erased)
             if (options_.next_executor) return where.executor;
-        return executor;
+        return executor();
     }
 
     static const std::shared_ptr<session_starter>& starter_of(pending_accept& operation) noexcept
@@ -197,6 +211,7 @@ private:
         return static_cast<serve_operation&>(operation).starter;
     }
 
+    std::optional<Executor> executor_;
     std::optional<connection_type> late_peer_; // all operations were cancelled while it was admitted
     std::size_t late_shard_ = 0;
     const std::source_location origin_; // what leak_check names for the connections
@@ -214,7 +229,7 @@ public:
     {
         if (accepted) return {error_code(), std::move(*accepted)};
         const auto& c = static_cast<const core&>(*queue_);
-        return {error, connection_type(c.executor, c.finalizer)};
+        return {error, connection_type(c.executor(), c.finalizer)};
     }
 
     std::optional<connection_type> accepted;

@@ -25,8 +25,8 @@ public:
 private:
     friend class shutdown_hook;
 
-    struct state { // hooks may outlive the context
-        std::mutex mutex;
+    struct state {                  // hooks may outlive the context
+        std::recursive_mutex mutex; // what one hook destroys may have hooks, too
         intrusive_list<shutdown_hook> hooks;
     };
 
@@ -41,7 +41,7 @@ class shutdown_hook : public list_hook {
 public:
     shutdown_hook(const shutdown_hook&) = delete;
 
-    /// Must not destroy a hook.
+    /// May destroy other hooks, but not this one.
     virtual void context_ends() noexcept = 0;
 
 protected:

@@ -65,7 +65,7 @@ HOLDFAST_DECL accept_queue::accept_queue(const net::any_io_executor& ex, std::sh
                                          async_semaphore* semaphore, std::size_t max_connections)
     : executor(ex),
       members(std::move(connections)),
-      own_semaphore_(ex, max_connections),
+      own_semaphore_(net::any_io_executor(), max_connections), // its operations name theirs
       claim_(semaphore_access::core(semaphore != nullptr ? *semaphore : own_semaphore_))
 {
 }
@@ -258,6 +258,7 @@ HOLDFAST_DECL void accept_queue::context_ends() noexcept
 {
     const std::lock_guard lock(mutex_);
     io_.reset();
+    executor = {};
 }
 
 } // namespace holdfast::detail
