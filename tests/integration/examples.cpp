@@ -41,13 +41,13 @@ int slow_ladder(server& feed, std::string& output)
 {
     process ladder({programs + "/ladder", "--port", feed.port, "--pid", std::to_string(feed.child.pid()), "--rungs",
                     "100", "--mix", "slow=100", "--slow-rate", "1k", "--rung-deadline", "5", "--hold", "20", "--climbs",
-                    "1", "--budget-bytes", std::to_string(16 * 1024 + 6 * 1024)});
+                    "1", "--budget-bytes", std::to_string(16 * 1024 + 4 * 1024)});
     return ladder.wait(&output, std::chrono::minutes(2));
 }
 
 } // namespace
 
-TEST_CASE("100 slow readers of a 100 MB snapshot cost market_feed a chunk and 6 KiB each, also 20 seconds later")
+TEST_CASE("100 slow readers of a 100 MB snapshot cost market_feed a chunk and 4 KiB each, also 20 seconds later")
 {
     server feed("market_feed", {"--instruments", "1000000", "--send-buffer", "64k"});
     std::string output;
