@@ -15,6 +15,7 @@
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <span>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -154,6 +155,48 @@ private:
 
         socket_type socket;
         std::deque<std::shared_ptr<const std::string>> queue;
+    };
+
+    std::deque<receiver> receivers_;
+};
+
+/// The same, but a write takes all that was queued during the last one, 64 messages at most.
+class asio_gather_server : public asio_loop {
+public:
+    void add(int descriptor) { receivers_.emplace_back(io_, descriptor); }
+    void push(std::string_view text)
+    {
+        const auto message = std::make_shared<const std::string>(text);
+        for (receiver& each : receivers_)
+            each.push(message);
+    }
+
+private:
+    struct receiver {
+        receiver(net::io_context& io, int descriptor) : socket(io, tcp::v4(), descriptor) {}
+
+        void push(const std::shared_ptr<const std::string>& message)
+        {
+            queue.push_back(message);
+            if (writing == 0) write();
+        }
+        void write()
+        {
+            writing = std::min<std::size_t>(queue.size(), 64);
+            buffers.clear(); // its memory stays
+            for (std::size_t i = 0; i != writing; ++i)
+                buffers.emplace_back(net::buffer(*queue[i]));
+            net::async_write(socket, std::span(buffers), [this](holdfast::error_code ec, std::size_t) {
+                if (ec) return;
+                queue.erase(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(std::exchange(writing, 0)));
+                if (!queue.empty()) write();
+            });
+        }
+
+        socket_type socket;
+        std::deque<std::shared_ptr<const std::string>> queue;
+        std::vector<net::const_buffer> buffers;
+        std::size_t writing = 0;
     };
 
     std::deque<receiver> receivers_;
@@ -422,9 +465,11 @@ struct subject {
     }
 };
 
-void compare_bursts(benchmarks::results& results, const load& what, std::uint32_t rounds)
+void compare_bursts(benchmarks::results& results, const load& what, const std::string& name, std::uint32_t rounds)
 {
-    std::vector<subject> subjects{{"holdfast", measure<holdfast_server>}, {"asio", measure<asio_server>}};
+    std::vector<subject> subjects{{"holdfast", measure<holdfast_server>},
+                                  {"asio", measure<asio_server>},
+                                  {"asio_gather", measure<asio_gather_server>}};
 #if defined(HOLDFAST_BENCHMARKS_LIBUV)
     subjects.push_back({"libuv", measure<libuv_server>});
 #else
@@ -433,7 +478,6 @@ void compare_bursts(benchmarks::results& results, const load& what, std::uint32_
     for (std::uint32_t round = 0; round != rounds; ++round)
         for (subject& each : subjects)
             each.rounds.push_back(each.measure(what));
-    const std::string name = std::to_string(what.subscribers);
     for (const subject& each : subjects) {
         results.add(each.name, name, "messages_per_second",
                     each.middle([](const figures& f) { return f.messages / f.processor; }), "1/cpu_s");
@@ -469,7 +513,9 @@ int run(int argc, char** argv)
     benchmarks::results results{"broadcast"};
     benchmarks::command_line cli{"broadcast", "The same messages to many subscribers."};
     results.add_options(cli);
-    cli.add("case", only, "NAME", "burst (named by the number of subscribers) or slow_readers; empty: both");
+    cli.add("case", only, "NAME",
+            "burst (named by the number of subscribers), burst_1 and burst_4 (that many messages of 64 bytes at once), "
+            "slow_readers; empty: all");
     cli.add("subscribers", what.subscribers, "N", "subscribers that read");
     cli.add("burst", what.burst, "N", "messages of 64 bytes queued to each before any is sent");
     cli.add("bursts", what.bursts, "N", "bursts of a round of the first case");
@@ -477,9 +523,13 @@ int run(int argc, char** argv)
     cli.add("seconds", seconds, "N", "of slow_readers: 50 messages a second, ten at once, first without the slow ones");
     if (!cli.parse(argc, argv)) return 0;
     const bool all = only.empty();
-    const bool burst = all || only == "burst" || only == std::to_string(what.subscribers);
-    if (!burst && only != "slow_readers")
-        benchmarks::command_line::fail("case", "must be burst, the number of subscribers, or slow_readers");
+    const std::string number = std::to_string(what.subscribers);
+    const bool burst = all || only == "burst" || only == number;
+    const bool small_bursts =
+        only == "burst_1" || only == "burst_4" || only == number + "_burst_1" || only == number + "_burst_4";
+    if (!burst && !small_bursts && only != "slow_readers")
+        benchmarks::command_line::fail("case",
+                                       "must be burst, the number of subscribers, burst_1, burst_4 or slow_readers");
     if (what.subscribers == 0 || what.subscribers > 19'000 || what.burst == 0 || what.bursts == 0 || rounds == 0 ||
         seconds == 0)
         throw benchmarks::usage_error("there must be 1 to 19000 subscribers, and something to do");
@@ -488,7 +538,15 @@ int run(int argc, char** argv)
     ::getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &files);
-    if (burst) compare_bursts(results, what, rounds);
+    if (burst) compare_bursts(results, what, number, rounds);
+    for (const std::uint32_t few : {1U, 4U}) {
+        const std::string suffix = "_burst_" + std::to_string(few);
+        if (!all && !only.ends_with(suffix.substr(1))) continue;
+        load small = what;
+        small.burst = few;
+        small.bursts = what.bursts * 16 / few; // as many messages
+        compare_bursts(results, small, number + suffix, rounds);
+    }
     if (all || only == "slow_readers") {
         what.burst = 10;
         what.every = std::chrono::milliseconds(200);

@@ -4,15 +4,22 @@
 // Subjects: see support/line_servers.hpp. Each server runs on one thread in a process of its own; the clients
 // are this one, and send the next line when they have the last one back. What counts is the server's
 // processor time (user and system) for a message: on few cores the clients cost as much as the server.
+//
+// Latencies are measured at a fixed rate: each line has a time at which it is due, whatever became of those before it,
+// and its latency counts from that time, so that a stall of the server counts for all the lines that it delays.
 #include "support/line_servers.hpp"
 #include "support/results.hpp"
 
 #include <sys/epoll.h>
 #include <time.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -84,6 +91,39 @@ public:
         }
     }
 
+    /// Sends `rate` lines a second for `duration`, each at its time, and returns the latency of each in microseconds.
+    std::vector<double> latencies(std::uint32_t rate, std::chrono::milliseconds duration)
+    {
+        using clock = std::chrono::steady_clock;
+        const auto interval = std::chrono::nanoseconds(1'000'000'000 / rate);
+        const auto lines = static_cast<std::size_t>(std::chrono::nanoseconds(duration) / interval);
+        const auto start = clock::now();
+        std::map<int, std::deque<clock::time_point>> due; // of the lines that a client has sent and not got back
+        std::vector<double> result;
+        result.reserve(lines);
+        std::array<::epoll_event, 128> events;
+        for (std::size_t sent = 0; result.size() != lines;) {
+            for (; sent != lines && clock::now() >= start + interval * sent; ++sent) {
+                const int client = sockets_[sent % sockets_.size()];
+                due[client].push_back(start + interval * sent);
+                send(client);
+            }
+            if (clock::now() > start + duration + std::chrono::seconds(10))
+                throw std::runtime_error("the server stopped answering");
+            const int ready = ::epoll_wait(poll_, events.data(), events.size(), 0); // never late: the wait is a loop
+            for (int i = 0; i < ready; ++i) {
+                const int client = events[static_cast<std::size_t>(i)].data.fd;
+                std::array<char, line_bytes> got;
+                if (::recv(client, got.data(), got.size(), MSG_WAITALL) != std::ssize(got) || got != line_)
+                    throw std::runtime_error("a line came back changed, or not at all");
+                auto& waiting = due[client];
+                result.push_back(std::chrono::duration<double, std::micro>(clock::now() - waiting.front()).count());
+                waiting.pop_front();
+            }
+        }
+        return result;
+    }
+
 private:
     void send(int client)
     {
@@ -99,6 +139,7 @@ struct subject {
     std::string name;
     std::function<void(int)> serve;
     std::vector<double> cpu_ns{};
+    std::vector<double> p50{}, p99{}, p999{}; // of each round, in microseconds
 };
 
 int run(int argc, char** argv)
@@ -107,6 +148,8 @@ int run(int argc, char** argv)
     std::uint32_t messages = 100'000;
     std::uint32_t connections = 100;
     std::uint32_t rounds = 7;
+    std::uint32_t rate = 10'000;
+    std::uint32_t milliseconds = 1000;
     benchmarks::results results{"echo"};
     benchmarks::command_line cli{"echo", "The server's processor time for a line of 64 bytes that it sends back."};
     results.add_options(cli);
@@ -114,15 +157,21 @@ int run(int argc, char** argv)
     cli.add("messages", messages, "N", "messages in each round");
     cli.add("connections", connections, "N", "clients at the same time");
     cli.add("rounds", rounds, "N", "rounds of each server, in turns; the middle one counts");
+    cli.add("rate", rate, "N", "lines a second while latencies are measured");
+    cli.add("latency-ms", milliseconds, "N", "how long latencies are measured in each round; 0: not at all");
     if (!cli.parse(argc, argv)) return 0;
+    if (rate == 0 || rate > 1'000'000 || milliseconds > 60'000)
+        throw benchmarks::usage_error("--rate must be 1 to 1000000, --latency-ms at most 60000");
     if (messages == 0 || connections == 0 || connections > 10'000 || rounds == 0)
         throw benchmarks::usage_error("--messages, --connections (up to 10000) and --rounds must be at least 1");
     results.open();
     std::vector<subject> subjects{
         {"holdfast", benchmarks::serve_holdfast},
+        {"holdfast_any", benchmarks::serve_holdfast_any},
         {"holdfast_callback", benchmarks::serve_holdfast_callback},
         {"asio_callback", benchmarks::serve_asio_callback},
         {"asio_coroutine", benchmarks::serve_asio_coroutine},
+        {"asio_lean", benchmarks::serve_asio_lean},
         {"epoll", benchmarks::serve_epoll},
     };
 #if defined(HOLDFAST_BENCHMARKS_LIBUV)
@@ -145,10 +194,25 @@ int run(int argc, char** argv)
             const double before = seconds(cpu);
             load.exchange(messages);
             each.cpu_ns.push_back((seconds(cpu) - before) * 1e9 / messages);
+            if (milliseconds == 0) continue;
+            auto latencies = load.latencies(rate, std::chrono::milliseconds(milliseconds));
+            std::sort(latencies.begin(), latencies.end());
+            const auto at = [&](double part) {
+                return latencies[static_cast<std::size_t>(part * static_cast<double>(latencies.size() - 1))];
+            };
+            each.p50.push_back(at(0.5));
+            each.p99.push_back(at(0.99));
+            each.p999.push_back(at(0.999));
         }
     const std::string case_name = std::to_string(connections);
     for (const subject& each : subjects)
         results.add(each.name, case_name, "server_cpu_ns_per_message", benchmarks::median(each.cpu_ns), "ns");
+    if (milliseconds != 0)
+        for (const subject& each : subjects) {
+            results.add(each.name, case_name, "latency_p50", benchmarks::median(each.p50), "us");
+            results.add(each.name, case_name, "latency_p99", benchmarks::median(each.p99), "us");
+            results.add(each.name, case_name, "latency_p999", benchmarks::median(each.p999), "us");
+        }
     results.print_table();
     return 0;
 }

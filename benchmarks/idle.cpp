@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // Subjects: see support/line_servers.hpp; asyncio and go beside them. Each has a time-out of 30 s for each
-// connection (but asio_wait), and runs in a process of its own; the clients are this one.
+// connection (but asio_wait and asio_lean), and runs in a process of its own; the clients are this one.
 //
 // Metrics, for each number of connections; those of a server's first 64 connections do not count:
 //   rss_anon_bytes_per_connection  the process's anonymous memory
@@ -278,6 +278,7 @@ int run(int argc, char** argv)
         {"asio_coroutine", benchmarks::serve_asio_coroutine},
         {"asio_callback", benchmarks::serve_asio_callback},
         {"asio_wait", benchmarks::serve_asio_wait},
+        {"asio_lean", benchmarks::serve_asio_lean},
         {"epoll", benchmarks::serve_epoll},
     };
 #if defined(HOLDFAST_BENCHMARKS_BEAST)

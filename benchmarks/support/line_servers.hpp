@@ -21,6 +21,8 @@ void serve_asio_coroutine(int listener);
 void serve_asio_callback(int listener);
 /// Callbacks of a shared session that waits for readability: no buffer, and no timer either.
 void serve_asio_wait(int listener);
+/// A coroutine on a concrete executor that waits for readability: one buffer for all, and no time-out.
+void serve_asio_lean(int listener);
 /// 32 bytes a connection, in a list ordered by the last line, which a timer looks at.
 void serve_epoll(int listener);
 #if defined(HOLDFAST_BENCHMARKS_LIBUV)

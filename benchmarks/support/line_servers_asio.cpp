@@ -27,13 +27,15 @@ using net::ip::tcp;
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 
+using lean_executor = net::io_context::executor_type;
+
 /// Accepts for ever.
 template <class Start>
 net::awaitable<void> accept(net::io_context& io, int listener, Start start)
 {
-    tcp::acceptor doors(io, tcp::v4(), listener);
+    tcp::acceptor from(io, tcp::v4(), listener);
     for (;;) {
-        tcp::socket peer = co_await doors.async_accept(net::use_awaitable);
+        tcp::socket peer = co_await from.async_accept(net::use_awaitable);
         peer.set_option(tcp::no_delay(true));
         start(std::move(peer));
     }
@@ -136,7 +138,41 @@ private:
     tcp::socket peer_;
 };
 
+/// The leanest coroutine: a concrete executor, no buffer while it waits, one for all sessions when it reads; and no
+/// time-out.
+net::awaitable<void, lean_executor> lean_session(net::basic_stream_socket<tcp, lean_executor> peer)
+{
+    static std::array<char, 4096> text; // all sessions run on one thread, and none is suspended while it is in use
+    error_code ec;
+    peer.non_blocking(true);
+    for (;;) {
+        co_await peer.async_wait(tcp::socket::wait_read, net::use_awaitable_t<lean_executor>());
+        const std::size_t n = peer.read_some(net::buffer(text), ec);
+        if (ec == net::error::would_block) continue;
+        if (ec) co_return;
+        peer.write_some(net::buffer(text, n), ec); // a short line fits into the socket
+        if (ec) co_return;
+    }
+}
+
+net::awaitable<void, lean_executor> accept_lean(net::io_context& io, int listener)
+{
+    net::basic_socket_acceptor<tcp, lean_executor> from(io, tcp::v4(), listener);
+    for (;;) {
+        auto peer = co_await from.async_accept(net::use_awaitable_t<lean_executor>());
+        peer.set_option(tcp::no_delay(true));
+        net::co_spawn(io, lean_session(std::move(peer)), net::detached);
+    }
+}
+
 } // namespace
+
+void serve_asio_lean(int listener)
+{
+    net::io_context io(1);
+    net::co_spawn(io, accept_lean(io, listener), net::detached);
+    io.run();
+}
 
 void serve_asio_coroutine(int listener)
 {

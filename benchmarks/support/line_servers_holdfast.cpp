@@ -13,9 +13,9 @@ void serve(int listener)
     net::io_context io(1);
     holdfast::heartbeat_timer<Executor> heart{io.get_executor(), {.tick = 1s, .timeout = 30s}};
     holdfast::buffer_pool buffers{io.get_executor()};
-    acceptor<Executor> doors{io.get_executor(), tcp::v4(), listener, {.max_connections = 20'000}};
-    doors.async_serve([&](connection<Executor> peer) { return session(std::move(peer), heart, buffers); },
-                      net::detached);
+    acceptor<Executor> served{io.get_executor(), tcp::v4(), listener, {.max_connections = 20'000}};
+    served.async_serve([&](connection<Executor> peer) { return session(std::move(peer), heart, buffers); },
+                       net::detached);
     io.run();
 }
 
@@ -30,8 +30,8 @@ void serve_holdfast_callback(int listener)
     net::io_context io(1);
     holdfast::heartbeat_timer<executor> heart{io.get_executor(), {.tick = 1s, .timeout = 30s}};
     holdfast::buffer_pool buffers{io.get_executor()};
-    acceptor<executor> doors{io.get_executor(), tcp::v4(), listener, {.max_connections = 20'000}};
-    doors.async_serve(
+    acceptor<executor> served{io.get_executor(), tcp::v4(), listener, {.max_connections = 20'000}};
+    served.async_serve(
         [&](connection<executor> peer) { (new callback_session(std::move(peer), heart, buffers))->next(); },
         net::detached);
     io.run();
