@@ -182,7 +182,7 @@ TEST_CASE("a write may be taken in part, at any byte: the next one goes on there
         CHECK(b.drain(most) == "onetwoaaaabbbbthreeend");
         CHECK(b.queue.bytes() == 0);
         CHECK(b.queue.control_bytes() == 0);
-        CHECK(b.queue.capacity() == 0);
+        CHECK(b.queue.allocated() == 0);
     }
 }
 
@@ -429,7 +429,7 @@ TEST_CASE("clear drops all but what a pending write refers to")
     SECTION("none is") { b.queue.clear(); }
     CHECK(b.queue.size() == 0);
     CHECK(b.queue.bytes() == 0);
-    CHECK(b.queue.capacity() == 0);
+    CHECK(b.queue.allocated() == 0);
 }
 
 TEST_CASE("payloads that a write refers to stay where they are, however the queue grows meanwhile")
@@ -456,21 +456,21 @@ TEST_CASE("storage is given back at the low mark, and all of it when the queue i
     const auto push = [&] { b.given(outbox_item(message), false); };
     for (int i = 0; i != 1000; ++i)
         push();
-    CHECK(b.queue.capacity() == 1024);
+    CHECK(b.queue.allocated() == 1024);
     while (b.queue.bytes() > b.queue.limits().low)
         b.queue.sent(b.begin().size());
-    CHECK(b.queue.capacity() <= 64);
+    CHECK(b.queue.allocated() <= 64);
     b.drain();
-    CHECK(b.queue.capacity() == 0);
+    CHECK(b.queue.allocated() == 0);
     for (int i = 0; i != 40; ++i)
         push();
-    const std::size_t room = b.queue.capacity() - b.queue.size();
+    const std::size_t room = b.queue.allocated() - b.queue.size();
     CHECK(tests::allocations_in([&] {
               for (std::size_t i = 0; i != room; ++i)
                   push();
           }) == 0);
     CHECK_FALSE(b.drain().empty());
-    CHECK(b.queue.capacity() == 0);
+    CHECK(b.queue.allocated() == 0);
     CHECK(message.use_count() == 1);
 }
 

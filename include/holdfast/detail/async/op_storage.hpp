@@ -9,11 +9,13 @@
 namespace holdfast::detail {
 
 /// Room for one operation. Asio returns an operation's memory before it calls or destroys the handler, so the
-/// same room serves one operation after the other, and the handler may own the object that the room is in.
-class op_storage {
+/// same room serves one operation after the other, and the handler may own the object that the room is in. What does
+/// not fit is allocated.
+template <std::size_t Bytes>
+class op_storage_of {
 public:
-    op_storage() noexcept = default;
-    op_storage(const op_storage&) = delete;
+    op_storage_of() noexcept = default;
+    op_storage_of(const op_storage_of&) = delete;
 
     void* allocate(std::size_t size)
     {
@@ -31,35 +33,41 @@ public:
     }
 
 private:
-    alignas(std::max_align_t) std::byte bytes_[448]; // a write for a coroutine takes about 250 with Asio 1.22
+    alignas(std::max_align_t) std::byte bytes_[Bytes];
     bool taken_ = false;
 };
 
+using op_storage = op_storage_of<448>; // a write for a coroutine takes about 250 with Asio 1.22
+
 /// The allocator of an op_storage.
-template <class T>
+template <class T, class Storage = op_storage>
 class op_allocator {
 public:
     using value_type = T;
-
-    explicit op_allocator(op_storage& storage) noexcept : storage_(&storage) {}
     template <class U>
-    op_allocator(const op_allocator<U>& other) noexcept : storage_(other.storage())
+    struct rebind {
+        using other = op_allocator<U, Storage>;
+    };
+
+    explicit op_allocator(Storage& storage) noexcept : storage_(&storage) {}
+    template <class U>
+    op_allocator(const op_allocator<U, Storage>& other) noexcept : storage_(other.storage())
     {
     }
 
     T* allocate(std::size_t n) { return static_cast<T*>(storage_->allocate(n * sizeof(T))); }
     void deallocate(T* memory, std::size_t) noexcept { storage_->deallocate(memory); }
 
-    [[nodiscard]] op_storage* storage() const noexcept { return storage_; }
+    [[nodiscard]] Storage* storage() const noexcept { return storage_; }
 
     template <class U>
-    bool operator==(const op_allocator<U>& other) const noexcept
+    bool operator==(const op_allocator<U, Storage>& other) const noexcept
     {
         return storage_ == other.storage();
     }
 
 private:
-    op_storage* storage_;
+    Storage* storage_;
 };
 
 } // namespace holdfast::detail

@@ -304,11 +304,19 @@ bool outbox<Stream>::begin() noexcept
 {
     flight_ = new (std::nothrow) flight(*this);
     if (flight_ == nullptr) return false;
+    if (write_later()) return true;
+    delete std::exchange(flight_, nullptr);
+    return false;
+}
+
+/// Writes after the current turn of the event loop. Returns false where there is no memory.
+template <class Stream>
+bool outbox<Stream>::write_later() noexcept
+{
     try {
         net::post(stream_->get_executor(), write_handler(*flight_));
         return true;
     } catch (const std::exception&) {
-        delete std::exchange(flight_, nullptr);
         return false;
     }
 }
@@ -325,24 +333,59 @@ void outbox<Stream>::end(close_reason reason, const error_code& error) noexcept
     connection_functions_->end(connection_, reason, error);
 }
 
+/// Writes until the queue is empty or the stream does not take all. The last action can be to destroy the outbox.
 template <class Stream>
-void outbox<Stream>::write_next() noexcept
+void outbox<Stream>::write_next(bool at_once) noexcept
 {
     using turn = detail::outbox_queue::turn;
-    for (;;) {
-        switch (closed_ ? turn::idle : queue_.next_turn()) {
-        case turn::idle:
-            return rest();
-        case turn::payloads:
-            flight_->chunk = {};
-            return write(detail::outbox_buffers(queue_.begin_payloads()));
-        case turn::chunk:
-            return write(detail::outbox_buffers(queue_.begin_chunk()));
-        case turn::next_chunk:
+    for (unsigned writes = 0;; ++writes) {
+        const turn next = closed_ ? turn::idle : queue_.next_turn();
+        if (next == turn::idle) return rest();
+        if (const error_code failure = flight_->failure) return give_up(failure);
+        if (next == turn::next_chunk) {
             if (const error_code ec = make_chunk()) return give_up(ec);
-            break;
+            continue;
         }
+        if (next == turn::payloads) flight_->chunk = {};
+        const auto begin_write = [&] {
+            return next == turn::payloads ? detail::outbox_buffers(queue_.begin_payloads())
+                                          : detail::outbox_buffers(queue_.begin_chunk());
+        };
+        // Most messages fit into the socket's buffer: then Asio's operation, and the turn of the event loop in which it
+        // completes, are not needed. At most four, so that a long message leaves the thread to others.
+        if (at_once && writes == 4) {
+            if (!write_later()) give_up(net::error::no_memory);
+            return;
+        }
+        if (!detail::is_stream_socket<Stream> || !at_once) {
+            if (!queue_.make_pinnable()) return give_up(net::error::no_memory);
+            return write(begin_write());
+        }
+        error_code ec;
+        const std::size_t n = send_now(begin_write(), ec);
+        if (ec == net::error::would_block) {
+            at_once = false;
+            continue;
+        }
+        note_sent(n);
+        if (ec) { // in the next turn, after a reader that can tell why: giving up aborts it
+            flight_->failure = ec;
+            if (!write_later()) give_up(ec);
+            return;
+        }
+        resume_waiting();
+        at_once = !queue_.cut_short();
     }
+}
+
+/// Sends without waiting. Precondition: the stream is a socket.
+template <class Stream>
+std::size_t outbox<Stream>::send_now(const detail::outbox_buffers& buffers, error_code& ec) noexcept
+{
+    if constexpr (detail::is_stream_socket<Stream>) return detail::send_now(stream_->native_handle(), buffers, ec);
+    static_cast<void>(buffers);
+    ec = net::error::operation_not_supported;
+    return 0;
 }
 
 template <class Stream>
@@ -366,7 +409,7 @@ void outbox<Stream>::after_write(const error_code& ec, std::size_t n) noexcept
     }
     if (ec) return give_up(ec);
     resume_waiting();
-    write_next();
+    write_next(!queue_.cut_short());
 }
 
 template <class Stream>

@@ -32,7 +32,7 @@ public:
 
     enum class outcome : unsigned char { queued, full, too_large, no_memory };
 
-    explicit outbox_queue(const marks& m) noexcept : marks_(m) {}
+    explicit outbox_queue(const marks& m) noexcept : high_(m.high), low_(m.low), reserve_(m.reserve) {}
 
     // Pushing.
 
@@ -41,13 +41,13 @@ public:
     outcome push(const outbox_item& item, bool drops) noexcept
     {
         const std::size_t cost = item.cost();
-        if (cost > marks_.high) return outcome::too_large;
+        if (cost > high_) return outcome::too_large;
         const std::size_t older = item.is_keyed() ? find(item.key()) : ring_.size();
         const bool replaces = older != ring_.size();
         const std::size_t replaced = replaces ? ring_[older].cost() : 0;
-        if (bytes_ - replaced + cost > marks_.high) {
+        if (bytes_ - replaced + cost > high_) {
             if (!drops || replaces) return outcome::full;
-            if (!drop(bytes_ + cost - marks_.high)) return outcome::full;
+            if (!drop(bytes_ + cost - high_)) return outcome::full;
         }
         if (replaces) {
             std::exchange(ring_[older], item).release();
@@ -70,8 +70,8 @@ public:
         else
             item.make_control(next);
         const std::size_t cost = item.cost();
-        if (cost > marks_.reserve) return outcome::too_large;
-        if (control_bytes_ + cost > marks_.reserve) return key != nullptr ? replace_control(item) : outcome::full;
+        if (cost > reserve_) return outcome::too_large;
+        if (control_bytes_ + cost > reserve_) return key != nullptr ? replace_control(item) : outcome::full;
         if (!ring_.reserve_one()) return outcome::no_memory;
         std::size_t place = ring_.size();
         if (next)
@@ -94,7 +94,7 @@ public:
     }
 
     /// Whether there is room for so many bytes, without dropping any.
-    [[nodiscard]] bool fits(std::size_t cost) const noexcept { return bytes_ + cost <= marks_.high; }
+    [[nodiscard]] bool fits(std::size_t cost) const noexcept { return bytes_ + cost <= high_; }
 
     // Writing: one write at a time, of payloads or of a chunk.
 
@@ -129,9 +129,16 @@ public:
             cost += ring_[count].cost();
             writing_ += ring_[count].text().size();
             ++count;
-        } while (count < most && !ring_[count].is_streamed() && cost < marks_.high / 2);
+        } while (count < most && !ring_[count].is_streamed() && cost < high_ / 2);
         writing_ -= offset_;
         return {ring_.pin(count), offset_};
+    }
+
+    /// Prepares a write that may outlive the queue: to be called before it begins. False where there is no memory.
+    [[nodiscard]] bool make_pinnable() noexcept
+    {
+        ring_.unpin();
+        return ring_.make_pinnable();
     }
 
     /// Makes the next chunk of the source in front. An error, and what it throws, leave nothing to be
@@ -169,8 +176,11 @@ public:
             }
             offset_ = n;
         }
-        if (bytes_ <= marks_.low) ring_.shrink();
+        if (bytes_ <= low_) ring_.shrink();
     }
+
+    /// Whether the last write was not taken as a whole.
+    [[nodiscard]] bool cut_short() const noexcept { return cut_short_; }
 
     // At the end.
 
@@ -202,11 +212,11 @@ public:
 
     // Figures.
 
-    [[nodiscard]] const marks& limits() const noexcept { return marks_; }
+    [[nodiscard]] marks limits() const noexcept { return {high_, low_, reserve_}; }
     [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
     [[nodiscard]] std::size_t control_bytes() const noexcept { return control_bytes_; }
     [[nodiscard]] std::size_t size() const noexcept { return ring_.size(); }
-    [[nodiscard]] std::size_t capacity() const noexcept { return ring_.capacity(); }
+    [[nodiscard]] std::size_t allocated() const noexcept { return ring_.allocated(); }
     [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_; }
     [[nodiscard]] std::uint64_t conflated() const noexcept { return conflated_; }
 
@@ -242,7 +252,7 @@ private:
             outbox_item& older = ring_[i - 1];
             if (!older.same_control(item)) continue;
             const std::size_t bytes = control_bytes_ - older.cost() + item.cost();
-            if (bytes > marks_.reserve) break;
+            if (bytes > reserve_) break;
             control_bytes_ = static_cast<std::uint32_t>(bytes);
             std::exchange(older, item).release();
             ++conflated_;
@@ -309,13 +319,14 @@ private:
     }
 
     outbox_ring ring_;
-    const marks marks_;
-    std::size_t bytes_ = 0;
+    const std::size_t high_, low_;
+    const std::uint32_t reserve_;
     std::uint32_t control_bytes_ = 0;
-    bool cut_short_ = false; // the last write
+    std::size_t bytes_ = 0;
+    std::uint32_t begun_ = 0; // streamed messages that are sent in part
+    bool cut_short_ = false;  // the last write
     bool writes_messages_ = false;
     bool ends_ = false;       // with the last message
-    std::size_t begun_ = 0;   // streamed messages that are sent in part
     std::size_t offset_ = 0;  // so much of the first payload is sent
     std::span<char> chunk_{}; // of the source in front, not sent yet
     std::size_t writing_ = 0; // what the pending write, or the last one, was asked to write

@@ -125,13 +125,17 @@ static_assert(sizeof(outbox_item) == 16);
 
 /// A ring of items. Those in front can be pinned while a write refers to them: they then stay at their
 /// address, since another thread may read them, whatever happens behind them.
+///
+/// The first place is in the ring itself: most outboxes have one message at a time, and need no memory for it.
 class outbox_ring {
 public:
     outbox_ring() noexcept = default;
+    /// Precondition: the first place in the ring itself is not pinned; see `make_pinnable`.
     outbox_ring(outbox_ring&& other) noexcept
-        : places_(std::move(other.places_)),
+        : first_(other.first_),
+          places_(std::move(other.places_)),
           pinned_places_(std::move(other.pinned_places_)),
-          capacity_(std::exchange(other.capacity_, 0)),
+          capacity_(std::exchange(other.capacity_, 1)),
           head_(std::exchange(other.head_, 0)),
           size_(std::exchange(other.size_, 0)),
           pinned_(std::exchange(other.pinned_, 0))
@@ -142,17 +146,24 @@ public:
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
-    [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+    /// Places in memory of their own.
+    [[nodiscard]] std::size_t allocated() const noexcept { return places_ ? capacity_ : 0; }
     [[nodiscard]] std::size_t pinned() const noexcept { return pinned_; }
 
-    outbox_item& operator[](std::size_t i) noexcept { return places_[(head_ + i) & (capacity_ - 1)]; }
-    const outbox_item& operator[](std::size_t i) const noexcept { return places_[(head_ + i) & (capacity_ - 1)]; }
+    outbox_item& operator[](std::size_t i) noexcept { return places()[(head_ + i) & (capacity_ - 1)]; }
+    const outbox_item& operator[](std::size_t i) const noexcept
+    {
+        return const_cast<outbox_ring&>(*this).places()[(head_ + i) & (capacity_ - 1)];
+    }
 
     /// Room for one more; false where there is no memory.
     [[nodiscard]] bool reserve_one() noexcept
     {
-        return size_ != capacity_ || resize(capacity_ != 0 ? 2 * capacity_ : least_capacity);
+        return size_ != capacity_ || resize(places_ ? 2 * std::size_t{capacity_} : least_capacity);
     }
+
+    /// Moves the items to memory that may outlive this object; false where there is none. Nothing is pinned.
+    [[nodiscard]] bool make_pinnable() noexcept { return places_ || resize(least_capacity); }
 
     /// Inserts in front of the i-th, which is not pinned. Precondition: `reserve_one()`.
     void insert(std::size_t i, const outbox_item& item) noexcept
@@ -214,7 +225,7 @@ public:
     pins pin(std::size_t count) noexcept
     {
         pinned_ = static_cast<std::uint32_t>(count);
-        return {places_.get(), static_cast<std::uint32_t>(capacity_ - 1), head_, pinned_};
+        return {places(), static_cast<std::uint32_t>(capacity_ - 1), head_, pinned_};
     }
     void unpin() noexcept
     {
@@ -227,7 +238,8 @@ public:
     {
         if (size_ == 0) {
             places_.reset();
-            capacity_ = head_ = 0;
+            capacity_ = 1;
+            head_ = 0;
         } else if (capacity_ > least_capacity && size_ <= capacity_ / 4) {
             (void)resize(std::max<std::size_t>(least_capacity, std::bit_ceil(2 * std::size_t{size_})));
         }
@@ -235,6 +247,8 @@ public:
 
 private:
     static constexpr std::size_t least_capacity = 8;
+
+    outbox_item* places() noexcept { return places_ ? places_.get() : &first_; }
 
     bool resize(std::size_t capacity) noexcept
     {
@@ -249,9 +263,10 @@ private:
         return true;
     }
 
+    outbox_item first_; // the only place while `places_` is null
     std::unique_ptr<outbox_item[]> places_;
     std::unique_ptr<outbox_item[]> pinned_places_; // where the ring grew while some were pinned
-    std::uint32_t capacity_ = 0;                   // a power of two, or zero
+    std::uint32_t capacity_ = 1;                   // a power of two
     std::uint32_t head_ = 0;
     std::uint32_t size_ = 0;
     std::uint32_t pinned_ = 0;

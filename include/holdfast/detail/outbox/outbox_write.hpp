@@ -10,6 +10,7 @@
 #include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/detail/outbox/outbox_queue.hpp>
 #include <holdfast/detail/outbox/stream_access.hpp>
+#include <holdfast/detail/outbox/write_some.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/streaming_serializer.hpp>
 
@@ -19,6 +20,7 @@
 #include <span>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 namespace holdfast::detail {
@@ -97,11 +99,16 @@ inline constexpr outbox_connection outbox_connection_of{
 /// What an outbox holds while it is busy. It belongs to the pending operation, which may outlive the outbox.
 template <class Outbox>
 struct outbox_flight {
+    // On a socket the writes that pend are few: those for which the kernel has no space.
+    using storage_type =
+        std::conditional_t<is_stream_socket<typename Outbox::stream_type>, op_storage_of<96>, op_storage>;
+
     explicit outbox_flight(Outbox& of) noexcept : owner(&of) {}
 
     Outbox* owner; // null once it is gone
     bool pending = false;
-    op_storage storage;
+    error_code failure{}; // of a write outside Asio
+    storage_type storage;
     shared_buffer_loan chunk;
     std::optional<outbox_ring> kept; // of an outbox that is gone: what the write refers to,
     stream_keeper stream;            // and where it writes
@@ -111,7 +118,8 @@ struct outbox_flight {
 template <class Outbox>
 class outbox_write_handler {
 public:
-    using allocator_type = op_allocator<void>;
+    using storage_type = typename outbox_flight<Outbox>::storage_type;
+    using allocator_type = op_allocator<void, storage_type>;
 
     explicit outbox_write_handler(outbox_flight<Outbox>& flight) noexcept : storage_(&flight.storage), flight_(&flight)
     {
@@ -133,7 +141,7 @@ public:
 
     void operator()() // after the turn of the event loop in which a message was pushed
     {
-        if (Outbox* const owner = end_flight()) owner->write_next();
+        if (Outbox* const owner = end_flight()) owner->write_next(true);
     }
     void operator()(const error_code& ec, std::size_t n)
     {
@@ -150,7 +158,7 @@ private:
         return owner;
     }
 
-    op_storage* storage_; // apart: Asio calls get_allocator() on a moved-from handler too
+    storage_type* storage_; // apart: Asio calls get_allocator() on a moved-from handler too
     outbox_flight<Outbox>* flight_;
 };
 

@@ -15,6 +15,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 namespace holdfast::detail {
@@ -52,6 +53,33 @@ private:
     ::sigset_t pipe_, before_;
     bool was_pending_;
 };
+
+/// A socket itself, on which a write needs nothing but the system's call. (A class derived from one may do more.)
+template <class Stream>
+inline constexpr bool is_stream_socket = false;
+template <class Protocol, class Executor>
+inline constexpr bool is_stream_socket<net::basic_stream_socket<Protocol, Executor>> = true;
+
+/// Sends what the socket takes at once, whether it is in non-blocking mode or not.
+template <class Buffers>
+std::size_t send_now(int socket, const Buffers& buffers, error_code& ec) noexcept
+{
+    std::array<::iovec, 64> parts; // as many as Asio sends at once
+    std::size_t count = 0;
+    for (auto each = buffers.begin(); each != buffers.end() && count != parts.size(); ++each) {
+        const net::const_buffer part(*each);
+        parts[count++] = {const_cast<void*>(part.data()), part.size()};
+    }
+    ::msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = count;
+    ::ssize_t n = 0;
+    do
+        n = ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    ec = n < 0 ? error_code(errno, net::error::get_system_category()) : error_code();
+    return n < 0 ? 0 : static_cast<std::size_t>(n);
+}
 
 /// Writes what the descriptor takes at once.
 template <class Buffers>
