@@ -14,6 +14,10 @@ namespace holdfast {
 
 /// Limits of the handshakes of new connections. A handshake costs about a thousand times the processor's time of a
 /// message, and with OpenSSL some 45 KB of memory: their number is what a storm of clients has to be bounded by.
+///
+/// Their steps take turns, also those of several acceptors in one execution context: a thread of the context carries out
+/// one, then the handlers that have become ready meanwhile, then the next one. The sessions that exist wait for one step
+/// of 0.1 to 0.5 ms (a server's signature), whatever the number of handshakes.
 struct handshake_options {
     /// Maximum number of handshakes under way at a time. At least 1. SIZE_MAX: unlimited. Further connections wait,
     /// admitted and with their permit, in the order in which their first messages came; each holds its socket and a
@@ -36,7 +40,9 @@ struct handshake_options {
 /// Makes the layer of each new connection for `bounded_acceptor::async_serve`, as `tls()` does. A factory has
 /// - `make(socket)`: takes the connected socket by value, and returns the stream above it: a layer as
 ///   `connection_guard` describes. It may throw; that connection ends then.
-/// - `async_handshake(stream, token)`: void(error_code). Starts the handshake of a stream that `make` has returned.
+/// - `async_handshake(stream, token)`: void(error_code). Starts the handshake of a stream that `make` has returned. Its
+///   intermediate handlers should use the executor that is associated with the token's handler, as those of Asio's and of
+///   this library's streams do: it is what makes handshakes take turns.
 /// - `options()`: the `handshake_options`. Called once.
 /// - optionally `static constexpr bool client_begins = true`, where the client is the first to send, as in TLS: `make`
 ///   is then called when its first message has arrived, so that silent clients cost no more than a socket;

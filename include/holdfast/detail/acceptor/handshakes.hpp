@@ -10,6 +10,7 @@
 #include <holdfast/detail/acceptor/event_reporter.hpp>
 #include <holdfast/detail/acceptor/session_starter.hpp>
 #include <holdfast/detail/async/counted_ptr.hpp>
+#include <holdfast/detail/async/paced_executor.hpp>
 #include <holdfast/detail/async/semaphore_core.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
@@ -216,7 +217,7 @@ private:
     void take_slot()
     {
         slot_ = claim_.try_acquire();
-        if (slot_) return shake_hands();
+        if (slot_) return await_turn();
         detail::set_receive_low_watermark(descriptor_, max_first_message + 1); // more than it has yet to send
         const std::lock_guard lock(mutex_);
         claim_.async_acquire(net::any_io_executor(executor_), 1,
@@ -268,8 +269,15 @@ private:
             if (!peer_end_) peer_end_ = detail::look_at_input(descriptor_).end;
             if (peer_end_) return fail(close_reason::handshake_failed, peer_end_);
             if (!slot_) return fail(close_reason::handshake_failed, slot_error_);
-            shake_hands();
+            await_turn();
         });
+    }
+
+    /// Handshakes take turns, and handlers that are ready, of sessions that exist, run between two of their steps.
+    void await_turn()
+    {
+        paced_executor<executor_type>(executor_).execute(
+            [self = this->shared_from_this()] { self->step([&] { self->shake_hands(); }); });
     }
 
     void shake_hands()
@@ -282,9 +290,11 @@ private:
         }));
         peer_.reset();
         set_descriptor(detail::lowest_layer(layered_->stream()).native_handle());
-        owner_->factory_.async_handshake(layered_->stream(), [self = this->shared_from_this()](const error_code& ec) {
-            self->step([&] { self->done(ec); });
-        });
+        owner_->factory_.async_handshake(layered_->stream(),
+                                         net::bind_executor(paced_executor<executor_type>(executor_),
+                                                            [self = this->shared_from_this()](const error_code& ec) {
+                                                                self->step([&] { self->done(ec); });
+                                                            }));
     }
 
     void set_descriptor(int descriptor) noexcept
