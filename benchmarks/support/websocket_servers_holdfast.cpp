@@ -1,0 +1,171 @@
+// holdfast: the WebSocket servers of the benchmarks that are holdfast's.
+// SPDX-License-Identifier: BSL-1.0
+#include "websocket_servers.hpp"
+
+#include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/websocket.hpp>
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace benchmarks {
+
+namespace {
+
+namespace net = holdfast::net;
+using holdfast::error_code;
+using net::ip::tcp;
+using namespace std::chrono_literals;
+
+using executor = net::io_context::executor_type;
+using acceptor = holdfast::bounded_acceptor<tcp, holdfast::no_finalizer, executor>;
+using connection = acceptor::connection_type;
+using reader = holdfast::websocket_reader<connection, holdfast::buffer_pool>;
+using line_reader = holdfast::frame_reader<connection, holdfast::framing::line, holdfast::buffer_pool>;
+using outbox = holdfast::outbox<connection::stream_type>;
+using message = std::optional<holdfast::websocket_message>;
+constexpr net::use_awaitable_t<executor> use_awaitable;
+
+constexpr holdfast::frame_options request_options{.max_frame_bytes = 4096};
+constexpr holdfast::websocket_options message_options{.max_message_bytes = 4096};
+
+/// A request's head.
+class request {
+public:
+    /// Takes the next line; false if it is the last one.
+    bool add(std::string_view line)
+    {
+        text_.append(line).append("\n");
+        return !line.empty();
+    }
+
+    [[nodiscard]] std::string_view method() const
+    {
+        const std::string_view text(text_);
+        return text.substr(0, text.find(' '));
+    }
+
+    std::string_view operator()(std::string_view name) const
+    {
+        for (std::string_view rest(text_); !rest.empty();) {
+            const std::string_view line = rest.substr(0, rest.find('\n'));
+            rest.remove_prefix(line.size() + 1);
+            if (const auto colon = line.find(':');
+                colon == name.size() && holdfast::detail::equal_ignoring_case(line.substr(0, colon), name))
+                return line.substr(colon + 1);
+        }
+        return {};
+    }
+
+private:
+    std::string text_;
+};
+
+/// A coroutine of its own, so that what it needs goes with it.
+net::awaitable<void, executor> accept(connection& peer, holdfast::buffer_pool& buffers, outbox& out,
+                                      std::optional<reader>& messages)
+{
+    request head;
+    line_reader lines{peer, buffers, request_options};
+    while (const auto line = co_await lines.async_next(use_awaitable))
+        if (!head.add(*line)) break;
+    const auto handshake = holdfast::accept_websocket(head.method(), head);
+    out.push(handshake.response);
+    if (handshake) messages.emplace(std::move(lines), out, message_options);
+}
+
+net::awaitable<void, executor> session(connection peer, holdfast::heartbeat_timer<executor>& heartbeats,
+                                       holdfast::buffer_pool& buffers)
+{
+    auto heartbeat = heartbeats.watch(peer);
+    outbox out{peer, {.high_watermark = 8192}};
+    std::optional<reader> messages;
+    co_await accept(peer, buffers, out, messages);
+    if (messages)
+        while (const auto m = co_await messages->async_next(use_awaitable)) {
+            heartbeat.touch();
+            out.push(holdfast::websocket_frame(m->data, m->kind));
+        }
+    co_await holdfast::async_close_websocket(peer, out, use_awaitable);
+}
+
+/// The same in callbacks. It owns itself.
+class callback_session {
+public:
+    callback_session(connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers)
+        : peer_(std::move(peer)), heartbeat_(heartbeats.watch(peer_)), out_(peer_, {.high_watermark = 8192})
+    {
+        handshake_.reset(new handshake{{}, {peer_, buffers, request_options}});
+    }
+
+    void next_line()
+    {
+        handshake_->lines.async_next([this](error_code ec, std::optional<std::string_view> line) {
+            if (ec || !line) return end();
+            if (handshake_->head.add(*line)) return next_line();
+            const auto accepted = holdfast::accept_websocket(handshake_->head.method(), handshake_->head);
+            out_.push(accepted.response);
+            if (!accepted) return end();
+            messages_.emplace(std::move(handshake_->lines), out_, message_options);
+            handshake_.reset();
+            next();
+        });
+    }
+
+private:
+    struct handshake {
+        request head;
+        line_reader lines;
+    };
+
+    void next()
+    {
+        messages_->async_next([this](error_code ec, const message& m) {
+            if (ec || !m) return end();
+            heartbeat_.touch();
+            out_.push(holdfast::websocket_frame(m->data, m->kind));
+            next();
+        });
+    }
+
+    void end()
+    {
+        holdfast::async_close_websocket(peer_, out_, [this](error_code) { delete this; });
+    }
+
+    connection peer_;
+    holdfast::heartbeat heartbeat_;
+    outbox out_;
+    std::unique_ptr<handshake> handshake_;
+    std::optional<reader> messages_;
+};
+
+template <class Session>
+void serve(int listener, Session session)
+{
+    net::io_context io(1);
+    holdfast::heartbeat_timer<executor> heartbeats{io.get_executor(), {.tick = 1s, .timeout = 30s}};
+    holdfast::buffer_pool buffers{io.get_executor()};
+    acceptor from{io.get_executor(), tcp::v4(), listener, {.max_connections = 20'000}};
+    from.async_serve([&](connection peer) { return session(std::move(peer), heartbeats, buffers); }, net::detached);
+    io.run();
+}
+
+} // namespace
+
+void serve_holdfast_websocket(int listener) { serve(listener, session); }
+
+void serve_holdfast_websocket_callback(int listener)
+{
+    serve(listener,
+          [](connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers) {
+              (new callback_session(std::move(peer), heartbeats, buffers))->next_line();
+          });
+}
+
+} // namespace benchmarks
