@@ -20,7 +20,7 @@ storeys = {
     "acceptor": ("acceptor_event acceptor_options bounded_acceptor layer_factory detail/acceptor/*", "base asio async waiting connection process"),
     "heartbeat": ("heartbeat_* frame_deadline detail/heartbeat/*", "base asio async"),
     "frame": ("frame_reader detail/frame/*", "base asio async waiting buffer connection"),
-    "outbox": ("payload serialized_payload write_streamed outbox outbox_options outbox_group detail/outbox/*",
+    "outbox": ("payload replay_ring serialized_payload write_streamed outbox outbox_options outbox_group detail/outbox/*",
                "base serialize asio async waiting buffer connection"),
     "websocket": ("websocket websocket_* detail/websocket/*", "base serialize asio async waiting buffer connection frame outbox"),
     "adapters": ("adapters/*", "base serialize asio async waiting buffer connection acceptor frame"),  # another library

@@ -34,6 +34,7 @@
 #include <holdfast/process/limits.hpp>
 #include <holdfast/process/memory.hpp>
 #include <holdfast/progress.hpp>
+#include <holdfast/replay_ring.hpp>
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/formatted.hpp>
 #include <holdfast/serialize/framed.hpp>
