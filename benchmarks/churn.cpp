@@ -45,14 +45,14 @@ int checked(int result, const char* what)
 
 // The servers. Each serves the listening socket for ever.
 
-using acceptor = holdfast::bounded_acceptor<tcp>;
+using acceptor_type = holdfast::bounded_acceptor<tcp>;
 
 void serve_holdfast(int listener, const holdfast::acceptor_options& options)
 {
     net::io_context io(1);
-    acceptor doors{io.get_executor(), tcp::v4(), listener, options};
-    doors.async_serve(
-        [](acceptor::connection_type peer) -> net::awaitable<void> {
+    acceptor_type acceptor{io.get_executor(), tcp::v4(), listener, options};
+    acceptor.async_serve(
+        [](acceptor_type::connection_type peer) -> net::awaitable<void> {
             message text;
             co_await net::async_read(peer.stream(), net::buffer(text), net::use_awaitable);
             co_await net::async_write(peer.stream(), net::buffer(text), net::use_awaitable);
@@ -73,9 +73,9 @@ void serve_asio(int listener)
     net::co_spawn(
         io,
         [&]() -> net::awaitable<void> {
-            tcp::acceptor doors(io, tcp::v4(), listener);
+            tcp::acceptor acceptor(io, tcp::v4(), listener);
             for (;;) {
-                tcp::socket peer = co_await doors.async_accept(net::use_awaitable);
+                tcp::socket peer = co_await acceptor.async_accept(net::use_awaitable);
                 peer.set_option(tcp::no_delay(true));
                 net::co_spawn(io, session(std::move(peer)), net::detached);
             }

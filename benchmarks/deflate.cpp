@@ -64,13 +64,13 @@ net::awaitable<void> asked(tcp::socket& peer)
 
 void serve_holdfast(int listener, const job& what)
 {
-    using acceptor = holdfast::bounded_acceptor<tcp>;
+    using acceptor_type = holdfast::bounded_acceptor<tcp>;
     net::io_context io(1);
     holdfast::deflate_pool pool(io.get_executor(), {.compressors = what.compressors, .level = level});
     const holdfast::acceptor_options options{.max_connections = 20'000};
-    acceptor doors{io.get_executor(), tcp::v4(), listener, options};
-    doors.async_serve(
-        [&](acceptor::connection_type peer) -> net::awaitable<void> {
+    acceptor_type acceptor{io.get_executor(), tcp::v4(), listener, options};
+    acceptor.async_serve(
+        [&](acceptor_type::connection_type peer) -> net::awaitable<void> {
             co_await asked(peer.stream());
             {
                 const holdfast::compressor gzip = co_await pool.async_borrow(net::use_awaitable);
@@ -143,9 +143,9 @@ void serve_zlib(int listener, const job& what)
     net::co_spawn(
         io,
         [&]() -> net::awaitable<void> {
-            tcp::acceptor doors(io, tcp::v4(), listener);
+            tcp::acceptor acceptor(io, tcp::v4(), listener);
             for (;;)
-                net::co_spawn(io, session(co_await doors.async_accept(net::use_awaitable)), net::detached);
+                net::co_spawn(io, session(co_await acceptor.async_accept(net::use_awaitable)), net::detached);
         },
         net::detached);
     io.run();

@@ -142,12 +142,12 @@ std::vector<double> turns_of(net::io_context& io, Done done)
 template <class Heart>
 struct session {
     template <class... Args>
-    explicit session(Args&... args) : heart{args...}
+    explicit session(Args&... args) : heartbeats{args...}
     {
     }
 
     std::uint64_t messages = 0;
-    [[no_unique_address]] Heart heart;
+    [[no_unique_address]] Heart heartbeats;
     std::array<std::byte, 248> state{};
 };
 
@@ -176,10 +176,10 @@ public:
     Heart& visit(std::size_t i)
     {
         ++sessions_[i]->messages;
-        return sessions_[i]->heart;
+        return sessions_[i]->heartbeats;
     }
 
-    Heart& operator[](std::size_t i) { return sessions_[i]->heart; }
+    Heart& operator[](std::size_t i) { return sessions_[i]->heartbeats; }
 
 private:
     std::vector<std::unique_ptr<session<Heart>>> sessions_;
@@ -385,14 +385,14 @@ public:
     }
 
 private:
-    struct heart {
-        explicit heart(net::io_context& io) : timer(io) {}
+    struct heartbeats {
+        explicit heartbeats(net::io_context& io) : timer(io) {}
 
         net::basic_waitable_timer<leaping_clock> timer;
         leaping_clock::time_point last;
     };
 
-    void arm(heart& of)
+    void arm(heartbeats& of)
     {
         of.timer.expires_at(of.last + timeout);
         of.timer.async_wait([this, &of](error_code error) {
@@ -408,7 +408,7 @@ private:
     net::io_context io_{1};
     std::size_t deaths_ = 0;
     std::size_t expired_ = 0;
-    population<heart> sessions_;
+    population<heartbeats> sessions_;
 };
 
 /// Sessions that are linked, with the second of their last message.
@@ -517,9 +517,9 @@ public:
 private:
     static constexpr std::uint32_t seconds = timeout / 1s;
 
-    void link(linked_heart& heart, std::uint32_t due)
+    void link(linked_heart& heartbeats, std::uint32_t due)
     {
-        heart.next = std::exchange(slots_[due % slots_.size()], &heart);
+        heartbeats.next = std::exchange(slots_[due % slots_.size()], &heartbeats);
     }
 
     void turn()
@@ -527,12 +527,12 @@ private:
         ++now_;
         linked_heart* each = std::exchange(slots_[now_ % slots_.size()], nullptr);
         while (each != nullptr) {
-            linked_heart& heart = *std::exchange(each, each->next);
+            linked_heart& heartbeats = *std::exchange(each, each->next);
             ++looked_at_;
-            if (heart.last + seconds < now_)
+            if (heartbeats.last + seconds < now_)
                 ++deaths_;
             else
-                link(heart, std::max(heart.last + seconds + 1, now_ + 1));
+                link(heartbeats, std::max(heartbeats.last + seconds + 1, now_ + 1));
         }
     }
 

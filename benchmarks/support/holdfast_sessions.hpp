@@ -32,14 +32,14 @@ using reader =
 inline net::const_buffer with_end(std::string_view line) { return net::buffer(line.data(), line.size() + 1); }
 
 template <class Executor>
-net::awaitable<void, Executor> session(connection<Executor> peer, holdfast::heartbeat_timer<Executor>& heart,
+net::awaitable<void, Executor> session(connection<Executor> peer, holdfast::heartbeat_timer<Executor>& heartbeats,
                                        holdfast::buffer_pool& buffers)
 {
     constexpr net::use_awaitable_t<Executor> use_awaitable;
-    auto beat = heart.watch(peer);
+    auto heartbeat = heartbeats.watch(peer);
     reader<Executor> lines{peer.stream(), buffers, {.max_frame_bytes = 4096}};
     while (auto line = co_await lines.async_next(use_awaitable)) {
-        beat.touch();
+        heartbeat.touch();
         co_await net::async_write(peer.stream(), with_end(*line), use_awaitable);
     }
     peer.close(holdfast::close_reason::peer_closed);
@@ -50,9 +50,11 @@ class callback_session {
     using executor = net::io_context::executor_type;
 
 public:
-    callback_session(connection<executor> peer, holdfast::heartbeat_timer<executor>& heart,
+    callback_session(connection<executor> peer, holdfast::heartbeat_timer<executor>& heartbeats,
                      holdfast::buffer_pool& buffers)
-        : peer_(std::move(peer)), beat_(heart.watch(peer_)), lines_(peer_.stream(), buffers, {.max_frame_bytes = 4096})
+        : peer_(std::move(peer)),
+          beat_(heartbeats.watch(peer_)),
+          lines_(peer_.stream(), buffers, {.max_frame_bytes = 4096})
     {
     }
 

@@ -28,12 +28,12 @@ func session(peer net.Conn) {
 
 func main() {
 	runtime.GOMAXPROCS(1)
-	doors, err := net.FileListener(os.NewFile(3, "listener"))
+	listener, err := net.FileListener(os.NewFile(3, "listener"))
 	if err != nil {
 		os.Exit(1)
 	}
 	for {
-		if peer, err := doors.Accept(); err == nil {
+		if peer, err := listener.Accept(); err == nil {
 			go session(peer)
 		}
 	}

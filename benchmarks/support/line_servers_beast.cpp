@@ -30,9 +30,9 @@ net::awaitable<void> session(boost::beast::tcp_stream peer)
 
 net::awaitable<void> accept(net::io_context& io, int listener)
 {
-    tcp::acceptor doors(io, tcp::v4(), listener);
+    tcp::acceptor acceptor(io, tcp::v4(), listener);
     for (;;) {
-        tcp::socket peer = co_await doors.async_accept(net::use_awaitable);
+        tcp::socket peer = co_await acceptor.async_accept(net::use_awaitable);
         peer.set_option(tcp::no_delay(true));
         net::co_spawn(io, session(boost::beast::tcp_stream(std::move(peer))), net::detached);
     }

@@ -73,16 +73,16 @@ void serve_epoll(int listener)
         ::epoll_event event{EPOLLIN, {.ptr = who}};
         checked(::epoll_ctl(poll, EPOLL_CTL_ADD, descriptor, &event), "epoll_ctl");
     };
-    epoll_peer list, doors, clock;
+    epoll_peer list, acceptor, clock;
     list.next = list.previous = &list;
-    watch(listener, &doors);
+    watch(listener, &acceptor);
     watch(timer, &clock);
     std::array<::epoll_event, 128> events;
     for (std::uint32_t now = 0;;) {
         const int n = ::epoll_wait(poll, events.data(), events.size(), -1);
         for (int i = 0; i < n; ++i) {
             auto* const ready = static_cast<epoll_peer*>(events[static_cast<std::size_t>(i)].data.ptr);
-            if (ready == &doors) {
+            if (ready == &acceptor) {
                 const int descriptor = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
                 if (descriptor < 0) continue;
                 send_at_once(descriptor);
@@ -158,10 +158,10 @@ void uv_accept_one(::uv_stream_t* server, int status)
 void serve_libuv(int listener)
 {
     ::uv_loop_t* const loop = ::uv_default_loop();
-    ::uv_tcp_t doors;
-    ::uv_tcp_init(loop, &doors);
-    ::uv_tcp_open(&doors, listener);
-    ::uv_listen(reinterpret_cast<::uv_stream_t*>(&doors), 4096, uv_accept_one);
+    ::uv_tcp_t acceptor;
+    ::uv_tcp_init(loop, &acceptor);
+    ::uv_tcp_open(&acceptor, listener);
+    ::uv_listen(reinterpret_cast<::uv_stream_t*>(&acceptor), 4096, uv_accept_one);
     ::uv_run(loop, UV_RUN_DEFAULT);
 }
 

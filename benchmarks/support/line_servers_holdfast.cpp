@@ -11,10 +11,10 @@ template <class Executor>
 void serve(int listener)
 {
     net::io_context io(1);
-    holdfast::heartbeat_timer<Executor> heart{io.get_executor(), {.tick = 1s, .timeout = 30s}};
+    holdfast::heartbeat_timer<Executor> heartbeats{io.get_executor(), {.tick = 1s, .timeout = 30s}};
     holdfast::buffer_pool buffers{io.get_executor()};
     acceptor<Executor> served{io.get_executor(), tcp::v4(), listener, {.max_connections = 20'000}};
-    served.async_serve([&](connection<Executor> peer) { return session(std::move(peer), heart, buffers); },
+    served.async_serve([&](connection<Executor> peer) { return session(std::move(peer), heartbeats, buffers); },
                        net::detached);
     io.run();
 }
@@ -28,11 +28,11 @@ void serve_holdfast_callback(int listener)
 {
     using executor = net::io_context::executor_type;
     net::io_context io(1);
-    holdfast::heartbeat_timer<executor> heart{io.get_executor(), {.tick = 1s, .timeout = 30s}};
+    holdfast::heartbeat_timer<executor> heartbeats{io.get_executor(), {.tick = 1s, .timeout = 30s}};
     holdfast::buffer_pool buffers{io.get_executor()};
     acceptor<executor> served{io.get_executor(), tcp::v4(), listener, {.max_connections = 20'000}};
     served.async_serve(
-        [&](connection<executor> peer) { (new callback_session(std::move(peer), heart, buffers))->next(); },
+        [&](connection<executor> peer) { (new callback_session(std::move(peer), heartbeats, buffers))->next(); },
         net::detached);
     io.run();
 }

@@ -189,19 +189,19 @@ struct serve : conformance::operation {
 
     template <class Executor>
     struct object {
-        using acceptor = holdfast::bounded_acceptor<net::ip::tcp, holdfast::no_finalizer, Executor>;
+        using acceptor_type = holdfast::bounded_acceptor<net::ip::tcp, holdfast::no_finalizer, Executor>;
 
-        explicit object(const Executor& executor) : doors(executor, {net::ip::address_v4::loopback(), 0}) {}
+        explicit object(const Executor& executor) : acceptor(executor, {net::ip::address_v4::loopback(), 0}) {}
 
         template <class Token>
         auto start(Token&& token)
         {
-            return doors.async_serve(
+            return acceptor.async_serve(
                 holdfast::tls(context()), [](auto peer) { peer.close(); }, std::forward<Token>(token));
         }
-        void complete() { doors.close(); }
+        void complete() { acceptor.close(); }
 
-        acceptor doors;
+        acceptor_type acceptor;
     };
 };
 

@@ -114,7 +114,7 @@ TEST_CASE("a restart under load refuses nobody and loses no line, and the old se
             CHECK(answer == "{\"taken\":1}\n");
         }
         first->signal(SIGTERM);
-        // The clients go on until it has gone, and then nobody accepts for a while: newcomers wait.
+        // The clients go on until it has gone, and then nobody accepts for a while: new clients wait.
         for (auto& each : quiet) {
             tests::run_until(io, [&] { return each.available() != 0; });
             CHECK(tests::read_to_end(each).bytes == "{\"goodbye\":1}\n");

@@ -30,9 +30,9 @@ using examples::usage_error;
 
 /// What a test's server does with its connections.
 struct server_habits {
-    std::size_t greeting = 0;       ///< bytes that each newcomer gets
+    std::size_t greeting = 0;       ///< bytes that each new client gets
     std::size_t leak = 0;           ///< bytes that each connection takes and that never come back
-    bool accepts = true;            ///< false: newcomers stay in a backlog of a few
+    bool accepts = true;            ///< false: new clients stay in a backlog of a few
     bool keeps_descriptors = false; ///< forgets to close those that the peer has ended
     std::uint32_t dies_at = 0;      ///< ends at so many connections; 0: never
     std::string asks{};             ///< sent after the greeting; whoever says pong is closed

@@ -45,8 +45,8 @@ namespace net = holdfast::net;
 
 namespace {
 
-using acceptor = holdfast::bounded_acceptor<tcp>;
-using connection = acceptor::connection_type;
+using acceptor_type = holdfast::bounded_acceptor<tcp>;
+using connection = acceptor_type::connection_type;
 using clock_type = std::chrono::steady_clock;
 const tcp::endpoint any_port{net::ip::address_v4::loopback(), 0};
 
@@ -222,13 +222,13 @@ TEST_CASE("20,000 clients at once: never more than 500 are inside, all are serve
     constexpr unsigned clients_each = 4'000;
     net::io_context io{1};
     net::steady_timer full(io, clock_type::time_point::max());
-    acceptor doors{io.get_executor(),
-                   any_port,
-                   {.max_connections = limit, .backlog = 4096, .on_event = [&](const acceptor_event& event) {
-                        if (event.what == acceptor_event::kind::paused) full.expires_at(clock_type::now());
-                    }}};
+    acceptor_type acceptor{io.get_executor(),
+                           any_port,
+                           {.max_connections = limit, .backlog = 4096, .on_event = [&](const acceptor_event& event) {
+                                if (event.what == acceptor_event::kind::paused) full.expires_at(clock_type::now());
+                            }}};
     unsigned inside = 0, most = 0, answered = 0;
-    doors.async_serve(
+    acceptor.async_serve(
         [&](connection peer) -> net::awaitable<void> {
             most = std::max(most, ++inside);
             char letter = 0;
@@ -261,7 +261,7 @@ TEST_CASE("20,000 clients at once: never more than 500 are inside, all are serve
     for (unsigned i = 0; i != processes; ++i)
         children.emplace_back([&, i] {
             raise_descriptor_limit();
-            crowd(doors.local_endpoint(), i * clients_each, clients_each).run();
+            crowd(acceptor.local_endpoint(), i * clients_each, clients_each).run();
             return 0;
         });
     serve_until(io, [&] {
@@ -284,10 +284,10 @@ TEST_CASE("20,000 clients at once: never more than 500 are inside, all are serve
     CHECK(served == processes * clients_each);
     CHECK(answered >= served);
     CHECK(most == limit);
-    CHECK(doors.census().peak() == limit);
+    CHECK(acceptor.census().peak() == limit);
     CHECK(highest - before < limit * 16 * 1024);
-    tests::run_until(io, [&] { return doors.census().live() == 0; });
-    doors.close();
+    tests::run_until(io, [&] { return acceptor.census().live() == 0; });
+    acceptor.close();
     tests::run(io);
 }
 
@@ -325,11 +325,11 @@ TEST_CASE("each of 200 addresses has as many connections as it may, those beyond
 {
     constexpr unsigned addresses = 200, each = 5, allowed = 3, rounds = 3;
     net::io_context io{1};
-    acceptor doors{io.get_executor(), any_port, {.max_per_address = allowed, .backlog = 4096}};
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_per_address = allowed, .backlog = 4096}};
     std::size_t most_addresses = 0;
-    doors.async_serve(
+    acceptor.async_serve(
         [&](connection peer) -> net::awaitable<void> {
-            most_addresses = std::max(most_addresses, doors.addresses());
+            most_addresses = std::max(most_addresses, acceptor.addresses());
             co_await net::async_write(peer.stream(), net::buffer("+", 1), net::use_awaitable);
             char letter = 0;
             co_await peer.stream().async_read_some(net::buffer(&letter, 1), net::use_awaitable);
@@ -339,17 +339,17 @@ TEST_CASE("each of 200 addresses has as many connections as it may, those beyond
         std::deque<tests::process> children;
         for (const unsigned first : {0U, addresses / 2})
             children.emplace_back(
-                [&, first] { return ask_too_much(doors.local_endpoint(), first, addresses / 2, each, allowed); });
-        serve_until(io, [&] { return !any_runs(children) && doors.census().live() == 0; });
+                [&, first] { return ask_too_much(acceptor.local_endpoint(), first, addresses / 2, each, allowed); });
+        serve_until(io, [&] { return !any_runs(children) && acceptor.census().live() == 0; });
         for (tests::process& child : children)
             CHECK(child.wait() == 0);
-        CHECK(doors.rejected() == round * addresses * (each - allowed));
-        CHECK(doors.census().ended() == round * addresses * allowed);
-        CHECK(doors.addresses() == 0);
+        CHECK(acceptor.rejected() == round * addresses * (each - allowed));
+        CHECK(acceptor.census().ended() == round * addresses * allowed);
+        CHECK(acceptor.addresses() == 0);
     }
     CHECK(most_addresses == addresses);
-    CHECK(doors.census().peak() == addresses * allowed);
-    doors.close();
+    CHECK(acceptor.census().peak() == addresses * allowed);
+    acceptor.close();
     tests::run(io);
 }
 
@@ -370,9 +370,9 @@ template <class Session>
 int serve_for_ever(acceptor_options options, Session session)
 {
     net::io_context io{1};
-    acceptor doors{io.get_executor(), any_port, std::move(options)};
-    doors.async_serve(std::move(session), net::detached);
-    std::cout << doors.local_endpoint().port() << std::endl;
+    acceptor_type acceptor{io.get_executor(), any_port, std::move(options)};
+    acceptor.async_serve(std::move(session), net::detached);
+    std::cout << acceptor.local_endpoint().port() << std::endl;
     io.run();
     return 0;
 }
@@ -542,28 +542,29 @@ TEST_CASE("in 256 MiB under a load that needs 1 GiB a server with a memory mark 
     }
 }
 
-TEST_CASE("whatever accept() fails with, and however often, the hook is not flooded and the newcomer comes in")
+TEST_CASE("whatever accept() fails with, and however often, the hook is not flooded and the new client comes in")
 {
     for (const int error : {ECONNABORTED, EPROTO, ENETDOWN, EHOSTUNREACH, ETIMEDOUT, EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
         const bool shortage = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
         net::io_context io;
         int told = 0;
-        acceptor doors{io.get_executor(), any_port, {.on_event = [&](const acceptor_event& event) {
-                           CHECK(event.what == (shortage ? acceptor_event::kind::starved : acceptor_event::kind::lost));
-                           CHECK(event.error.value() == error);
-                           ++told;
-                       }}};
+        acceptor_type acceptor{io.get_executor(), any_port, {.on_event = [&](const acceptor_event& event) {
+                                   CHECK(event.what ==
+                                         (shortage ? acceptor_event::kind::starved : acceptor_event::kind::lost));
+                                   CHECK(event.error.value() == error);
+                                   ++told;
+                               }}};
         std::vector<connection> kept;
-        doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+        acceptor.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
         io.poll();
         observed().error = error;
         observed().failures = shortage ? 3 : 1000; // a shortage is waited out
-        auto clients = tests::connect(io, doors.local_endpoint(), 1);
+        auto clients = tests::connect(io, acceptor.local_endpoint(), 1);
         tests::run_until(io, [&] { return kept.size() == 1; });
         CHECK(observed().failures == 0);
         CHECK(told >= (shortage ? 3 : 16));
         CHECK(told < 50);
-        doors.close();
+        acceptor.close();
         kept.clear();
         tests::run(io);
     }
@@ -573,31 +574,31 @@ TEST_CASE("the descriptor in reserve may be lost to another, and the first that 
 {
     net::io_context io;
     int starved = 0;
-    acceptor doors{
+    acceptor_type acceptor{
         io.get_executor(),
         any_port,
         {.on_descriptor_limit = holdfast::overload_policy::reset, .on_event = [&](const acceptor_event& event) {
              if (event.what == acceptor_event::kind::starved) ++starved;
          }}};
     std::vector<connection> kept;
-    doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+    acceptor.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
     io.poll();
     tcp::socket client(io, tcp::v4()), next(io, tcp::v4());
     {
         const tests::descriptor_limit none(0);
         observed().steals = true;
-        client.connect(doors.local_endpoint());
+        client.connect(acceptor.local_endpoint());
         tests::run_until(io, [&] { return starved == 2; });
-        CHECK(doors.rejected() == 0);
+        CHECK(acceptor.rejected() == 0);
         REQUIRE(observed().stolen >= 0);
         ::close(observed().stolen);
-        tests::run_until(io, [&] { return doors.rejected() == 1; });
+        tests::run_until(io, [&] { return acceptor.rejected() == 1; });
         CHECK(tests::read_to_end(client).end == net::error::connection_reset);
-        next.connect(doors.local_endpoint());
-        tests::run_until(io, [&] { return doors.rejected() == 2; });
+        next.connect(acceptor.local_endpoint());
+        tests::run_until(io, [&] { return acceptor.rejected() == 2; });
     }
     CHECK(kept.empty());
-    doors.close();
+    acceptor.close();
     tests::run(io);
 }
 
@@ -606,26 +607,26 @@ TEST_CASE("1,000 peers that do not hear of the drain are aborted at its deadline
     constexpr std::size_t count = 1000;
     raise_descriptor_limit();
     net::io_context io{1};
-    acceptor doors{io.get_executor(), any_port, {.backlog = 4096}};
+    acceptor_type acceptor{io.get_executor(), any_port, {.backlog = 4096}};
     std::vector<connection> kept;
-    doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+    acceptor.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
     std::deque<tests::process> children;
     children.emplace_back([&] {
         net::io_context own;
-        for (tcp::socket& client : tests::connect(own, doors.local_endpoint(), count))
+        for (tcp::socket& client : tests::connect(own, acceptor.local_endpoint(), count))
             tests::read_to_end(client); // throws where that never comes
         return 0;
     });
     serve_until(io, [&] { return kept.size() == count; });
     std::size_t aborted = 0;
-    doors.async_drain({.deadline = 100ms}, [&](error_code ec, std::size_t n) {
+    acceptor.async_drain({.deadline = 100ms}, [&](error_code ec, std::size_t n) {
         CHECK_FALSE(ec);
         aborted = n;
     });
     tests::run_until(io, [&] { return aborted != 0; });
     CHECK(aborted == count);
     kept.clear();
-    CHECK(doors.census().ended(holdfast::close_reason::drain_deadline) == count);
+    CHECK(acceptor.census().ended(holdfast::close_reason::drain_deadline) == count);
     serve_until(io, [&] { return !any_runs(children); });
     CHECK(children.front().wait() == 0);
     tests::run(io);

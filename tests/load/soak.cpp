@@ -55,8 +55,8 @@ struct count_end {
         ++(*ends)[static_cast<std::size_t>(end.reason)];
     }
 };
-using acceptor = holdfast::bounded_acceptor<tcp, count_end>;
-using connection = acceptor::connection_type;
+using acceptor_type = holdfast::bounded_acceptor<tcp, count_end>;
+using connection = acceptor_type::connection_type;
 
 enum class way {
     close,
@@ -214,7 +214,7 @@ private:
             peer.abort(drawn.reason);
             break;
         case way::heartbeat: {
-            const auto beat = heart_.watch(peer);
+            const auto heartbeat = heart_.watch(peer);
             co_await read(peer);
             break;
         }
@@ -320,9 +320,10 @@ private:
         timer_.expires_after(20ms);
         timer_.async_wait([this](error_code) {
             if (over_) return;
-            for (acceptor* doors : {&left_, &caught_})
-                doors->census().for_each([&](const holdfast::census_entry& entry) {
-                    if (condemned_.erase(std::string(entry.remote)) != 0) doors->end(entry.id, close_reason::refused);
+            for (acceptor_type* acceptor : {&left_, &caught_})
+                acceptor->census().for_each([&](const holdfast::census_entry& entry) {
+                    if (condemned_.erase(std::string(entry.remote)) != 0)
+                        acceptor->end(entry.id, close_reason::refused);
                 });
             for (connection& each : moved_)
                 each.close(close_reason::max_lifetime);
@@ -380,14 +381,14 @@ private:
     }
 
     net::io_context io_{1};
-    acceptor left_{io_.get_executor(),
-                   {net::ip::address_v4::loopback(), 0},
-                   {.max_connections = concurrency / 2},
-                   count_end{&ends}};
-    acceptor caught_{io_.get_executor(),
-                     {net::ip::address_v4::loopback(), 0},
-                     {.max_connections = concurrency / 2},
-                     count_end{&ends}};
+    acceptor_type left_{io_.get_executor(),
+                        {net::ip::address_v4::loopback(), 0},
+                        {.max_connections = concurrency / 2},
+                        count_end{&ends}};
+    acceptor_type caught_{io_.get_executor(),
+                          {net::ip::address_v4::loopback(), 0},
+                          {.max_connections = concurrency / 2},
+                          count_end{&ends}};
     holdfast::heartbeat_timer<> heart_{io_.get_executor(), {.tick = 5ms, .timeout = time_limit}};
     net::steady_timer timer_{io_};
     std::mt19937 random_;

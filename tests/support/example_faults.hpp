@@ -40,8 +40,8 @@ class client;
 /// What a test file says of its program.
 struct tested_program {
     std::string arguments;      ///< beside --port 0
-    std::size_t doors = 1;      ///< each says in a line of the output where it is
-    bool (*is_served)(client&); ///< at the last door: says something and gets an answer
+    std::size_t listeners = 1;  ///< each says in a line of the output where it is
+    bool (*is_served)(client&); ///< at the last one: says something and gets an answer
 };
 extern const tested_program tested;
 
@@ -183,7 +183,7 @@ std::string play(const scene& scene, tests::process& server, bool& served)
 {
     const tcp::endpoint first = next_door(server);
     tcp::endpoint last = first;
-    for (std::size_t i = 1; i != tested.doors; ++i)
+    for (std::size_t i = 1; i != tested.listeners; ++i)
         last = next_door(server);
     stage s{last, first};
     scene.play(s);

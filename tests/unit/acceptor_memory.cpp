@@ -20,13 +20,13 @@
 namespace net = holdfast::net;
 using holdfast::error_code;
 using net::ip::tcp;
-using acceptor = holdfast::bounded_acceptor<tcp>;
-using connection = acceptor::connection_type;
+using acceptor_type = holdfast::bounded_acceptor<tcp>;
+using connection = acceptor_type::connection_type;
 
 namespace {
 
 /// How a server takes its connections, and greets them.
-using way = std::function<void(acceptor&, int& served)>;
+using way = std::function<void(acceptor_type&, int& served)>;
 
 // No coroutines: where the awaitable of Asio 1.22 finds no memory it ends the program.
 void greet(connection peer, int& served)
@@ -38,23 +38,23 @@ void greet(connection peer, int& served)
     });
 }
 
-void in_a_loop(acceptor& doors, int& served)
+void in_a_loop(acceptor_type& acceptor, int& served)
 {
-    doors.async_serve([&served](connection peer) { greet(std::move(peer), served); }, net::detached);
+    acceptor.async_serve([&served](connection peer) { greet(std::move(peer), served); }, net::detached);
 }
 
-void one_by_one(acceptor& doors, int& served)
+void one_by_one(acceptor_type& acceptor, int& served)
 {
-    doors.async_accept([&](error_code ec, connection peer) {
+    acceptor.async_accept([&](error_code ec, connection peer) {
         if (ec == holdfast::errc::acceptor_closed) return;
         try {
             if (!ec) greet(std::move(peer), served);
         } catch (const std::bad_alloc&) { // its connection is closed
         }
         try {
-            one_by_one(doors, served);
+            one_by_one(acceptor, served);
         } catch (const std::bad_alloc&) { // to begin: as the documentation says
-            one_by_one(doors, served);
+            one_by_one(acceptor, served);
         }
     });
 }
@@ -72,14 +72,14 @@ outcome fail_allocation(const way& serve, std::size_t limit, long n)
     outcome seen;
     int served = 0;
     net::io_context io;
-    acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = limit}};
-    serve(doors, served);
+    acceptor_type acceptor{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = limit}};
+    serve(acceptor, served);
     tcp::socket first(io);
-    first.connect(doors.local_endpoint());
-    tests::run_until(io, [&] { return served == 1 && doors.census().live() == 0; });
+    first.connect(acceptor.local_endpoint());
+    tests::run_until(io, [&] { return served == 1 && acceptor.census().live() == 0; });
 
     tcp::socket second(io, tcp::v4());
-    const auto where = doors.local_endpoint();
+    const auto where = acceptor.local_endpoint();
     tests::until_failure = n;
     (void)::connect(second.native_handle(), where.data(), static_cast<::socklen_t>(where.size()));
     try {
@@ -93,21 +93,21 @@ outcome fail_allocation(const way& serve, std::size_t limit, long n)
 
     const int before = served;
     tcp::socket third(io);
-    third.connect(doors.local_endpoint());
+    third.connect(acceptor.local_endpoint());
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
     while (served == before && std::chrono::steady_clock::now() < deadline)
         io.run_one_for(std::chrono::milliseconds(100));
     seen.served_next = served != before;
-    doors.close();
+    acceptor.close();
     while (io.run_one_for(std::chrono::milliseconds(100)) != 0) {
     }
-    seen.live = doors.census().live();
+    seen.live = acceptor.census().live();
     return seen;
 }
 
 } // namespace
 
-TEST_CASE("whichever allocation fails while a newcomer comes in, the next one is served")
+TEST_CASE("whichever allocation fails while a new client comes in, the next one is served")
 {
     if (!tests::counts_bytes) return; // no allocation can be made to fail here
     for (const std::size_t limit : {2U, 1U})
@@ -136,18 +136,18 @@ TEST_CASE("whichever allocation fails, a drain that has begun completes, and the
     for (long n = 0; failed; ++n) {
         INFO("allocation " << n);
         net::io_context io;
-        acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+        acceptor_type acceptor{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
         std::vector<connection> kept;
-        doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+        acceptor.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
         tcp::socket client(io);
-        client.connect(doors.local_endpoint());
+        client.connect(acceptor.local_endpoint());
         tests::run_until(io, [&] { return kept.size() == 1; });
         int completed = 0;
         bool threw = false;
         error_code ended;
         tests::until_failure = n;
         try {
-            doors.async_drain({.deadline = std::chrono::milliseconds(5)}, [&](error_code ec, std::size_t) {
+            acceptor.async_drain({.deadline = std::chrono::milliseconds(5)}, [&](error_code ec, std::size_t) {
                 ended = ec;
                 ++completed;
             });
@@ -159,9 +159,9 @@ TEST_CASE("whichever allocation fails, a drain that has begun completes, and the
         tests::until_failure = -1;
         CHECK(completed == (threw ? 0 : 1));
         CHECK((!ended || ended == net::error::no_memory));
-        doors.close();
+        acceptor.close();
         kept.clear();
         tests::run(io);
-        CHECK(doors.census().live() == 0);
+        CHECK(acceptor.census().live() == 0);
     }
 }

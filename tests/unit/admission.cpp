@@ -38,8 +38,8 @@ namespace net = holdfast::net;
 
 namespace {
 
-using acceptor = holdfast::bounded_acceptor<tcp>;
-using connection = acceptor::connection_type;
+using acceptor_type = holdfast::bounded_acceptor<tcp>;
+using connection = acceptor_type::connection_type;
 const tcp::endpoint any_port{net::ip::address_v4::loopback(), 0};
 using time_point = std::chrono::steady_clock::time_point;
 constexpr time_point start{1000h};
@@ -48,9 +48,9 @@ constexpr time_point start{1000h};
 struct keeper {
     std::vector<connection> kept;
 
-    void serve(acceptor& doors)
+    void serve(acceptor_type& acceptor)
     {
-        doors.async_serve([this](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+        acceptor.async_serve([this](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
     }
 };
 
@@ -270,29 +270,29 @@ TEST_CASE("one address has so many connections and no more, the others theirs, a
 {
     net::io_context io;
     std::vector<acceptor_event> events;
-    acceptor doors{io.get_executor(),
-                   any_port,
-                   {.max_connections = 100, .max_per_address = 2, .on_event = [&](const acceptor_event& event) {
-                        events.push_back(event);
-                    }}};
+    acceptor_type acceptor{io.get_executor(),
+                           any_port,
+                           {.max_connections = 100, .max_per_address = 2, .on_event = [&](const acceptor_event& event) {
+                                events.push_back(event);
+                            }}};
     keeper all;
-    all.serve(doors);
-    const auto where = doors.local_endpoint();
+    all.serve(acceptor);
+    const auto where = acceptor.local_endpoint();
     auto a = connect_from(io, where, 0, 2), b = connect_from(io, where, 0, 2), c = connect_from(io, where, 0, 2);
     auto d = connect_from(io, where, 0, 3);
-    tests::run_until(io, [&] { return all.kept.size() == 3 && doors.rejected() == 1; });
+    tests::run_until(io, [&] { return all.kept.size() == 3 && acceptor.rejected() == 1; });
     CHECK(tests::read_to_end(c).end == net::error::connection_reset);
-    CHECK(doors.addresses() == 2);
+    CHECK(acceptor.addresses() == 2);
     REQUIRE(events.size() == 1);
     CHECK(events[0].what == acceptor_event::kind::rejected);
     CHECK(events[0].limit == admission_limit::per_address);
-    CHECK(doors.census().live() == 3);
-    CHECK(doors.census().peak() == 3); // refused ones never count
+    CHECK(acceptor.census().live() == 3);
+    CHECK(acceptor.census().peak() == 3); // refused ones never count
     all.kept.clear();
-    CHECK(doors.addresses() == 0);
+    CHECK(acceptor.addresses() == 0);
     auto e = connect_from(io, where, 0, 2);
     tests::run_until(io, [&] { return all.kept.size() == 1; });
-    doors.close();
+    acceptor.close();
     all.kept.clear();
     tests::run(io);
 }
@@ -301,12 +301,12 @@ TEST_CASE("those who are gone before they are accepted, or in a handshake, give 
 {
     net::io_context io;
     holdfast::async_semaphore room(io.get_executor(), 20);
-    acceptor doors{io.get_executor(), any_port, {.connection_semaphore = &room, .max_per_address = 20}};
-    auto gone = connect(io, doors.local_endpoint(), 10);
+    acceptor_type acceptor{io.get_executor(), any_port, {.connection_semaphore = &room, .max_per_address = 20}};
+    auto gone = connect(io, acceptor.local_endpoint(), 10);
     for (auto& client : gone)
         tests::reset(client); // in the backlog
-    auto clients = connect(io, doors.local_endpoint(), 10);
-    doors.async_serve(
+    auto clients = connect(io, acceptor.local_endpoint(), 10);
+    acceptor.async_serve(
         [](connection peer) -> net::awaitable<void> {
             std::array<char, 16> hello;
             co_await net::async_read(peer.stream(), net::buffer(hello), net::use_awaitable);
@@ -314,12 +314,12 @@ TEST_CASE("those who are gone before they are accepted, or in a handshake, give 
         net::detached);
     for (auto& client : clients) {
         net::write(client, net::buffer("hell", 4));
-        tests::run_until(io, [&] { return doors.census().ended() + doors.census().live() == 20; });
+        tests::run_until(io, [&] { return acceptor.census().ended() + acceptor.census().live() == 20; });
         tests::reset(client);
     }
-    tests::run_until(io, [&] { return doors.census().ended() == 20; });
-    CHECK(doors.addresses() == 0);
-    doors.close();
+    tests::run_until(io, [&] { return acceptor.census().ended() == 20; });
+    CHECK(acceptor.addresses() == 0);
+    acceptor.close();
     tests::run(io);
     CHECK(room.in_use() == 0);
 }
@@ -327,19 +327,19 @@ TEST_CASE("those who are gone before they are accepted, or in a handshake, give 
 TEST_CASE("who is turned away gets the reject_message and an end of stream, and cannot hold a descriptor for long")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(),
-                   any_port,
-                   {.max_connections = 1,
-                    .on_connection_limit = overload_policy::reject,
-                    .reject_message = "full\n",
-                    .reject_deadline = 50ms,
-                    .max_pending_rejects = 2}};
+    acceptor_type acceptor{io.get_executor(),
+                           any_port,
+                           {.max_connections = 1,
+                            .on_connection_limit = overload_policy::reject,
+                            .reject_message = "full\n",
+                            .reject_deadline = 50ms,
+                            .max_pending_rejects = 2}};
     keeper all;
-    all.serve(doors);
-    auto first = connect(io, doors.local_endpoint(), 1);
+    all.serve(acceptor);
+    auto first = connect(io, acceptor.local_endpoint(), 1);
     tests::run_until(io, [&] { return all.kept.size() == 1; });
-    auto polite = connect(io, doors.local_endpoint(), 1);
-    tests::run_until(io, [&] { return doors.rejected() == 1; });
+    auto polite = connect(io, acceptor.local_endpoint(), 1);
+    tests::run_until(io, [&] { return acceptor.rejected() == 1; });
     const auto answer = tests::read_to_end(polite[0]);
     CHECK(answer.bytes == "full\n");
     CHECK(answer.end == net::error::eof);
@@ -347,16 +347,16 @@ TEST_CASE("who is turned away gets the reject_message and an end of stream, and 
     while (io.poll() != 0) { // its reject_message is over
     }
     // Those that never close: two get a reject_message, the third a reset; after the deadline there is room again.
-    auto mute = connect(io, doors.local_endpoint(), 3);
-    tests::run_until(io, [&] { return doors.rejected() == 4; });
+    auto mute = connect(io, acceptor.local_endpoint(), 3);
+    tests::run_until(io, [&] { return acceptor.rejected() == 4; });
     CHECK(tests::read_to_end(mute[2]).end == net::error::connection_reset);
     for (int i = 0; i != 2; ++i)
         CHECK(tests::read_to_end(mute[static_cast<std::size_t>(i)]).bytes == "full\n");
     all.kept.clear();
-    auto next = connect(io, doors.local_endpoint(), 1);
+    auto next = connect(io, acceptor.local_endpoint(), 1);
     tests::run_until(io, [&] { return all.kept.size() == 1; });
-    CHECK(doors.census().ended() == 1);
-    doors.close();
+    CHECK(acceptor.census().ended() == 1);
+    acceptor.close();
     all.kept.clear();
     tests::run(io); // the farewells end by their deadline
 }
@@ -366,21 +366,21 @@ TEST_CASE(
 {
     net::io_context io;
     std::vector<acceptor_event> events;
-    acceptor doors{io.get_executor(),
-                   any_port,
-                   {.max_connections = 1,
-                    .backlog_timeout = 100ms,
-                    .reject_message = "full\n",
-                    .max_pending_rejects = 2,
-                    .on_event = [&](const acceptor_event& event) { events.push_back(event); }}};
+    acceptor_type acceptor{io.get_executor(),
+                           any_port,
+                           {.max_connections = 1,
+                            .backlog_timeout = 100ms,
+                            .reject_message = "full\n",
+                            .max_pending_rejects = 2,
+                            .on_event = [&](const acceptor_event& event) { events.push_back(event); }}};
     keeper all;
-    all.serve(doors);
-    auto first = connect(io, doors.local_endpoint(), 1);
+    all.serve(acceptor);
+    auto first = connect(io, acceptor.local_endpoint(), 1);
     tests::run_until(io, [&] { return all.kept.size() == 1 && !events.empty(); });
     CHECK(events[0].what == acceptor_event::kind::paused);
     const auto begin = std::chrono::steady_clock::now();
-    auto waiting = connect(io, doors.local_endpoint(), 3);
-    tests::run_until(io, [&] { return doors.rejected() == 3; });
+    auto waiting = connect(io, acceptor.local_endpoint(), 3);
+    tests::run_until(io, [&] { return acceptor.rejected() == 3; });
     CHECK(std::chrono::steady_clock::now() - begin >= 100ms);
     for (int i = 0; i != 2; ++i)
         CHECK(tests::read_to_end(waiting[static_cast<std::size_t>(i)]).bytes == "full\n");
@@ -388,13 +388,13 @@ TEST_CASE(
     CHECK(events.back().what == acceptor_event::kind::rejected);
     CHECK(events.back().limit == admission_limit::connections);
     CHECK(all.kept.size() == 1);
-    CHECK(doors.census().peak() == 1);
+    CHECK(acceptor.census().peak() == 1);
     all.kept.clear();
-    auto next = connect(io, doors.local_endpoint(), 1);
+    auto next = connect(io, acceptor.local_endpoint(), 1);
     tests::run_until(io, [&] { return all.kept.size() == 1; });
-    CHECK(doors.rejected() == 3);
+    CHECK(acceptor.rejected() == 3);
     waiting.clear();
-    doors.close();
+    acceptor.close();
     all.kept.clear();
     tests::run(io);
 }
@@ -402,17 +402,17 @@ TEST_CASE(
 TEST_CASE("patience ends also in a pause for the rate, and close() ends the looking")
 {
     net::io_context io;
-    acceptor doors{
+    acceptor_type acceptor{
         io.get_executor(), any_port, {.accepts_per_second = 0.001, .accept_burst = 1, .backlog_timeout = 10ms}};
     keeper all;
-    all.serve(doors);
-    auto clients = connect(io, doors.local_endpoint(), 3);
-    tests::run_until(io, [&] { return doors.rejected() == 2; });
+    all.serve(acceptor);
+    auto clients = connect(io, acceptor.local_endpoint(), 3);
+    tests::run_until(io, [&] { return acceptor.rejected() == 2; });
     CHECK(all.kept.size() == 1);
     for (int i = 1; i != 3; ++i)
         CHECK(tests::read_to_end(clients[static_cast<std::size_t>(i)]).end == net::error::eof);
     clients.clear();
-    doors.close();
+    acceptor.close();
     all.kept.clear();
     tests::run(io);
 }
@@ -421,11 +421,11 @@ TEST_CASE("of two acceptors with one room, the one that closes lets the other ha
 {
     net::io_context io;
     holdfast::async_semaphore room(io.get_executor(), 1);
-    acceptor one{io.get_executor(), any_port, {.connection_semaphore = &room}};
-    acceptor other{io.get_executor(), any_port, {.connection_semaphore = &room}};
+    acceptor_type one{io.get_executor(), any_port, {.connection_semaphore = &room}};
+    acceptor_type other{io.get_executor(), any_port, {.connection_semaphore = &room}};
     keeper of_one, of_other;
     of_one.serve(one);
-    io.poll(); // it waits for a newcomer, with the only unit
+    io.poll(); // it waits for a new client, with the only unit
     of_other.serve(other);
     auto client = connect(io, other.local_endpoint(), 1);
     io.restart();
@@ -443,7 +443,7 @@ TEST_CASE("of two acceptors with one room, the one that closes lets the other ha
     tests::run(io);
 }
 
-TEST_CASE("a newcomer for whom memory ran out while the acceptor waited stays in the backlog until that "
+TEST_CASE("a new client without memory for it while the acceptor waited stays in the backlog until that "
           "closes or drains")
 {
     if (tests::thread_sanitized) return; // the gate measures this process
@@ -453,40 +453,40 @@ TEST_CASE("a newcomer for whom memory ran out while the acceptor waited stays in
         const auto now = holdfast::read_process_memory(0, ec).vm_rss;
         holdfast::async_semaphore room(io.get_executor(), 10);
         bool paused = false;
-        acceptor doors{io.get_executor(),
-                       any_port,
-                       {.connection_semaphore = &room,
-                        .max_per_address = 5,
-                        .memory = {.of = holdfast::memory_limits::memory_source::process,
-                                   .high_watermark = now + (8U << 20U),
-                                   .probe_interval = 0ms},
-                        .on_event = [&](const acceptor_event& event) {
-                            paused = paused || event.what == acceptor_event::kind::paused;
-                        }}};
+        acceptor_type acceptor{io.get_executor(),
+                               any_port,
+                               {.connection_semaphore = &room,
+                                .max_per_address = 5,
+                                .memory = {.of = holdfast::memory_limits::memory_source::process,
+                                           .high_watermark = now + (8U << 20U),
+                                           .probe_interval = 0ms},
+                                .on_event = [&](const acceptor_event& event) {
+                                    paused = paused || event.what == acceptor_event::kind::paused;
+                                }}};
         keeper all;
-        all.serve(doors);
-        io.poll(); // below the mark: it waits for a newcomer
+        all.serve(acceptor);
+        io.poll(); // below the mark: it waits for a new client
         const std::vector<char> more(16U << 20U, 'x');
         std::optional<tcp::socket> client;
         const auto old = std::chrono::steady_clock::now() + 100ms; // a measurement is valid for so long
         tests::run_until(io, [&] { return std::chrono::steady_clock::now() > old; });
-        client.emplace(io).connect(doors.local_endpoint());
+        client.emplace(io).connect(acceptor.local_endpoint());
         tests::run_until(io, [&] { return paused; });
-        CHECK(doors.rejected() == 0);
+        CHECK(acceptor.rejected() == 0);
         CHECK(room.in_use() == 1);
         std::optional<std::size_t> aborted;
         if (drained)
-            doors.async_drain({}, [&](error_code, std::size_t n) { aborted = n; });
+            acceptor.async_drain({}, [&](error_code, std::size_t n) { aborted = n; });
         else
-            doors.close();
+            acceptor.close();
         tests::run(io);
         CHECK(tests::read_to_end(*client).end == net::error::connection_reset);
-        CHECK(doors.rejected() == 0);
+        CHECK(acceptor.rejected() == 0);
         CHECK(all.kept.empty());
         CHECK(aborted.has_value() == drained);
         CHECK(room.in_use() == 0);
-        CHECK(doors.addresses() == 0);
-        CHECK(doors.census().live() == 0);
+        CHECK(acceptor.addresses() == 0);
+        CHECK(acceptor.census().live() == 0);
     }
 }
 
@@ -494,64 +494,64 @@ TEST_CASE("no more than the rate are let in, the others wait in the backlog and 
 {
     net::io_context io;
     int pauses = 0;
-    acceptor doors{io.get_executor(),
-                   any_port,
-                   {.accepts_per_second = 50, .accept_burst = 5, .on_event = [&](const acceptor_event& event) {
-                        CHECK(event.what == acceptor_event::kind::paused);
-                        CHECK(event.limit == admission_limit::rate);
-                        ++pauses;
-                    }}};
+    acceptor_type acceptor{io.get_executor(),
+                           any_port,
+                           {.accepts_per_second = 50, .accept_burst = 5, .on_event = [&](const acceptor_event& event) {
+                                CHECK(event.what == acceptor_event::kind::paused);
+                                CHECK(event.limit == admission_limit::rate);
+                                ++pauses;
+                            }}};
     keeper all;
-    all.serve(doors);
+    all.serve(acceptor);
     const auto begin = std::chrono::steady_clock::now();
-    auto clients = connect(io, doors.local_endpoint(), 20);
+    auto clients = connect(io, acceptor.local_endpoint(), 20);
     tests::run_until(io, [&] { return all.kept.size() == 20; });
     // 5 at once and 15 in 20 ms each: that it took longer is never wrong
     CHECK(std::chrono::steady_clock::now() - begin >= 299ms);
     CHECK(pauses >= 1);
-    doors.close();
+    acceptor.close();
     all.kept.clear();
     tests::run(io);
 }
 
-TEST_CASE("above the memory mark the hook may trim, newcomers wait, and a probe_interval still comes in")
+TEST_CASE("above the memory mark the hook may trim, new clients wait, and a probe_interval still comes in")
 {
     net::io_context io;
     int trims = 0;
-    acceptor doors{io.get_executor(),
-                   any_port,
-                   {.memory = {.of = holdfast::memory_limits::memory_source::process,
-                               .high_watermark = 1, // any process is above
-                               .probe_interval = 20ms,
-                               .on_memory_pressure = [&] { ++trims; }}}};
+    acceptor_type acceptor{io.get_executor(),
+                           any_port,
+                           {.memory = {.of = holdfast::memory_limits::memory_source::process,
+                                       .high_watermark = 1, // any process is above
+                                       .probe_interval = 20ms,
+                                       .on_memory_pressure = [&] { ++trims; }}}};
     keeper all;
-    all.serve(doors);
+    all.serve(acceptor);
     const auto begin = std::chrono::steady_clock::now();
-    auto clients = connect(io, doors.local_endpoint(), 5);
+    auto clients = connect(io, acceptor.local_endpoint(), 5);
     tests::run_until(io, [&] { return all.kept.size() == 5; });
     CHECK(std::chrono::steady_clock::now() - begin >= 99ms);
     CHECK(trims >= 1);
-    doors.close();
+    acceptor.close();
     all.kept.clear();
     tests::run(io);
 }
 
-TEST_CASE("at the memory mark newcomers can be reset instead")
+TEST_CASE("at the memory mark new clients can be reset instead")
 {
     net::io_context io;
-    acceptor doors{
+    acceptor_type acceptor{
         io.get_executor(),
         any_port,
         {.memory = {.of = holdfast::memory_limits::memory_source::process, .high_watermark = 1, .probe_interval = 0ms},
          .on_memory_limit = overload_policy::reset}};
     keeper all;
-    all.serve(doors);
-    auto clients = connect(io, doors.local_endpoint(), 3);
-    tests::run_until(io, [&] { return doors.rejected() == 3; });
+    all.serve(acceptor);
+    auto clients = connect(io, acceptor.local_endpoint(), 3);
+    tests::run_until(io, [&] { return acceptor.rejected() == 3; });
     for (auto& client : clients)
         CHECK(tests::read_to_end(client).end == net::error::connection_reset);
     CHECK(all.kept.empty());
-    doors.close();
+    acceptor.close();
     tests::run(io);
 }
 
@@ -571,24 +571,24 @@ TEST_CASE("close() and a drain reach a pause for memory or rate, a rest without 
                 options.accept_burst = 1;
             }
             if (which == 3) options.max_connections = 1;
-            acceptor doors{io.get_executor(), any_port, options};
+            acceptor_type acceptor{io.get_executor(), any_port, options};
             keeper all;
             error_code result = net::error::fault;
-            doors.async_serve([&](connection peer) { all.kept.push_back(std::move(peer)); },
-                              [&](error_code ec) { result = ec; });
-            auto clients = connect(io, doors.local_endpoint(), 1);
+            acceptor.async_serve([&](connection peer) { all.kept.push_back(std::move(peer)); },
+                                 [&](error_code ec) { result = ec; });
+            auto clients = connect(io, acceptor.local_endpoint(), 1);
             std::optional<tcp::socket> second(std::in_place, io, tcp::v4());
             std::optional<descriptor_limit> none;
             if (which == 1 || which == 3) tests::run_until(io, [&] { return all.kept.size() == 1; });
             if (which == 2) none.emplace(0);
-            second->connect(doors.local_endpoint());
+            second->connect(acceptor.local_endpoint());
             tests::run_until(io, [&] { return paused; });
             std::vector<std::size_t> aborted;
             for (int twice = 0; twice != 2; ++twice)
                 if (drained)
-                    doors.async_drain({.deadline = 0s}, [&](error_code, std::size_t n) { aborted.push_back(n); });
+                    acceptor.async_drain({.deadline = 0s}, [&](error_code, std::size_t n) { aborted.push_back(n); });
                 else
-                    doors.close();
+                    acceptor.close();
             tests::run_until(io, [&] { return result != net::error::fault && aborted.size() == (drained ? 2 : 0); });
             CHECK_FALSE(result);
             for (const std::size_t n : aborted)
@@ -601,12 +601,12 @@ TEST_CASE("close() and a drain reach a pause for memory or rate, a rest without 
         }
 }
 
-TEST_CASE("without descriptors, newcomers can be reset one by one through the one in reserve")
+TEST_CASE("without descriptors, new clients can be reset one by one through the one in reserve")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.on_descriptor_limit = overload_policy::reset}};
+    acceptor_type acceptor{io.get_executor(), any_port, {.on_descriptor_limit = overload_policy::reset}};
     keeper all;
-    all.serve(doors);
+    all.serve(acceptor);
     io.poll();
     std::vector<tcp::socket> clients;
     for (int i = 0; i != 3; ++i)
@@ -614,14 +614,14 @@ TEST_CASE("without descriptors, newcomers can be reset one by one through the on
     {
         const descriptor_limit none(0);
         for (auto& client : clients)
-            client.connect(doors.local_endpoint());
-        tests::run_until(io, [&] { return doors.rejected() == 3; });
+            client.connect(acceptor.local_endpoint());
+        tests::run_until(io, [&] { return acceptor.rejected() == 3; });
     }
     for (auto& client : clients)
         CHECK(tests::read_to_end(client).end == net::error::connection_reset);
-    auto later = connect(io, doors.local_endpoint(), 1);
+    auto later = connect(io, acceptor.local_endpoint(), 1);
     tests::run_until(io, [&] { return all.kept.size() == 1; });
-    doors.close();
+    acceptor.close();
     all.kept.clear();
     tests::run(io);
 }
@@ -630,16 +630,16 @@ TEST_CASE("several operations that find no descriptors take turns, and try no mo
 {
     net::io_context io;
     int starved = 0;
-    acceptor doors{io.get_executor(), any_port, {.on_event = [&](const acceptor_event&) { ++starved; }}};
+    acceptor_type acceptor{io.get_executor(), any_port, {.on_event = [&](const acceptor_event&) { ++starved; }}};
     keeper all;
     for (int i = 0; i != 4; ++i)
-        doors.async_accept([&](error_code ec, connection peer) {
+        acceptor.async_accept([&](error_code ec, connection peer) {
             if (!ec) all.kept.push_back(std::move(peer));
         });
     tcp::socket client(io, tcp::v4());
     {
         const descriptor_limit none(0);
-        client.connect(doors.local_endpoint());
+        client.connect(acceptor.local_endpoint());
         tests::run_until(io, [&] { return starved != 0; });
         std::size_t turns = 0; // of handlers that are ready: a busy loop never runs out of them
         for (std::size_t ran = 1; ran != 0 && turns < 10'000; turns += ran) {
@@ -649,7 +649,7 @@ TEST_CASE("several operations that find no descriptors take turns, and try no mo
         CHECK(turns < 100);
     }
     tests::run_until(io, [&] { return all.kept.size() == 1; });
-    doors.close();
+    acceptor.close();
     all.kept.clear();
     tests::run(io);
 }
@@ -665,16 +665,16 @@ TEST_CASE("an io_context and an acceptor for each thread at one address, and one
     std::atomic<int> inside = 0, most = 0, served = 0;
     struct shard {
         net::io_context io{1};
-        std::optional<acceptor> doors;
+        std::optional<acceptor_type> acceptor;
         std::thread thread;
     };
     std::array<shard, 3> shards;
     tcp::endpoint where = any_port;
     for (shard& each : shards) {
-        each.doors.emplace(each.io.get_executor(), where,
-                           acceptor_options{.connection_semaphore = &room, .reuse_port = true});
-        where = each.doors->local_endpoint();
-        each.doors->async_serve(
+        each.acceptor.emplace(each.io.get_executor(), where,
+                              acceptor_options{.connection_semaphore = &room, .reuse_port = true});
+        where = each.acceptor->local_endpoint();
+        each.acceptor->async_serve(
             [&](connection peer) {
                 return [](connection p, std::atomic<int>& now, std::atomic<int>& peak,
                           std::atomic<int>& count) -> net::awaitable<void> {
@@ -709,7 +709,7 @@ TEST_CASE("an io_context and an acceptor for each thread at one address, and one
     for (auto& load : loads)
         load.join();
     for (shard& each : shards)
-        each.doors->close();
+        each.acceptor->close();
     for (shard& each : shards)
         each.thread.join();
     keep.reset();
@@ -722,9 +722,9 @@ TEST_CASE("an io_context and an acceptor for each thread at one address, and one
 TEST_CASE("each connection gets the executor that the user's function returns, and its session runs there")
 {
     net::io_context io, other;
-    acceptor doors{io.get_executor(), any_port, {.next_executor = [&] { return other.get_executor(); }}};
+    acceptor_type acceptor{io.get_executor(), any_port, {.next_executor = [&] { return other.get_executor(); }}};
     bool served = false;
-    doors.async_serve(
+    acceptor.async_serve(
         [&](connection peer) {
             return [](connection p, net::io_context& expected, bool& done) -> net::awaitable<void> {
                 const net::any_io_executor here = co_await net::this_coro::executor;
@@ -734,7 +734,7 @@ TEST_CASE("each connection gets the executor that the user's function returns, a
             }(std::move(peer), other, served);
         },
         net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 1);
+    auto clients = connect(io, acceptor.local_endpoint(), 1);
     for (int i = 0; i != 1000 && !served; ++i) {
         io.run_one_for(5ms);
         io.restart();
@@ -743,7 +743,7 @@ TEST_CASE("each connection gets the executor that the user's function returns, a
         other.restart();
     }
     CHECK(served);
-    doors.close();
+    acceptor.close();
     tests::run(io);
 }
 
@@ -751,22 +751,22 @@ TEST_CASE("of many events of one kind the hook is told sixteen at once, and late
 {
     net::io_context io;
     std::uint64_t calls = 0, sum = 0;
-    acceptor doors{io.get_executor(),
-                   any_port,
-                   {.max_connections = 1,
-                    .on_connection_limit = overload_policy::reset,
-                    .on_event = [&](const acceptor_event& event) {
-                        ++calls;
-                        sum += event.count;
-                    }}};
+    acceptor_type acceptor{io.get_executor(),
+                           any_port,
+                           {.max_connections = 1,
+                            .on_connection_limit = overload_policy::reset,
+                            .on_event = [&](const acceptor_event& event) {
+                                ++calls;
+                                sum += event.count;
+                            }}};
     keeper all;
-    all.serve(doors);
-    auto clients = connect(io, doors.local_endpoint(), 200);
-    tests::run_until(io, [&] { return doors.rejected() == 199; });
+    all.serve(acceptor);
+    auto clients = connect(io, acceptor.local_endpoint(), 200);
+    tests::run_until(io, [&] { return acceptor.rejected() == 199; });
     CHECK(calls >= 16);
     CHECK(calls < 100);
     CHECK(sum <= 199);
-    doors.close();
+    acceptor.close();
     all.kept.clear();
     tests::run(io);
 }
@@ -782,11 +782,11 @@ TEST_CASE("options that make no sense are refused at construction")
           acceptor_options{.memory = {.of = holdfast::memory_limits::memory_source::process,
                                       .high_watermark = 1,
                                       .low_watermark = 2}}})
-        CHECK_THROWS_AS(acceptor(io.get_executor(), any_port, bad), std::invalid_argument);
+        CHECK_THROWS_AS(acceptor_type(io.get_executor(), any_port, bad), std::invalid_argument);
     using local = net::local::stream_protocol;
     CHECK_THROWS_AS(
         holdfast::bounded_acceptor<local>(io.get_executor(), local::endpoint("/nowhere"), {.backlog_timeout = 1s}),
         std::invalid_argument);
     CHECK_NOTHROW(
-        acceptor(io.get_executor(), any_port, {.memory = {.of = holdfast::memory_limits::memory_source::cgroup}}));
+        acceptor_type(io.get_executor(), any_port, {.memory = {.of = holdfast::memory_limits::memory_source::cgroup}}));
 }

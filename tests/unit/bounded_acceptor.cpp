@@ -31,8 +31,8 @@ namespace net = holdfast::net;
 
 namespace {
 
-using acceptor = holdfast::bounded_acceptor<tcp>;
-using connection = acceptor::connection_type;
+using acceptor_type = holdfast::bounded_acceptor<tcp>;
+using connection = acceptor_type::connection_type;
 const tcp::endpoint any_port{net::ip::address_v4::loopback(), 0};
 
 /// A session that waits for the end of its peer's stream.
@@ -59,54 +59,54 @@ bool closed_by_server(tcp::socket& client)
 TEST_CASE("the client beyond the limit waits in the backlog and gets in when one leaves")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = 3}};
-    doors.async_serve(listen_to, net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 4);
-    tests::run_until(io, [&] { return doors.census().live() == 3; });
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 3}};
+    acceptor.async_serve(listen_to, net::detached);
+    auto clients = connect(io, acceptor.local_endpoint(), 4);
+    tests::run_until(io, [&] { return acceptor.census().live() == 3; });
     io.poll();
-    CHECK(doors.census().live() == 3);
+    CHECK(acceptor.census().live() == 3);
     clients[0].close();
-    tests::run_until(io, [&] { return doors.census().ended() == 1 && doors.census().live() == 3; });
-    CHECK(doors.census().peak() == 3);
+    tests::run_until(io, [&] { return acceptor.census().ended() == 1 && acceptor.census().live() == 3; });
+    CHECK(acceptor.census().peak() == 3);
     clients.clear();
-    tests::run_until(io, [&] { return doors.census().ended() == 4; });
-    doors.close();
+    tests::run_until(io, [&] { return acceptor.census().ended() == 4; });
+    acceptor.close();
     tests::run(io);
 }
 
 TEST_CASE("never more than the limit are let in, however many come and go")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = 7}};
-    doors.async_serve(listen_to, net::detached);
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 7}};
+    acceptor.async_serve(listen_to, net::detached);
     std::size_t most = 0;
     for (int round = 0; round != 20; ++round) {
-        auto clients = connect(io, doors.local_endpoint(), 25);
+        auto clients = connect(io, acceptor.local_endpoint(), 25);
         for (auto& client : clients)
             client.close();
         tests::run_until(io, [&] {
-            most = std::max(most, doors.census().live());
-            return doors.census().ended() == 25U * static_cast<unsigned>(round + 1);
+            most = std::max(most, acceptor.census().live());
+            return acceptor.census().ended() == 25U * static_cast<unsigned>(round + 1);
         });
     }
     CHECK(most <= 7);
-    CHECK(doors.census().peak() <= 7);
+    CHECK(acceptor.census().peak() <= 7);
 }
 
 TEST_CASE("a connection carries its permit wherever it is moved, and gives it back at its end")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = 1}};
-    auto clients = connect(io, doors.local_endpoint(), 2);
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 1}};
+    auto clients = connect(io, acceptor.local_endpoint(), 2);
     std::optional<connection> kept;
-    doors.async_accept([&](error_code ec, connection peer) {
+    acceptor.async_accept([&](error_code ec, connection peer) {
         REQUIRE(!ec);
         kept.emplace(std::move(peer));
     });
     tests::run(io);
     REQUIRE(kept);
     bool second = false;
-    doors.async_accept([&](error_code ec, connection) { second = !ec; });
+    acceptor.async_accept([&](error_code ec, connection) { second = !ec; });
     io.poll();
     CHECK_FALSE(second);
     connection moved = std::move(*kept);
@@ -122,55 +122,55 @@ TEST_CASE("a connection carries its permit wherever it is moved, and gives it ba
 TEST_CASE("async_accept never completes inside the call, and takes callbacks, awaitables and futures")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = 3}};
-    auto clients = connect(io, doors.local_endpoint(), 3);
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 3}};
+    auto clients = connect(io, acceptor.local_endpoint(), 3);
     bool inside = true;
-    doors.async_accept([&](error_code ec, const connection& peer) {
+    acceptor.async_accept([&](error_code ec, const connection& peer) {
         CHECK(!ec);
         CHECK(peer.is_open());
         CHECK_FALSE(inside);
     });
     inside = false;
-    auto later = doors.async_accept(net::use_future);
+    auto later = acceptor.async_accept(net::use_future);
     tests::run(io, [&]() -> net::awaitable<void> {
-        const connection peer = co_await doors.async_accept();
+        const connection peer = co_await acceptor.async_accept();
         CHECK(peer.is_open());
-        CHECK(doors.census().live() >= 1);
+        CHECK(acceptor.census().live() >= 1);
     });
     CHECK(later.get().is_open());
-    CHECK(doors.census().live() == 0);
+    CHECK(acceptor.census().live() == 0);
 }
 
 TEST_CASE("close() ends a pending accept, one that waits for room, and serving, and the port is free then")
 {
     net::io_context io;
-    std::optional<acceptor> doors(std::in_place, io.get_executor(), any_port,
-                                  holdfast::acceptor_options{.max_connections = 1});
-    const auto where = doors->local_endpoint();
+    std::optional<acceptor_type> acceptor(std::in_place, io.get_executor(), any_port,
+                                          holdfast::acceptor_options{.max_connections = 1});
+    const auto where = acceptor->local_endpoint();
     std::vector<error_code> ends;
     std::optional<connection> first;
-    doors->async_accept([&](error_code ec, connection peer) {
+    acceptor->async_accept([&](error_code ec, connection peer) {
         REQUIRE(!ec);
         first.emplace(std::move(peer));
     });
     auto clients = connect(io, where, 1);
     tests::run(io);
-    doors->async_accept([&](error_code ec, const connection& peer) { // waits for room
+    acceptor->async_accept([&](error_code ec, const connection& peer) { // waits for room
         CHECK_FALSE(peer.is_open());
         ends.push_back(ec);
     });
     error_code served = net::error::fault;
-    doors->async_serve(listen_to, [&](error_code ec) { served = ec; });
+    acceptor->async_serve(listen_to, [&](error_code ec) { served = ec; });
     io.restart();
     io.poll();
     CHECK(ends.empty());
-    doors->close();
+    acceptor->close();
     tests::run(io);
     REQUIRE(ends.size() == 1);
     CHECK(ends[0] == errc::acceptor_closed);
     CHECK_FALSE(served); // stopping was what the user asked for
     CHECK(first->is_open());
-    doors.reset(); // the connection outlives it
+    acceptor.reset(); // the connection outlives it
     const tcp::acceptor again(io, where);
     first->close();
     CHECK(first->reason() == close_reason::local);
@@ -179,15 +179,15 @@ TEST_CASE("close() ends a pending accept, one that waits for room, and serving, 
 TEST_CASE("those who wait in the backlog when the acceptor closes are reset by the kernel")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = 1}};
-    doors.async_serve(listen_to, net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 3);
-    tests::run_until(io, [&] { return doors.census().live() == 1; });
-    doors.close();
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 1}};
+    acceptor.async_serve(listen_to, net::detached);
+    auto clients = connect(io, acceptor.local_endpoint(), 3);
+    tests::run_until(io, [&] { return acceptor.census().live() == 1; });
+    acceptor.close();
     io.poll();
     for (const std::size_t waiting : {std::size_t{1}, std::size_t{2}})
         CHECK(tests::read_to_end(clients[waiting]).end == net::error::connection_reset);
-    CHECK(doors.census().live() == 1);
+    CHECK(acceptor.census().live() == 1);
     clients.clear();
     tests::run(io);
 }
@@ -197,11 +197,11 @@ TEST_CASE("an accept is cancelled by its slot, at the limit and before, and nobo
     for (const auto type :
          {net::cancellation_type::terminal, net::cancellation_type::partial, net::cancellation_type::total}) {
         net::io_context io;
-        acceptor doors{io.get_executor(), any_port, {.max_connections = 1}};
+        acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 1}};
         net::cancellation_signal signal;
         error_code result;
         const auto accept = [&] {
-            doors.async_accept(
+            acceptor.async_accept(
                 net::bind_cancellation_slot(signal.slot(), [&](error_code ec, const connection&) { result = ec; }));
         };
         accept();
@@ -210,9 +210,9 @@ TEST_CASE("an accept is cancelled by its slot, at the limit and before, and nobo
         tests::run(io);
         CHECK(result == net::error::operation_aborted);
 
-        auto clients = connect(io, doors.local_endpoint(), 1);
+        auto clients = connect(io, acceptor.local_endpoint(), 1);
         std::optional<connection> first;
-        doors.async_accept([&](error_code, connection peer) { first.emplace(std::move(peer)); });
+        acceptor.async_accept([&](error_code, connection peer) { first.emplace(std::move(peer)); });
         tests::run(io);
         REQUIRE(first->is_open()); // the cancelled accept gave its permit back
         result = {};
@@ -225,27 +225,27 @@ TEST_CASE("an accept is cancelled by its slot, at the limit and before, and nobo
     }
 }
 
-TEST_CASE("an accept that another thread cancels while newcomers come loses none of them")
+TEST_CASE("an accept that another thread cancels while new clients come loses none of them")
 {
     constexpr std::size_t count = 300;
     const std::uint32_t seed = std::random_device{}();
     INFO("seed " << seed);
     std::minstd_rand random(seed);
     net::io_context io, own;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = count}};
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = count}};
     auto keep = net::make_work_guard(io);
     std::vector<std::thread> threads;
     for (int i = 0; i != 2; ++i)
         threads.emplace_back([&] { io.run(); });
     net::io_context of_clients;
     std::vector<tcp::socket> clients;
-    std::thread load([&] { clients = connect(of_clients, doors.local_endpoint(), count); });
+    std::thread load([&] { clients = connect(of_clients, acceptor.local_endpoint(), count); });
     std::vector<connection> kept;
     std::size_t wrong = 0;
     while (kept.size() != count) {
         net::cancellation_signal stop;
         bool done = false;
-        doors.async_accept(net::bind_cancellation_slot(
+        acceptor.async_accept(net::bind_cancellation_slot(
             stop.slot(), net::bind_executor(own, [&](error_code ec, connection peer) {
                 done = true;
                 wrong += peer.is_open() == !ec && (!ec || ec == net::error::operation_aborted) ? 0 : 1;
@@ -260,27 +260,27 @@ TEST_CASE("an accept that another thread cancels while newcomers come loses none
     }
     load.join();
     keep.reset();
-    doors.close();
+    acceptor.close();
     for (auto& thread : threads)
         thread.join();
     CHECK(wrong == 0);
-    CHECK(doors.census().live() == count);
+    CHECK(acceptor.census().live() == count);
     kept.clear();
-    CHECK(doors.census().live() == 0);
+    CHECK(acceptor.census().live() == 0);
 }
 
 TEST_CASE("an exception in a handler or in its coroutine ends that connection alone and reaches the hook")
 {
     net::io_context io;
     int failures = 0;
-    acceptor doors{
+    acceptor_type acceptor{
         io.get_executor(), any_port, {.max_connections = 5, .on_event = [&](const holdfast::acceptor_event& event) {
                                           CHECK(event.what == holdfast::acceptor_event::kind::session_failed);
                                           CHECK_THROWS_AS(std::rethrow_exception(event.exception), std::logic_error);
                                           ++failures;
                                       }}};
     int sessions = 0;
-    doors.async_serve(
+    acceptor.async_serve(
         [&](connection peer) -> net::awaitable<void> {
             if (++sessions == 1) throw std::logic_error("before the first suspension");
             return [](connection p) -> net::awaitable<void> {
@@ -289,11 +289,11 @@ TEST_CASE("an exception in a handler or in its coroutine ends that connection al
             }(std::move(peer));
         },
         net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 5);
-    tests::run_until(io, [&] { return doors.census().ended() == 5; });
+    auto clients = connect(io, acceptor.local_endpoint(), 5);
+    tests::run_until(io, [&] { return acceptor.census().ended() == 5; });
     CHECK(failures == 5);
-    CHECK(doors.census().ended(close_reason::exception) == 5);
-    doors.close();
+    CHECK(acceptor.census().ended(close_reason::exception) == 5);
+    acceptor.close();
     tests::run(io);
 }
 
@@ -301,23 +301,23 @@ TEST_CASE("a handler may be a plain callable that keeps the connection")
 {
     net::io_context io;
     std::vector<connection> kept;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = 2}};
-    doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 3);
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 2}};
+    acceptor.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+    auto clients = connect(io, acceptor.local_endpoint(), 3);
     tests::run_until(io, [&] { return kept.size() == 2; });
-    CHECK(doors.census().live() == 2);
+    CHECK(acceptor.census().live() == 2);
     kept.erase(kept.begin());
     tests::run_until(io, [&] { return kept.size() == 2; });
-    doors.close();
+    acceptor.close();
     tests::run(io);
 }
 
 TEST_CASE("100 idle sessions drain long before a deadline of 30 seconds, and none is aborted")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = 200}};
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 200}};
     int told = 0;
-    doors.async_serve(
+    acceptor.async_serve(
         [&](connection peer) -> net::awaitable<void> {
             return [](connection p, int& count) -> net::awaitable<void> {
                 holdfast::frame_reader lines{p.stream()};
@@ -332,18 +332,18 @@ TEST_CASE("100 idle sessions drain long before a deadline of 30 seconds, and non
             }(std::move(peer), told);
         },
         net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 100);
-    tests::run_until(io, [&] { return doors.census().live() == 100; });
+    auto clients = connect(io, acceptor.local_endpoint(), 100);
+    tests::run_until(io, [&] { return acceptor.census().live() == 100; });
     const auto start = std::chrono::steady_clock::now();
     std::optional<std::size_t> aborted;
-    doors.async_drain({.deadline = 30s}, [&](error_code ec, std::size_t n) {
+    acceptor.async_drain({.deadline = 30s}, [&](error_code ec, std::size_t n) {
         CHECK_FALSE(ec);
         aborted = n;
     });
     tests::run(io);
     CHECK(aborted == 0U);
     CHECK(told == 100);
-    CHECK(doors.census().ended(close_reason::drained) == 100);
+    CHECK(acceptor.census().ended(close_reason::drained) == 100);
     CHECK(std::chrono::steady_clock::now() - start < 15s); // not the deadline's doing
     for (auto& client : clients) {
         std::string last;
@@ -357,17 +357,17 @@ TEST_CASE("100 idle sessions drain long before a deadline of 30 seconds, and non
 TEST_CASE("a drain aborts those who do not go, at the deadline, and counts them")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = 10}};
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 10}};
     std::vector<connection> stubborn;
-    doors.async_serve([&](connection peer) { stubborn.push_back(std::move(peer)); }, net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 3);
+    acceptor.async_serve([&](connection peer) { stubborn.push_back(std::move(peer)); }, net::detached);
+    auto clients = connect(io, acceptor.local_endpoint(), 3);
     tests::run_until(io, [&] { return stubborn.size() == 3; });
     std::optional<std::size_t> aborted;
-    doors.async_drain({.deadline = 20ms}, [&](error_code, std::size_t n) { aborted = n; });
+    acceptor.async_drain({.deadline = 20ms}, [&](error_code, std::size_t n) { aborted = n; });
     tests::run_until(io, [&] { return aborted.has_value(); });
     CHECK(aborted == 3U);
     stubborn.clear();
-    CHECK(doors.census().ended(close_reason::drain_deadline) == 3);
+    CHECK(acceptor.census().ended(close_reason::drain_deadline) == 3);
     for (auto& client : clients)
         CHECK(closed_by_server(client));
     tests::run(io);
@@ -375,14 +375,14 @@ TEST_CASE("a drain aborts those who do not go, at the deadline, and counts them"
 
 TEST_CASE("who is accepted just as a drain begins is served and told; the others stay in the backlog")
 {
-    // On several threads a newcomer can be accepted while the drain already runs on the acceptor's strand.
+    // On several threads a new client can be accepted while the drain already runs on the acceptor's strand.
     std::size_t aborted = 0;
     std::size_t lost = 0;
     for (int round = 0; round != 300; ++round) {
         net::io_context io(2);
         tcp::acceptor kept(io, any_port); // its backlog outlives the drain
-        acceptor doors{io.get_executor(), tcp::v4(), ::dup(kept.native_handle()), {.max_connections = 100}};
-        doors.async_serve(
+        acceptor_type acceptor{io.get_executor(), tcp::v4(), ::dup(kept.native_handle()), {.max_connections = 100}};
+        acceptor.async_serve(
             [](connection peer) -> net::awaitable<void> {
                 holdfast::frame_reader lines{peer.stream()};
                 co_await lines.async_next();
@@ -393,8 +393,8 @@ TEST_CASE("who is accepted just as a drain begins is served and told; the others
         const auto other = std::async(std::launch::async, [&] { io.run(); });
         std::vector<tcp::socket> clients;
         for (int i = 0; i != 20; ++i) {
-            if (i == 10) doors.async_drain({.deadline = 30s}, [&](error_code, std::size_t n) { aborted += n; });
-            clients.emplace_back(io).connect(doors.local_endpoint());
+            if (i == 10) acceptor.async_drain({.deadline = 30s}, [&](error_code, std::size_t n) { aborted += n; });
+            clients.emplace_back(io).connect(acceptor.local_endpoint());
         }
         const auto ended = other.wait_for(60s);
         io.stop();
@@ -414,40 +414,40 @@ TEST_CASE("who is accepted just as a drain begins is served and told; the others
 TEST_CASE("a drain's deadline ends also a session that waits for its peer in async_close")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = 10}};
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 10}};
     error_code result;
-    doors.async_serve(
+    acceptor.async_serve(
         [&](connection peer) -> net::awaitable<void> {
             holdfast::frame_reader lines{peer.stream()};
             co_await lines.async_next();
             co_await peer.async_close({.deadline = 1h}, net::redirect_error(net::use_awaitable, result));
         },
         net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 1); // and it never ends its own side
-    tests::run_until(io, [&] { return doors.census().live() == 1; });
+    auto clients = connect(io, acceptor.local_endpoint(), 1); // and it never ends its own side
+    tests::run_until(io, [&] { return acceptor.census().live() == 1; });
     std::optional<std::size_t> aborted;
-    doors.async_drain({.deadline = 50ms}, [&](error_code, std::size_t n) { aborted = n; });
+    acceptor.async_drain({.deadline = 50ms}, [&](error_code, std::size_t n) { aborted = n; });
     tests::run(io);
     CHECK(aborted == 1U);
     CHECK(result == holdfast::errc::close_incomplete);
-    CHECK(doors.census().ended(close_reason::drain_deadline) == 1);
+    CHECK(acceptor.census().ended(close_reason::drain_deadline) == 1);
 }
 
 TEST_CASE("a drain that finds a session in async_close leaves it no reason to spin")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = 10}};
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 10}};
     bool closing = false;
-    doors.async_serve(
+    acceptor.async_serve(
         [&](connection peer) -> net::awaitable<void> {
             closing = true;
             co_await peer.async_close({.deadline = 1h});
         },
         net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 1);
+    auto clients = connect(io, acceptor.local_endpoint(), 1);
     tests::run_until(io, [&] { return closing; });
     std::optional<std::size_t> aborted;
-    doors.async_drain({.deadline = 20s}, [&](error_code, std::size_t n) { aborted = n; });
+    acceptor.async_drain({.deadline = 20s}, [&](error_code, std::size_t n) { aborted = n; });
     CHECK(io.run_for(200ms) < 200); // it looks again every 10 ms; a spinning one runs thousands
     clients.clear();
     tests::run(io);
@@ -457,48 +457,48 @@ TEST_CASE("a drain that finds a session in async_close leaves it no reason to sp
 TEST_CASE("a drain can be spread over a part of its deadline, and be cancelled")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = 200}};
-    doors.async_serve(listen_to, net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 150);
-    tests::run_until(io, [&] { return doors.census().live() == 150; });
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 200}};
+    acceptor.async_serve(listen_to, net::detached);
+    auto clients = connect(io, acceptor.local_endpoint(), 150);
+    tests::run_until(io, [&] { return acceptor.census().live() == 150; });
     net::cancellation_signal signal;
     error_code result;
-    doors.async_drain({.deadline = 30s, .stagger = 29s},
-                      net::bind_cancellation_slot(signal.slot(), [&](error_code ec, std::size_t) { result = ec; }));
-    tests::run_until(io, [&] { return doors.census().ended() != 0; });
-    CHECK(doors.census().live() != 0); // the first batch only
+    acceptor.async_drain({.deadline = 30s, .stagger = 29s},
+                         net::bind_cancellation_slot(signal.slot(), [&](error_code ec, std::size_t) { result = ec; }));
+    tests::run_until(io, [&] { return acceptor.census().ended() != 0; });
+    CHECK(acceptor.census().live() != 0); // the first batch only
     signal.emit(net::cancellation_type::terminal);
     tests::run_until(io, [&] { return result == net::error::operation_aborted; });
     clients.clear();
-    tests::run_until(io, [&] { return doors.census().live() == 0; });
+    tests::run_until(io, [&] { return acceptor.census().live() == 0; });
 }
 
-TEST_CASE("without descriptors the acceptor rests, the newcomer waits, and is let in when one of ours leaves")
+TEST_CASE("without descriptors accepting pauses, the new client waits, and is admitted when a connection ends")
 {
     net::io_context io;
     int starved = 0;
-    acceptor doors{
+    acceptor_type acceptor{
         io.get_executor(), any_port, {.max_connections = 100, .on_event = [&](const holdfast::acceptor_event& event) {
                                           CHECK(event.what == holdfast::acceptor_event::kind::starved);
                                           CHECK(event.error.value() == EMFILE);
                                           ++starved;
                                       }}};
-    doors.async_serve(listen_to, net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 2);
-    tests::run_until(io, [&] { return doors.census().live() == 2; });
-    tcp::socket newcomer(io);
-    newcomer.open(tcp::v4());
+    acceptor.async_serve(listen_to, net::detached);
+    auto clients = connect(io, acceptor.local_endpoint(), 2);
+    tests::run_until(io, [&] { return acceptor.census().live() == 2; });
+    tcp::socket new_client(io);
+    new_client.open(tcp::v4());
     const descriptor_limit none(0);
-    newcomer.connect(doors.local_endpoint());
+    new_client.connect(acceptor.local_endpoint());
     tests::run_until(io, [&] { return starved == 4; }); // rests of 10, 20 and 40 ms lie between: no busy loop
-    CHECK(doors.census().live() == 2);
+    CHECK(acceptor.census().live() == 2);
     clients[0].close();
-    tests::run_until(io, [&] { return doors.census().ended() == 1 && doors.census().live() == 2; });
-    CHECK_FALSE(closed_by_server(newcomer));
+    tests::run_until(io, [&] { return acceptor.census().ended() == 1 && acceptor.census().live() == 2; });
+    CHECK_FALSE(closed_by_server(new_client));
     clients.clear();
-    newcomer.close();
-    tests::run_until(io, [&] { return doors.census().live() == 0; });
-    doors.close();
+    new_client.close();
+    tests::run_until(io, [&] { return acceptor.census().live() == 0; });
+    acceptor.close();
     tests::run(io);
 }
 
@@ -506,17 +506,17 @@ TEST_CASE("an acceptor that rests for want of descriptors wakes at once when a c
 {
     net::io_context io;
     int starved = 0;
-    acceptor doors{io.get_executor(),
-                   any_port,
-                   {.max_connections = 100, .on_event = [&](const holdfast::acceptor_event&) { ++starved; }}};
+    acceptor_type acceptor{io.get_executor(),
+                           any_port,
+                           {.max_connections = 100, .on_event = [&](const holdfast::acceptor_event&) { ++starved; }}};
     std::vector<connection> sessions;
-    doors.async_serve([&](connection peer) { sessions.push_back(std::move(peer)); }, net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 2);
+    acceptor.async_serve([&](connection peer) { sessions.push_back(std::move(peer)); }, net::detached);
+    auto clients = connect(io, acceptor.local_endpoint(), 2);
     tests::run_until(io, [&] { return sessions.size() == 2; });
-    tcp::socket newcomer(io);
-    newcomer.open(tcp::v4());
+    tcp::socket new_client(io);
+    new_client.open(tcp::v4());
     const descriptor_limit none(0);
-    newcomer.connect(doors.local_endpoint());
+    new_client.connect(acceptor.local_endpoint());
     tests::run_until(io, [&] { return starved == 5; });
     sessions.pop_back();
     // Ready handlers only: nothing here lets a timer of the rest, 160 ms by now, expire.
@@ -534,8 +534,8 @@ TEST_CASE("sessions on several threads: the limit holds, and the figures add up"
     net::io_context io;
     std::atomic<int> inside = 0;
     std::atomic<int> most = 0;
-    acceptor doors{io.get_executor(), any_port, {.max_connections = limit}};
-    doors.async_serve(
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = limit}};
+    acceptor.async_serve(
         [&](connection peer) {
             return [](connection p, std::atomic<int>& now, std::atomic<int>& peak) -> net::awaitable<void> {
                 const int n = ++now;
@@ -553,7 +553,7 @@ TEST_CASE("sessions on several threads: the limit holds, and the figures add up"
         threads.emplace_back([&] { io.run(); });
     std::vector<std::thread> loads;
     for (int i = 0; i != 2; ++i)
-        loads.emplace_back([where = doors.local_endpoint()] {
+        loads.emplace_back([where = acceptor.local_endpoint()] {
             net::io_context own;
             for (std::size_t n = 0; n != clients_each; ++n) {
                 tcp::socket client(own);
@@ -566,31 +566,32 @@ TEST_CASE("sessions on several threads: the limit holds, and the figures add up"
         });
     for (auto& load : loads)
         load.join();
-    doors.async_drain({.deadline = 20s}, [&](error_code, std::size_t) { doors.close(); });
+    acceptor.async_drain({.deadline = 20s}, [&](error_code, std::size_t) { acceptor.close(); });
     for (auto& thread : threads)
         thread.join();
     CHECK(most <= static_cast<int>(limit));
-    CHECK(doors.census().live() == 0);
-    CHECK(doors.census().ended() == 2 * clients_each);
+    CHECK(acceptor.census().live() == 0);
+    CHECK(acceptor.census().ended() == 2 * clients_each);
 }
 
 TEST_CASE("what cannot be listened on, and a limit of zero, are reported at construction")
 {
     net::io_context io;
-    const acceptor doors{io.get_executor(), any_port};
+    const acceptor_type acceptor{io.get_executor(), any_port};
     holdfast::acceptor_options no_sharing{.reuse_address = false};
-    CHECK_THROWS_AS(acceptor(io.get_executor(), doors.local_endpoint(), no_sharing), holdfast::system_error);
-    CHECK_THROWS_AS(acceptor(io.get_executor(), any_port, {.max_connections = 0}), std::invalid_argument);
+    CHECK_THROWS_AS(acceptor_type(io.get_executor(), acceptor.local_endpoint(), no_sharing), holdfast::system_error);
+    CHECK_THROWS_AS(acceptor_type(io.get_executor(), any_port, {.max_connections = 0}), std::invalid_argument);
 }
 
 TEST_CASE("the options of accepted sockets are set, and hold for what was sent before they were accepted")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port, {.send_buffer_bytes = 32 * 1024, .receive_buffer_bytes = 8 * 1024}};
-    auto clients = connect(io, doors.local_endpoint(), 1);
+    acceptor_type acceptor{
+        io.get_executor(), any_port, {.send_buffer_bytes = 32 * 1024, .receive_buffer_bytes = 8 * 1024}};
+    auto clients = connect(io, acceptor.local_endpoint(), 1);
     clients[0].non_blocking(true);
     clients[0].write_some(net::buffer(std::string(1024 * 1024, 'x')));
-    auto accepted = doors.async_accept(net::use_future);
+    auto accepted = acceptor.async_accept(net::use_future);
     tests::run(io);
     connection peer = accepted.get();
     CHECK(peer.stream().available() > 0);
@@ -612,10 +613,10 @@ TEST_CASE("who waits in the backlog of an adopted listener gets the options, as 
     tcp::acceptor inherited(io, any_port);
     const auto where = inherited.local_endpoint();
     const auto early = connect(io, where, 2);
-    acceptor doors{io.get_executor(), tcp::v4(), inherited.release(), {.send_buffer_bytes = 32 * 1024}};
+    acceptor_type acceptor{io.get_executor(), tcp::v4(), inherited.release(), {.send_buffer_bytes = 32 * 1024}};
     const auto late = connect(io, where, 1);
     const auto next_has_them = [&] {
-        auto accepted = doors.async_accept(net::use_future);
+        auto accepted = acceptor.async_accept(net::use_future);
         tests::run(io);
         connection peer = accepted.get();
         net::socket_base::send_buffer_size out;
@@ -627,7 +628,7 @@ TEST_CASE("who waits in the backlog of an adopted listener gets the options, as 
     CHECK(next_has_them());
     CHECK(next_has_them());
     CHECK(next_has_them());
-    auto waiting = doors.async_accept(net::use_future); // finds the backlog empty
+    auto waiting = acceptor.async_accept(net::use_future); // finds the backlog empty
     io.poll();
     const auto last = connect(io, where, 1);
     tests::run(io);
@@ -644,13 +645,14 @@ TEST_CASE("descriptors can be reserved, all of them or what the system has, and 
         return holdfast::read_open_descriptors(0, ec);
     };
     net::io_context io;
-    const acceptor first{io.get_executor(), any_port}; // by now the context has the descriptors that it needs itself
+    const acceptor_type first{io.get_executor(),
+                              any_port}; // by now the context has the descriptors that it needs itself
     const auto before = open_descriptors();
     {
-        acceptor doors{io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
+        acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
         CHECK(open_descriptors() == before + 1); // the listener
-        auto clients = connect(io, doors.local_endpoint(), 1);
-        auto accepted = doors.async_accept(net::use_future);
+        auto clients = connect(io, acceptor.local_endpoint(), 1);
+        auto accepted = acceptor.async_accept(net::use_future);
         tests::run(io);
         CHECK(accepted.get().is_open());
     }
@@ -658,7 +660,8 @@ TEST_CASE("descriptors can be reserved, all of them or what the system has, and 
     const auto left = open_descriptors();
     {
         const descriptor_limit few(20);
-        const acceptor doors{io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
+        const acceptor_type acceptor{
+            io.get_executor(), any_port, {.max_connections = 500, .reserve_descriptors = true}};
         CHECK(open_descriptors() == left + 1);
     }
 }
@@ -668,17 +671,17 @@ TEST_CASE("local sockets are admitted as TCP ones are, and have no address to be
     using local = net::local::stream_protocol;
     net::io_context io;
     const std::string path = "/tmp/holdfast-test-" + std::to_string(::getpid());
-    holdfast::bounded_acceptor<local> doors{
+    holdfast::bounded_acceptor<local> acceptor{
         io.get_executor(),
         local::endpoint(path),
         {.max_connections = 2, .max_per_address = 1, .send_buffer_bytes = 20'000, .receive_buffer_bytes = 30'000}};
     std::vector<holdfast::bounded_acceptor<local>::connection_type> kept;
-    doors.async_serve([&](auto peer) { kept.push_back(std::move(peer)); }, net::detached);
+    acceptor.async_serve([&](auto peer) { kept.push_back(std::move(peer)); }, net::detached);
     local::socket client(io), another(io);
     client.connect(local::endpoint(path));
     another.connect(local::endpoint(path));
     tests::run_until(io, [&] { return kept.size() == 2; });
-    CHECK(doors.addresses() == 0);
+    CHECK(acceptor.addresses() == 0);
     net::socket_base::send_buffer_size out;
     net::socket_base::receive_buffer_size in;
     kept.back().stream().get_option(out);
@@ -686,11 +689,11 @@ TEST_CASE("local sockets are admitted as TCP ones are, and have no address to be
     CHECK(out.value() == 20'000);
     CHECK(in.value() == 30'000);
     ::unlink(path.c_str());
-    doors.close();
+    acceptor.close();
     tests::run(io);
 }
 
-TEST_CASE("a socket that listens already is adopted, with the newcomers that wait in its backlog")
+TEST_CASE("a socket that listens already is adopted, with the new clients that wait in its backlog")
 {
     net::io_context io;
     tcp::acceptor inherited(io, any_port);
@@ -699,11 +702,11 @@ TEST_CASE("a socket that listens already is adopted, with the newcomers that wai
     early.connect(where); // before there is any server
     const int copy = ::dup(inherited.native_handle());
     {
-        acceptor doors{io.get_executor(), tcp::v4(), copy, {.max_connections = 2}};
-        CHECK(doors.local_endpoint() == where);
-        doors.async_serve(listen_to, net::detached);
-        tests::run_until(io, [&] { return doors.census().live() == 1; });
-        doors.close();
+        acceptor_type acceptor{io.get_executor(), tcp::v4(), copy, {.max_connections = 2}};
+        CHECK(acceptor.local_endpoint() == where);
+        acceptor.async_serve(listen_to, net::detached);
+        tests::run_until(io, [&] { return acceptor.census().live() == 1; });
+        acceptor.close();
         early.close();
         tests::run(io);
     }
@@ -718,7 +721,7 @@ TEST_CASE("what is no listening socket is refused at construction, and left to t
     net::io_context io;
     int ends[2];
     REQUIRE(::pipe(ends) == 0);
-    CHECK_THROWS_AS((acceptor{io.get_executor(), tcp::v4(), ends[0]}), holdfast::system_error);
+    CHECK_THROWS_AS((acceptor_type{io.get_executor(), tcp::v4(), ends[0]}), holdfast::system_error);
     CHECK(tests::is_open_descriptor(ends[0]));
     ::close(ends[0]);
     ::close(ends[1]);
@@ -727,18 +730,18 @@ TEST_CASE("what is no listening socket is refused at construction, and left to t
 TEST_CASE("two drains at once wait side by side, each for its own deadline, without waking one another")
 {
     net::io_context io;
-    acceptor doors{io.get_executor(), any_port};
+    acceptor_type acceptor{io.get_executor(), any_port};
     std::vector<connection> kept; // nobody ends it
-    doors.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
-    auto clients = connect(io, doors.local_endpoint(), 1);
+    acceptor.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+    auto clients = connect(io, acceptor.local_endpoint(), 1);
     tests::run_until(io, [&] { return kept.size() == 1; });
     std::vector<std::size_t> aborted;
     const auto note = [&](error_code ec, std::size_t n) {
         CHECK_FALSE(ec);
         aborted.push_back(n);
     };
-    doors.async_drain({.deadline = 40ms}, note);
-    doors.async_drain({.deadline = 20ms}, note);
+    acceptor.async_drain({.deadline = 40ms}, note);
+    acceptor.async_drain({.deadline = 20ms}, note);
     std::size_t turns = 0;
     const auto limit = std::chrono::steady_clock::now() + 30s;
     while (aborted.size() != 2 && std::chrono::steady_clock::now() < limit)
@@ -753,8 +756,8 @@ TEST_CASE("an acceptor may go while nothing but its own interrupted wait is left
     error_code ended;
     net::cancellation_signal stop; // must outlive the operation, as with all of Asio's
     {
-        acceptor doors{io.get_executor(), any_port};
-        doors.async_accept(net::bind_cancellation_slot(stop.slot(), [&](error_code ec, connection) { ended = ec; }));
+        acceptor_type acceptor{io.get_executor(), any_port};
+        acceptor.async_accept(net::bind_cancellation_slot(stop.slot(), [&](error_code ec, connection) { ended = ec; }));
         io.poll();
         stop.emit(net::cancellation_type::terminal);
     }
@@ -783,26 +786,26 @@ struct costly {
 
 } // namespace
 
-TEST_CASE("a newcomer for whose finalizer there is no memory leaves no trace, and the next one is let in")
+TEST_CASE("a new client without memory for its finalizer leaves no trace, and the next one is admitted")
 {
     net::io_context io;
     bool refuses = false;
     using doors_type = holdfast::bounded_acceptor<tcp, costly>;
-    doors_type doors{io.get_executor(), any_port, {.max_connections = 1, .max_per_address = 1}, costly(&refuses)};
+    doors_type acceptor{io.get_executor(), any_port, {.max_connections = 1, .max_per_address = 1}, costly(&refuses)};
     std::optional<doors_type::connection_type> kept;
-    doors.async_accept([&](error_code ec, doors_type::connection_type peer) {
+    acceptor.async_accept([&](error_code ec, doors_type::connection_type peer) {
         CHECK_FALSE(ec);
         kept.emplace(std::move(peer));
     });
     refuses = true;
-    auto first = connect(io, doors.local_endpoint(), 1);
+    auto first = connect(io, acceptor.local_endpoint(), 1);
     tests::run_until(io, [&] { return closed_by_server(first[0]); });
     CHECK_FALSE(refuses);
-    CHECK(doors.addresses() == 0);
-    auto second = connect(io, doors.local_endpoint(), 1);
+    CHECK(acceptor.addresses() == 0);
+    auto second = connect(io, acceptor.local_endpoint(), 1);
     tests::run_until(io, [&] { return kept.has_value(); });
-    CHECK(doors.census().live() == 1);
-    CHECK(doors.census().ended() == 0);
+    CHECK(acceptor.census().live() == 1);
+    CHECK(acceptor.census().ended() == 0);
     kept.reset();
-    CHECK(doors.census().live() == 0);
+    CHECK(acceptor.census().live() == 0);
 }

@@ -29,7 +29,7 @@ struct tell {
     void operator()(const holdfast::connection_end& end) const noexcept { ++(*told)[end.reason]; }
 };
 
-using acceptor = holdfast::bounded_acceptor<tcp, tell>;
+using acceptor_type = holdfast::bounded_acceptor<tcp, tell>;
 
 } // namespace
 
@@ -39,16 +39,16 @@ TEST_CASE("live, peak and the ends by reason agree with a plain record of random
     std::map<close_reason, std::uint64_t> finalized;
     told = &finalized;
     net::io_context io;
-    acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = 64}};
-    const auto census = doors.census();
-    std::vector<acceptor::connection_type> open;
+    acceptor_type acceptor{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = 64}};
+    const auto census = acceptor.census();
+    std::vector<acceptor_type::connection_type> open;
     std::size_t peak = 0;
     std::mt19937 random(20261123);
     for (int step = 0; step != 600; ++step) {
         if (open.size() < 64 && (open.empty() || random() % 2 == 0)) {
             tcp::socket client(io);
-            client.connect(doors.local_endpoint());
-            doors.async_accept([&](error_code ec, acceptor::connection_type peer) {
+            client.connect(acceptor.local_endpoint());
+            acceptor.async_accept([&](error_code ec, acceptor_type::connection_type peer) {
                 REQUIRE_FALSE(ec);
                 open.push_back(std::move(peer));
             });
@@ -97,15 +97,16 @@ TEST_CASE("the report names what lives and why the others ended, and a view outl
     std::map<close_reason, std::uint64_t> finalized;
     told = &finalized;
     net::io_context io;
-    std::optional<acceptor> doors(std::in_place, io.get_executor(), tcp::endpoint(net::ip::address_v4::loopback(), 0));
-    const auto census = doors->census();
+    std::optional<acceptor_type> acceptor(std::in_place, io.get_executor(),
+                                          tcp::endpoint(net::ip::address_v4::loopback(), 0));
+    const auto census = acceptor->census();
     for (int i = 0; i != 3; ++i) {
         tcp::socket client(io);
-        client.connect(doors->local_endpoint());
-        doors->async_accept([](error_code, acceptor::connection_type peer) { peer.close(); });
+        client.connect(acceptor->local_endpoint());
+        acceptor->async_accept([](error_code, acceptor_type::connection_type peer) { peer.close(); });
         tests::run(io);
     }
-    doors.reset();
+    acceptor.reset();
     std::ostringstream text;
     census.report(text);
     CHECK(text.str() == "live 0, peak 1, ended 3\n  closed here: 3\n");
@@ -116,12 +117,13 @@ TEST_CASE("each member is shown with its peer, its age, and the bytes that the k
     std::map<close_reason, std::uint64_t> finalized;
     told = &finalized;
     net::io_context io;
-    acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
-    std::vector<acceptor::connection_type> open;
+    acceptor_type acceptor{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    std::vector<acceptor_type::connection_type> open;
     std::vector<tcp::socket> clients;
     for (int i = 0; i != 70; ++i) { // more than a page of the listing
-        clients.emplace_back(io).connect(doors.local_endpoint());
-        doors.async_accept([&](error_code, acceptor::connection_type peer) { open.push_back(std::move(peer)); });
+        clients.emplace_back(io).connect(acceptor.local_endpoint());
+        acceptor.async_accept(
+            [&](error_code, acceptor_type::connection_type peer) { open.push_back(std::move(peer)); });
         tests::run(io);
     }
     net::write(clients[69], net::buffer("12345", 5));
@@ -130,12 +132,12 @@ TEST_CASE("each member is shown with its peer, its age, and the bytes that the k
     tests::await_readable(clients[69]);
     tests::run_until(io, [&] { // until its kernel has said so
         std::uint64_t acknowledged = 0;
-        doors.census().for_each(
+        acceptor.census().for_each(
             [&](const holdfast::census_entry& entry) { acknowledged += entry.bytes_out.value_or(0); });
         return acknowledged == 3;
     });
     std::map<std::string, holdfast::census_entry> members;
-    doors.census().for_each(
+    acceptor.census().for_each(
         [&](const holdfast::census_entry& entry) { members.emplace(std::string(entry.remote), entry); });
     CHECK(members.size() == 70);
     std::size_t i = 0;
@@ -147,7 +149,7 @@ TEST_CASE("each member is shown with its peer, its age, and the bytes that the k
         CHECK(entry.bytes_in == (i == 69 ? 5u : 0u));
         CHECK(entry.bytes_out == (i == 69 ? 3u : 0u));
         CHECK(entry.age >= std::chrono::steady_clock::duration::zero());
-        CHECK(entry.age <= doors.census().oldest());
+        CHECK(entry.age <= acceptor.census().oldest());
         CHECK_FALSE(entry.draining);
         ++i;
     }
@@ -156,7 +158,7 @@ TEST_CASE("each member is shown with its peer, its age, and the bytes that the k
     tests::await_readable(open[0].stream());
     std::ostringstream known;
     known << open[0].stream().local_endpoint(); // the peer is gone, its address is known since it was accepted
-    doors.census().for_each([&](const holdfast::census_entry& entry) {
+    acceptor.census().for_each([&](const holdfast::census_entry& entry) {
         CHECK(members.contains(std::string(entry.remote)));
         CHECK(entry.remote == entry.peer.text().view());
         CHECK(entry.remote != known.str());
@@ -166,35 +168,35 @@ TEST_CASE("each member is shown with its peer, its age, and the bytes that the k
 TEST_CASE("IPv6 and local peers have names too")
 {
     net::io_context io;
-    const auto name_of_member = [&](auto& doors, auto& client) {
+    const auto name_of_member = [&](auto& acceptor, auto& client) {
         std::string name;
-        client.connect(doors.local_endpoint());
-        auto accepted = doors.async_accept(net::use_future);
+        client.connect(acceptor.local_endpoint());
+        auto accepted = acceptor.async_accept(net::use_future);
         tests::run(io);
         const auto peer = accepted.get();
-        doors.census().for_each([&](const holdfast::census_entry& entry) { name = entry.remote; });
+        acceptor.census().for_each([&](const holdfast::census_entry& entry) { name = entry.remote; });
         return name;
     };
     SECTION("local")
     {
         using local = net::local::stream_protocol;
         const std::string abstract("\0holdfast.tests.census", 22);
-        holdfast::bounded_acceptor<local> doors{io.get_executor(),
-                                                local::endpoint(abstract + std::to_string(::getpid()))};
+        holdfast::bounded_acceptor<local> acceptor{io.get_executor(),
+                                                   local::endpoint(abstract + std::to_string(::getpid()))};
         local::socket client(io);
-        CHECK(name_of_member(doors, client) == "pid " + std::to_string(::getpid()));
+        CHECK(name_of_member(acceptor, client) == "pid " + std::to_string(::getpid()));
     }
     SECTION("IPv6, where this machine has it")
     {
-        std::optional<holdfast::bounded_acceptor<tcp>> doors;
+        std::optional<holdfast::bounded_acceptor<tcp>> acceptor;
         try {
-            doors.emplace(io.get_executor(), tcp::endpoint(net::ip::address_v6::loopback(), 0));
+            acceptor.emplace(io.get_executor(), tcp::endpoint(net::ip::address_v6::loopback(), 0));
         } catch (const holdfast::system_error& error) {
             WARN("left out: " << error.code().message());
             return;
         }
         tcp::socket client(io);
-        const std::string name = name_of_member(*doors, client);
+        const std::string name = name_of_member(*acceptor, client);
         CHECK(name == "[::1]:" + std::to_string(client.local_endpoint().port()));
     }
 }
@@ -204,14 +206,15 @@ TEST_CASE("a census of several shards adds their figures up, and its report list
     std::map<close_reason, std::uint64_t> finalized;
     told = &finalized;
     net::io_context io;
-    acceptor one{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
-    acceptor two{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    acceptor_type one{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    acceptor_type two{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
     const holdfast::census both = one.census() + two.census();
-    std::vector<acceptor::connection_type> open;
+    std::vector<acceptor_type::connection_type> open;
     std::vector<tcp::socket> clients;
-    for (auto* doors : {&one, &two, &two}) {
-        clients.emplace_back(io).connect(doors->local_endpoint());
-        doors->async_accept([&](error_code, acceptor::connection_type peer) { open.push_back(std::move(peer)); });
+    for (auto* acceptor : {&one, &two, &two}) {
+        clients.emplace_back(io).connect(acceptor->local_endpoint());
+        acceptor->async_accept(
+            [&](error_code, acceptor_type::connection_type peer) { open.push_back(std::move(peer)); });
         tests::run(io);
     }
     CHECK(both.live() == 3);

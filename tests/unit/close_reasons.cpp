@@ -31,8 +31,8 @@ struct note_end {
     std::vector<connection_end>* ends;
     void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
 };
-using acceptor = holdfast::bounded_acceptor<tcp, note_end>;
-using connection = acceptor::connection_type;
+using acceptor_type = holdfast::bounded_acceptor<tcp, note_end>;
+using connection = acceptor_type::connection_type;
 
 /// A server with one client.
 class one_session {
@@ -41,32 +41,33 @@ public:
     explicit one_session(Session s)
     {
         ends.reserve(8);
-        doors->async_serve(std::move(s), net::detached);
-        client.connect(doors->local_endpoint());
-        tests::run_until(*io, [&] { return doors->census().peak() == 1; });
+        acceptor->async_serve(std::move(s), net::detached);
+        client.connect(acceptor->local_endpoint());
+        tests::run_until(*io, [&] { return acceptor->census().peak() == 1; });
         io->poll();
     }
 
     /// Runs until the session has ended; checks that it did so once, and that the client sees it.
     const connection_end& end()
     {
-        tests::run_until(*io, [&] { return doors->census().live() == 0; });
-        CHECK(doors->census().ended() == 1);
+        tests::run_until(*io, [&] { return acceptor->census().live() == 0; });
+        CHECK(acceptor->census().ended() == 1);
         return only_end();
     }
 
     const connection_end& only_end()
     {
         REQUIRE(ends.size() == 1);
-        if (doors) CHECK(doors->census().ended(ends[0].reason) == 1);
+        if (acceptor) CHECK(acceptor->census().ended(ends[0].reason) == 1);
         return ends[0];
     }
 
     std::vector<connection_end> ends;
     net::io_context clients;
     std::optional<net::io_context> io{std::in_place};
-    std::optional<acceptor> doors{std::in_place, io->get_executor(), tcp::endpoint(net::ip::address_v4::loopback(), 0),
-                                  holdfast::acceptor_options{}, note_end{&ends}};
+    std::optional<acceptor_type> acceptor{std::in_place, io->get_executor(),
+                                          tcp::endpoint(net::ip::address_v4::loopback(), 0),
+                                          holdfast::acceptor_options{}, note_end{&ends}};
     tcp::socket client{clients};
 };
 
@@ -166,15 +167,15 @@ TEST_CASE("another error of a read")
 
 TEST_CASE("a heartbeat's time-out, which is the first cause although the session then fails")
 {
-    std::optional<holdfast::heartbeat_timer<>> heart;
+    std::optional<holdfast::heartbeat_timer<>> heartbeats;
     one_session one{[&](connection peer) -> net::awaitable<void> {
-        heart.emplace(peer.get_executor(), holdfast::heartbeat_options{.tick = 1ms, .timeout = 5ms});
-        const auto beat = heart->watch(peer);
+        heartbeats.emplace(peer.get_executor(), holdfast::heartbeat_options{.tick = 1ms, .timeout = 5ms});
+        const auto heartbeat = heartbeats->watch(peer);
         co_await read_all(peer);
     }};
     CHECK(one.end().reason == close_reason::heartbeat_timeout);
     CHECK(tests::read_to_end(one.client).end == net::error::connection_reset);
-    heart.reset();
+    heartbeats.reset();
 }
 
 TEST_CASE("a frame beyond the limit")
@@ -223,17 +224,17 @@ TEST_CASE("bad input of any kind ends its own connection, with a reason, and the
     for (const auto& bad : all) {
         one.ends.clear();
         tcp::socket client(one.clients), next(one.clients);
-        client.connect(one.doors->local_endpoint());
+        client.connect(one.acceptor->local_endpoint());
         net::write(client, net::buffer(bad.bytes));
         bad.then(client);
-        next.connect(one.doors->local_endpoint());
+        next.connect(one.acceptor->local_endpoint());
         net::write(next, net::buffer("\x02hi", 3));
         tests::run_until(*one.io, [&] { return one.ends.size() == 1 && next.available() == 2; });
         INFO(bad.error.message());
         CHECK(one.ends[0].reason == bad.reason);
         CHECK(one.ends[0].error == bad.error);
         next.close();
-        tests::run_until(*one.io, [&] { return one.doors->census().live() == 0; });
+        tests::run_until(*one.io, [&] { return one.acceptor->census().live() == 0; });
     }
 }
 
@@ -259,7 +260,7 @@ TEST_CASE("a drain that the session follows, and one whose deadline comes first"
             CHECK(peer.draining());
             co_await peer.async_close();
         }};
-        one.doors->async_drain({}, net::detached);
+        one.acceptor->async_drain({}, net::detached);
         tests::run_until(*one.io, [&] {
             char byte;
             return ::recv(one.client.native_handle(), &byte, 1, MSG_DONTWAIT) == 0;
@@ -274,7 +275,7 @@ TEST_CASE("a drain that the session follows, and one whose deadline comes first"
             for (;;) // a client that does not read
                 co_await net::async_write(peer.stream(), net::buffer(block), net::use_awaitable);
         }};
-        one.doors->async_drain({.deadline = 0s}, net::detached);
+        one.acceptor->async_drain({.deadline = 0s}, net::detached);
         CHECK(one.end().reason == close_reason::drain_deadline);
     }
 }
@@ -283,17 +284,17 @@ TEST_CASE("the end by the census's id, from another thread's point of view")
 {
     one_session one{read_on};
     std::uint64_t id = 0;
-    one.doors->census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
-    CHECK_FALSE(one.doors->end(id + 1));
-    CHECK(one.doors->end(id, close_reason::refused));
+    one.acceptor->census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
+    CHECK_FALSE(one.acceptor->end(id + 1));
+    CHECK(one.acceptor->end(id, close_reason::refused));
     CHECK(one.end().reason == close_reason::refused);
-    CHECK_FALSE(one.doors->end(id));
+    CHECK_FALSE(one.acceptor->end(id));
 }
 
 TEST_CASE("a drain that a session learns by an exception of its read")
 {
     one_session one{read_on};
-    one.doors->async_drain({}, net::detached);
+    one.acceptor->async_drain({}, net::detached);
     CHECK(one.end().reason == close_reason::drained);
 }
 
@@ -319,7 +320,7 @@ TEST_CASE("a coroutine refers to its lambda's captures, also when accepting has 
         seen.push_back(text);
         peer.close();
     }};
-    one.doors->close();
+    one.acceptor->close();
     one.io->poll(); // async_serve has completed
     one.client.write_some(net::buffer("x", 1));
     CHECK(one.end().reason == close_reason::local);
@@ -430,7 +431,7 @@ TEST_CASE("the context is destroyed while the session waits, stopped or not")
     one_session one{read_on};
     SECTION("running") {}
     SECTION("stopped, and never run again") { one.io->stop(); }
-    one.doors.reset();
+    one.acceptor.reset();
     CHECK(one.ends.empty());
     one.io.reset();
     CHECK(one.only_end().reason == close_reason::context_destroyed);
@@ -439,18 +440,18 @@ TEST_CASE("the context is destroyed while the session waits, stopped or not")
 TEST_CASE("the context is destroyed while async_close waits: one end, for the close, and the permit is back")
 {
     net::io_context elsewhere;
-    holdfast::async_semaphore room(elsewhere.get_executor(), 2); // the next newcomer's permit is taken too
+    holdfast::async_semaphore room(elsewhere.get_executor(), 2); // the next new client's permit is taken too
     std::vector<connection_end> ends;
     std::optional<net::io_context> io(std::in_place);
     tcp::socket client(elsewhere);
     {
-        acceptor doors(io->get_executor(), {net::ip::address_v4::loopback(), 0}, {.connection_semaphore = &room},
-                       note_end{&ends});
-        doors.async_serve(
+        acceptor_type acceptor(io->get_executor(), {net::ip::address_v4::loopback(), 0},
+                               {.connection_semaphore = &room}, note_end{&ends});
+        acceptor.async_serve(
             [](connection peer) -> net::awaitable<void> { co_await peer.async_close({}, net::use_awaitable); },
             net::detached);
-        client.connect(doors.local_endpoint());
-        tests::run_until(*io, [&] { return doors.census().peak() == 1; });
+        client.connect(acceptor.local_endpoint());
+        tests::run_until(*io, [&] { return acceptor.census().peak() == 1; });
         io->poll();
     }
     CHECK(room.available() == 0);
@@ -493,7 +494,7 @@ TEST_CASE("a connection that the session moves away ends where its new owner end
         *kept = [&] {
             std::optional<connection> next;
             net::io_context& io = *one.io;
-            acceptor other{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {}, note_end{&one.ends}};
+            acceptor_type other{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {}, note_end{&one.ends}};
             tcp::socket second(one.clients);
             second.connect(other.local_endpoint());
             other.async_accept([&](error_code, connection peer) { next.emplace(std::move(peer)); });
@@ -502,7 +503,7 @@ TEST_CASE("a connection that the session moves away ends where its new owner end
         }();
         CHECK(one.ends.size() == 1);
         CHECK(one.ends[0].reason == close_reason::replaced);
-        CHECK(one.doors->census().ended(close_reason::replaced) == 1);
+        CHECK(one.acceptor->census().ended(close_reason::replaced) == 1);
         kept.reset();
         CHECK(one.ends.size() == 2);
     }

@@ -365,7 +365,7 @@ TEST_CASE("when the io_context dies with an operation pending, its connection is
     }
 }
 
-TEST_CASE("a guard that is move-assigned over is replaced, and the newcomer is taken over without an end")
+TEST_CASE("a guard that is move-assigned over is replaced, and the other one is taken over without an end")
 {
     net::io_context io;
     auto [a, a_peer] = tests::socket_pair(io);

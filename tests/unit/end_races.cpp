@@ -83,12 +83,13 @@ TEST_CASE("two causes race on one strand that four threads drive: each guard end
 TEST_CASE("connections are ended through the registry by one thread while others serve, close and lose them")
 {
     std::array<std::atomic<int>, holdfast::close_reason_count> ends{};
-    using acceptor = holdfast::bounded_acceptor<tcp, count_end>;
+    using acceptor_type = holdfast::bounded_acceptor<tcp, count_end>;
     constexpr int connections = 400;
     net::io_context io;
-    acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = 50}, count_end{&ends}};
-    doors.async_serve(
-        [](acceptor::connection_type peer) -> net::awaitable<void> {
+    acceptor_type acceptor{
+        io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = 50}, count_end{&ends}};
+    acceptor.async_serve(
+        [](acceptor_type::connection_type peer) -> net::awaitable<void> {
             char byte;
             co_await peer.stream().async_read_some(net::buffer(&byte, 1), net::use_awaitable);
             peer.close(close_reason::local);
@@ -97,10 +98,10 @@ TEST_CASE("connections are ended through the registry by one thread while others
     std::atomic<bool> over = false;
     std::atomic<int> ended_from_elsewhere = 0;
     std::thread elsewhere([&] {
-        const auto census = doors.census();
+        const auto census = acceptor.census();
         while (!over)
             census.for_each([&](const holdfast::census_entry& entry) {
-                if (entry.id % 3 == 0 && doors.end(entry.id, close_reason::refused)) ++ended_from_elsewhere;
+                if (entry.id % 3 == 0 && acceptor.end(entry.id, close_reason::refused)) ++ended_from_elsewhere;
             });
     });
     std::thread clients([&] {
@@ -108,7 +109,7 @@ TEST_CASE("connections are ended through the registry by one thread while others
         std::mt19937 random(7);
         for (int i = 0; i != connections; ++i) {
             tcp::socket client(own);
-            client.connect(doors.local_endpoint());
+            client.connect(acceptor.local_endpoint());
             error_code ignored;
             switch (random() % 3) {
             case 0:
@@ -121,9 +122,9 @@ TEST_CASE("connections are ended through the registry by one thread while others
                 break;
             }
         }
-        while (doors.census().ended() != connections)
+        while (acceptor.census().ended() != connections)
             std::this_thread::yield();
-        doors.close();
+        acceptor.close();
         over = true;
     });
     run_on_threads(io, 4);
@@ -133,8 +134,8 @@ TEST_CASE("connections are ended through the registry by one thread while others
     for (const auto& n : ends)
         total += n;
     CHECK(total == connections);
-    CHECK(doors.census().live() == 0);
+    CHECK(acceptor.census().live() == 0);
     CHECK(ends[static_cast<std::size_t>(close_reason::refused)] <= ended_from_elsewhere);
     for (std::size_t i = 0; i != ends.size(); ++i)
-        CHECK(doors.census().ended(static_cast<close_reason>(i)) == static_cast<std::uint64_t>(ends[i]));
+        CHECK(acceptor.census().ended(static_cast<close_reason>(i)) == static_cast<std::uint64_t>(ends[i]));
 }

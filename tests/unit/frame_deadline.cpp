@@ -60,8 +60,8 @@ struct scene {
     }
 
     net::io_context io;
-    holdfast::heartbeat_timer<net::any_io_executor, manual_clock> heart{io.get_executor(), {.tick = 1s}};
-    holdfast::frame_deadline in_time{heart, 5s};
+    holdfast::heartbeat_timer<net::any_io_executor, manual_clock> heartbeats{io.get_executor(), {.tick = 1s}};
+    holdfast::frame_deadline in_time{heartbeats, 5s};
     std::pair<tcp::socket, tcp::socket> both = tests::socket_pair(io);
     holdfast::frame_reader<tcp::socket> lines{both.first, {.max_frame_bytes = 3000, .deadline = &in_time}};
     int completed = 0;
@@ -98,13 +98,13 @@ TEST_CASE("a quiet peer between two frames is not late, and holds no slot of the
     s.next();
     s.ticks(100);
     CHECK(s.completed == 0);
-    CHECK(s.heart.counters().sweeps == 0); // nothing was watched
+    CHECK(s.heartbeats.counters().sweeps == 0); // nothing was watched
     s.send("whole\n");
     CHECK(s.frame == "whole");
     s.next();
     s.ticks(100);
     CHECK(s.completed == 0);
-    CHECK(s.heart.counters().sweeps == 0);
+    CHECK(s.heartbeats.counters().sweeps == 0);
 }
 
 TEST_CASE("the deadline of a reader that has failed does not befall the connection that got its number")
@@ -181,8 +181,8 @@ TEST_CASE("a frame that grows out of its buffer keeps its deadline, and one that
 TEST_CASE("a reader may go while a frame of its own is under way")
 {
     net::io_context io;
-    holdfast::heartbeat_timer<net::any_io_executor, manual_clock> heart{io.get_executor(), {.tick = 1s}};
-    holdfast::frame_deadline in_time{heart, 2s};
+    holdfast::heartbeat_timer<net::any_io_executor, manual_clock> heartbeats{io.get_executor(), {.tick = 1s}};
+    holdfast::frame_deadline in_time{heartbeats, 2s};
     auto [server, client] = tests::socket_pair(io);
     {
         holdfast::frame_reader lines{server, {.deadline = &in_time}};
@@ -191,12 +191,12 @@ TEST_CASE("a reader may go while a frame of its own is under way")
         bool failed = false;
         lines.async_next([&](error_code ec, auto) { failed = bool(ec); });
         io.poll();
-        CHECK(heart.watched() == 1);
+        CHECK(heartbeats.watched() == 1);
         server.cancel();
         io.poll();
         CHECK(failed);
     }
-    CHECK(heart.watched() == 0);
+    CHECK(heartbeats.watched() == 0);
 }
 
 TEST_CASE("deadlines that are made and destroyed while nothing is watched leave nothing")
@@ -234,15 +234,15 @@ TEST_CASE("a reader that takes over a frame times it anew")
     s.ticks(4);
     s.both.first.cancel();
     s.settle();
-    CHECK(s.heart.watched() == 1);
+    CHECK(s.heartbeats.watched() == 1);
     holdfast::frame_reader second{std::move(s.lines), holdfast::framing::line{}};
-    CHECK(s.heart.watched() == 0);
+    CHECK(s.heartbeats.watched() == 0);
     error_code error;
     second.async_next([&](error_code ec, std::optional<std::string_view>) { error = ec; });
     s.settle();
     s.ticks(4);
     CHECK_FALSE(error);
-    CHECK(s.heart.watched() == 1);
+    CHECK(s.heartbeats.watched() == 1);
     s.ticks(2);
     CHECK(error == errc::frame_timeout);
 }

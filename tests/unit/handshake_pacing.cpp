@@ -69,7 +69,7 @@ struct fixture {
     template <class Factory>
     void serve(Factory factory)
     {
-        doors.async_serve(std::move(factory), [this](auto peer) { (void)peer, ++sessions; }, net::detached);
+        acceptor.async_serve(std::move(factory), [this](auto peer) { (void)peer, ++sessions; }, net::detached);
     }
 
     /// Clients whose first messages have come before the server looks.
@@ -77,7 +77,7 @@ struct fixture {
     {
         for (int i = 0; i != n; ++i) {
             tcp::socket socket(io);
-            socket.connect(doors.local_endpoint());
+            socket.connect(acceptor.local_endpoint());
             clients.push_back(std::make_unique<tests::tls_peer>(std::move(socket)));
             ::SSL_set_tlsext_host_name(clients.back()->ssl(), "localhost");
             clients.back()->handshake();
@@ -91,7 +91,7 @@ struct fixture {
     std::array<char, 1> byte{};
     net::io_context io{1};
     net::local::stream_protocol::socket session, client;
-    holdfast::bounded_acceptor<tcp, note_end> doors{
+    holdfast::bounded_acceptor<tcp, note_end> acceptor{
         io.get_executor(), {net::ip::address_v4::loopback(), 0}, {}, note_end{&ends}};
     std::vector<std::unique_ptr<tests::tls_peer>> clients;
 };
@@ -152,7 +152,7 @@ TEST_CASE("a context that is destroyed while handshakes wait for their turn ends
         tests::run_until(f.io, [&] { return f.log.find('h') != std::string::npos; });
         CHECK(f.log.size() < 6);
         CHECK(ends.empty());
-        live = f.doors.census().live();
+        live = f.acceptor.census().live();
     }
     CHECK(live >= 1);
     CHECK(ends.size() == live);

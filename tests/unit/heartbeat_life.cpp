@@ -106,12 +106,12 @@ void tell(int output, int value)
 template <class Heart>
 class server {
 public:
-    explicit server(Heart& heart) : heart_(heart) {}
+    explicit server(Heart& heartbeats) : heart_(heartbeats) {}
 
     void adopt(tcp::socket socket)
     {
         auto& s = *sessions_.emplace_back(std::make_unique<session>(std::move(socket), *this));
-        s.beat = heart_.watch(s);
+        s.heartbeat = heart_.watch(s);
         listen(s);
     }
 
@@ -129,7 +129,7 @@ private:
 
         holdfast::connection_guard<> guard;
         server& owner;
-        heartbeat beat;
+        heartbeat heartbeat;
         std::array<char, 64> bytes{};
     };
 
@@ -137,7 +137,7 @@ private:
     {
         s.guard.stream().async_read_some(net::buffer(s.bytes), [this, &s](error_code ec, std::size_t) {
             if (ec) return;
-            s.beat.touch();
+            s.heartbeat.touch();
             listen(s);
         });
     }
@@ -152,16 +152,16 @@ TEST_CASE("64 MB to a reader of 50 KB a second never time out; once it reads no 
 {
     constexpr std::int64_t bytes = 64'000'000 / tests::slowness;
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1s, .timeout = 30s});
+    timer heartbeats(w.io.get_executor(), {.tick = 1s, .timeout = 30s});
     auto [socket, client] = tests::socket_pair(w.io);
     socket.set_option(net::socket_base::send_buffer_size(128 * 1024));
     client.set_option(net::socket_base::receive_buffer_size(64 * 1024));
     holdfast::connection_guard<> guard(std::move(socket));
-    auto beat = heart.watch(guard);
+    auto heartbeat = heartbeats.watch(guard);
     error_code ended;
     int completed = 0;
     // Ten percent more than are read: it is not done when the reader stops.
-    async_write_streamed<holdfast::ndjson>(guard.stream(), rows(bytes / 10 * 11), {.progress = beat},
+    async_write_streamed<holdfast::ndjson>(guard.stream(), rows(bytes / 10 * 11), {.progress = heartbeat},
                                            [&](error_code ec, std::size_t) {
                                                ended = ec;
                                                ++completed;
@@ -176,7 +176,7 @@ TEST_CASE("64 MB to a reader of 50 KB a second never time out; once it reads no 
         }
         read += static_cast<std::int64_t>(second.size());
         w.advance(1s);
-        oldest = std::max<int>(oldest, beat.age());
+        oldest = std::max<int>(oldest, heartbeat.age());
         REQUIRE(guard.is_open());
     }
     CHECK(seconds == (bytes + 49'999) / 50'000);
@@ -197,12 +197,13 @@ TEST_CASE("a message that waits in the server, behind a full socket, is no sign 
 {
     const bool full = GENERATE(true, false);
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1s, .timeout = 30s});
+    timer heartbeats(w.io.get_executor(), {.tick = 1s, .timeout = 30s});
     auto [socket, client] = tests::socket_pair(w.io);
     holdfast::connection_guard<> guard(std::move(socket));
-    auto beat = heart.watch(guard);
+    auto heartbeat = heartbeats.watch(guard);
     if (full) { // the peer never reads: what the socket took once is all that counts
-        async_write_streamed(guard.stream(), rows(100'000'000), {.progress = beat}, [](error_code, std::size_t) {});
+        async_write_streamed(guard.stream(), rows(100'000'000), {.progress = heartbeat},
+                             [](error_code, std::size_t) {});
         for (int i = 0; i != 1000; ++i)
             w.settle();
     }
@@ -218,8 +219,8 @@ TEST_CASE("a message that waits in the server, behind a full socket, is no sign 
 TEST_CASE("before a late tick kills anybody, the loop reads what came meanwhile, from hundreds of connections")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 20ns});
-    server<timer> s(heart);
+    timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 20ns});
+    server<timer> s(heartbeats);
     int deaths = 0;
     s.on_death = [&] { ++deaths; };
     std::vector<tcp::socket> clients;
@@ -237,7 +238,7 @@ TEST_CASE("before a late tick kills anybody, the loop reads what came meanwhile,
         w.advance(100'000ns); // most of these are not forgiven any more
     }
     CHECK(deaths == 0);
-    CHECK(heart.counters().credited < heart.counters().missed);
+    CHECK(heartbeats.counters().credited < heartbeats.counters().missed);
     w.advance(10ns);
     for (std::size_t i = 0; i + 1 < clients.size(); ++i)
         clients[i].send(net::buffer("!", 1));
@@ -259,17 +260,17 @@ TEST_CASE("a server that was stopped for three time-outs kills none of 1,000 cli
         const auto where = listener.local_endpoint();
         const forked child([&](int output) {
             net::io_context own;
-            tcp::acceptor doors(own, tcp::v4(), listener.release());
+            tcp::acceptor acceptor(own, tcp::v4(), listener.release());
             std::uint64_t missed = 0;
             const auto tell_stalls = [&](const holdfast::heartbeat_counters& c) {
                 if (std::exchange(missed, c.missed) + 2 * ticks < c.missed) tell(output, stalled);
             };
-            holdfast::heartbeat_timer<> heart(own.get_executor(),
-                                              {.tick = timeout / ticks, .timeout = timeout, .on_tick = tell_stalls});
-            server<holdfast::heartbeat_timer<>> s(heart);
+            holdfast::heartbeat_timer<> heartbeats(
+                own.get_executor(), {.tick = timeout / ticks, .timeout = timeout, .on_tick = tell_stalls});
+            server<holdfast::heartbeat_timer<>> s(heartbeats);
             s.on_death = [output] { tell(output, died); };
             for (int i = 0; i != count; ++i)
-                s.adopt(doors.accept());
+                s.adopt(acceptor.accept());
             tell(output, ready);
             own.run();
         });
@@ -337,22 +338,23 @@ TEST_CASE("a server of 10,000 idle connections wakes up once a tick")
         tell(output, 0);
         ::pause();
     });
-    holdfast::heartbeat_timer<net::io_context::executor_type> heart(io.get_executor(), {.tick = 10ms, .timeout = 60s});
-    server<decltype(heart)> s(heart);
+    holdfast::heartbeat_timer<net::io_context::executor_type> heartbeats(io.get_executor(),
+                                                                         {.tick = 10ms, .timeout = 60s});
+    server<decltype(heartbeats)> s(heartbeats);
     for (int i = 0; i != count; ++i)
         s.adopt(listener.accept());
     REQUIRE(clients.number() == 0);
     io.poll(); // all reads are pending
-    const auto before = heart.counters();
+    const auto before = heartbeats.counters();
     rusage usage{};
     ::getrusage(RUSAGE_THREAD, &usage);
     const long sleeps_before = usage.ru_nvcsw;
     std::size_t handlers = 0;
-    while (heart.counters().sweeps - before.sweeps < 50)
+    while (heartbeats.counters().sweeps - before.sweeps < 50)
         handlers += io.run_one();
     ::getrusage(RUSAGE_THREAD, &usage);
     CHECK(handlers == 50);
     INFO(usage.ru_nvcsw - sleeps_before << " sleeps in 50 ticks");
     CHECK(usage.ru_nvcsw - sleeps_before <= 51);
-    CHECK(heart.counters().timeouts == 0);
+    CHECK(heartbeats.counters().timeouts == 0);
 }

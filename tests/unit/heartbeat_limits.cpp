@@ -67,7 +67,7 @@ TEST_CASE("every option of a timer is accepted in its range, refused with its na
         const bool timeout = accepted("heartbeat_options.timeout", [&] {
             timer heartbeats(w.io, {.tick = 1ns, .timeout = time});
             peer p;
-            auto beat = heartbeats.watch(p);
+            auto heartbeat = heartbeats.watch(p);
             w.advance_by_steps(1ns, 3);
             CHECK(p.deaths == (time == 1ns ? 1 : 0));
         });
@@ -107,7 +107,7 @@ TEST_CASE("every option of a profile is accepted in its range, refused with its 
         const bool lifetime = accepted("heartbeat_profile_options.max_lifetime", [&] {
             profile limited(heartbeats, {.timeout = forever, .max_lifetime = time});
             peer p;
-            auto beat = limited.watch(p);
+            auto heartbeat = limited.watch(p);
             w.advance_by_steps(1ns, 5);
             CHECK(p.deaths == (time == 1ns ? 1 : 0));
         });
@@ -166,8 +166,8 @@ TEST_CASE("profiles that are made and destroyed leave nothing, also while nothin
     const auto made_and_destroyed = [&](int times) {
         for (int i = 0; i != times; ++i) {
             std::optional<profile> one(std::in_place, heartbeats, heartbeat_profile_options{.expected = 1});
-            auto beat = one->watch(p);
-            if (i % 2 == 0) beat.release();
+            auto heartbeat = one->watch(p);
+            if (i % 2 == 0) heartbeat.release();
             one.reset(); // before or after its last heartbeat
         }
     };
@@ -190,13 +190,13 @@ TEST_CASE("watching and releasing any number of times within one handler queues 
     timer heartbeats(w.io, {.tick = 10ns, .timeout = 20ns});
     peer p;
     for (int i = 0; i != 1000; ++i)
-        const auto beat = heartbeats.watch(p);
+        const auto heartbeat = heartbeats.watch(p);
     CHECK(w.settle() <= 1);
     CHECK(w.io.stopped()); // nothing is pending: an idle timer does not keep run() from returning
 
-    std::optional<heartbeat> beat;
+    std::optional<heartbeat> heartbeat;
     for (int i = 0; i != 1000; ++i)
-        beat.emplace(heartbeats.watch(p));
+        heartbeat.emplace(heartbeats.watch(p));
     w.advance_by_steps(10ns, 5);
     CHECK(p.deaths == 1);
     CHECK(heartbeats.counters().sweeps == 5);
@@ -208,7 +208,7 @@ TEST_CASE("a callback that ends its own profile runs to its end with its state")
     timer heartbeats(w.io, {.tick = 1ns, .timeout = forever});
     struct owner {
         std::optional<holdfast::heartbeat_profile<owner>> own_profile;
-        heartbeat beat;
+        heartbeat heartbeat;
         std::shared_ptr<int> seen;
         void abort(holdfast::close_reason) noexcept {}
     };
@@ -216,11 +216,11 @@ TEST_CASE("a callback that ends its own profile runs to its end with its state")
     auto state = std::make_shared<int>(7);
     o.own_profile.emplace(heartbeats, heartbeat_profile_options{.timeout = 1ns}, holdfast::detail::no_ping{},
                           [state](owner& self, holdfast::close_reason) {
-                              self.beat.release();
+                              self.heartbeat.release();
                               self.own_profile.reset();
                               self.seen = state; // the callback itself must still be there
                           });
-    o.beat = o.own_profile->watch(o);
+    o.heartbeat = o.own_profile->watch(o);
     w.advance_by_steps(1ns, 3);
     CHECK(o.seen == state);
     o.seen.reset();

@@ -50,12 +50,12 @@ TEST_CASE("a silent peer is pinged once, never early and at most one tick late, 
 {
     for (auto phase = 0ns; phase != 10ns; phase += 1ns) {
         world w;
-        timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 10ns});
-        profile phones(heart, {.ping_after = 20ns, .timeout = 50ns}, ping);
+        timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 10ns});
+        profile phones(heartbeats, {.ping_after = 20ns, .timeout = 50ns}, ping);
         session keeps_ticking, s;
         const auto other = phones.watch(keeps_ticking);
         w.advance(phase);
-        const auto beat = phones.watch(s);
+        const auto heartbeat = phones.watch(s);
         const auto begin = manual_clock::now();
         std::optional<manual_clock::duration> pinged, died;
         for (int i = 0; i != 1000; ++i) {
@@ -72,30 +72,30 @@ TEST_CASE("a silent peer is pinged once, never early and at most one tick late, 
         REQUIRE(died);
         CHECK((*pinged >= 20ns && *pinged <= 30ns));
         CHECK((*died >= 50ns && *died <= 60ns));
-        CHECK(heart.counters().pings == 2);
-        CHECK(heart.counters().timeouts == 2);
+        CHECK(heartbeats.counters().pings == 2);
+        CHECK(heartbeats.counters().timeouts == 2);
     }
 }
 
 TEST_CASE("each silence is pinged anew, after a touch by the ping itself or by the answer")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
-    profile phones(heart, {.ping_after = 1ns, .timeout = 4ns}, ping);
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
+    profile phones(heartbeats, {.ping_after = 1ns, .timeout = 4ns}, ping);
     session s;
-    auto beat = phones.watch(s);
+    auto heartbeat = phones.watch(s);
     SECTION("by the answer")
     {
         for (int silence = 1; silence != 20; ++silence) {
             w.advance_by_steps(1ns, 4);
             CHECK(s.pings == silence);
-            beat.touch();
-            beat.touch(); // twice in one tick
+            heartbeat.touch();
+            heartbeat.touch(); // twice in one tick
         }
     }
     SECTION("by the ping")
     {
-        s.on_ping = [&] { beat.touch(); };
+        s.on_ping = [&] { heartbeat.touch(); };
         w.advance_by_steps(1ns, 100);
         CHECK(s.pings == 50);
     }
@@ -105,10 +105,10 @@ TEST_CASE("each silence is pinged anew, after a touch by the ping itself or by t
 TEST_CASE("a ping callback may end the watch, its neighbours', the profile and the timer, and watch others")
 {
     world w;
-    auto heart =
+    auto heartbeats =
         std::make_optional<timer>(w.io.get_executor(), holdfast::heartbeat_options{.tick = 1ns, .timeout = 1ns});
     auto phones = std::make_optional<profile>(
-        *heart, holdfast::heartbeat_profile_options{.ping_after = 1ns, .timeout = 2ns}, ping, die);
+        *heartbeats, holdfast::heartbeat_profile_options{.ping_after = 1ns, .timeout = 2ns}, ping, die);
     session first, second;
     auto one = phones->watch(first);
     auto two = phones->watch(second);
@@ -134,14 +134,14 @@ TEST_CASE("a ping callback may end the watch, its neighbours', the profile and t
         advance();
         CHECK(second.pings == 0);
         CHECK(first.deaths + second.deaths == 0);
-        CHECK(heart->watched() == 2);
-        one = heart->watch(first); // the timer's own still works
+        CHECK(heartbeats->watched() == 2);
+        one = heartbeats->watch(first); // the timer's own still works
         advance();
         CHECK(first.deaths == 1);
     }
     SECTION("the timer")
     {
-        first.on_ping = [&] { heart.reset(); };
+        first.on_ping = [&] { heartbeats.reset(); };
         advance();
         CHECK(second.pings == 0);
         CHECK(first.deaths + second.deaths == 0);
@@ -152,7 +152,7 @@ TEST_CASE("a ping callback may end the watch, its neighbours', the profile and t
     SECTION("all of it, and the last heartbeat")
     {
         first.on_ping = [&] {
-            heart.reset();
+            heartbeats.reset();
             phones.reset();
             two.release();
             one.release();
@@ -186,14 +186,14 @@ TEST_CASE("a ping callback may end the watch, its neighbours', the profile and t
 TEST_CASE("profiles are apart: times, callbacks and types of their own on one timer")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 8ns});
-    profile quick(heart, {.timeout = 1ns});
-    profile slow(heart, {.ping_after = 2ns, .timeout = 4ns}, ping);
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 8ns});
+    profile quick(heartbeats, {.timeout = 1ns});
+    profile slow(heartbeats, {.ping_after = 2ns, .timeout = 4ns}, ping);
     session a, b;
     peer c;
     const auto one = quick.watch(a);
     const auto two = slow.watch(b);
-    const auto three = heart.watch(c);
+    const auto three = heartbeats.watch(c);
     std::array<int, 3> died{};
     for (int t = 1; t != 20; ++t) {
         w.advance(1ns);
@@ -211,7 +211,7 @@ TEST_CASE("lifetimes end between the longest and the spread, evenly, however liv
     constexpr std::size_t count = 100'000 / tests::slowness;
     constexpr auto lifetime = 3600s;
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1s});
+    timer heartbeats(w.io.get_executor(), {.tick = 1s});
     struct mortal {
         std::vector<manual_clock::time_point>* ends;
         void abort(close_reason why) const
@@ -222,15 +222,15 @@ TEST_CASE("lifetimes end between the longest and the spread, evenly, however liv
     };
     std::vector<manual_clock::time_point> ends;
     mortal m{&ends};
-    heartbeat_profile<mortal> phones(heart, {.timeout = 30s, .max_lifetime = lifetime});
+    heartbeat_profile<mortal> phones(heartbeats, {.timeout = 30s, .max_lifetime = lifetime});
     std::vector<heartbeat> beats;
     const auto birth = manual_clock::now();
     for (std::size_t i = 0; i != count; ++i)
         beats.push_back(phones.watch(m));
     while (ends.size() != count && manual_clock::now() < birth + 2 * lifetime) {
         w.advance(1s);
-        for (auto& beat : beats)
-            beat.touch();
+        for (auto& heartbeat : beats)
+            heartbeat.touch();
     }
     REQUIRE(ends.size() == count);
     const auto spread = ends.back() - ends.front();
@@ -244,19 +244,19 @@ TEST_CASE("lifetimes end between the longest and the spread, evenly, however liv
         if (together > static_cast<std::ptrdiff_t>(2 * count * 16 / 900))
             FAIL(together << " of " << count << " at once");
     }
-    CHECK(heart.counters().lifetimes == count);
-    CHECK(heart.counters().timeouts == 0);
+    CHECK(heartbeats.counters().lifetimes == count);
+    CHECK(heartbeats.counters().timeouts == 0);
 }
 
 TEST_CASE("a stall is forgiven to the silent, but no lifetime gets longer by it")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1s});
-    profile phones(heart, {.timeout = 60s, .max_lifetime = 1000s});
+    timer heartbeats(w.io.get_executor(), {.tick = 1s});
+    profile phones(heartbeats, {.timeout = 60s, .max_lifetime = 1000s});
     session s;
-    const auto beat = phones.watch(s);
+    const auto heartbeat = phones.watch(s);
     w.advance(999s + 20s);
-    CHECK(beat.age() == 1);
+    CHECK(heartbeat.age() == 1);
     CHECK(s.deaths == 1);
     CHECK(s.reason == close_reason::max_lifetime);
     w.advance_by_steps(1s, 100);
@@ -271,17 +271,17 @@ TEST_CASE("lifetimes from one tick to centuries end in time, and a new tenant of
                         {1s, 240s}, {1s, 2'000'000s}, {1ms, 24h * 400}, {1h, 24h * 36'500}};
     for (const auto& each : cases) {
         world w;
-        timer heart(w.io.get_executor(), {.tick = each.tick, .timeout = each.tick});
-        profile phones(heart, {.timeout = each.tick * 60'000, .max_lifetime = each.lifetime});
+        timer heartbeats(w.io.get_executor(), {.tick = each.tick, .timeout = each.tick});
+        profile phones(heartbeats, {.timeout = each.tick * 60'000, .max_lifetime = each.lifetime});
         session s;
         INFO("a lifetime of " << each.lifetime.count() << " ns, ticks of " << each.tick.count());
         for (int tenant = 0; tenant != 3; ++tenant) {
-            auto beat = phones.watch(s);
+            auto heartbeat = phones.watch(s);
             s.deaths = 0;
             const auto birth = manual_clock::now();
             while (s.deaths == 0 && manual_clock::now() - birth < 2 * each.lifetime + 4 * each.tick) {
                 w.advance(std::max(each.tick, each.lifetime / 100));
-                beat.touch();
+                heartbeat.touch();
             }
             const auto age = manual_clock::now() - birth;
             CHECK(s.deaths == 1);
@@ -295,12 +295,12 @@ TEST_CASE("lifetimes from one tick to centuries end in time, and a new tenant of
 TEST_CASE("options out of their range are refused, and those at its ends are taken")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1s});
+    timer heartbeats(w.io.get_executor(), {.tick = 1s});
     const auto refused = [&](const holdfast::heartbeat_profile_options& options) {
-        CHECK_THROWS_AS(profile(heart, options, ping), std::invalid_argument);
+        CHECK_THROWS_AS(profile(heartbeats, options, ping), std::invalid_argument);
     };
     const auto taken = [&](const holdfast::heartbeat_profile_options& options) {
-        CHECK_NOTHROW(profile(heart, options, ping));
+        CHECK_NOTHROW(profile(heartbeats, options, ping));
     };
     refused({.timeout = 0s});
     refused({.timeout = 65'535s});
@@ -311,7 +311,7 @@ TEST_CASE("options out of their range are refused, and those at its ends are tak
     refused({.max_lifetime = -1h});
     refused({.max_lifetime = 1h, .lifetime_spread = 0.19});
     refused({.max_lifetime = 1h, .lifetime_spread = 1.01});
-    CHECK_THROWS_AS(profile(heart, {.ping_after = 1s, .timeout = 2s}),
+    CHECK_THROWS_AS(profile(heartbeats, {.ping_after = 1s, .timeout = 2s}),
                     std::invalid_argument); // pinged by whom?
     taken({.timeout = 1s});
     taken({.timeout = 65'534s});
@@ -323,15 +323,15 @@ TEST_CASE("options out of their range are refused, and those at its ends are tak
 TEST_CASE("the longest time-out with a ping one tick before: both come, once, when they should")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
-    profile phones(heart, {.ping_after = 65'533ns, .timeout = 65'534ns}, ping);
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
+    profile phones(heartbeats, {.ping_after = 65'533ns, .timeout = 65'534ns}, ping);
     session s;
-    auto beat = phones.watch(s);
+    auto heartbeat = phones.watch(s);
     w.advance(65'533ns); // forgiven as one
-    CHECK(beat.age() == 1);
+    CHECK(heartbeat.age() == 1);
     w.advance_by_steps(1ns, 5);
-    beat.touch();
-    while (heart.counters().missed < 2 * 65'533) // not forgiven any more, so that this takes no time
+    heartbeat.touch();
+    while (heartbeats.counters().missed < 2 * 65'533) // not forgiven any more, so that this takes no time
         w.advance(65'533ns);
     CHECK(s.pings == 1);
     w.advance(1ns);
@@ -346,10 +346,10 @@ TEST_CASE("twelve bytes a connection, fourteen with a maximum lifetime")
     // tests/unit/heartbeat_timer.cpp measures the first; here, that callbacks are not kept with each connection.
     static_assert(sizeof(heartbeat) == sizeof(void*));
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1s});
+    timer heartbeats(w.io.get_executor(), {.tick = 1s});
     int total = 0;
     const auto captures = [&total, a = std::array<char, 100>{}](session&) { total += 1 + a[0]; };
-    profile phones(heart, {.ping_after = 1s, .timeout = 10s}, captures);
+    profile phones(heartbeats, {.ping_after = 1s, .timeout = 10s}, captures);
     session s;
     std::vector<heartbeat> beats;
     for (int i = 0; i != 100; ++i)

@@ -63,13 +63,13 @@ struct holdfast::net::wait_traits<counting_clock> {
 TEST_CASE("a connection that is touched at every tick never dies")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 10ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 10ns});
     peer p;
-    auto beat = heart.watch(p);
+    auto heartbeat = heartbeats.watch(p);
     for (int i = 0; i != 10'000; ++i) {
         w.advance(10ns);
-        REQUIRE(beat.age() == 1);
-        beat.touch();
+        REQUIRE(heartbeat.age() == 1);
+        heartbeat.touch();
     }
     CHECK(p.deaths == 0);
 }
@@ -80,14 +80,14 @@ TEST_CASE("an untouched one dies once, never before its time-out and at most one
     for (const auto timeout : {10ns, 30ns, 100ns})
         for (auto phase = 0ns; phase != 25ns; phase += 1ns) {
             world w;
-            timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = timeout});
+            timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = timeout});
             peer other, p;
-            const auto keeps_ticking = heart.watch(other);
-            auto beat = heart.watch(p);
+            const auto keeps_ticking = heartbeats.watch(other);
+            auto heartbeat = heartbeats.watch(p);
             w.advance(phase);
             const auto touched = manual_clock::now();
-            beat.touch();
-            if (phase % 2ns == 1ns) beat = heart.watch(p); // a new one is like a touched one
+            heartbeat.touch();
+            if (phase % 2ns == 1ns) heartbeat = heartbeats.watch(p); // a new one is like a touched one
             std::optional<manual_clock::duration> lived;
             for (auto t = 0ns; t != 1000ns; t += 1ns) {
                 w.advance(1ns);
@@ -104,9 +104,9 @@ TEST_CASE("an untouched one dies once, never before its time-out and at most one
 TEST_CASE("a time-out that is no multiple of the tick is rounded up")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 21ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 21ns});
     peer p;
-    const auto beat = heart.watch(p);
+    const auto heartbeat = heartbeats.watch(p);
     for (int tick = 1; tick <= 3; ++tick)
         w.advance(10ns);
     CHECK(p.deaths == 0);
@@ -117,9 +117,9 @@ TEST_CASE("a time-out that is no multiple of the tick is rounded up")
 TEST_CASE("a late tick ages by one, not by its lateness, and nobody dies before the time-out because of it")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 20ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 20ns});
     peer silent, p;
-    const auto other = heart.watch(silent);
+    const auto other = heartbeats.watch(silent);
     w.advance(1'000'000ns); // stalled
     CHECK(silent.deaths == 0);
     CHECK(other.age() == 1);
@@ -129,10 +129,10 @@ TEST_CASE("a late tick ages by one, not by its lateness, and nobody dies before 
     for (auto late = 1ns; late != 30ns; late += 1ns) {
         timer fresh(w.io.get_executor(), {.tick = 10ns, .timeout = 10ns});
         p.deaths = 0;
-        auto beat = fresh.watch(p);
+        auto heartbeat = fresh.watch(p);
         manual_clock::advance(10ns + late);
         const auto touched = manual_clock::now();
-        beat.touch();
+        heartbeat.touch();
         w.settle();
         while (p.deaths == 0)
             w.advance(1ns);
@@ -162,9 +162,9 @@ TEST_CASE("options out of their range are refused, and those at its ends are tak
 TEST_CASE("the longest time-out, 65,534 ticks, ends where it should and does not wrap")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 65'534ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 65'534ns});
     peer p;
-    const auto beat = heart.watch(p);
+    const auto heartbeat = heartbeats.watch(p);
     for (int i = 0; i != 65'534; ++i)
         w.advance(1ns);
     CHECK(p.deaths == 0);
@@ -172,34 +172,34 @@ TEST_CASE("the longest time-out, 65,534 ticks, ends where it should and does not
     CHECK(p.deaths == 1);
     for (int i = 0; i != 10; ++i)
         w.advance(20'000ns); // the later ones are not forgiven: it saturates
-    CHECK(beat.age() == 65'535);
+    CHECK(heartbeat.age() == 65'535);
     CHECK(p.deaths == 1);
 }
 
 TEST_CASE("a touch after death does nothing, and the dead never die again")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 2ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 2ns});
     peer p;
-    auto beat = heart.watch(p);
+    auto heartbeat = heartbeats.watch(p);
     for (int i = 0; i != 3; ++i)
         w.advance(1ns);
     REQUIRE(p.deaths == 1);
-    CHECK(heart.watched() == 1); // until its heartbeat is gone
-    CHECK(beat);
+    CHECK(heartbeats.watched() == 1); // until its heartbeat is gone
+    CHECK(heartbeat);
     for (int i = 0; i != 5'000; ++i) {
-        if (i % 7 == 0) beat.touch();
+        if (i % 7 == 0) heartbeat.touch();
         w.advance(1ns);
     }
     CHECK(p.deaths == 1);
-    beat.release();
-    CHECK(heart.watched() == 0);
+    heartbeat.release();
+    CHECK(heartbeats.watched() == 0);
 }
 
 TEST_CASE("one that was touched in the same tick by a dying neighbour's callback lives on")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
     struct saviour {
         heartbeat* other = nullptr;
         int deaths = 0;
@@ -209,8 +209,8 @@ TEST_CASE("one that was touched in the same tick by a dying neighbour's callback
             if (other != nullptr) other->touch();
         }
     } first, second;
-    auto a = heart.watch(first);
-    auto b = heart.watch(second);
+    auto a = heartbeats.watch(first);
+    auto b = heartbeats.watch(second);
     first.other = &b;
     second.other = &a;
     w.advance(1ns);
@@ -221,22 +221,22 @@ TEST_CASE("one that was touched in the same tick by a dying neighbour's callback
 TEST_CASE("a released slot is used again, and its new tenant starts from zero")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 3ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 3ns});
     peer first, second;
     {
-        const auto other = heart.watch(second);
-        auto beat = heart.watch(first);
+        const auto other = heartbeats.watch(second);
+        auto heartbeat = heartbeats.watch(first);
         for (int i = 0; i != 3; ++i)
             w.advance(1ns);
-        CHECK(beat.age() == 3);
-        beat.release();
-        CHECK_FALSE(beat);
-        beat.release();
+        CHECK(heartbeat.age() == 3);
+        heartbeat.release();
+        CHECK_FALSE(heartbeat);
+        heartbeat.release();
         w.advance(0ns);
         second.deaths = 0;
-        beat = heart.watch(first);
-        CHECK(beat.age() == 0);
-        CHECK(heart.watched() == 2);
+        heartbeat = heartbeats.watch(first);
+        CHECK(heartbeat.age() == 0);
+        CHECK(heartbeats.watched() == 2);
         for (int i = 0; i != 3; ++i) {
             w.advance(1ns);
             CHECK(first.deaths == 0);
@@ -245,7 +245,7 @@ TEST_CASE("a released slot is used again, and its new tenant starts from zero")
         CHECK(first.deaths == 1);
         CHECK(second.deaths == 1);
     }
-    CHECK(heart.watched() == 0);
+    CHECK(heartbeats.watched() == 0);
     w.advance(100ns);
     CHECK(first.deaths == 1);
 }
@@ -253,19 +253,19 @@ TEST_CASE("a released slot is used again, and its new tenant starts from zero")
 TEST_CASE("a heartbeat moves its watch, and what it watched when assigned to is released")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
     peer first, second;
-    heartbeat a = heart.watch(first);
+    heartbeat a = heartbeats.watch(first);
     heartbeat b = std::move(a);
     CHECK_FALSE(a);
     CHECK(b);
-    a = heart.watch(second);
-    CHECK(heart.watched() == 2);
+    a = heartbeats.watch(second);
+    CHECK(heartbeats.watched() == 2);
     a = std::move(b);
-    CHECK(heart.watched() == 1);
+    CHECK(heartbeats.watched() == 1);
     heartbeat& self = a;
     a = std::move(self);
-    CHECK(heart.watched() == 1);
+    CHECK(heartbeats.watched() == 1);
     w.advance(1ns);
     w.advance(1ns);
     CHECK(first.deaths == 1);
@@ -275,31 +275,31 @@ TEST_CASE("a heartbeat moves its watch, and what it watched when assigned to is 
 TEST_CASE("a death may destroy its own heartbeat")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
     struct self_destroying {
-        std::optional<heartbeat> beat;
+        std::optional<heartbeat> heartbeat;
         int deaths = 0;
         void abort(close_reason) noexcept
         {
             ++deaths;
-            beat.reset();
+            heartbeat.reset();
         }
     };
     std::array<self_destroying, 3> all;
     for (auto& each : all)
-        each.beat = heart.watch(each);
+        each.heartbeat = heartbeats.watch(each);
     w.advance(1ns);
     w.advance(1ns);
     for (auto& each : all)
         CHECK(each.deaths == 1);
-    CHECK(heart.watched() == 0);
+    CHECK(heartbeats.watched() == 0);
     tests::run(w.io); // and the timer is at rest
 }
 
 TEST_CASE("a death may destroy its neighbours' heartbeats, dead or dying, which are then silent")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
     struct killer {
         std::vector<heartbeat>* all;
         int* deaths;
@@ -313,19 +313,19 @@ TEST_CASE("a death may destroy its neighbours' heartbeats, dead or dying, which 
     int deaths = 0;
     killer k{&beats, &deaths};
     for (int i = 0; i != 3000; ++i) // more than a segment
-        beats.push_back(heart.watch(k));
+        beats.push_back(heartbeats.watch(k));
     w.advance(1ns);
     w.advance(1ns);
     CHECK(deaths == 1);
-    CHECK(heart.watched() == 0);
+    CHECK(heartbeats.watched() == 0);
 }
 
 TEST_CASE("a death may watch new connections, which live their full time")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 2ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 2ns});
     struct parent {
-        timer* heart;
+        timer* heartbeats;
         std::vector<heartbeat>* beats;
         peer* child;
         bool first = true;
@@ -333,16 +333,16 @@ TEST_CASE("a death may watch new connections, which live their full time")
         {
             beats->clear(); // nothing is watched for a moment: the timer stops and starts anew
             for (int i = 0; i != 2500; ++i)
-                beats->push_back(heart->watch(*child));
+                beats->push_back(heartbeats->watch(*child));
         }
     };
     std::vector<heartbeat> beats;
     peer child;
-    parent p{&heart, &beats, &child};
-    beats.push_back(heart.watch(p));
+    parent p{&heartbeats, &beats, &child};
+    beats.push_back(heartbeats.watch(p));
     for (int i = 0; i != 3; ++i)
         w.advance(1ns);
-    CHECK(heart.watched() == 2500);
+    CHECK(heartbeats.watched() == 2500);
     w.advance(1ns);
     w.advance(1ns);
     CHECK(child.deaths == 0);
@@ -353,27 +353,27 @@ TEST_CASE("a death may watch new connections, which live their full time")
 TEST_CASE("a death may destroy the timer, and nobody else's callback runs then")
 {
     world w;
-    auto heart =
+    auto heartbeats =
         std::make_optional<timer>(w.io.get_executor(), holdfast::heartbeat_options{.tick = 1ns, .timeout = 1ns});
     struct destroyer {
-        std::optional<timer>* heart;
+        std::optional<timer>* heartbeats;
         int* deaths;
         void abort(close_reason) noexcept
         {
             ++*deaths;
-            heart->reset();
+            heartbeats->reset();
         }
     };
     int deaths = 0;
-    destroyer d{&heart, &deaths};
-    auto one = heart->watch(d);
-    auto two = heart->watch(d);
+    destroyer d{&heartbeats, &deaths};
+    auto one = heartbeats->watch(d);
+    auto two = heartbeats->watch(d);
     SECTION("heartbeats stay") {}
     SECTION("through the only heartbeat") { two.release(); }
     w.advance(1ns);
     w.advance(1ns);
     CHECK(deaths == 1);
-    CHECK_FALSE(heart);
+    CHECK_FALSE(heartbeats);
     one.touch();
     tests::run(w.io);
     CHECK(deaths == 1);
@@ -382,17 +382,17 @@ TEST_CASE("a death may destroy the timer, and nobody else's callback runs then")
 TEST_CASE("the timer is armed only while something is watched: run() returns, and a later watch arms it again")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
     tests::run(w.io); // nothing was watched yet
     peer p;
     {
-        const auto beat = heart.watch(p);
+        const auto heartbeat = heartbeats.watch(p);
         w.settle();
         CHECK_FALSE(w.io.stopped()); // it has work
     }
     tests::run(w.io);
     manual_clock::advance(1000ns); // rested; the ticks missed meanwhile don't count
-    const auto again = heart.watch(p);
+    const auto again = heartbeats.watch(p);
     w.settle();
     CHECK(again.age() == 0);
     w.advance(1ns);
@@ -404,18 +404,18 @@ TEST_CASE("the timer is armed only while something is watched: run() returns, an
 TEST_CASE("released and watched again before the old wait has ended, it ticks once a tick")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 100ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 100ns});
     peer p;
-    auto beat = heart.watch(p);
+    auto heartbeat = heartbeats.watch(p);
     for (int i = 0; i != 5; ++i) {
         manual_clock::advance(10ns); // the tick is due, and about to be queued
-        beat.release();
-        beat = heart.watch(p);
+        heartbeat.release();
+        heartbeat = heartbeats.watch(p);
     }
     w.settle();
-    CHECK(beat.age() == 0);
+    CHECK(heartbeat.age() == 0);
     w.advance(10ns);
-    CHECK(beat.age() == 1);
+    CHECK(heartbeat.age() == 1);
 }
 
 TEST_CASE("heartbeats may outlive the timer and the context, and destroying the timer ends all watches")
@@ -424,11 +424,11 @@ TEST_CASE("heartbeats may outlive the timer and the context, and destroying the 
     heartbeat kept, other;
     {
         world w;
-        std::optional<timer> heart(std::in_place, w.io.get_executor(),
-                                   holdfast::heartbeat_options{.tick = 1ns, .timeout = 1ns});
-        kept = heart->watch(p);
-        other = heart->watch(p);
-        heart.reset();
+        std::optional<timer> heartbeats(std::in_place, w.io.get_executor(),
+                                        holdfast::heartbeat_options{.tick = 1ns, .timeout = 1ns});
+        kept = heartbeats->watch(p);
+        other = heartbeats->watch(p);
+        heartbeats.reset();
         manual_clock::advance(100ns);
         tests::run(w.io);
         kept.touch();
@@ -443,7 +443,7 @@ TEST_CASE("heartbeats may outlive the timer and the context, and destroying the 
 TEST_CASE("the context may die before timer and heartbeats, with a tick pending")
 {
     auto w = std::make_optional<world>();
-    timer* heart = nullptr;
+    timer* heartbeats = nullptr;
     peer p;
     heartbeat kept;
     {
@@ -452,14 +452,14 @@ TEST_CASE("the context may die before timer and heartbeats, with a tick pending"
             w->io,
             [&]() -> net::awaitable<void> {
                 timer inner(w->io.get_executor(), {.tick = 1ns, .timeout = 1ns});
-                heart = &inner;
+                heartbeats = &inner;
                 kept = inner.watch(p);
                 net::steady_timer never(w->io, 1h);
                 co_await never.async_wait(net::use_awaitable);
             },
             net::detached);
         w->settle();
-        REQUIRE(heart != nullptr);
+        REQUIRE(heartbeats != nullptr);
         w.reset();
     }
     kept.touch();
@@ -470,14 +470,14 @@ TEST_CASE("the context may die before timer and heartbeats, with a tick pending"
 TEST_CASE("a callable is watched too: an object of one word, or none")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
     int deaths = 0;
     static int calls;
     calls = 0;
-    const auto a = heart.watch([&deaths]() noexcept { ++deaths; });
-    const auto b = heart.watch([]() noexcept { ++calls; });
-    const auto c = heart.watch(+[]() noexcept { ++calls; });
-    CHECK(heart.watched() == 3);
+    const auto a = heartbeats.watch([&deaths]() noexcept { ++deaths; });
+    const auto b = heartbeats.watch([]() noexcept { ++calls; });
+    const auto c = heartbeats.watch(+[]() noexcept { ++calls; });
+    CHECK(heartbeats.watched() == 3);
     for (int i = 0; i != 10; ++i)
         w.advance(1ns);
     CHECK(deaths == 1);
@@ -492,10 +492,10 @@ TEST_CASE("a callable is watched too: an object of one word, or none")
 TEST_CASE("a guard that is watched is reset for heartbeat_timeout, and its session's read ends")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
     auto [server, client] = tests::socket_pair(w.io);
     holdfast::connection_guard<> guard(std::move(server));
-    const auto beat = heart.watch(guard);
+    const auto heartbeat = heartbeats.watch(guard);
     char byte;
     holdfast::error_code seen;
     guard.stream().async_read_some(net::buffer(&byte, 1), [&](holdfast::error_code ec, std::size_t) { seen = ec; });
@@ -511,13 +511,13 @@ TEST_CASE("a guard that is watched is reset for heartbeat_timeout, and its sessi
 TEST_CASE("touch and release allocate nothing, nor do ticks, deaths, and watches of recycled slots")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 2ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 2ns});
     std::array<peer, 100> peers;
     std::vector<heartbeat> beats;
     beats.reserve(peers.size());
     const auto watch_all = [&] {
         for (auto& p : peers)
-            beats.push_back(heart.watch(p));
+            beats.push_back(heartbeats.watch(p));
     };
     watch_all();
     w.advance(1ns);
@@ -535,7 +535,7 @@ TEST_CASE("touch and release allocate nothing, nor do ticks, deaths, and watches
               for (int i = 0; i != 100; ++i) {
                   beats.back().release();
                   beats.pop_back();
-                  beats.push_back(heart.watch(peers[99]));
+                  beats.push_back(heartbeats.watch(peers[99]));
               }
           }) == 0);
     CHECK(tests::allocations_in([&] { beats.clear(); }) == 0);
@@ -544,26 +544,26 @@ TEST_CASE("touch and release allocate nothing, nor do ticks, deaths, and watches
 TEST_CASE("a watched connection costs at most 16 bytes, the segments' ends included")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1s, .timeout = 30s});
+    timer heartbeats(w.io.get_executor(), {.tick = 1s, .timeout = 30s});
     constexpr std::size_t count = 64 * holdfast::detail::heartbeat_table::segment_slots;
     std::vector<heartbeat> beats;
     beats.reserve(count);
     peer p;
     const auto before = tests::bytes_in_use.load();
     for (std::size_t i = 0; i != count; ++i)
-        beats.push_back(heart.watch(p));
+        beats.push_back(heartbeats.watch(p));
     const auto used = tests::bytes_in_use - before;
     INFO(static_cast<double>(used) / static_cast<double>(count) << " bytes each");
     CHECK(used <= 16 * count);
     beats.clear();
-    CHECK(heart.watched() == 0);
+    CHECK(heartbeats.watched() == 0);
 }
 
 TEST_CASE("a touch makes no clock call, and a tick two, whatever is watched")
 {
     net::io_context io;
-    holdfast::heartbeat_timer<net::io_context::executor_type, counting_clock> heart(io.get_executor(),
-                                                                                    {.tick = 1ns, .timeout = 100ns});
+    holdfast::heartbeat_timer<net::io_context::executor_type, counting_clock> heartbeats(
+        io.get_executor(), {.tick = 1ns, .timeout = 100ns});
     const auto calls_in = [](auto f) {
         const int before = counting_clock::calls;
         f();
@@ -572,17 +572,17 @@ TEST_CASE("a touch makes no clock call, and a tick two, whatever is watched")
     std::array<peer, 3000> peers;
     std::vector<heartbeat> beats;
     for (auto& p : peers)
-        beats.push_back(heart.watch(p));
+        beats.push_back(heartbeats.watch(p));
     CHECK(calls_in([&] {
-              for (auto& beat : beats)
-                  beat.touch();
+              for (auto& heartbeat : beats)
+                  heartbeat.touch();
           }) == 0);
-    CHECK(calls_in([&] { (void)heart.now(), (void)heart.ticks(); }) == 0);
+    CHECK(calls_in([&] { (void)heartbeats.now(), (void)heartbeats.ticks(); }) == 0);
     io.poll();
     const int asios = calls_in([&] { io.poll(); }); // it looks whether the timer is due
     counting_clock::current += 1ns;
     const int all = calls_in([&] { io.poll(); });
-    CHECK(heart.ticks() == 1);
+    CHECK(heartbeats.ticks() == 1);
     INFO("Asio's own: " << asios << " a poll, all: " << all);
     CHECK(all <= 2 + 3 * asios + 2); // the poll that finds it, the one that finds nothing, the timer's re-arming
 }
@@ -590,11 +590,11 @@ TEST_CASE("a touch makes no clock call, and a tick two, whatever is watched")
 TEST_CASE("a tick over any number of connections is one handler, and so one wake-up")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 300ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 300ns});
     std::vector<peer> peers(10'000);
     std::vector<heartbeat> beats;
     for (auto& p : peers)
-        beats.push_back(heart.watch(p));
+        beats.push_back(heartbeats.watch(p));
     w.settle();
     for (int i = 0; i != 29; ++i)
         REQUIRE(w.advance(10ns) == 1);
@@ -603,57 +603,57 @@ TEST_CASE("a tick over any number of connections is one handler, and so one wake
 TEST_CASE("now() and ticks() are those of the last tick, and of the clock while nothing is watched")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 300ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 300ns});
     const auto birth = manual_clock::now();
     manual_clock::advance(25ns);
-    CHECK(heart.now() == birth + 25ns);
-    CHECK(heart.ticks() == 2);
+    CHECK(heartbeats.now() == birth + 25ns);
+    CHECK(heartbeats.ticks() == 2);
     peer p;
     {
-        const auto beat = heart.watch(p);
-        CHECK(heart.now() == birth + 25ns);
+        const auto heartbeat = heartbeats.watch(p);
+        CHECK(heartbeats.now() == birth + 25ns);
         w.advance(4ns);
-        CHECK(heart.now() == birth + 25ns);
+        CHECK(heartbeats.now() == birth + 25ns);
         w.advance(1ns);
-        CHECK(heart.now() == birth + 30ns);
-        CHECK(heart.ticks() == 3);
+        CHECK(heartbeats.now() == birth + 30ns);
+        CHECK(heartbeats.ticks() == 3);
         w.advance(1009ns);
-        CHECK(heart.now() == birth + 1039ns);
-        CHECK(heart.ticks() == 103);
+        CHECK(heartbeats.now() == birth + 1039ns);
+        CHECK(heartbeats.ticks() == 103);
     }
     manual_clock::advance(1ns);
-    CHECK(heart.now() == birth + 1040ns);
-    CHECK(heart.ticks() == 104);
+    CHECK(heartbeats.now() == birth + 1040ns);
+    CHECK(heartbeats.ticks() == 104);
 }
 
 TEST_CASE("a million ticks do not drift, each of them late, and some of them by more than a tick")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 100ns, .timeout = 6'000'000ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 100ns, .timeout = 6'000'000ns});
     const auto birth = manual_clock::now();
     std::mt19937 random(1);
     peer p;
-    const auto beat = heart.watch(p);
-    while (heart.ticks() < 1'000'000) {
+    const auto heartbeat = heartbeats.watch(p);
+    while (heartbeats.ticks() < 1'000'000) {
         const auto in_time = random() % 16 != 0;
-        const auto until = birth + 100ns * (heart.ticks() + (in_time ? 1 : 1 + random() % 1500)) +
+        const auto until = birth + 100ns * (heartbeats.ticks() + (in_time ? 1 : 1 + random() % 1500)) +
                            std::chrono::nanoseconds(random() % 100);
         w.advance(until - manual_clock::now());
-        REQUIRE(heart.now() == manual_clock::now());
-        REQUIRE(heart.ticks() == static_cast<std::uint64_t>((manual_clock::now() - birth) / 100ns));
+        REQUIRE(heartbeats.now() == manual_clock::now());
+        REQUIRE(heartbeats.ticks() == static_cast<std::uint64_t>((manual_clock::now() - birth) / 100ns));
     }
-    CHECK(heart.counters().sweeps + heart.counters().missed == heart.ticks());
+    CHECK(heartbeats.counters().sweeps + heartbeats.counters().missed == heartbeats.ticks());
 }
 
 TEST_CASE("ticks that come late by parts of a tick, each by another, kill nobody before the time-out, and "
           "later by no more than the latest of them and the loop")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 100ns, .timeout = 500ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 100ns, .timeout = 500ns});
     std::mt19937 random(7);
     struct entry {
         peer p;
-        heartbeat beat;
+        heartbeat heartbeat;
         manual_clock::time_point touched;
     };
     std::vector<std::unique_ptr<entry>> entries(300);
@@ -666,17 +666,17 @@ TEST_CASE("ticks that come late by parts of a tick, each by another, kill nobody
         const bool anew = random() % 4 == 0;
         if (e == nullptr || e->p.deaths != 0 || anew) {
             e = std::make_unique<entry>();
-            e->beat = heart.watch(e->p);
+            e->heartbeat = heartbeats.watch(e->p);
         }
-        e->beat.touch();
+        e->heartbeat.touch();
         e->touched = manual_clock::now();
         manual_clock::advance(std::chrono::nanoseconds(random() % 9));          // the loop is busy meanwhile
         if (random() % 8 != 0 && manual_clock::now() - polled < 60ns) continue; // no tick is missed
         longest_pause = std::max(longest_pause, manual_clock::now() - polled);
         polled = manual_clock::now();
-        const auto before = heart.ticks();
+        const auto before = heartbeats.ticks();
         w.settle();
-        if (heart.ticks() != before) latest = std::max(latest, (manual_clock::now() - begin) % 100ns);
+        if (heartbeats.ticks() != before) latest = std::max(latest, (manual_clock::now() - begin) % 100ns);
         for (auto& each : entries) {
             if (each == nullptr || each->p.deaths == 0 || each->touched == manual_clock::time_point::max()) continue;
             ++deaths;
@@ -695,27 +695,27 @@ TEST_CASE("a stall of any length is forgiven as one tick: the living live, and t
 {
     for (const auto stall : {150ns, 300ns, 3'000ns, 300'000ns}) { // of a time-out of 300 ns
         world w;
-        timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 300ns});
+        timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 300ns});
         peer living, dead;
-        auto beat = heart.watch(living);
-        const auto silent = heart.watch(dead);
+        auto heartbeat = heartbeats.watch(living);
+        const auto silent = heartbeats.watch(dead);
         for (int i = 0; i != 29; ++i) {
             w.advance(10ns);
-            beat.touch();
+            heartbeat.touch();
         }
         const int age = silent.age();
         w.advance(stall);
         INFO("a stall of " << stall.count());
         CHECK(living.deaths == 0);
         CHECK(dead.deaths == 0);
-        CHECK(beat.age() == 1);
+        CHECK(heartbeat.age() == 1);
         CHECK(silent.age() == age + 1);
-        CHECK(heart.counters().credited == heart.counters().missed);
-        CHECK(heart.counters().missed == static_cast<std::uint64_t>(stall / 10ns - 1));
+        CHECK(heartbeats.counters().credited == heartbeats.counters().missed);
+        CHECK(heartbeats.counters().missed == static_cast<std::uint64_t>(stall / 10ns - 1));
         w.advance(10ns);
         CHECK(dead.deaths == 1);
         for (int i = 0; i != 100; ++i) {
-            beat.touch();
+            heartbeat.touch();
             w.advance(10ns);
         }
         CHECK(living.deaths == 0);
@@ -728,17 +728,17 @@ TEST_CASE("stalls are forgiven again after ticks on time, and not for ever: stea
     for (const int late : {1, 2, 7, 29, 30, 1000})
         for (const int on_time : {0, 1, 5, 40}) {
             world w;
-            timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 300ns});
+            timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 300ns});
             peer living, dead;
-            auto beat = heart.watch(living);
-            const auto silent = heart.watch(dead);
+            auto heartbeat = heartbeats.watch(living);
+            const auto silent = heartbeats.watch(dead);
             int sweeps = 0;
             while (dead.deaths == 0 && sweeps != 1000) {
                 for (int i = 0; i != on_time && dead.deaths == 0; ++i, ++sweeps) {
-                    beat.touch();
+                    heartbeat.touch();
                     w.advance(10ns);
                 }
-                beat.touch(); // before the late tick and not after it: it may have been just now
+                heartbeat.touch(); // before the late tick and not after it: it may have been just now
                 w.advance(10ns * (late + 1));
                 ++sweeps;
             }
@@ -752,13 +752,13 @@ TEST_CASE("stalls are forgiven again after ticks on time, and not for ever: stea
 TEST_CASE("what was missed beyond the credit counts: it crosses a threshold without hitting it")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 10ns, .timeout = 300ns});
+    timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 300ns});
     peer first, second;
-    const auto one = heart.watch(first);
+    const auto one = heartbeats.watch(first);
     w.advance(10ns);
     w.advance(10'000ns); // forgiven, and the credit is gone
     CHECK(one.age() == 2);
-    const auto two = heart.watch(second);
+    const auto two = heartbeats.watch(second);
     w.advance(10ns);
     CHECK(one.age() == 3);
     w.advance(110ns); // ten are missed, one of them forgiven for the one on time
@@ -775,7 +775,7 @@ TEST_CASE("those who die together do so in turns, between which others run, and 
 {
     for (const std::size_t at_a_time : {std::size_t{0}, std::size_t{1}, std::size_t{64}}) {
         world w;
-        timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns, .calls_per_turn = at_a_time});
+        timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns, .calls_per_turn = at_a_time});
         constexpr std::size_t count = 5000;
         std::size_t deaths = 0, in_a_row = 0, most = 0;
         struct mortal {
@@ -788,7 +788,7 @@ TEST_CASE("those who die together do so in turns, between which others run, and 
         } m{deaths, in_a_row, most};
         std::vector<heartbeat> beats;
         for (std::size_t i = 0; i != count; ++i)
-            beats.push_back(heart.watch(m));
+            beats.push_back(heartbeats.watch(m));
         w.advance(1ns);
         manual_clock::advance(1ns);
         struct other {
@@ -810,16 +810,16 @@ TEST_CASE("those who die together do so in turns, between which others run, and 
 TEST_CASE("a sweep goes on in turns, and ages each once")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1ns, .timeout = 100ns, .slots_per_turn = 2048});
+    timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 100ns, .slots_per_turn = 2048});
     std::vector<peer> peers(10'000);
     std::vector<heartbeat> beats;
     for (auto& p : peers)
-        beats.push_back(heart.watch(p));
+        beats.push_back(heartbeats.watch(p));
     w.settle();
     for (int i = 1; i != 50; ++i) {
         CHECK(w.advance(1ns) == 5); // handlers
-        for (const auto& beat : beats)
-            if (beat.age() != i) FAIL(beat.age() << " instead of " << i);
+        for (const auto& heartbeat : beats)
+            if (heartbeat.age() != i) FAIL(heartbeat.age() << " instead of " << i);
     }
 }
 
@@ -834,14 +834,14 @@ TEST_CASE("what a callback throws reaches the hook, or leaves run(); the others 
             CHECK_THROWS_AS(std::rethrow_exception(e), std::domain_error);
             ++caught;
         };
-    timer heart(w.io.get_executor(), options);
+    timer heartbeats(w.io.get_executor(), options);
     int deaths = 0;
     const auto dies = [&deaths] {
         if (++deaths % 2 == 1) throw std::domain_error("as it died");
     };
     std::vector<heartbeat> beats;
     for (int i = 0; i != 10; ++i)
-        beats.push_back(heart.watch(dies));
+        beats.push_back(heartbeats.watch(dies));
     w.advance(1ns);
     manual_clock::advance(1ns);
     for (int i = 0; i != 10; ++i)
@@ -854,7 +854,7 @@ TEST_CASE("what a callback throws reaches the hook, or leaves run(); the others 
     CHECK(caught == 5);
     CHECK(deaths == 10);
     deaths = 0;
-    beats.push_back(heart.watch(dies)); // and it goes on ticking
+    beats.push_back(heartbeats.watch(dies)); // and it goes on ticking
     w.advance(1ns);
     manual_clock::advance(1ns);
     if (hooked)
@@ -867,18 +867,18 @@ TEST_CASE("what a callback throws reaches the hook, or leaves run(); the others 
 TEST_CASE("the hook is told of each tick once, and may destroy the timer")
 {
     world w;
-    std::optional<timer> heart;
+    std::optional<timer> heartbeats;
     std::vector<holdfast::heartbeat_counters> told;
-    heart.emplace(w.io.get_executor(),
-                  holdfast::heartbeat_options{
-                      .tick = 10ns, .timeout = 20ns, .on_tick = [&](const holdfast::heartbeat_counters& c) {
-                          told.push_back(c);
-                          if (told.size() == 4) heart.reset();
-                      }});
+    heartbeats.emplace(w.io.get_executor(),
+                       holdfast::heartbeat_options{
+                           .tick = 10ns, .timeout = 20ns, .on_tick = [&](const holdfast::heartbeat_counters& c) {
+                               told.push_back(c);
+                               if (told.size() == 4) heartbeats.reset();
+                           }});
     peer p;
     const auto dawdles = [] { manual_clock::advance(7ns); };
-    const auto one = heart->watch(p);
-    const auto two = heart->watch(dawdles);
+    const auto one = heartbeats->watch(p);
+    const auto two = heartbeats->watch(dawdles);
     w.advance(10ns);
     w.advance(50ns);
     w.advance(10ns);
@@ -899,14 +899,14 @@ TEST_CASE("the hook is told of each tick once, and may destroy the timer")
 TEST_CASE("room for the connections that are expected is made at the first watch, and they take no more")
 {
     world w;
-    timer heart(w.io.get_executor(), {.tick = 1s, .timeout = 30s, .expected = 5000});
+    timer heartbeats(w.io.get_executor(), {.tick = 1s, .timeout = 30s, .expected = 5000});
     peer p;
     std::vector<heartbeat> beats;
     beats.reserve(5120);
-    beats.push_back(heart.watch(p));
+    beats.push_back(heartbeats.watch(p));
     CHECK(tests::allocations_in([&] {
               while (beats.size() != 5000)
-                  beats.push_back(heart.watch(p));
+                  beats.push_back(heartbeats.watch(p));
           }) == 0);
 }
 
@@ -919,7 +919,7 @@ TEST_CASE("thirty days of random touches, joins and leaves of 10,000 connections
     INFO("seed " << seed);
     std::mt19937 random(seed);
     world w;
-    timer heart(w.io.get_executor(), {.tick = tick, .timeout = tick * timeout});
+    timer heartbeats(w.io.get_executor(), {.tick = tick, .timeout = tick * timeout});
     constexpr std::size_t count = 10'000;
     std::vector<peer> peers(count);
     std::vector<heartbeat> beats(count);
@@ -927,7 +927,7 @@ TEST_CASE("thirty days of random touches, joins and leaves of 10,000 connections
     std::vector<int> ages(count), deaths(count);
     std::size_t watched = 0;
     const auto join = [&](std::size_t i) {
-        beats[i] = heart.watch(peers[i]);
+        beats[i] = heartbeats.watch(peers[i]);
         peers[i].deaths = deaths[i] = ages[i] = 0;
         ++watched;
     };
@@ -953,8 +953,8 @@ TEST_CASE("thirty days of random touches, joins and leaves of 10,000 connections
                 deaths[i] = 1;
                 ++died;
             }
-        REQUIRE(heart.watched() == watched);
-        REQUIRE(heart.counters().timeouts == died);
+        REQUIRE(heartbeats.watched() == watched);
+        REQUIRE(heartbeats.counters().timeouts == died);
         for (std::size_t i = 0; i != count; ++i)
             if (beats[i] && (beats[i].age() != ages[i] || peers[i].deaths != deaths[i]))
                 FAIL("tick " << t << ", connection " << i << ": age " << beats[i].age() << " for " << ages[i]

@@ -29,8 +29,8 @@ struct note_end {
     std::vector<connection_end>* ends;
     void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
 };
-using acceptor = holdfast::bounded_acceptor<tcp, note_end>;
-using connection = acceptor::connection_type;
+using acceptor_type = holdfast::bounded_acceptor<tcp, note_end>;
+using connection = acceptor_type::connection_type;
 
 /// A layer that cannot be moved.
 class fixed_layer : public tests::layered_stream {
@@ -44,11 +44,11 @@ struct one_connection {
     one_connection()
     {
         ends.reserve(8);
-        doors.async_accept([this](error_code ec, connection accepted) {
+        acceptor.async_accept([this](error_code ec, connection accepted) {
             REQUIRE_FALSE(ec);
             peer.emplace(std::move(accepted));
         });
-        client.connect(doors.local_endpoint());
+        client.connect(acceptor.local_endpoint());
         tests::run_until(io, [this] { return peer.has_value(); });
     }
 
@@ -66,8 +66,8 @@ struct one_connection {
         bool accepted = false;
         net::cancellation_signal stop;
         tcp::socket next(io);
-        next.connect(doors.local_endpoint());
-        doors.async_accept(
+        next.connect(acceptor.local_endpoint());
+        acceptor.async_accept(
             net::bind_cancellation_slot(stop.slot(), [&](error_code ec, connection) { accepted = !ec; }));
         run_a_little();
         stop.emit(net::cancellation_type::terminal);
@@ -77,16 +77,17 @@ struct one_connection {
 
     std::vector<connection_end> ends;
     net::io_context io;
-    acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = 1}, note_end{&ends}};
+    acceptor_type acceptor{
+        io.get_executor(), {net::ip::address_v4::loopback(), 0}, {.max_connections = 1}, note_end{&ends}};
     tcp::socket client{io};
     std::optional<connection> peer;
 };
 
 template <class Layered>
-std::uint64_t only_id(const Layered& doors)
+std::uint64_t only_id(const Layered& acceptor)
 {
     std::uint64_t id = 0;
-    doors.census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
+    acceptor.census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
     return id;
 }
 
@@ -100,12 +101,12 @@ TEST_CASE("a layered connection keeps its permit and its entry until it ends, on
         auto layered = holdfast::upgrade<tests::layered_stream>(std::move(*one.peer));
         one.peer.reset();
         CHECK(one.ends.empty());
-        CHECK(one.doors.census().live() == 1);
+        CHECK(one.acceptor.census().live() == 1);
         CHECK_FALSE(one.has_room());
         auto moved = std::move(layered);
         CHECK(moved.is_open());
         std::size_t shown = 0;
-        one.doors.census().for_each([&](const holdfast::census_entry&) { ++shown; });
+        one.acceptor.census().for_each([&](const holdfast::census_entry&) { ++shown; });
         CHECK(shown == 1);
         SECTION("closed") { moved.close(close_reason::max_lifetime); }
         SECTION("aborted") { moved.abort(close_reason::max_lifetime); }
@@ -116,12 +117,12 @@ TEST_CASE("a layered connection keeps its permit and its entry until it ends, on
             one.client.close();
             tests::run_until(one.io, [&] { return !one.ends.empty(); });
         }
-        SECTION("by the acceptor") { CHECK(one.doors.end(only_id(one.doors), close_reason::refused)); }
+        SECTION("by the acceptor") { CHECK(one.acceptor.end(only_id(one.acceptor), close_reason::refused)); }
         SECTION("destroyed") {}
     }
     REQUIRE(one.ends.size() == 1);
     CHECK(one.ends[0].peer.port() == address.port());
-    CHECK(one.doors.census().live() == 0);
+    CHECK(one.acceptor.census().live() == 0);
     CHECK(one.has_room());
 }
 
@@ -167,7 +168,7 @@ TEST_CASE("a layer that cannot be made ends the connection, and gives back what 
     CHECK_THROWS_AS(holdfast::upgrade(std::move(*one.peer), fails), std::runtime_error);
     REQUIRE(one.ends.size() == 1);
     CHECK(one.ends[0].reason == close_reason::exception);
-    CHECK(one.doors.census().live() == 0);
+    CHECK(one.acceptor.census().live() == 0);
     CHECK(tests::read_to_end(one.client).end == net::error::eof);
 }
 
@@ -175,13 +176,13 @@ TEST_CASE("a drain or an end that comes while the layer is being made takes effe
 {
     one_connection one;
     const bool drains = GENERATE(true, false);
-    const auto id = only_id(one.doors);
+    const auto id = only_id(one.acceptor);
     auto layered = holdfast::upgrade(std::move(*one.peer), [&](tcp::socket socket) {
         if (drains) {
-            one.doors.async_drain({}, net::detached);
+            one.acceptor.async_drain({}, net::detached);
             one.io.poll();
         } else {
-            CHECK(one.doors.end(id, close_reason::refused));
+            CHECK(one.acceptor.end(id, close_reason::refused));
         }
         return tests::layered_stream(std::move(socket));
     });
@@ -245,7 +246,7 @@ TEST_CASE("a TLS client that leaves without close_notify has a reason of its own
     }
     SECTION("a drain")
     {
-        one.doors.async_drain({}, net::detached);
+        one.acceptor.async_drain({}, net::detached);
         expected = close_reason::drained;
     }
     tests::run_until(one.io, [&] { return bool(read_end); });

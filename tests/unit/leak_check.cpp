@@ -56,11 +56,11 @@ TEST_CASE("of an acceptor's connection it names the line that made the acceptor"
     tcp::socket client(io);
     std::optional<holdfast::bounded_acceptor<tcp>::connection_type> kept;
     const unsigned line = __LINE__ + 1;
-    holdfast::bounded_acceptor<tcp> doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    holdfast::bounded_acceptor<tcp> acceptor{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
     {
         const holdfast::leak_check check{[&](std::string_view left) { told = left; }};
-        client.connect(doors.local_endpoint());
-        doors.async_accept([&](holdfast::error_code, auto peer) { kept.emplace(std::move(peer)); });
+        client.connect(acceptor.local_endpoint());
+        acceptor.async_accept([&](holdfast::error_code, auto peer) { kept.emplace(std::move(peer)); });
         tests::run(io);
     }
     CHECK(told.find("leak_check.cpp:" + std::to_string(line)) != std::string::npos);

@@ -23,18 +23,18 @@ int finalized = 0;
 struct count_end {
     void operator()(const holdfast::connection_end&) const noexcept { ++finalized; }
 };
-using acceptor = holdfast::bounded_acceptor<tcp, count_end>;
-using connection = acceptor::connection_type;
+using acceptor_type = holdfast::bounded_acceptor<tcp, count_end>;
+using connection = acceptor_type::connection_type;
 const tcp::endpoint any_port{net::ip::address_v4::loopback(), 0};
 
 /// The README's session.
-net::awaitable<void> serve(connection peer, holdfast::heartbeat_timer<>& heart)
+net::awaitable<void> serve(connection peer, holdfast::heartbeat_timer<>& heartbeats)
 {
-    auto beat = heart.watch(peer);
+    auto heartbeat = heartbeats.watch(peer);
     holdfast::frame_reader lines{peer.stream(), {.max_frame_bytes = 4096}};
     while (auto line = co_await lines.async_next()) {
-        beat.touch();
-        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), *line, {.progress = beat});
+        heartbeat.touch();
+        co_await holdfast::async_write_streamed<holdfast::ndjson>(peer.stream(), *line, {.progress = heartbeat});
     }
     co_await peer.async_close();
 }
@@ -49,14 +49,14 @@ TEST_CASE("the README's server with 100 live sessions: stopped, and left by its 
     std::vector<tcp::socket> clients;
     {
         net::io_context io;
-        holdfast::heartbeat_timer<> heart{io.get_executor(), {.tick = 1s, .timeout = 30s}};
-        acceptor doors{io.get_executor(), any_port, {.max_connections = 100}};
-        doors.async_serve([&](connection peer) { return serve(std::move(peer), heart); }, net::detached);
+        holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.tick = 1s, .timeout = 30s}};
+        acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 100}};
+        acceptor.async_serve([&](connection peer) { return serve(std::move(peer), heartbeats); }, net::detached);
         for (int i = 0; i != 101; ++i) // one waits for room
-            clients.emplace_back(clients_io).connect(doors.local_endpoint());
+            clients.emplace_back(clients_io).connect(acceptor.local_endpoint());
         for (int i = 0; i != 50; ++i) // some have an answer under way or pending
             clients[static_cast<std::size_t>(i)].write_some(net::buffer("hello\nwor", 9));
-        tests::run_until(io, [&] { return doors.census().live() == 100 && heart.watched() == 100; });
+        tests::run_until(io, [&] { return acceptor.census().live() == 100 && heartbeats.watched() == 100; });
         net::post(io, [&] { io.stop(); });
         io.run();
         CHECK(finalized == 0);
@@ -71,8 +71,8 @@ TEST_CASE("a session that is in the middle of a large message when its context d
     tcp::socket client(clients_io);
     {
         net::io_context io;
-        acceptor doors{io.get_executor(), any_port};
-        doors.async_serve(
+        acceptor_type acceptor{io.get_executor(), any_port};
+        acceptor.async_serve(
             [](connection peer) {
                 return [](connection p) -> net::awaitable<void> {
                     auto rows = std::views::iota(0, 100'000'000);
@@ -80,8 +80,8 @@ TEST_CASE("a session that is in the middle of a large message when its context d
                 }(std::move(peer));
             },
             net::detached);
-        client.connect(doors.local_endpoint());
-        tests::run_until(io, [&] { return doors.census().live() == 1; });
+        client.connect(acceptor.local_endpoint());
+        tests::run_until(io, [&] { return acceptor.census().live() == 1; });
         for (int i = 0; i != 100; ++i) // until the client's buffers are full
             io.poll();
     }
@@ -95,10 +95,10 @@ TEST_CASE("a reject_message that waits for its peer when the context dies is fin
     tcp::socket client(clients_io);
     {
         net::io_context io;
-        acceptor doors{io.get_executor(), any_port};
-        doors.async_serve([](connection peer) { peer.async_close({}, net::detached); }, net::detached);
-        client.connect(doors.local_endpoint());
-        tests::run_until(io, [&] { return doors.census().peak() == 1; });
+        acceptor_type acceptor{io.get_executor(), any_port};
+        acceptor.async_serve([](connection peer) { peer.async_close({}, net::detached); }, net::detached);
+        client.connect(acceptor.local_endpoint());
+        tests::run_until(io, [&] { return acceptor.census().peak() == 1; });
         io.poll();
         CHECK(finalized == 0);
     }
@@ -133,20 +133,20 @@ TEST_CASE("heartbeats and permits that outlive timer, semaphore and context do n
     struct peer {
         void abort(holdfast::close_reason) {}
     } watched;
-    holdfast::heartbeat beat;
+    holdfast::heartbeat heartbeat;
     holdfast::permit permit;
     {
         net::io_context io;
-        holdfast::heartbeat_timer<> heart{io.get_executor()};
+        holdfast::heartbeat_timer<> heartbeats{io.get_executor()};
         holdfast::async_semaphore semaphore{io.get_executor(), 3};
-        beat = heart.watch(watched);
+        heartbeat = heartbeats.watch(watched);
         permit = semaphore.try_acquire(2);
         REQUIRE(permit.units() == 2);
     }
-    beat.touch();
-    beat.release();
+    heartbeat.touch();
+    heartbeat.release();
     permit.release();
-    CHECK_FALSE(beat);
+    CHECK_FALSE(heartbeat);
     CHECK_FALSE(permit);
 }
 
@@ -155,16 +155,16 @@ TEST_CASE("connections that the user keeps may outlive acceptor and drain, and e
     finalized = 0;
     net::io_context io;
     std::vector<connection> kept;
-    std::optional<acceptor> doors(std::in_place, io.get_executor(), any_port,
-                                  holdfast::acceptor_options{.max_connections = 2});
-    doors->async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+    std::optional<acceptor_type> acceptor(std::in_place, io.get_executor(), any_port,
+                                          holdfast::acceptor_options{.max_connections = 2});
+    acceptor->async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
     tcp::socket a(io);
     tcp::socket b(io);
-    a.connect(doors->local_endpoint());
-    b.connect(doors->local_endpoint());
+    a.connect(acceptor->local_endpoint());
+    b.connect(acceptor->local_endpoint());
     tests::run_until(io, [&] { return kept.size() == 2; });
-    const auto census = doors->census();
-    doors.reset();
+    const auto census = acceptor->census();
+    acceptor.reset();
     tests::run(io); // nothing is left that waits
     CHECK(census.live() == 2);
     kept.clear();
@@ -188,11 +188,11 @@ TEST_CASE("a finalizer may destroy the session that owns an acceptor's connectio
     net::io_context io;
     std::shared_ptr<void> session;
     int times = 0;
-    doors_type doors{io.get_executor(), any_port, {.max_connections = 2, .max_per_address = 2}, {&session, &times}};
+    doors_type acceptor{io.get_executor(), any_port, {.max_connections = 2, .max_per_address = 2}, {&session, &times}};
     std::optional<owned> accepted;
     const auto accept = [&] {
         accepted.reset();
-        doors.async_accept([&](holdfast::error_code ec, owned peer) {
+        acceptor.async_accept([&](holdfast::error_code ec, owned peer) {
             REQUIRE_FALSE(ec);
             accepted.emplace(std::move(peer));
         });
@@ -200,7 +200,7 @@ TEST_CASE("a finalizer may destroy the session that owns an acceptor's connectio
         return std::make_shared<owned>(std::move(*accepted));
     };
     tcp::socket client(io), next_client(io);
-    client.connect(doors.local_endpoint());
+    client.connect(acceptor.local_endpoint());
     auto peer = accept();
     session = peer;
     owned& connection = *peer;
@@ -215,7 +215,7 @@ TEST_CASE("a finalizer may destroy the session that owns an acceptor's connectio
     }
     SECTION("replaced")
     {
-        next_client.connect(doors.local_endpoint());
+        next_client.connect(acceptor.local_endpoint());
         auto other = accept();
         connection = std::move(*other);
         CHECK(times == 2); // the other one ended with the session
@@ -228,8 +228,8 @@ TEST_CASE("a finalizer may destroy the session that owns an acceptor's connectio
     }
     CHECK(session == nullptr);
     CHECK(times >= 1);
-    CHECK(doors.census().live() == 0);
-    CHECK(doors.addresses() == 0);
+    CHECK(acceptor.census().live() == 0);
+    CHECK(acceptor.addresses() == 0);
 }
 
 TEST_CASE("sessions that wait in a strand's queue, a signal set or a timer when the context ends are ended by that")

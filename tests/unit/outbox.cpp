@@ -643,10 +643,10 @@ TEST_CASE("a streamed message that interleaves lets others through between its c
 TEST_CASE("coroutines: push, wait, flush, close; with a heartbeat that progress touches")
 {
     connection c;
-    holdfast::heartbeat_timer<> heart{c.io.get_executor()};
+    holdfast::heartbeat_timer<> heartbeats{c.io.get_executor()};
     tests::run(c.io, [&]() -> net::awaitable<void> {
-        auto beat = heart.watch(c.peer);
-        outbox box{c.peer, {.on_overflow = overflow_policy::wait, .progress = beat}};
+        auto heartbeat = heartbeats.watch(c.peer);
+        outbox box{c.peer, {.on_overflow = overflow_policy::wait, .progress = heartbeat}};
         co_await box.async_push(payload("one "));
         co_await box.async_push(payload("two "), conflate{2});
         box.push_streamed(3);

@@ -183,7 +183,7 @@ TEST_CASE("receivers come and go while a message goes round: by their own end, t
         all.push_back(std::make_unique<receiver>(io, *group));
     const payload large(std::string(84, 'x'));
     CHECK_FALSE(all[2]->box.push(large)); // it is full: the next push ends it
-    std::unique_ptr<receiver> newcomer;
+    std::unique_ptr<receiver> new_client;
     std::size_t expected = 4;
     const auto at_end = GENERATE(0, 1, 2, 3, 4, 5, 6, 7);
     INFO("what happens: " << at_end);
@@ -210,7 +210,7 @@ TEST_CASE("receivers come and go while a message goes round: by their own end, t
             expected = 2;
             break;
         case 6: // somebody comes: not for this message
-            newcomer = std::make_unique<receiver>(io, *group);
+            new_client = std::make_unique<receiver>(io, *group);
             break;
         case 7:           // another message, within this one
             expected = 2; // those behind took it already, and this one does not fit any more
@@ -221,7 +221,7 @@ TEST_CASE("receivers come and go while a message goes round: by their own end, t
     const payload message(std::string(at_end == 7 ? 50 : 84, 'm'));
     const std::size_t taken = group->push(message); // may change what is expected
     CHECK(taken == expected);
-    if (newcomer) CHECK(newcomer->box.queued() == 0);
+    if (new_client) CHECK(new_client->box.queued() == 0);
     settle(io);
 }
 
@@ -322,10 +322,11 @@ TEST_CASE("ten thousand subscribers in another process, of whom a hundred never 
     for (std::size_t i = 0; i != messages * bursts; ++i)
         all += std::string(size, static_cast<char>('!' + i % 90));
     net::io_context io;
-    tests::tcp::acceptor doors(io, {net::ip::address_v4::loopback(), 0});
-    doors.set_option(net::socket_base::send_buffer_size(4096)); // the connections inherit it
-    tests::process clients([&] { return subscribe(doors.local_endpoint(), subscribers, mute, all, messages * size); });
-    tests::tcp::socket told = doors.accept();
+    tests::tcp::acceptor acceptor(io, {net::ip::address_v4::loopback(), 0});
+    acceptor.set_option(net::socket_base::send_buffer_size(4096)); // the connections inherit it
+    tests::process clients(
+        [&] { return subscribe(acceptor.local_endpoint(), subscribers, mute, all, messages * size); });
+    tests::tcp::socket told = acceptor.accept();
     struct subscriber {
         subscriber(tests::tcp::socket accepted, outbox_group& to)
             : socket(std::move(accepted)), box(socket, options), here(to, box)
@@ -338,7 +339,7 @@ TEST_CASE("ten thousand subscribers in another process, of whom a hundred never 
     outbox_group group;
     std::deque<subscriber> boxes;
     while (boxes.size() != subscribers)
-        boxes.emplace_back(doors.accept(), group);
+        boxes.emplace_back(acceptor.accept(), group);
     const std::uint64_t before = rss_anon();
     std::uint64_t peak = before;
     for (std::size_t burst = 0; burst != bursts; ++burst) {

@@ -22,28 +22,28 @@ struct note_end {
     std::vector<connection_end>* ends;
     void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
 };
-using acceptor = holdfast::bounded_acceptor<tcp, note_end>;
-using connection = acceptor::connection_type;
+using acceptor_type = holdfast::bounded_acceptor<tcp, note_end>;
+using connection = acceptor_type::connection_type;
 
 struct one_session {
     template <class Session>
     explicit one_session(Session s)
     {
         ends.reserve(8);
-        doors.async_serve(std::move(s), net::detached);
-        client.connect(doors.local_endpoint());
-        tests::run_until(io, [&] { return doors.census().peak() == 1; });
+        acceptor.async_serve(std::move(s), net::detached);
+        client.connect(acceptor.local_endpoint());
+        tests::run_until(io, [&] { return acceptor.census().peak() == 1; });
         io.poll();
     }
 
     void end_it(bool by_drain)
     {
         if (by_drain) {
-            doors.async_drain({.deadline = 0s}, net::detached);
+            acceptor.async_drain({.deadline = 0s}, net::detached);
         } else {
             std::uint64_t id = 0;
-            doors.census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
-            REQUIRE(doors.end(id, close_reason::drain_deadline));
+            acceptor.census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
+            REQUIRE(acceptor.end(id, close_reason::drain_deadline));
         }
         tests::run_until(io, [&] { return ends.size() == 1; });
         CHECK(ends[0].reason == close_reason::drain_deadline);
@@ -53,7 +53,7 @@ struct one_session {
     std::vector<connection_end> ends;
     net::io_context clients;
     net::io_context io;
-    acceptor doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {}, note_end{&ends}};
+    acceptor_type acceptor{io.get_executor(), {net::ip::address_v4::loopback(), 0}, {}, note_end{&ends}};
     tcp::socket client{clients};
 };
 

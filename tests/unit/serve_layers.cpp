@@ -39,7 +39,7 @@ struct note_end {
     std::vector<connection_end>* ends;
     void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
 };
-using acceptor = holdfast::bounded_acceptor<tcp, note_end>;
+using acceptor_type = holdfast::bounded_acceptor<tcp, note_end>;
 
 const tests::certificate& files()
 {
@@ -79,13 +79,13 @@ net::ssl::context asio_context()
 /// An acceptor, what has ended, what was reported, and which connections have reached the handler.
 struct fixture {
     explicit fixture(std::size_t max_connections = 100)
-        : doors(io.get_executor(), {net::ip::address_v4::loopback(), 0},
-                {.max_connections = max_connections,
-                 .on_event =
-                     [this](const acceptor_event& event) {
-                         if (event.what != acceptor_event::kind::paused) events.push_back(event);
-                     }},
-                note_end{&ends})
+        : acceptor(io.get_executor(), {net::ip::address_v4::loopback(), 0},
+                   {.max_connections = max_connections,
+                    .on_event =
+                        [this](const acceptor_event& event) {
+                            if (event.what != acceptor_event::kind::paused) events.push_back(event);
+                        }},
+                   note_end{&ends})
     {
         ends.reserve(100);
     }
@@ -94,7 +94,7 @@ struct fixture {
     template <class Factory>
     void serve(Factory factory)
     {
-        doors.async_serve(
+        acceptor.async_serve(
             std::move(factory),
             [this](auto peer) -> net::awaitable<void> {
                 ++sessions;
@@ -110,7 +110,7 @@ struct fixture {
     tcp::socket connect()
     {
         tcp::socket client(io);
-        client.connect(doors.local_endpoint());
+        client.connect(acceptor.local_endpoint());
         return client;
     }
 
@@ -146,7 +146,7 @@ struct fixture {
     int sessions = 0;
     std::optional<error_code> served;
     net::io_context io;
-    acceptor doors;
+    acceptor_type acceptor;
 };
 
 /// The first bytes of a handshake, and the rest of them.
@@ -175,7 +175,7 @@ TEST_CASE("a connection reaches the handler with its handshake done, and keeps p
     const auto address = client.socket().local_endpoint();
     f.enter(client);
     CHECK(f.sessions == 1);
-    CHECK(f.doors.census().live() == 1);
+    CHECK(f.acceptor.census().live() == 1);
     tests::tls_peer second(f.connect()); // waits for the permit
     second.handshake();
     f.settle();
@@ -188,7 +188,7 @@ TEST_CASE("a connection reaches the handler with its handshake done, and keeps p
     CHECK(f.ends[0].peer.port() == address.port());
     f.enter(second);
     CHECK(f.sessions == 2);
-    f.doors.async_drain(net::detached); // the second reads the end of its stream
+    f.acceptor.async_drain(net::detached); // the second reads the end of its stream
     f.run_until([&] { return f.served.has_value(); });
     CHECK_FALSE(*f.served);
     second.socket().close();
@@ -202,7 +202,7 @@ TEST_CASE("heartbeats, an outbox, a streamed message and async_close work on a c
 {
     fixture f;
     holdfast::heartbeat_timer heartbeats(f.io.get_executor(), {.tick = 100ms, .timeout = 30s});
-    f.doors.async_serve(
+    f.acceptor.async_serve(
         holdfast::tls(server_context()),
         [&](auto peer) -> net::awaitable<void> {
             auto heartbeat = heartbeats.watch(peer);
@@ -246,7 +246,7 @@ TEST_CASE("a silent client ends by the time limit, takes no slot, and never reac
     CHECK((f.events[0].error == holdfast::condition::timed_out));
     CHECK(f.events[0].remote.port() == silent.local_endpoint().port());
     CHECK(f.sessions == 1);
-    CHECK(f.doors.census().live() == 1);
+    CHECK(f.acceptor.census().live() == 1);
 }
 
 TEST_CASE("handshakes beyond the limit wait in order with their permit, until one ends or reaches its time limit",
@@ -272,7 +272,7 @@ TEST_CASE("handshakes beyond the limit wait in order with their permit, until on
     f.settle();
     CHECK(next.socket().available() == 0);
     CHECK(last.socket().available() == 0);
-    CHECK(f.doors.census().live() == 3);
+    CHECK(f.acceptor.census().live() == 3);
     f.run_until([&] { return !f.ends.empty(); });
     CHECK(f.ends[0].reason == close_reason::handshake_timeout);
     f.run_until([&] { return next.socket().available() != 0; });
@@ -378,7 +378,7 @@ TEST_CASE("a client that leaves while it waits for a slot gives its permit back 
         f.run_until([&] { return !f.ends.empty(); });
         CHECK(f.ends[0].reason == close_reason::handshake_failed);
         CHECK(f.ends[0].error == (resets ? error_code(net::error::connection_reset) : error_code(net::error::eof)));
-        CHECK(f.doors.census().live() == 1);
+        CHECK(f.acceptor.census().live() == 1);
     }
     tests::tls_peer next(f.connect()); // may wait, and has the slot when it is free
     next.handshake();
@@ -438,9 +438,9 @@ TEST_CASE("a drain ends handshakes at every stage, and waits for none of their t
     f.settle();
     waiting.handshake();
     f.settle();
-    CHECK(f.doors.census().live() == 4);
+    CHECK(f.acceptor.census().live() == 4);
     std::optional<error_code> drained;
-    f.doors.async_drain({.deadline = 1h}, [&](error_code ec, std::size_t) { drained = ec; });
+    f.acceptor.async_drain({.deadline = 1h}, [&](error_code ec, std::size_t) { drained = ec; });
     f.run_until([&] { return drained.has_value(); });
     CHECK_FALSE(*drained);
     REQUIRE(f.ends.size() == 4);
@@ -458,8 +458,8 @@ TEST_CASE("the acceptor ends a connection in its handshake by name, for the reas
     if (!silent) client.handshake();
     f.settle();
     std::uint64_t id = 0;
-    f.doors.census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
-    CHECK(f.doors.end(id, close_reason::refused));
+    f.acceptor.census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
+    CHECK(f.acceptor.end(id, close_reason::refused));
     f.run_until([&] { return !f.ends.empty(); });
     CHECK(f.ends[0].reason == close_reason::refused);
     CHECK(f.sessions == 0);
@@ -480,7 +480,7 @@ TEST_CASE("handshakes under way go on when accepting has stopped, and end with t
         f.settle();
         waiting.handshake();
         f.settle();
-        f.doors.close();
+        f.acceptor.close();
         f.run_until([&] { return f.served.has_value(); });
         CHECK_FALSE(*f.served);
         f.enter(under_way);
@@ -499,18 +499,18 @@ TEST_CASE("handshakes end with their own context, in whatever order the acceptor
     ends.reserve(10);
     auto accepting = std::make_unique<net::io_context>(1);
     auto connections = std::make_unique<net::io_context>(1);
-    auto doors = std::make_unique<acceptor>(
+    auto acceptor = std::make_unique<acceptor_type>(
         accepting->get_executor(), tcp::endpoint(net::ip::address_v4::loopback(), 0),
         holdfast::acceptor_options{
             .next_executor = [&] { return holdfast::connection_placement(connections->get_executor()); }},
         note_end{&ends});
-    doors->async_serve(
+    acceptor->async_serve(
         holdfast::tls(server_context(), {.max_handshakes = 1, .handshake_timeout = 1h}), [](auto) {}, net::detached);
     net::io_context clients;
     std::vector<tests::tls_peer> peers;
     for (int i = 0; i != 4; ++i) { // one is silent, one in its handshake, and two wait for the slot
         tcp::socket client(clients);
-        client.connect(doors->local_endpoint());
+        client.connect(acceptor->local_endpoint());
         peers.emplace_back(std::move(client));
         if (i != 0) peers.back().handshake();
         for (int turn = 0; turn != 10; ++turn) {
@@ -520,17 +520,17 @@ TEST_CASE("handshakes end with their own context, in whatever order the acceptor
             connections->poll();
         }
     }
-    REQUIRE(doors->census().live() == 4);
+    REQUIRE(acceptor->census().live() == 4);
     SECTION("acceptor, its context, that of the connections")
     {
-        doors.reset();
+        acceptor.reset();
         accepting.reset();
         CHECK(ends.empty());
         connections.reset();
     }
     SECTION("acceptor, the context of the connections, its own")
     {
-        doors.reset();
+        acceptor.reset();
         connections.reset();
         accepting->restart();
         accepting->run();
@@ -539,7 +539,7 @@ TEST_CASE("handshakes end with their own context, in whatever order the acceptor
     SECTION("its context, acceptor, that of the connections")
     {
         accepting.reset();
-        doors.reset();
+        acceptor.reset();
         CHECK(ends.empty());
         connections.reset();
     }
@@ -549,7 +549,7 @@ TEST_CASE("handshakes end with their own context, in whatever order the acceptor
         CHECK(ends.size() == 4);
         accepting->restart();
         accepting->poll();
-        doors.reset();
+        acceptor.reset();
         accepting->restart();
         accepting->run();
     }
@@ -586,7 +586,7 @@ TEST_CASE("a handler may be a coroutine, or return nothing, and have the shard",
     int seen = 0;
     SECTION("a coroutine")
     {
-        f.doors.async_serve(
+        f.acceptor.async_serve(
             holdfast::tls(server_context()),
             [&](holdfast::admitted_connection<holdfast::tls_stream<>, note_end> peer) -> net::awaitable<void> {
                 ++seen;
@@ -596,7 +596,7 @@ TEST_CASE("a handler may be a coroutine, or return nothing, and have the shard",
     }
     SECTION("returns nothing, with the shard")
     {
-        f.doors.async_serve(
+        f.acceptor.async_serve(
             holdfast::tls(server_context()),
             [&](auto peer, std::size_t shard) {
                 CHECK(shard == 0);
@@ -618,15 +618,16 @@ TEST_CASE("options of handshakes out of range are refused", "[tls]")
 {
     fixture f;
     const auto handler = [](auto) {};
-    CHECK_THROWS_AS(f.doors.async_serve(holdfast::tls(server_context(), {.max_handshakes = 0}), handler, net::detached),
-                    std::invalid_argument);
     CHECK_THROWS_AS(
-        f.doors.async_serve(holdfast::tls(server_context(), {.handshake_timeout = 0s}), handler, net::detached),
+        f.acceptor.async_serve(holdfast::tls(server_context(), {.max_handshakes = 0}), handler, net::detached),
+        std::invalid_argument);
+    CHECK_THROWS_AS(
+        f.acceptor.async_serve(holdfast::tls(server_context(), {.handshake_timeout = 0s}), handler, net::detached),
         std::invalid_argument);
     // By the call itself, also where the token starts the operation later: a coroutine could not catch it then.
-    CHECK_THROWS_AS(
-        (void)f.doors.async_serve(holdfast::tls(server_context(), {.max_handshakes = 0}), handler, net::use_awaitable),
-        std::invalid_argument);
+    CHECK_THROWS_AS((void)f.acceptor.async_serve(holdfast::tls(server_context(), {.max_handshakes = 0}), handler,
+                                                 net::use_awaitable),
+                    std::invalid_argument);
     f.serve(holdfast::tls(server_context(), {.max_handshakes = SIZE_MAX,
                                              .handshake_timeout = std::chrono::steady_clock::duration::max()}));
     tests::tls_peer client(f.connect());
@@ -651,9 +652,9 @@ TEST_CASE("on several threads the handler is called for one connection at a time
         options.next_executor = [&, turn = 0]() mutable {
             return holdfast::connection_placement((++turn % 2 == 0 ? one : other).get_executor());
         };
-    holdfast::bounded_acceptor<tcp, count_end> doors(io.get_executor(), {net::ip::address_v4::loopback(), 0}, options,
-                                                     count_end{&ended});
-    doors.async_serve(
+    holdfast::bounded_acceptor<tcp, count_end> acceptor(io.get_executor(), {net::ip::address_v4::loopback(), 0},
+                                                        options, count_end{&ended});
+    acceptor.async_serve(
         holdfast::tls(server_context(), {.max_handshakes = 3, .handshake_timeout = 10s}),
         [&](auto peer) {
             if (++inside != 1) ++together;
@@ -671,7 +672,7 @@ TEST_CASE("on several threads the handler is called for one connection at a time
     std::vector<tests::tls_peer> peers;
     for (int i = 0; i != 30; ++i) {
         tcp::socket client(clients);
-        client.connect(doors.local_endpoint());
+        client.connect(acceptor.local_endpoint());
         if (i % 5 == 0)
             tests::reset(client);
         else
@@ -691,7 +692,7 @@ TEST_CASE("on several threads the handler is called for one connection at a time
         std::this_thread::sleep_for(1ms);
     CHECK(ended == 30);
     CHECK(together == 0);
-    doors.close();
+    acceptor.close();
     io.stop();
     one.stop();
     other.stop();

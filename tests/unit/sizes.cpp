@@ -34,7 +34,7 @@ TEST_CASE("a guard adds at most an error code, 16 bytes and its finalizer to the
     STATIC_REQUIRE(guard_adds<tcp::socket, to_one> <= guard_words + sizeof(to_one));
 }
 
-TEST_CASE("admission adds two words to the guard, for the census and all that a newcomer takes up")
+TEST_CASE("admission adds two words to the guard, for the census and all that a new client takes up")
 {
     STATIC_REQUIRE(sizeof(holdfast::admitted_connection<>) <= sizeof(tcp::socket) + guard_words + 16);
 }

@@ -195,11 +195,11 @@ TEST_CASE("mutual TLS: the client's name is in the census and in the connection'
     std::vector<holdfast::connection_end> ends;
     ends.reserve(10);
     net::io_context io;
-    holdfast::bounded_acceptor<tcp, note_end> doors(io.get_executor(), {net::ip::address_v4::loopback(), 0}, {},
-                                                    note_end{&ends});
+    holdfast::bounded_acceptor<tcp, note_end> acceptor(io.get_executor(), {net::ip::address_v4::loopback(), 0}, {},
+                                                       note_end{&ends});
     std::string name;
     std::optional<holdfast::admitted_connection<holdfast::tls_stream<>, note_end>> session;
-    doors.async_serve(
+    acceptor.async_serve(
         holdfast::tls(
             server_of(files, {.peer_authorities_file = client_files.chain_file(), .compact_records = compact})),
         [&](auto peer) {
@@ -210,7 +210,7 @@ TEST_CASE("mutual TLS: the client's name is in the census and in the connection'
     const auto connect = [&](holdfast::tls_context_options options) {
         options.peer_authorities_file = files.chain_file();
         tcp::socket socket(io);
-        socket.connect(doors.local_endpoint());
+        socket.connect(acceptor.local_endpoint());
         auto client = std::make_unique<holdfast::tls_stream<>>(std::move(socket),
                                                                holdfast::tls_context::client(std::move(options)));
         client->set_server_name("localhost");
@@ -223,10 +223,10 @@ TEST_CASE("mutual TLS: the client's name is in the census and in the connection'
     CHECK(name == "alice\\0A<admin>");
     CHECK(session->stream().compact() == compact);
     std::string shown;
-    doors.census().for_each([&](const holdfast::census_entry& entry) { shown = entry.name; });
+    acceptor.census().for_each([&](const holdfast::census_entry& entry) { shown = entry.name; });
     CHECK(shown == name);
     std::ostringstream report;
-    doors.census().report(report);
+    acceptor.census().report(report);
     CHECK(report.str().find(name) != std::string::npos);
     session->set_name("renamed");
     session->close();

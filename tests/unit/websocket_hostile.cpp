@@ -171,8 +171,8 @@ TEST_CASE("a message that comes in drips is late, though control frames come in 
 {
     net::io_context io;
     auto both = tests::socket_pair(io);
-    holdfast::heartbeat_timer<net::any_io_executor, manual_clock> heart{io.get_executor(), {.tick = 1s}};
-    holdfast::frame_deadline in_time{heart, 5s};
+    holdfast::heartbeat_timer<net::any_io_executor, manual_clock> heartbeats{io.get_executor(), {.tick = 1s}};
+    holdfast::frame_deadline in_time{heartbeats, 5s};
     holdfast::outbox outbox{both.first};
     holdfast::websocket_reader reader{both.first, outbox, {.deadline = &in_time}};
     int completed = 0;

@@ -7,13 +7,13 @@ int main()
     namespace net = holdfast::net;
     using net::ip::tcp;
     net::io_context io;
-    holdfast::bounded_acceptor<tcp> doors{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
-    doors.async_accept([&](holdfast::error_code ec, auto peer) {
+    holdfast::bounded_acceptor<tcp> acceptor{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    acceptor.async_accept([&](holdfast::error_code ec, auto peer) {
         if (!ec) peer.close();
-        doors.close();
+        acceptor.close();
     });
     tcp::socket client{io};
-    client.connect(doors.local_endpoint());
+    client.connect(acceptor.local_endpoint());
     io.run();
-    return doors.census().ended(holdfast::close_reason::local) == 1 ? 0 : 1;
+    return acceptor.census().ended(holdfast::close_reason::local) == 1 ? 0 : 1;
 }
