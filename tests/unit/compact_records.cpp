@@ -230,3 +230,71 @@ TEST_CASE("an alert that was received is the reason, and none is sent for it", "
     CHECK(v.alert == -1);
     CHECK(judge({{21, std::string("\1\0", 2)}}).outcome == compact_records::outcome::closed);
 }
+
+TEST_CASE("tickets are passed over by a client, cut at every byte, and what follows them is read", "[tls]")
+{
+    using text = std::string;
+    const text ticket = text("\4\0\1\4", 4) + text(260, 't'), key_update("\x18\0\0\1\0", 5);
+    const text messages = ticket + ticket + key_update;
+    const auto read_all = [&](const std::vector<text>& pieces) {
+        compact_records client;
+        REQUIRE(client.begin(tls_suite::aes_128_gcm, true, span_of(server_secret), 0, span_of(client_secret), 0));
+        holdfast::detail::tls_traffic_key server;
+        REQUIRE(server.begin(tls_suite::aes_128_gcm, span_of(server_secret), 0));
+        no_socket p;
+        const auto open = [&](tls_content type, const text& content) {
+            const std::span<const char> part(content);
+            text record(content.size() + 22, '\0');
+            REQUIRE(server.seal(tls_suite::aes_128_gcm, type, {&part, 1}, content.size(), record.data()) ==
+                    record.size());
+            std::size_t consumed = 0;
+            std::span<char> plaintext;
+            REQUIRE(client.open(record, consumed, plaintext, p.transport) == compact_records::outcome::data);
+            return text(plaintext.data(), plaintext.size());
+        };
+        for (const text& each : pieces)
+            CHECK(open(tls_content::handshake, each).empty());
+        REQUIRE(server.update(tls_suite::aes_128_gcm));
+        CHECK(open(tls_content::application_data, "data") == "data");
+    };
+    read_all({messages});
+    for (std::size_t cut = 1; cut != messages.size(); ++cut)
+        read_all({messages.substr(0, cut), messages.substr(cut)});
+    std::vector<text> bytes;
+    for (const char byte : text("\4\0\0\2xy", 6) + key_update)
+        bytes.emplace_back(1, byte);
+    read_all(bytes);
+}
+
+TEST_CASE("the nonce of each record is the key's, with the record's number in it, up to the last number", "[tls]")
+{
+    const auto nonce = bytes("5b 78 92 3d ee 08 57 90 33 e5 23 d9"); // RFC 8448's, of the client's secret
+    const auto key = bytes("17 42 2d da 59 6e d5 d9 ac d8 90 e3 c6 3f 50 51");
+    for (const std::uint64_t number : {0xFFULL, 0x100ULL, 0xFFFFFFULL, 0xFFFFFFFFULL, 0x0123456789ABCDEFULL}) {
+        INFO(number);
+        holdfast::detail::tls_traffic_key sealing;
+        REQUIRE(sealing.begin(tls_suite::aes_128_gcm, span_of(client_secret), number));
+        for (std::uint64_t next = number; next != number + 3; ++next) {
+            CHECK(sealing.records() == next);
+            const std::span<const char> part("x", 1);
+            std::string record(23, '\0');
+            REQUIRE(sealing.seal(tls_suite::aes_128_gcm, tls_content::application_data, {&part, 1}, 1, record.data()) ==
+                    record.size());
+            std::string own = nonce;
+            for (int i = 0; i != 8; ++i)
+                own[own.size() - 1 - static_cast<std::size_t>(i)] ^= static_cast<char>(next >> 8 * i);
+            const std::unique_ptr<EVP_CIPHER_CTX, decltype(&::EVP_CIPHER_CTX_free)> opening(::EVP_CIPHER_CTX_new(),
+                                                                                            &::EVP_CIPHER_CTX_free);
+            REQUIRE(::EVP_DecryptInit_ex(opening.get(), ::EVP_aes_128_gcm(), nullptr, span_of(key).data(),
+                                         span_of(own).data()) == 1);
+            int n = 0;
+            unsigned char opened[2];
+            ::EVP_DecryptUpdate(opening.get(), nullptr, &n, span_of(record).data(), 5);
+            ::EVP_DecryptUpdate(opening.get(), opened, &n, span_of(record).data() + 5, 2);
+            ::EVP_CIPHER_CTX_ctrl(opening.get(), EVP_CTRL_AEAD_SET_TAG, 16, record.data() + 7);
+            CHECK(::EVP_DecryptFinal_ex(opening.get(), opened + 2, &n) == 1);
+            CHECK(opened[0] == 'x');
+            CHECK(opened[1] == 23);
+        }
+    }
+}
