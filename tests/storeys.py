@@ -8,7 +8,7 @@ import fnmatch, pathlib, re, sys
 
 # storey: what belongs to it; the storeys that it may include
 storeys = {
-    "base": ("error framing frame_time_limit progress version heartbeat_counters detail/saturated detail/linkage", ""),  # the standard library only
+    "base": ("error websocket_error framing frame_time_limit progress version heartbeat_counters detail/saturated detail/linkage", ""),  # the standard library only
     "serialize": ("serialize/*", "base"),  # the standard library only
     "process": ("process/* detail/process/*", "base"),
     "asio": ("asio", "base"),  # alone includes Asio

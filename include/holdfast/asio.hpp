@@ -46,12 +46,15 @@
 #endif
 
 #include <holdfast/error.hpp>
+#include <holdfast/websocket_error.hpp>
 
 #include <type_traits>
 
 #if defined(HOLDFAST_USE_BOOST_ASIO)
 template <>
 struct boost::system::is_error_code_enum<holdfast::errc> : std::true_type {};
+template <>
+struct boost::system::is_error_code_enum<holdfast::websocket_errc> : std::true_type {};
 #endif
 
 namespace holdfast {

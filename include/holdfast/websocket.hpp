@@ -66,7 +66,8 @@ static_assert(std::is_trivially_destructible_v<websocket_options>);
 /// Size: 96 bytes (64-bit).
 /// Lifetime: refers to the stream, outbox, pool, progress and deadline. Must stay at its address while an operation is
 /// pending.
-/// Thread safety: one operation at a time, on the thread or strand of the outbox. Distinct readers are independent.
+/// Thread safety: one operation at a time, on the thread or strand of the outbox; the handlers of its operations must
+/// run there too, since the reader answers in the outbox. Distinct readers are independent.
 ///
 ///     holdfast::outbox outbox{peer, {.reserve_bytes = 1024}};
 ///     outbox.push(handshake.response);

@@ -20,6 +20,7 @@ struct of_websocket : conformance::operation {
     static constexpr bool object_may_go = false;
     static constexpr bool outlives_context = false; // as its stream
     static constexpr bool several = false;
+    static constexpr bool unsynchronized = true; // they use the outbox
 };
 
 /// Waits for the second fragment of a message.
@@ -48,8 +49,6 @@ struct next_message : of_websocket {
 /// Waits for the peer's end of stream.
 template <class Layer>
 struct close_websocket : of_websocket {
-    static constexpr bool unsynchronized = true; // between its two steps it uses the guard
-
     template <class Executor>
     struct object {
         explicit object(const Executor& executor) : ends(executor), guard(std::move(*ends.stream)), outbox(guard) {}

@@ -1,12 +1,12 @@
 // holdfast: do Node's EventSource read our events and Python's websockets our frames?
 // SPDX-License-Identifier: BSL-1.0
-#include "../examples/support/websocket.hpp"
 #include "support/catch.hpp"
 #include "support/process.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/serialize/framed.hpp>
+#include <holdfast/websocket_frame.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <openssl/evp.h>
@@ -185,7 +185,7 @@ TEST_CASE("a WebSocket client reads messages in frames, and in fragments where t
         WARN("left out: Python has no websockets (Debian: python3-websockets)");
         return;
     }
-    using examples::websocket_frames;
+    using holdfast::websocket_kind;
     const std::vector<rows> messages = random_messages(40);
     std::string expected;
     for (std::size_t i = 0; i != messages.size(); ++i)
@@ -196,7 +196,7 @@ TEST_CASE("a WebSocket client reads messages in frames, and in fragments where t
                              "Connection: Upgrade\r\nSec-WebSocket-Accept: " +
                                  accepted(header(request, "Sec-WebSocket-Key: ")) + "\r\n\r\n");
         for (std::size_t i = 0; i != messages.size(); ++i) {
-            const websocket_frames frames{i % 3 == 0 ? websocket_frames::kind::binary : websocket_frames::kind::text};
+            const framing::websocket_fragments frames{i % 3 == 0 ? websocket_kind::binary : websocket_kind::text};
             co_await async_write_streamed(peer, holdfast::formatted(std::cref(messages[i]), framed{frames, ndjson{}}),
                                           {.chunk_bytes = 1 + random() % 5000});
         }

@@ -55,6 +55,7 @@ TEST_CASE("each error has the reason that it stands for")
         CHECK(holdfast::reason_of(reset) == close_reason::peer_reset);
     CHECK(holdfast::reason_of(net::error::operation_aborted) == close_reason::cancelled);
     CHECK(holdfast::reason_of(net::error::no_memory) == close_reason::out_of_memory);
+    CHECK(holdfast::reason_of(holdfast::websocket_errc::message_too_long) == close_reason::frame_limit);
     for (const errc frame : {errc::frame_too_long, errc::malformed_frame, errc::frame_timeout})
         CHECK(holdfast::reason_of(frame) == close_reason::frame_limit);
     CHECK(holdfast::reason_of(errc::outbox_full) == close_reason::send_queue_overflow);

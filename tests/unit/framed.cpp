@@ -1,12 +1,12 @@
 // holdfast: tests of framed messages: right at every size of chunk, and no failed one ever looks complete.
 // SPDX-License-Identifier: BSL-1.0
-#include "../examples/support/websocket.hpp"
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/serialized.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/serialize/framed.hpp>
+#include <holdfast/websocket_frame.hpp>
 #include <holdfast/write_streamed.hpp>
 
 #include <algorithm>
@@ -215,7 +215,7 @@ TEST_CASE("random messages in parts come together again, at any size of chunk")
         const std::string payload = holdfast::serialize_to_string<ndjson>(some);
         CHECK(unchunked(whole<framed<framing::http_chunked, ndjson>>(some, n)) == payload);
         CHECK(unparted(whole<framed<framing::u32_parts<>, ndjson>>(some, n)) == payload);
-        CHECK(unframed(whole<framed<examples::websocket_frames, ndjson>>(some, n)) == payload);
+        CHECK(unframed(whole<framed<holdfast::framing::websocket_fragments, ndjson>>(some, n)) == payload);
     }
 }
 
@@ -237,7 +237,7 @@ TEST_CASE("a chunk that has the room for it is one whole frame, and nearly full"
             CHECK(rest.empty());
             CHECK((frame.size() == n || &frame == &parts.back()));
         }
-        const auto fragments = chunks_of<framed<examples::websocket_frames, ndjson>>(some, n);
+        const auto fragments = chunks_of<framed<holdfast::framing::websocket_fragments, ndjson>>(some, n);
         for (std::size_t i = 0; i + 1 != fragments.size(); ++i)
             CHECK(fragments[i].size() + 6 >= n);
     }
