@@ -107,7 +107,7 @@ public:
     }
 
     /// Adds a message, and drops the oldest ones that exceed the limits. A message that exceeds `max_bytes` alone has an
-    /// id, but is not kept: whoever has missed it has a gap. Returns its position.
+    /// id, but is not kept: a receiver that has missed it has a gap. Returns its position.
     ///
     /// Exceptions: std::bad_alloc; nothing is added then.
     replay_position push(payload message)

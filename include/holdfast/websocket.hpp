@@ -201,7 +201,7 @@ struct websocket_close_options {
     std::size_t drain_bytes = 1024 * 1024;
 };
 
-/// Ends a WebSocket connection gracefully, whoever has begun it: sends what is queued and a Close frame, ends the
+/// Ends a WebSocket connection gracefully, whichever side has begun to close: sends what is queued and a Close frame, ends the
 /// sending side, reads and discards until the peer's end of stream, its own Close frame included, and closes. At the
 /// limits of the options the connection is reset. `Peer` is a `connection_guard`, or an acceptor's connection; `outbox`
 /// is that of the same connection.

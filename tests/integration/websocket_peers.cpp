@@ -144,3 +144,15 @@ TEST_CASE("Node's ws: subprotocol, messages of every form, fragments, a ping, a 
     CHECK(printed == "chat\n3001\n426\n");
     CHECK(codes == std::vector<unsigned>{3001});
 }
+
+TEST_CASE("Boost.Beast's client: subprotocol, messages of every form, fragments, a ping, a code")
+{
+#if defined(BEAST_CLIENT)
+    std::string printed;
+    const auto codes = serve({BEAST_CLIENT}, printed);
+    CHECK(printed == "chat\n1001\n");
+    CHECK(codes == std::vector<unsigned>{1001});
+#else
+    WARN("left out: there is no Boost.Beast (Debian: libboost-dev)");
+#endif
+}
