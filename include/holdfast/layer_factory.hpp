@@ -30,7 +30,8 @@ struct handshake_options {
     ///
     /// The wait for the client's answer counts, since the layer's memory is in use: clients that send their first
     /// message and no answer delay others by `handshake_timeout` for every `max_handshakes` of them.
-    /// `acceptor_options::max_per_address` limits their number.
+    /// `acceptor_options::max_per_address` limits their number. Since handshakes take turns, a greater number costs
+    /// memory alone.
     std::size_t max_handshakes = 32;
     /// The time that a client has to send its first message, and then once more for the handshake; the wait between
     /// the two is not limited. Must be positive. The maximum: unlimited.
