@@ -6,16 +6,13 @@
 //
 //     nc 127.0.0.1 7777
 #include "support/capacity.hpp"
-#include "support/command_line.hpp"
-#include "support/listening.hpp"
 #include "support/log.hpp"
-#include "support/tls_option.hpp"
+#include "support/server_options.hpp"
 
 #include <holdfast/holdfast.hpp>
 #include <holdfast/server/drain_at_signal.hpp>
 
 #include <iostream>
-#include <optional>
 #include <ostream>
 
 #include <unistd.h>
@@ -58,31 +55,20 @@ net::awaitable<void> serve(Connection peer, holdfast::heartbeat_timer<>& heartbe
 
 int run(int argc, char** argv)
 {
-    std::string address = "127.0.0.1";
-    std::uint16_t port = 7777;
-    std::size_t max_connections = 1000;
-    std::chrono::milliseconds timeout = 30s;
-    std::chrono::milliseconds deadline = 10s;
-    examples::command_line cli{"echo_server",
-                               "Echoes lines as JSON; at most so many connections, none silent for ever."};
-    cli.add("address", address, "IP", "the address to listen on");
-    cli.add("port", port, "N", "the port to listen on; 0: one that the kernel chooses");
-    cli.add("max-connections", max_connections, "N", "connections served at once");
-    cli.add("timeout", timeout, "TIME", "a client silent for so long is dropped");
-    cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
-    examples::tls_option tls;
-    tls.add_to(cli);
-    if (!cli.parse(argc, argv)) return 0;
-    tls.load();
-    const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
-    const auto capacity = examples::plan_capacity(max_connections, tls.cost(cost), tls.fixed_bytes());
+    examples::server_options options;
+    if (!options.parse(argc, argv, "echo_server",
+                       "Echoes lines as JSON; at most so many connections, none silent for ever."))
+        return 0;
+    const tcp::endpoint endpoint = options.endpoint();
+    const auto capacity =
+        examples::plan_capacity(options.max_connections, options.tls.cost(cost), options.tls.fixed_bytes());
 
     const examples::log_queue log;
     net::io_context io(1);
-    holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.tick = 1s, .timeout = timeout}};
+    holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.tick = 1s, .timeout = options.timeout}};
     acceptor clients{
         io.get_executor(), endpoint,
-        holdfast::acceptor_options{.max_connections = max_connections,
+        holdfast::acceptor_options{.max_connections = options.max_connections,
                                    .send_buffer_bytes = cost.send_buffer_bytes,
                                    .receive_buffer_bytes = cost.receive_buffer_bytes,
                                    .on_event = [](const auto& event) { examples::log_line("echo_server: ", event); }}};
@@ -90,11 +76,11 @@ int run(int argc, char** argv)
     const holdfast::drain_at_signal stop{
         // before the first client
         clients,
-        {.drain = {.deadline = deadline},
+        {.drain = {.deadline = options.drain},
          .on_drained = [](std::size_t reset) { examples::log_line("echo_server: drained, ", reset, " reset"); },
          .on_report = report,
-         .on_reload = tls.reloader("echo_server")}};
-    tls.serve(clients, [&](auto peer) { return serve(std::move(peer), heartbeats); });
+         .on_reload = options.tls.reloader("echo_server")}};
+    options.tls.serve(clients, [&](auto peer) { return serve(std::move(peer), heartbeats); });
     std::cout << "echo_server: listening on " << clients.local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("echo_server");
     io.run(); // returns when the drain is over and the last session has ended

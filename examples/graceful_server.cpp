@@ -13,17 +13,14 @@
 //     [Service]                       graceful.service, restarted by: systemctl restart graceful.service
 //     ExecStart=/usr/bin/graceful_server --drain 10s
 #include "support/capacity.hpp"
-#include "support/command_line.hpp"
-#include "support/listening.hpp"
 #include "support/log.hpp"
-#include "support/tls_option.hpp"
+#include "support/server_options.hpp"
 
 #include <holdfast/holdfast.hpp>
 #include <holdfast/server/drain_at_signal.hpp>
 #include <holdfast/server/inherited_listener.hpp>
 
 #include <iostream>
-#include <optional>
 #include <ostream>
 
 #include <unistd.h>
@@ -82,44 +79,33 @@ net::awaitable<void> serve(Connection peer, holdfast::heartbeat_timer<>& heartbe
 
 int run(int argc, char** argv)
 {
-    std::string address = "127.0.0.1";
-    std::uint16_t port = 7777;
-    std::size_t max_connections = 1000;
-    std::chrono::milliseconds timeout = 30s;
-    std::chrono::milliseconds deadline = 10s;
-    examples::command_line cli{"graceful_server",
-                               "Takes lines and acknowledges them; a restart refuses and loses nobody."};
-    cli.add("address", address, "IP", "the address to listen on, where no socket is inherited");
-    cli.add("port", port, "N", "the port to listen on; 0: one that the kernel chooses");
-    cli.add("max-connections", max_connections, "N", "connections served at once");
-    cli.add("timeout", timeout, "TIME", "a client silent for so long is dropped");
-    cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for clients before they are aborted");
-    examples::tls_option tls;
-    tls.add_to(cli);
-    if (!cli.parse(argc, argv)) return 0;
-    tls.load();
-    const tcp::endpoint endpoint = examples::listen_endpoint(address, port);
-    const auto capacity = examples::plan_capacity(max_connections, tls.cost(cost), tls.fixed_bytes());
+    examples::server_options options;
+    if (!options.parse(argc, argv, "graceful_server",
+                       "Takes lines and acknowledges them; a restart refuses no client and loses no line."))
+        return 0;
+    const tcp::endpoint endpoint = options.endpoint();
+    const auto capacity =
+        examples::plan_capacity(options.max_connections, options.tls.cost(cost), options.tls.fixed_bytes());
     const auto inherited = holdfast::take_inherited_listener();
 
     const examples::log_queue log;
     net::io_context io(1);
-    holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.tick = 1s, .timeout = timeout}};
-    const holdfast::acceptor_options options{.max_connections = max_connections,
-                                             .send_buffer_bytes = cost.send_buffer_bytes,
-                                             .receive_buffer_bytes = cost.receive_buffer_bytes};
-    acceptor clients = inherited ? acceptor(io.get_executor(), inherited->protocol, inherited->descriptor, options)
-                                 : acceptor(io.get_executor(), endpoint, options);
+    holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.tick = 1s, .timeout = options.timeout}};
+    const holdfast::acceptor_options limits{.max_connections = options.max_connections,
+                                            .send_buffer_bytes = cost.send_buffer_bytes,
+                                            .receive_buffer_bytes = cost.receive_buffer_bytes};
+    acceptor clients = inherited ? acceptor(io.get_executor(), inherited->protocol, inherited->descriptor, limits)
+                                 : acceptor(io.get_executor(), endpoint, limits);
     const auto report = [&] { examples::log_text([&](std::ostream& out) { clients.census().report(out); }); };
     const holdfast::drain_at_signal stop{
         clients, // the sessions are notified one after another, so that their clients do not all come back at once
-        {.drain = {.deadline = deadline, .stagger = deadline / 4},
+        {.drain = {.deadline = options.drain, .stagger = options.drain / 4},
          .on_signal =
              [&] { examples::log_line("graceful_server: draining ", clients.census().live(), " connections"); },
          .on_drained = [](std::size_t reset) { examples::log_line("graceful_server: drained, ", reset, " reset"); },
          .on_report = report,
-         .on_reload = tls.reloader("graceful_server")}};
-    tls.serve(clients, [&](auto peer) { return serve(std::move(peer), heartbeats); });
+         .on_reload = options.tls.reloader("graceful_server")}};
+    options.tls.serve(clients, [&](auto peer) { return serve(std::move(peer), heartbeats); });
     std::cout << "graceful_server: listening on " << clients.local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("graceful_server");
     io.run(); // returns when the drain is over and the last session has ended

@@ -1,0 +1,49 @@
+// holdfast: the options that the small example servers share.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_EXAMPLES_SUPPORT_SERVER_OPTIONS_HPP
+#define HOLDFAST_EXAMPLES_SUPPORT_SERVER_OPTIONS_HPP
+
+#include "command_line.hpp"
+#include "listening.hpp"
+#include "tls_option.hpp"
+
+#include <holdfast/asio.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace examples {
+
+/// Where to listen, how many connections to serve and for how long, with their defaults.
+struct server_options {
+    std::string address = "127.0.0.1";
+    std::uint16_t port = 7777;
+    std::size_t max_connections = 1000;
+    std::chrono::milliseconds timeout{30'000};
+    std::chrono::milliseconds drain{10'000};
+    tls_option tls{};
+
+    /// Reads the command line and the certificates. Returns false where --help was given. Throws a `usage_error`.
+    bool parse(int argc, char** argv, std::string_view program, std::string_view summary)
+    {
+        command_line cli{program, summary};
+        cli.add("address", address, "IP", "the address to listen on");
+        cli.add("port", port, "N", "the port to listen on; 0: one that the kernel chooses");
+        cli.add("max-connections", max_connections, "N", "connections served at once");
+        cli.add("timeout", timeout, "TIME", "a client silent for so long is disconnected");
+        cli.add("drain", drain, "TIME", "after SIGTERM, the time that connections have to end before they are reset");
+        tls.add_to(cli);
+        if (!cli.parse(argc, argv)) return false;
+        tls.load();
+        return true;
+    }
+
+    [[nodiscard]] holdfast::net::ip::tcp::endpoint endpoint() const { return listen_endpoint(address, port); }
+};
+
+} // namespace examples
+
+#endif
