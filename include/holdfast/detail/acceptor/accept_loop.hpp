@@ -45,13 +45,8 @@ protected:
     /// `shortage`.
     virtual accept_event admit() = 0;
 
-    /// Closes the accepted socket gracefully after `send_reject_message()`.
-    virtual void close_rejected() = 0;
-
     /// Starts a session with the connection that was admitted late.
     virtual void start_late() noexcept = 0;
-
-    HOLDFAST_DECL void send_reject_message(int socket) const noexcept;
 
     /// Sets the options of the connections: on the listener, from which TCP's connections inherit them at their birth
     /// in the kernel. Later would be too late for the window that the client was offered, and a system call more for
@@ -84,6 +79,7 @@ protected:
 
     const acceptor_options options_;
     const bool is_tcp_;
+    int family_ = 0;
     bool is_ip_ = false;
     unique_descriptor accepted_;
     net::ip::tcp::endpoint remote_;
@@ -101,6 +97,8 @@ private:
     HOLDFAST_DECL accept_event accept() noexcept;
     HOLDFAST_DECL accept_event check_address();
     HOLDFAST_DECL void reject(admission_limit limit, overload_policy policy);
+    HOLDFAST_DECL void close_rejected();
+    HOLDFAST_DECL void send_reject_message(int socket) const noexcept;
     HOLDFAST_DECL void reset_by_reserve() noexcept;
     HOLDFAST_DECL void restore_reserve() noexcept;
 

@@ -167,19 +167,6 @@ private:
         }
     }
 
-    void close_rejected() override
-    {
-        stream_type socket(executor());
-        error_code ec;
-        socket.assign(endpoint.protocol(), accepted_.get(), ec);
-        if (ec) return detail::reset_and_close(std::move(accepted_));
-        send_reject_message(accepted_.release());
-        connection_guard<stream_type> guard(std::move(socket));
-        // Several threads may run the context: the steps of closing need a strand.
-        guard.async_close({.deadline = detail::saturated(options_.reject_deadline), .drain_bytes = 64 * 1024},
-                          net::bind_executor(net::make_strand(executor()), reject_count(pending_rejects_)));
-    }
-
     /// No copy of a strand may outlive its context.
     void context_ends() noexcept override
     {

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_DETAIL_ACCEPTOR_IMPL_ACCEPT_LOOP_IPP
 #define HOLDFAST_DETAIL_ACCEPTOR_IMPL_ACCEPT_LOOP_IPP
 
+#include <holdfast/connection_guard.hpp>
 #include <holdfast/detail/acceptor/accept_failure.hpp>
 #include <holdfast/detail/acceptor/accept_loop.hpp>
 #include <holdfast/detail/acceptor/acceptor_settings.hpp>
@@ -57,6 +58,7 @@ HOLDFAST_DECL void accept_loop::open(int family, int type, int protocol, const :
 {
     auto socket = open_socket(family, type, protocol);
     apply_ip_versions(socket.get(), family, options_.versions, false);
+    family_ = family;
     is_ip_ = family == AF_INET || family == AF_INET6;
     start(socket.get());
     const int listener = socket.release();
@@ -78,6 +80,7 @@ HOLDFAST_DECL void accept_loop::open(int family, int type, int protocol, const :
 HOLDFAST_DECL void accept_loop::take_over(int family, int descriptor)
 {
     apply_ip_versions(descriptor, family, options_.versions, true);
+    family_ = family;
     is_ip_ = family == AF_INET || family == AF_INET6;
     start(descriptor);
     try {
@@ -264,6 +267,22 @@ HOLDFAST_DECL void accept_loop::reject(admission_limit limit, overload_policy po
         reset_and_close(std::move(accepted_));
     else
         close_rejected();
+}
+
+/// Closes the accepted socket gracefully after the message. Rejected connections of all protocols are of one type, so
+/// that their close is compiled once.
+HOLDFAST_DECL void accept_loop::close_rejected()
+{
+    using stream_type = net::basic_stream_socket<net::generic::stream_protocol, net::any_io_executor>;
+    stream_type socket(executor);
+    error_code ec;
+    socket.assign(net::generic::stream_protocol(family_, 0), accepted_.get(), ec);
+    if (ec) return reset_and_close(std::move(accepted_));
+    send_reject_message(accepted_.release());
+    connection_guard<stream_type> guard(std::move(socket));
+    // Several threads may run the context: the steps of closing need a strand.
+    guard.async_close({.deadline = saturated(options_.reject_deadline), .drain_bytes = 64 * 1024},
+                      net::bind_executor(net::make_strand(executor), reject_count(pending_rejects_)));
 }
 
 /// The socket takes what fits into its send buffer; the rest is not waited for.
