@@ -8,9 +8,7 @@
 
 #include <csignal>
 #include <string>
-#include <thread>
 
-using namespace std::chrono_literals;
 using tests::tcp;
 namespace net = holdfast::net;
 
@@ -81,10 +79,9 @@ TEST_CASE("the README's chat: all get each line, slow readers are disconnected, 
     files.write("renewed.example");
     ::kill(server.pid(), SIGHUP);
     std::string name;
-    for (int i = 0; i != 100 && name != "renewed.example"; ++i) {
+    for (int i = 0; i != 1000 && name != "renewed.example"; ++i) { // a few handshakes may come before the signal
         auto next = connect(io, server);
         name = common_name(next);
-        if (name != "renewed.example") std::this_thread::sleep_for(20ms);
     }
     CHECK(name == "renewed.example");
 

@@ -1,13 +1,16 @@
-// holdfast: tests of a peer's address that is learnt after the connection was admitted, as from a PROXY line.
+// holdfast: tests of what a session learns of its peer: the address, as from a PROXY line, and the name.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 using holdfast::address_rule;
@@ -19,7 +22,12 @@ namespace {
 
 struct keep_peer {
     std::vector<std::string>* ended;
-    void operator()(const holdfast::connection_end& end) const noexcept { ended->emplace_back(end.peer.text().view()); }
+    holdfast::connection_name* name;
+    void operator()(const holdfast::connection_end& end) const noexcept
+    {
+        ended->emplace_back(end.peer.text().view());
+        *name = end.name;
+    }
 };
 
 using acceptor = holdfast::bounded_acceptor<tcp, keep_peer>;
@@ -37,6 +45,7 @@ struct proxied_server {
 
     net::io_context io;
     std::vector<std::string> ended;
+    holdfast::connection_name last_name; // of those that have ended
     std::deque<tcp::socket> clients;
     acceptor server{io,
                     {net::ip::address_v4::loopback(), 0},
@@ -47,7 +56,7 @@ struct proxied_server {
                              return address == net::ip::make_address("192.0.2.66") ? address_rule::refuse
                                                                                    : address_rule::limit;
                          }},
-                    keep_peer{&ended}};
+                    keep_peer{&ended, &last_name}};
     std::deque<acceptor::connection_type> peers;
 };
 
@@ -100,4 +109,54 @@ TEST_CASE("an address that the filter refuses changes nothing, and after the end
     CHECK(test.ended == std::vector<std::string>{"192.0.2.1:1"});
     CHECK(peer.set_peer(endpoint("192.0.2.66", 2)));
     CHECK(test.server.addresses() == 0);
+}
+
+TEST_CASE("a name is the first 63 bytes of what is given, in the census and in connection_end, below a layer too")
+{
+    static_assert(std::is_trivially_copyable_v<holdfast::connection_name>);
+    static_assert(sizeof(holdfast::connection_name) == 64);
+    const std::string longest(63, 'n');
+    proxied_server test;
+    const auto shown = [&] {
+        std::string name;
+        test.server.census().for_each([&](const auto& each) { name = each.name; });
+        return name;
+    };
+    auto& peer = test.connect();
+    CHECK(shown().empty());
+    peer.set_name(longest + 'x');
+    CHECK(shown() == longest);
+    auto layered = holdfast::upgrade<tests::layered_stream>(std::move(peer));
+    CHECK(shown() == longest);
+    layered.set_name(longest);
+    layered.close();
+    CHECK(test.last_name.view() == longest);
+    layered.set_name("too late");
+    CHECK(test.last_name.view() == longest);
+
+    auto& second = test.connect(); // may have the place of the first
+    CHECK(shown().empty());
+    second.set_name("short");
+    second.set_name({});
+    second.close();
+    CHECK_FALSE(test.last_name);
+}
+
+TEST_CASE("a session that reads by itself says when it is within a message, which a drain lets finish")
+{
+    proxied_server test;
+    auto& within = test.connect();
+    auto& between = test.connect();
+    within.within_message(true);
+    between.within_message(true);
+    between.within_message(false);
+    bool drained = false;
+    test.server.async_drain({.deadline = std::chrono::seconds(25), .finish_frames = true},
+                            [&](error_code, std::size_t) { drained = true; });
+    tests::run_until(test.io, [&] { return between.draining(); });
+    CHECK_FALSE(within.draining());
+    within.within_message(false);
+    CHECK(within.draining());
+    test.peers.clear();
+    tests::run_until(test.io, [&] { return drained; });
 }

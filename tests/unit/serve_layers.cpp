@@ -580,6 +580,45 @@ TEST_CASE("a factory that throws ends that connection alone", "[tls]")
     CHECK(f.sessions == 1);
 }
 
+TEST_CASE("a layer whose client begins is made at its first byte, one whose does not at once", "[tls]")
+{
+    struct counting : asio_tls {
+        int* made;
+        auto make(tcp::socket socket)
+        {
+            ++*made;
+            return asio_tls::make(std::move(socket));
+        }
+    };
+    struct client_first : counting {
+        static constexpr bool client_begins = true;
+    };
+    int made = 0;
+    fixture f;
+    auto context = asio_context();
+    SECTION("the client begins")
+    {
+        f.serve(client_first{{{&context}, &made}});
+        tests::tls_peer client(f.connect());
+        f.run_until([&] { return f.doors.census().live() == 1; });
+        f.settle();
+        CHECK(made == 0);
+        const auto [begin, rest] = first_message(client);
+        client.send(begin.substr(0, 1));
+        f.run_until([&] { return made == 1; });
+        client.send(begin.substr(1) + rest);
+        f.enter(client);
+    }
+    SECTION("either may begin")
+    {
+        f.serve(counting{{&context}, &made});
+        tests::tls_peer client(f.connect());
+        f.run_until([&] { return made == 1; });
+        f.enter(client);
+    }
+    CHECK(made == 1);
+}
+
 TEST_CASE("a handler may be a coroutine, or return nothing, and have the shard", "[tls]")
 {
     fixture f;
@@ -643,7 +682,11 @@ TEST_CASE("on several threads the handler is called for one connection at a time
     std::atomic<int> inside = 0, together = 0, ended = 0;
     struct count_end {
         std::atomic<int>* ended;
-        void operator()(const connection_end&) const noexcept { ++*ended; }
+        void operator()(const connection_end&) const noexcept
+        {
+            ++*ended;
+            ended->notify_one();
+        }
     };
     holdfast::acceptor_options options;
     if (placed == placing::on_strands)
@@ -685,11 +728,10 @@ TEST_CASE("on several threads the handler is called for one connection at a time
             } catch (const std::runtime_error&) {
                 break; // the server has closed
             }
-            std::this_thread::sleep_for(1ms);
+            tests::await_readable(each.socket());
         }
-    const auto deadline = std::chrono::steady_clock::now() + 30s;
-    while (ended != 30 && std::chrono::steady_clock::now() < deadline)
-        std::this_thread::sleep_for(1ms);
+    for (int seen = ended; seen != 30; seen = ended)
+        ended.wait(seen);
     CHECK(ended == 30);
     CHECK(together == 0);
     acceptor.close();
