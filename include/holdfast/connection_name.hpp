@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstring>
 #include <string_view>
 
 namespace holdfast {
@@ -22,7 +21,7 @@ public:
     explicit connection_name(std::string_view name) noexcept
         : size_(static_cast<std::uint8_t>(std::min(name.size(), bytes_.size())))
     {
-        std::memcpy(bytes_.data(), name.data(), size_);
+        std::copy_n(name.data(), size_, bytes_.data()); // of an empty one there may be no data
     }
 
     [[nodiscard]] std::string_view view() const noexcept { return {bytes_.data(), size_}; }

@@ -147,16 +147,24 @@ TEST_CASE("a session that reads by itself says when it is within a message, whic
     proxied_server test;
     auto& within = test.connect();
     auto& between = test.connect();
+    const auto read = [](acceptor::connection_type& from) {
+        char byte = 0;
+        error_code ec;
+        from.stream().non_blocking(true);
+        from.stream().read_some(net::buffer(&byte, 1), ec);
+        return ec;
+    };
     within.within_message(true);
     between.within_message(true);
     between.within_message(false);
     bool drained = false;
     test.server.async_drain({.deadline = std::chrono::seconds(25), .finish_frames = true},
                             [&](error_code, std::size_t) { drained = true; });
-    tests::run_until(test.io, [&] { return between.draining(); });
-    CHECK_FALSE(within.draining());
+    tests::run_until(test.io, [&] { return within.draining() && between.draining(); });
+    CHECK(read(between) == net::error::eof);
+    CHECK(read(within) == net::error::would_block);
     within.within_message(false);
-    CHECK(within.draining());
+    CHECK(read(within) == net::error::eof);
     test.peers.clear();
     tests::run_until(test.io, [&] { return drained; });
 }

@@ -68,6 +68,20 @@ struct asio_tls {
     holdfast::handshake_options options() const { return limits; }
 };
 
+/// Counts the layers that it makes.
+struct counting : asio_tls {
+    int* made;
+    auto make(tcp::socket socket)
+    {
+        ++*made;
+        return asio_tls::make(std::move(socket));
+    }
+};
+
+struct client_first : counting {
+    static constexpr bool client_begins = true;
+};
+
 net::ssl::context asio_context()
 {
     net::ssl::context context(net::ssl::context::tls_server);
@@ -582,17 +596,6 @@ TEST_CASE("a factory that throws ends that connection alone", "[tls]")
 
 TEST_CASE("a layer whose client begins is made at its first byte, one whose does not at once", "[tls]")
 {
-    struct counting : asio_tls {
-        int* made;
-        auto make(tcp::socket socket)
-        {
-            ++*made;
-            return asio_tls::make(std::move(socket));
-        }
-    };
-    struct client_first : counting {
-        static constexpr bool client_begins = true;
-    };
     int made = 0;
     fixture f;
     auto context = asio_context();
