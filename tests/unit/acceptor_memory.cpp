@@ -125,7 +125,7 @@ TEST_CASE("whichever allocation fails while a new client comes in, the next one 
                 CHECK(seen.live == 0);
                 ++n;
             } while (seen.failed);
-            CHECK(n > 3);
+            CHECK(n > 2); // later versions of Asio allocate less
         }
 }
 
