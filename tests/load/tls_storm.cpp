@@ -225,7 +225,7 @@ TEST_CASE("a storm of 2,000 handshakes: the healthy clients are served, the sile
 
     // The clients of a storm are other machines: here they have to leave the processors to the server and to the
     // connections that are measured.
-    REQUIRE(::setpriority(PRIO_PROCESS, static_cast<::id_t>(::gettid()), 19) == 0);
+    REQUIRE(::setpriority(PRIO_PROCESS, static_cast<::id_t>(::gettid()), 5) == 0);
     const poller poll;
     std::vector<client> clients;
     clients.reserve(storm);
