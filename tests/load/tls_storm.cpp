@@ -33,7 +33,6 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -223,9 +222,6 @@ TEST_CASE("a storm of 2,000 handshakes: the healthy clients are served, the sile
         }
     });
 
-    // The clients of a storm are other machines: here they have to leave the processors to the server and to the
-    // connections that are measured.
-    REQUIRE(::setpriority(PRIO_PROCESS, static_cast<::id_t>(::gettid()), 5) == 0);
     const poller poll;
     std::vector<client> clients;
     clients.reserve(storm);
