@@ -117,7 +117,7 @@ private:
             first.unlink();
             queue_.push_back(first);
         }
-        start_session(std::move(starter), std::move(peer), shard);
+        start_session(starter, std::move(peer), shard);
     }
 
     /// Under the mutex.
@@ -154,10 +154,11 @@ private:
             std::swap(peer, late_peer_);
             starter = starter_of(queue_.front()); // another operation would have taken it
         }
-        start_session(std::move(starter), std::move(*peer), late_shard_);
+        start_session(starter, std::move(*peer), late_shard_);
     }
 
-    void start_session(std::shared_ptr<session_starter> starter, connection_type&& peer, std::size_t shard) noexcept
+    void start_session(const std::shared_ptr<session_starter>& starter, connection_type&& peer,
+                       std::size_t shard) noexcept
     {
         const auto remote = remote_;
         try {

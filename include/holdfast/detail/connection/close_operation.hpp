@@ -190,7 +190,7 @@ private:
         // Not the handler's memory: the watchdog's completion may hold it for longer than the operation lasts.
         connection_ = std::make_shared<closing_connection<Guard>>(std::move(guard), drain_bytes_, guard.noted_);
         const action first = connection_->machine.start(connection_->peek(), connection_->resets_at_close());
-        guard.reason_ = connection_->machine.reason();
+        guard.reason_ = connection_->machine.reason(); // NOLINT(bugprone-use-after-move): what it tells as an empty one
         if (first != action::close) {
             using clock = std::chrono::steady_clock;
             const auto now = clock::now();
@@ -260,7 +260,7 @@ private:
 
     /// Completing now would be inside the initiating function.
     template <class Self, class Executor>
-    void complete_later(Self& self, Executor executor)
+    void complete_later(Self& self, const Executor& executor)
     {
         step_ = step::finished;
         execute_later(executor, std::move(self));
