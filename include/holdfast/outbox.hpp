@@ -200,6 +200,7 @@ public:
     /// Completion: void(error_code), never inside this call; what `push` returns, or what the outbox is closed with
     /// meanwhile.
     /// Cancellation: terminal, partial and total; `operation_aborted`, and the message is not queued.
+    /// Exceptions: std::bad_alloc where there is no memory for the operation; the message may be queued all the same.
     /// Cost: while it waits, one block of the handler's allocator, and that of Asio's wait.
     template <net::completion_token_for<void(error_code)> CompletionToken = default_token_t<executor_type>>
     auto async_push(payload message, CompletionToken&& token = CompletionToken())
@@ -219,6 +220,8 @@ public:
     /// Queues a message that is serialized when its turn comes, one chunk at a time. It counts as the size of its
     /// serializer, and 16 bytes. `source` is what `Format` can serialize, or `formatted(source, format)`; an lvalue is
     /// copied, `std::ref` refers. Returns what `push` returns. If the source fails, the connection is reset.
+    ///
+    /// Lifetime: while the source is being read, it must not close, destroy, or push to this outbox.
     ///
     /// Exceptions: what moving the source throws.
     template <class Format = json, class Source>
@@ -286,6 +289,7 @@ private:
     int descriptor() noexcept override { return detail::descriptor_of(*stream_); }
 
     bool write_later() noexcept;
+    void drop_flight() noexcept;
     void write_next(bool at_once) noexcept;
     std::size_t send_now(const detail::outbox_buffers& buffers, error_code& ec) noexcept;
     void write(const detail::outbox_buffers& buffers) noexcept;

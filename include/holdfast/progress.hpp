@@ -25,7 +25,8 @@ namespace holdfast {
 /// Sent bytes are looked at when a write completes, and in `outbox::tick()`. A large send buffer makes
 /// completions rare: `outbox_options::notsent_lowat_bytes` keeps them frequent.
 ///
-/// Lifetime: the object must outlive the operation.
+/// Lifetime: the object must outlive the operation. It must not end or destroy what notifies it: the connection, the
+/// outbox; post that instead.
 /// Thread safety: the object is notified on the executor of the operation's stream.
 /// Cost: two pointers; one indirect call for each completed read or write.
 ///

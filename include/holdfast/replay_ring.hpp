@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -50,12 +51,15 @@ struct replay_position {
 /// Reads what `to_string` has written; nothing if the text is anything else.
 [[nodiscard]] inline std::optional<replay_position> parse_replay_position(std::string_view text) noexcept
 {
+    const auto padded = [](const char* from, const char* to) { return to - from > 1 && *from == '0'; };
     replay_position position;
+    if (text.find_first_of("ABCDEF") != text.npos) return std::nullopt;
     const char* const end = text.data() + text.size();
     const auto epoch = std::from_chars(text.data(), end, position.epoch, 16);
-    if (epoch.ec != std::errc() || epoch.ptr == end || *epoch.ptr != '-') return std::nullopt;
+    if (epoch.ec != std::errc() || epoch.ptr == end || *epoch.ptr != '-' || padded(text.data(), epoch.ptr))
+        return std::nullopt;
     const auto id = std::from_chars(epoch.ptr + 1, end, position.id);
-    if (id.ec != std::errc() || id.ptr != end) return std::nullopt;
+    if (id.ec != std::errc() || id.ptr != end || padded(epoch.ptr + 1, end)) return std::nullopt;
     return position;
 }
 
@@ -176,8 +180,8 @@ public:
             put(text, each);
         const auto now = Clock::now();
         for (const entry& each : kept_) {
-            const auto age = std::chrono::duration_cast<std::chrono::nanoseconds>(now - each.since);
-            put(text, static_cast<std::uint64_t>(age.count()));
+            const auto age = std::chrono::duration_cast<std::chrono::nanoseconds>(now - each.since).count();
+            put(text, age < 0 ? 0 : static_cast<std::uint64_t>(age)); // a clock may be set back
             put(text, each.message.size());
             text.append(each.message.text());
         }
@@ -203,7 +207,9 @@ public:
         text.remove_prefix(signature.size());
         std::uint64_t last = 0;
         std::uint64_t count = 0;
-        if (!take(text, ring.epoch_) || !take(text, last) || !take(text, count) || count > last) return std::nullopt;
+        if (!take(text, ring.epoch_) || !take(text, last) || !take(text, count) || count > last ||
+            last == std::numeric_limits<std::uint64_t>::max())
+            return std::nullopt;
         const auto now = Clock::now();
         ring.last_ = last - count;
         for (; count != 0; --count) {

@@ -109,6 +109,9 @@ template <class Header>
 [[nodiscard]] websocket_handshake accept_websocket(std::string_view method, Header&& header,
                                                    const websocket_accept_options& options = {})
 {
+    using result = std::invoke_result_t<Header&, std::string_view>;
+    static_assert(std::is_reference_v<result> || std::is_trivially_copyable_v<result>,
+                  "header(name) must return a view of the value, or a reference: a string by value would be gone");
     const auto value = [&](std::string_view name) { return detail::trimmed(std::string_view(header(name))); };
     const auto has = [&](std::string_view name, std::string_view token) {
         return detail::any_list_item(value(name),
@@ -139,7 +142,8 @@ template <class Header>
     text.append(detail::websocket_accept_key(key)).append("\r\n");
     const std::string offers(value("Sec-WebSocket-Protocol"));
     for (const std::string_view each : options.subprotocols) {
-        if (!detail::any_list_item(offers, [&](std::string_view offer) { return offer == each; })) continue;
+        if (each.empty() || !detail::any_list_item(offers, [&](std::string_view offer) { return offer == each; }))
+            continue;
         accepted.subprotocol = each;
         text.append("Sec-WebSocket-Protocol: ").append(each).append("\r\n");
         break;

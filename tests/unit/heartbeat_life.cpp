@@ -129,7 +129,7 @@ private:
 
         holdfast::connection_guard<> guard;
         server& owner;
-        heartbeat heartbeat;
+        holdfast::heartbeat heartbeat;
         std::array<char, 64> bytes{};
     };
 

@@ -194,7 +194,7 @@ TEST_CASE("watching and releasing any number of times within one handler queues 
     CHECK(w.settle() <= 1);
     CHECK(w.io.stopped()); // nothing is pending: an idle timer does not keep run() from returning
 
-    std::optional<heartbeat> heartbeat;
+    std::optional<holdfast::heartbeat> heartbeat;
     for (int i = 0; i != 1000; ++i)
         heartbeat.emplace(heartbeats.watch(p));
     w.advance_by_steps(10ns, 5);
@@ -208,7 +208,7 @@ TEST_CASE("a callback that ends its own profile runs to its end with its state")
     timer heartbeats(w.io, {.tick = 1ns, .timeout = forever});
     struct owner {
         std::optional<holdfast::heartbeat_profile<owner>> own_profile;
-        heartbeat heartbeat;
+        holdfast::heartbeat heartbeat;
         std::shared_ptr<int> seen;
         void abort(holdfast::close_reason) noexcept {}
     };

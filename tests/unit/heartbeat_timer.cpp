@@ -277,7 +277,7 @@ TEST_CASE("a death may destroy its own heartbeat")
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
     struct self_destroying {
-        std::optional<heartbeat> heartbeat;
+        std::optional<holdfast::heartbeat> heartbeat;
         int deaths = 0;
         void abort(close_reason) noexcept
         {
@@ -653,7 +653,7 @@ TEST_CASE("ticks that come late by parts of a tick, each by another, kill nobody
     std::mt19937 random(7);
     struct entry {
         peer p;
-        heartbeat heartbeat;
+        holdfast::heartbeat heartbeat;
         manual_clock::time_point touched;
     };
     std::vector<std::unique_ptr<entry>> entries(300);

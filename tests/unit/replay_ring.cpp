@@ -113,7 +113,7 @@ TEST_CASE("positions as text")
     }
     CHECK(to_string(replay_position{0xabc, 17}) == "abc-17");
     for (const auto text : {"", "-", "1-", "-1", "1", "1-2-", "1-2 ", " 1-2", "x-1", "1--1", "10000000000000000-1",
-                            "1-18446744073709551616", "1-+2"})
+                            "1-18446744073709551616", "1-+2", "A-1", "0a-1", "a-01"})
         CHECK_FALSE(holdfast::parse_replay_position(text));
 }
 

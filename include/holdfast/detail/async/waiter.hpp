@@ -164,8 +164,14 @@ template <class W, class Handler, class... Args>
 counted_ptr<W> begin_wait(const net::any_io_executor& executor, Handler&& handler, Args&&... args)
 {
     auto allocator = net::get_associated_allocator(handler);
+    auto slot = net::get_associated_cancellation_slot(handler);
     auto waiting = allocated_waiter<W, decltype(allocator)>::make(allocator, executor, std::forward<Args>(args)...);
-    waiting->async_wait(wait_completion<W, Handler>(std::move(handler), executor, waiting));
+    try {
+        waiting->async_wait(wait_completion<W, Handler>(std::move(handler), executor, waiting));
+    } catch (...) { // Asio may have put a handler into the slot that refers to the waiter
+        if (slot.is_connected()) slot.clear();
+        throw;
+    }
     return waiting;
 }
 

@@ -234,9 +234,7 @@ public:
         const std::uint64_t* const k = key ? &key->key : nullptr;
         const error_code result = outbox_->push_one(message, k); // where it does not wait, it can end the outbox
         if (!waits || result != errc::outbox_full) return detail::complete_later(executor, std::move(own), result);
-        const auto waiting = detail::begin_wait<detail::push_waiter>(executor, std::move(own), *outbox_,
-                                                                     k != nullptr ? detail::outbox_item(message, *k)
-                                                                                  : detail::outbox_item(message));
+        const auto waiting = detail::begin_wait<detail::push_waiter>(executor, std::move(own), *outbox_, message, k);
         outbox_->waiting_.push_back(*waiting);
     }
 
@@ -305,7 +303,7 @@ bool outbox<Stream>::begin() noexcept
     flight_ = new (std::nothrow) flight(*this);
     if (flight_ == nullptr) return false;
     if (write_later()) return true;
-    delete std::exchange(flight_, nullptr);
+    drop_flight();
     return false;
 }
 
@@ -338,7 +336,7 @@ template <class Stream>
 void outbox<Stream>::write_next(bool at_once) noexcept
 {
     using turn = detail::outbox_queue::turn;
-    for (unsigned writes = 0;; ++writes) {
+    for (unsigned sends = 0;;) {
         const turn next = closed_ ? turn::idle : queue_.next_turn();
         if (next == turn::idle) return rest();
         if (const error_code failure = flight_->failure) return give_up(failure);
@@ -353,7 +351,7 @@ void outbox<Stream>::write_next(bool at_once) noexcept
         };
         // Most messages fit into the socket's buffer: then Asio's operation, and the turn of the event loop in which it
         // completes, are not needed. At most four, so that a long message leaves the thread to others.
-        if (at_once && writes == 4) {
+        if (at_once && sends == 4) {
             if (!write_later()) give_up(net::error::no_memory);
             return;
         }
@@ -367,6 +365,7 @@ void outbox<Stream>::write_next(bool at_once) noexcept
             at_once = false;
             continue;
         }
+        ++sends;
         note_sent(n);
         if (ec) { // in the next turn, after a reader that can tell why: giving up aborts it
             flight_->failure = ec;
@@ -439,12 +438,21 @@ void outbox<Stream>::give_up(const error_code& ec) noexcept
     end(reason_of(ec), ec);
 }
 
+/// A strand that had no memory to be run keeps the handler all the same, and with it the flight.
+template <class Stream>
+void outbox<Stream>::drop_flight() noexcept
+{
+    flight* const old = std::exchange(flight_, nullptr);
+    old->owner = nullptr;
+    if (!old->pending) delete old;
+}
+
 /// No write is pending, and none is due.
 template <class Stream>
 void outbox<Stream>::rest() noexcept
 {
     if (closed_) queue_.clear();
-    delete std::exchange(flight_, nullptr);
+    drop_flight();
     busy_ = false;
     while (!flushing_.empty())
         flushing_.front().complete(closed_);

@@ -9,6 +9,7 @@
 #include <holdfast/detail/outbox/outbox_ring.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <tuple>
 
 namespace holdfast {
@@ -20,9 +21,12 @@ namespace holdfast::detail {
 /// An async_push that waits for space.
 class push_waiter : public waiter<unsynchronized> {
 public:
-    /// The item is owned by the waiter until the queue has it.
-    push_waiter(const net::any_io_executor& executor, outbox_base& outbox, const outbox_item& item)
-        : waiter<unsynchronized>(executor), outbox_(&outbox), item_(item)
+    /// The item, of that key or of none, is owned by the waiter until the queue has it.
+    push_waiter(const net::any_io_executor& executor, outbox_base& outbox, const payload& message,
+                const std::uint64_t* key)
+        : waiter<unsynchronized>(executor),
+          outbox_(&outbox),
+          item_(key != nullptr ? outbox_item(message, *key) : outbox_item(message))
     {
     }
 

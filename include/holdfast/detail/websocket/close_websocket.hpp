@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <utility>
 
 namespace holdfast::detail {
@@ -36,10 +37,17 @@ public:
             begun_ = clock::now();
             outbox_->push_final(std::exchange(frame_, {})); // an error: one is queued already, or nothing can be sent
             return outbox_->async_close({.deadline = deadline_}, std::move(self));
-        case 1:
+        case 1: {
+            Peer* const peer = peer_; // `self`, and this with it, may be moved
             result_ = ec;
             if (ec == net::error::operation_aborted) peer_->abort(close_reason::cancelled, ec);
-            return peer_->async_close({.deadline = left(), .drain_bytes = drain_bytes_}, std::move(self));
+            try {
+                return peer_->async_close({.deadline = left(), .drain_bytes = drain_bytes_}, std::move(self));
+            } catch (const std::bad_alloc&) {
+                peer->abort(close_reason::out_of_memory, net::error::no_memory);
+                throw;
+            }
+        }
         default:
             return self.complete(result_ ? result_ : ec);
         }
