@@ -790,10 +790,11 @@ TEST_CASE("a new client without memory for its finalizer leaves no trace, and th
 {
     net::io_context io;
     bool refuses = false;
-    using doors_type = holdfast::bounded_acceptor<tcp, costly>;
-    doors_type acceptor{io.get_executor(), any_port, {.max_connections = 1, .max_per_address = 1}, costly(&refuses)};
-    std::optional<doors_type::connection_type> kept;
-    acceptor.async_accept([&](error_code ec, doors_type::connection_type peer) {
+    using costly_acceptor = holdfast::bounded_acceptor<tcp, costly>;
+    costly_acceptor acceptor{
+        io.get_executor(), any_port, {.max_connections = 1, .max_per_address = 1}, costly(&refuses)};
+    std::optional<costly_acceptor::connection_type> kept;
+    acceptor.async_accept([&](error_code ec, costly_acceptor::connection_type peer) {
         CHECK_FALSE(ec);
         kept.emplace(std::move(peer));
     });

@@ -183,12 +183,13 @@ TEST_CASE("a finalizer may destroy the session that owns an acceptor's connectio
             ++*times;
         }
     };
-    using doors_type = holdfast::bounded_acceptor<tcp, destroys>;
-    using owned = doors_type::connection_type;
+    using destroying_acceptor = holdfast::bounded_acceptor<tcp, destroys>;
+    using owned = destroying_acceptor::connection_type;
     net::io_context io;
     std::shared_ptr<void> session;
     int times = 0;
-    doors_type acceptor{io.get_executor(), any_port, {.max_connections = 2, .max_per_address = 2}, {&session, &times}};
+    destroying_acceptor acceptor{
+        io.get_executor(), any_port, {.max_connections = 2, .max_per_address = 2}, {&session, &times}};
     std::optional<owned> accepted;
     const auto accept = [&] {
         accepted.reset();

@@ -603,7 +603,7 @@ TEST_CASE("a layer whose client begins is made at its first byte, one whose does
     {
         f.serve(client_first{{{&context}, &made}});
         tests::tls_peer client(f.connect());
-        f.run_until([&] { return f.doors.census().live() == 1; });
+        f.run_until([&] { return f.acceptor.census().live() == 1; });
         f.settle();
         CHECK(made == 0);
         const auto [begin, rest] = first_message(client);
