@@ -5,6 +5,7 @@
 #include "support/catch.hpp"
 
 #include <holdfast/detail/outbox/outbox_queue.hpp>
+#include <holdfast/error.hpp>
 
 #include <algorithm>
 #include <array>
