@@ -147,6 +147,8 @@ TEST_CASE("the ladder climbs across two restarts: nobody is refused, no connecti
     tcp::acceptor listener(io, {net::ip::address_v4::loopback(), 0}); // the service manager's
     ::fcntl(listener.native_handle(), F_SETFD, FD_CLOEXEC);
     const std::string pid_file = "graceful_restart." + std::to_string(::getpid()) + ".pid";
+    const auto remove = [](const std::string* name) { std::remove(name->c_str()); };
+    const std::unique_ptr<const std::string, decltype(remove)> removed{&pid_file}; // also where a check fails
     std::unique_ptr<process> server;
     const auto start = [&] {
         server = std::make_unique<process>(activated("1", "4s"), listener.native_handle());
@@ -175,7 +177,6 @@ TEST_CASE("the ladder climbs across two restarts: nobody is refused, no connecti
     const std::string found = "over 2 restarts 0 connections were refused, 0 broken, and ";
     REQUIRE(report.find(found) != std::string::npos);
     CHECK(std::stoul(report.substr(report.find(found) + found.size())) >= 130); // nearly all of each rung
-    std::remove(pid_file.c_str());
     server->signal(SIGTERM);
     CHECK(server->wait() == 0);
 }
