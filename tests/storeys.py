@@ -22,10 +22,11 @@ storeys = {
     "frame": ("frame_reader detail/frame/*", "base asio async waiting buffer connection"),
     "outbox": ("payload replay_ring serialized_payload write_streamed outbox outbox_options outbox_group detail/outbox/*",
                "base serialize asio async waiting buffer connection"),
+    "shards": ("shards shard_topic detail/shards/*", "base asio async waiting connection acceptor outbox"),
     "websocket": ("websocket websocket_* detail/websocket/*", "base serialize asio async waiting buffer connection frame outbox"),
     "adapters": ("adapters/*", "base serialize asio async waiting buffer connection acceptor frame"),  # another library
     "server": ("server/*", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox"),  # of a whole program
-    "everything": ("holdfast impl/src", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox websocket"),
+    "everything": ("holdfast impl/src", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox websocket shards"),
 }
 # What a header must not lead to, over however many others.
 never_reaches = [("outbox", "serialize/json"), ("frame_reader", "heartbeat_timer")]

@@ -44,6 +44,8 @@
 #include <holdfast/serialize/streaming_serializer.hpp>
 #include <holdfast/serialize/values.hpp>
 #include <holdfast/serialized_payload.hpp>
+#include <holdfast/shard_topic.hpp>
+#include <holdfast/shards.hpp>
 #include <holdfast/testing/manual_clock.hpp>
 #include <holdfast/version.hpp>
 #include <holdfast/websocket.hpp>

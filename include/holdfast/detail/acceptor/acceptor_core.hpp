@@ -88,6 +88,7 @@ private:
         const int number = descriptor.release();
         if (!all_inherit_) (void)configure(number); // a peer that has left shows at the first read
         Finalizer its_own = finalizer;              // before it has a place: it may fail
+        if constexpr (requires { its_own.set_shard(where.shard); }) its_own.set_shard(where.shard);
         const auto place =
             members->enter(number, permit_, is_ip_ ? peer_address(remote_) : peer_address::of_socket(number));
         connection_type peer(std::move(socket),
