@@ -181,4 +181,5 @@ def main():
           f"a peer is better in {len(lost)}: {sys.argv[2]}")
 
 
-main()
+if __name__ == "__main__":
+    main()
