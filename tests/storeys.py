@@ -8,7 +8,7 @@ import fnmatch, pathlib, re, sys
 
 # storey: what belongs to it; the storeys that it may include
 storeys = {
-    "base": ("error websocket_error framing frame_time_limit progress version heartbeat_counters detail/saturated detail/linkage", ""),  # the standard library only
+    "base": ("error websocket_error framing frame_time_limit progress version heartbeat_counters detail/saturated detail/text_list detail/linkage", ""),  # the standard library only
     "serialize": ("serialize/*", "base"),  # the standard library only
     "process": ("process/* detail/process/*", "base"),
     "asio": ("asio", "base"),  # alone includes Asio
@@ -20,13 +20,14 @@ storeys = {
     "acceptor": ("acceptor_event acceptor_options bounded_acceptor layer_factory detail/acceptor/*", "base asio async waiting connection process"),
     "heartbeat": ("heartbeat_* frame_deadline detail/heartbeat/*", "base asio async"),
     "frame": ("frame_reader detail/frame/*", "base asio async waiting buffer connection"),
-    "outbox": ("payload replay_ring serialized_payload write_streamed outbox outbox_options outbox_group detail/outbox/*",
+    "outbox": ("payload replay_ring replay_topic serialized_payload write_streamed outbox outbox_options outbox_group detail/outbox/*",
                "base serialize asio async waiting buffer connection"),
     "shards": ("shards shard_topic detail/shards/*", "base asio async waiting connection acceptor outbox"),
     "websocket": ("websocket websocket_* detail/websocket/*", "base serialize asio async waiting buffer connection frame outbox"),
+    "http": ("http/*", "base serialize asio async waiting buffer connection frame outbox"),
     "adapters": ("adapters/*", "base serialize asio async waiting buffer connection acceptor frame"),  # another library
-    "server": ("server/*", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox"),  # of a whole program
-    "everything": ("holdfast impl/src", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox websocket shards"),
+    "server": ("server/*", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox http"),  # of a whole program
+    "everything": ("holdfast impl/src", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox http websocket shards"),
 }
 # What a header must not lead to, over however many others.
 never_reaches = [("outbox", "serialize/json"), ("frame_reader", "heartbeat_timer")]

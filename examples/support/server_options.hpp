@@ -26,8 +26,10 @@ struct server_options {
     std::chrono::milliseconds drain{10'000};
     tls_option tls{};
 
-    /// Reads the command line and the certificates. Returns false where --help was given. Throws a `usage_error`.
-    bool parse(int argc, char** argv, std::string_view program, std::string_view summary)
+    /// Reads the command line and the certificates; `add(cli)` adds options of the program's own. Returns false where
+    /// --help was given. Throws a `usage_error`.
+    template <class Add>
+    bool parse(int argc, char** argv, std::string_view program, std::string_view summary, Add add)
     {
         command_line cli{program, summary};
         cli.add("address", address, "IP", "the address to listen on");
@@ -36,9 +38,15 @@ struct server_options {
         cli.add("timeout", timeout, "TIME", "a client silent for so long is disconnected");
         cli.add("drain", drain, "TIME", "after SIGTERM, the time that connections have to end before they are reset");
         tls.add_to(cli);
+        add(cli);
         if (!cli.parse(argc, argv)) return false;
         tls.load();
         return true;
+    }
+
+    bool parse(int argc, char** argv, std::string_view program, std::string_view summary)
+    {
+        return parse(argc, argv, program, summary, [](command_line&) {});
     }
 
     [[nodiscard]] holdfast::net::ip::tcp::endpoint endpoint() const { return listen_endpoint(address, port); }

@@ -24,6 +24,10 @@ struct heartbeat_counters {
     std::uint64_t lifetimes = 0;
     /// The longest time that a single handler of the timer (part of a sweep, or callbacks) has taken.
     std::chrono::nanoseconds longest_turn{};
+    /// How late the sweep of the last tick was complete: the lag of the event loop.
+    std::chrono::nanoseconds last_lateness{};
+    /// The longest of these times.
+    std::chrono::nanoseconds longest_lateness{};
 };
 
 } // namespace holdfast

@@ -23,6 +23,9 @@
 #include <holdfast/heartbeat_counters.hpp>
 #include <holdfast/heartbeat_profile.hpp>
 #include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/http/event_stream.hpp>
+#include <holdfast/http/exchange.hpp>
+#include <holdfast/http/request_head.hpp>
 #include <holdfast/keepalive.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/outbox_group.hpp>
@@ -35,6 +38,7 @@
 #include <holdfast/process/memory.hpp>
 #include <holdfast/progress.hpp>
 #include <holdfast/replay_ring.hpp>
+#include <holdfast/replay_topic.hpp>
 #include <holdfast/serialize/describe.hpp>
 #include <holdfast/serialize/formatted.hpp>
 #include <holdfast/serialize/framed.hpp>

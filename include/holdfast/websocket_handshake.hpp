@@ -3,10 +3,10 @@
 #ifndef HOLDFAST_WEBSOCKET_HANDSHAKE_HPP
 #define HOLDFAST_WEBSOCKET_HANDSHAKE_HPP
 
+#include <holdfast/detail/text_list.hpp>
 #include <holdfast/detail/websocket/sha1.hpp>
 #include <holdfast/payload.hpp>
 
-#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,34 +39,6 @@ struct websocket_handshake {
 };
 
 namespace detail {
-
-inline bool equal_ignoring_case(std::string_view a, std::string_view b) noexcept
-{
-    const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-    if (a.size() != b.size()) return false;
-    for (std::size_t i = 0; i != a.size(); ++i)
-        if (lower(a[i]) != lower(b[i])) return false;
-    return true;
-}
-
-inline std::string_view trimmed(std::string_view text) noexcept
-{
-    const auto first = text.find_first_not_of(" \t");
-    if (first == text.npos) return {};
-    return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
-
-/// Calls `f(item)` for each item of a list that commas separate, until it returns true; returns whether it did.
-template <class F>
-bool any_list_item(std::string_view list, F f)
-{
-    for (;;) {
-        const auto comma = list.find(',');
-        if (f(detail::trimmed(list.substr(0, comma)))) return true;
-        if (comma == list.npos) return false;
-        list.remove_prefix(comma + 1);
-    }
-}
 
 /// Whether it is base64 of 16 bytes.
 inline bool is_websocket_key(std::string_view key) noexcept

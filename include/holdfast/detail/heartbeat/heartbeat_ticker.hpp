@@ -153,6 +153,8 @@ private:
             latest_before_ = std::exchange(latest_, duration::zero());
         }
         latest_ = std::max(latest_, late);
+        counters.last_lateness = std::chrono::duration_cast<std::chrono::nanoseconds>(late);
+        counters.longest_lateness = std::max(counters.longest_lateness, counters.last_lateness);
     }
 
     void on_grace()

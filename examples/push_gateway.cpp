@@ -1,0 +1,258 @@
+// holdfast: push_gateway, a feed for browsers over server-sent events and WebSocket, in bounded memory.
+// SPDX-License-Identifier: BSL-1.0
+//
+//     GET /         a page that shows the feed, by both
+//     GET /events   server-sent events; a browser that comes again names its last event, and misses nothing
+//     GET /ws       a WebSocket; the client's first message is the id of the last message that it has had, or empty
+//     GET /metrics  Prometheus' text format; GET /healthz: 200, and 503 in a drain
+//
+// What keeps the memory bounded: the number of connections; the size and the time of a request's head; the watermark of an
+// outbox. A message is kept once, in the ring, and a client is a position in it: one that is slow, or comes again,
+// continues from there. Beyond the ring it is sent the state of the market instead, the event "snapshot".
+//
+// SIGTERM drains: clients are told to come again, spread over --stagger. The ring goes into --state FILE, from which the
+// next process continues.
+#include "support/gateway_options.hpp"
+#include "support/http_request.hpp"
+#include "support/log.hpp"
+#include "support/push_page.hpp"
+#include "support/quote_messages.hpp"
+
+#include <holdfast/holdfast.hpp>
+#include <holdfast/server/admin_socket.hpp>
+#include <holdfast/server/drain_at_signal.hpp>
+#include <holdfast/server/saved_ring.hpp>
+#include <holdfast/server/server_metrics.hpp>
+
+#include <functional>
+#include <iostream>
+#include <optional>
+#include <random>
+
+#include <unistd.h>
+
+namespace net = holdfast::net;
+namespace framing = holdfast::framing;
+using net::ip::tcp;
+using namespace std::chrono_literals;
+using acceptor = holdfast::bounded_acceptor<tcp>;
+using examples::gateway_options, examples::http_request, examples::form;
+using holdfast::formatted, holdfast::framed, holdfast::json, holdfast::payload, holdfast::replay_position;
+
+namespace {
+
+/// A client, as its heartbeat sees it.
+struct client {
+    std::function<void(holdfast::close_reason)> abort; // its connection
+    holdfast::outbox_base* outbox = nullptr;
+    payload ping{};
+    bool answers = true;       // pings
+    std::string snapshot_id{}; // of the last one, while it is sent
+    holdfast::heartbeat heartbeat{};
+
+    void touch() noexcept { heartbeat.touch(); }
+    void send_ping()
+    {
+        if (!answers && outbox->queued() == 0)
+            touch(); // it has all that there is; keepalive finds out when it has gone
+        if (outbox->control_bytes() == 0) outbox->push_control(ping);
+    }
+};
+
+/// What all sessions share. Everything runs on one thread.
+struct gateway {
+    gateway(net::io_context& io, const gateway_options& given, holdfast::replay_ring ring)
+        : options(given),
+          market(given.instruments),
+          topic(std::move(ring), {examples::as_event, examples::as_frame}),
+          heartbeats(io, {.tick = 250ms, .timeout = given.timeout}),
+          clients(heartbeats, {.ping_after = given.timeout / 3, .timeout = given.timeout},
+                  [](client& silent) { silent.send_ping(); }),
+          head_deadline(heartbeats, 10s)
+    {
+    }
+
+    const gateway_options& options;
+    examples::market market;
+    holdfast::replay_topic<2> topic;
+    holdfast::heartbeat_timer<> heartbeats;
+    holdfast::heartbeat_profile<client> clients;
+    holdfast::frame_deadline head_deadline;
+    holdfast::metric_set metrics;
+    holdfast::acceptor_event_counters events;
+    std::minstd_rand random{std::random_device{}()};
+    bool draining = false;
+};
+
+/// Sends events until the client goes, or is sent away.
+net::awaitable<void> send_events(gateway& g, client& self, auto& outbox, auto& heads,
+                                 std::optional<replay_position> from)
+{
+    self.ping = holdfast::sse_comment();
+    self.answers = false;
+    const auto send_state = [&](const replay_position& at) -> holdfast::error_code {
+        if (!self.snapshot_id.empty() && outbox.queued() != 0) return holdfast::errc::outbox_full; // asks again
+        self.snapshot_id = to_string(at);
+        const framed state{framing::sse{.event = "snapshot", .id = self.snapshot_id}, json{}};
+        return outbox.push_streamed(
+            formatted(g.market.snapshot(), framed{framing::http_chunked{.ends = false}, state}));
+    };
+    const auto subscription = g.topic.subscribe(outbox, form::event, from, send_state);
+    while (co_await heads.async_read_some(256)) { // what it sends has no meaning
+    }
+    const std::chrono::milliseconds wait(500 + g.random() % 1500);
+    outbox.push_final(payload(holdfast::sse_retry(wait).text(), holdfast::http_end().text()));
+}
+
+/// The same over a WebSocket.
+net::awaitable<void> send_frames(gateway& g, client& self, auto& peer, auto& outbox, auto& heads)
+{
+    self.ping = holdfast::websocket_ping();
+    const auto send_state = [&](const replay_position& at) -> holdfast::error_code {
+        if (!self.snapshot_id.empty() && outbox.queued() != 0) return holdfast::errc::outbox_full; // asks again
+        self.snapshot_id = to_string(at);
+        const examples::snapshot_message state{self.snapshot_id, "snapshot", g.market.snapshot()};
+        return outbox.push_streamed(formatted(state, framed{framing::websocket_fragments{}, json{}}),
+                                    {.interleave_control = true});
+    };
+    holdfast::websocket_reader messages{std::move(heads), outbox, {.max_message_bytes = 256, .progress = self}};
+    holdfast::replay_topic<2>::subscription subscription;
+    while (const auto message = co_await messages.async_next())
+        if (!subscription)
+            subscription =
+                g.topic.subscribe(outbox, form::frame, holdfast::parse_replay_position(message->data), send_state);
+    using code = holdfast::websocket_close_code;
+    const auto why = g.draining ? code::service_restart : code::normal; // a browser comes again
+    co_await holdfast::async_close_websocket(peer, outbox, {.code = why});
+}
+
+/// Responds to a request for what is no stream.
+void respond(gateway& g, const http_request& request, holdfast::http_exchange& exchange, auto& outbox)
+{
+    const std::string_view path = request.path();
+    if (request.method() != "GET" && !exchange.head_only()) {
+        outbox.push(exchange.error(405, "GET and HEAD only.", "Allow: GET, HEAD\r\n"));
+    } else if (path == "/") {
+        outbox.push(exchange.answer(200, "text/html; charset=utf-8", examples::push_page));
+    } else if (path == "/healthz") {
+        outbox.push(g.draining ? exchange.error(503, "draining") : exchange.error(200, "ready"));
+    } else if (path == "/metrics") {
+        outbox.push(exchange.begin(200, holdfast::prometheus_text::content_type));
+        if (exchange.head_only()) return;
+        const auto source = std::cref(g.metrics);
+        const holdfast::prometheus_text text;
+        exchange.chunked() ? outbox.push_streamed(formatted(source, framed{framing::http_chunked{}, text}))
+                           : outbox.push_streamed(formatted(source, text));
+    } else if (path == "/events") {
+        outbox.push(exchange.head_only() ? exchange.begin(200, "text/event-stream")
+                                         : exchange.error(505, "HTTP/1.1 only."));
+    } else {
+        outbox.push(exchange.error(404, "There are /, /events, /ws, /metrics and /healthz."));
+    }
+}
+
+/// Serves one client: requests, or a stream.
+net::awaitable<void> serve(auto peer, gateway& g)
+{
+    client self{[&peer](holdfast::close_reason why) { peer.abort(why); }};
+    auto queue = gateway_options::queue;
+    queue.progress = self;
+    holdfast::outbox outbox{peer, queue};
+    self.outbox = &outbox;
+    self.heartbeat = g.clients.watch(self);
+    (void)holdfast::keepalive(peer.stream());
+    holdfast::frame_reader heads{peer,
+                                 {.max_frame_bytes = gateway_options::max_head_bytes, .deadline = &g.head_deadline},
+                                 framing::http_request_head{}};
+    std::optional<http_request> request;
+    holdfast::http_exchange exchange;
+    for (std::size_t served = 1;; ++served) {
+        outbox.push(co_await examples::read_request(heads, request, exchange,
+                                                    {.last = served == gateway_options::max_requests}));
+        if (!request) break;
+        self.touch();
+        if (request->path() == "/ws") {
+            const auto handshake = holdfast::accept_websocket(request->method(), *request);
+            outbox.push(handshake.response);
+            request.reset();
+            if (handshake) co_return co_await send_frames(g, self, peer, outbox, heads);
+            break;
+        }
+        if (request->path() == "/events" && request->method() == "GET" && exchange.chunked()) {
+            outbox.push(exchange.begin(200, "text/event-stream", "Cache-Control: no-store\r\n"));
+            auto from = holdfast::parse_replay_position((*request)("Last-Event-ID"));
+            if (!from) from = holdfast::parse_replay_position(request->parameter("last").value_or(""));
+            request.reset();
+            co_await send_events(g, self, outbox, heads, from);
+            break;
+        }
+        respond(g, *request, exchange, outbox);
+        if (!exchange.keeps_alive()) break;
+        co_await outbox.async_flush(); // a client that does not read its responses sends no more requests
+    }
+    holdfast::error_code ignored; // it has gone: its connection says why
+    co_await outbox.async_close(net::redirect_error(net::use_awaitable, ignored));
+    co_await peer.async_close(net::redirect_error(net::use_awaitable, ignored));
+}
+
+/// The feed: publishes what changes.
+net::awaitable<void> run_feed(gateway& g, net::steady_timer clock)
+{
+    for (;;) {
+        clock.expires_after(g.options.interval);
+        co_await clock.async_wait(net::use_awaitable);
+        const std::uint64_t before = g.market.version();
+        g.market.tick(g.options.rate);
+        g.topic.push(holdfast::serialize_to_string<json>(g.market.changed_since(before)));
+    }
+}
+
+int run(int argc, char** argv)
+{
+    gateway_options options;
+    if (!options.parse(argc, argv)) return 0;
+    const auto capacity = options.plan();
+    const examples::log_queue log;
+    net::io_context io(1);
+    gateway g(io, options, holdfast::take_saved_ring(options.state, options.ring_options()));
+    auto limits = options.limits();
+    limits.on_event = [&g](const holdfast::acceptor_event& event) {
+        g.events(event);
+        examples::log_line("push_gateway: ", event);
+    };
+    acceptor clients{io.get_executor(), options.endpoint(), limits};
+    holdfast::add_census(g.metrics, clients.census());
+    holdfast::add_acceptor_events(g.metrics, g.events);
+    holdfast::add_heartbeats(g.metrics, g.heartbeats);
+    holdfast::add_pool(g.metrics, holdfast::shared_buffer_pool::of(io.get_executor()));
+    holdfast::add_topic(g.metrics, g.topic);
+    holdfast::add_process(g.metrics, capacity.plan, options.max_connections);
+    std::optional<holdfast::admin_socket> admin;
+    if (!options.admin.empty()) admin.emplace(io.get_executor(), options.admin, clients.census(), g.heartbeats);
+    const auto begin_drain = [&] {
+        examples::log_line("push_gateway: draining ", clients.census().live(), " connections");
+        g.draining = true;
+    };
+    const auto end_drain = [&](std::size_t reset) {
+        examples::log_line("push_gateway: drained, ", reset, " reset");
+        io.stop();
+    };
+    const auto report = [&] { examples::log_text([&](std::ostream& out) { clients.census().report(out); }); };
+    const holdfast::drain_at_signal stop{clients,
+                                         {.drain = {.deadline = options.drain, .stagger = options.stagger},
+                                          .on_signal = begin_drain,
+                                          .on_drained = end_drain,
+                                          .on_report = report,
+                                          .on_reload = options.tls.reloader("push_gateway")}};
+    options.tls.serve(clients, [&](auto peer) { return serve(std::move(peer), g); });
+    net::co_spawn(io, run_feed(g, net::steady_timer(io)), net::detached);
+    std::cout << "push_gateway: listening on " << clients.local_endpoint() << ", pid " << ::getpid() << '\n';
+    capacity.print("push_gateway");
+    io.run();
+    if (!options.state.empty()) holdfast::save_ring(options.state, g.topic.ring());
+    return 0;
+}
+
+} // namespace
+
+int main(int argc, char** argv) { return examples::run_main(argc, argv, run); }

@@ -1,0 +1,100 @@
+// holdfast: the options of push_gateway, its limits, and its plan.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_EXAMPLES_SUPPORT_GATEWAY_OPTIONS_HPP
+#define HOLDFAST_EXAMPLES_SUPPORT_GATEWAY_OPTIONS_HPP
+
+#include "capacity.hpp"
+#include "market.hpp"
+#include "server_options.hpp"
+
+#include <holdfast/acceptor_options.hpp>
+#include <holdfast/outbox_options.hpp>
+#include <holdfast/replay_ring.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace examples {
+
+/// The options of push_gateway, with their defaults.
+struct gateway_options : server_options {
+    std::uint32_t instruments = 24;
+    std::uint32_t rate = 6;
+    std::chrono::milliseconds interval{250};
+    byte_count ring{1024 * 1024};
+    std::chrono::milliseconds stagger{2000};
+    std::string state;
+    std::string admin;
+
+    static constexpr std::size_t max_head_bytes = 8192;
+    static constexpr std::size_t max_requests = 100; ///< of a connection
+    static constexpr int send_buffer_bytes = 32 * 1024;
+    static constexpr int receive_buffer_bytes = 4096;
+    /// The queue of a client: one whose queue is full continues from the ring.
+    static constexpr holdfast::outbox_options queue{.high_watermark = 32 * 1024,
+                                                    .low_watermark = 8 * 1024,
+                                                    .reserve_bytes = 512,
+                                                    .on_overflow = holdfast::overflow_policy::wait,
+                                                    .chunk_bytes = 4096};
+
+    bool parse(int argc, char** argv)
+    {
+        port = 8080;
+        max_connections = 12'000;
+        const auto add = [this](command_line& cli) {
+            cli.add("instruments", instruments, "N", "instruments in the market");
+            cli.add("rate", rate, "N", "instruments that change with each message");
+            cli.add("interval", interval, "TIME", "time between two messages");
+            cli.add("ring", ring, "BYTES", "the messages that are kept for clients that come again");
+            cli.add("stagger", stagger, "TIME", "the time over which a drain sends clients away; less than --drain");
+            cli.add("state", state, "FILE", "hands the ring on over a graceful restart; empty: clients start anew");
+            cli.add("admin", admin, "PATH", "a local socket that answers the open connections as JSON; empty: none");
+        };
+        if (!server_options::parse(argc, argv, "push_gateway",
+                                   "Pushes a feed to browsers by server-sent events and WebSocket.", add))
+            return false;
+        if (instruments == 0 || instruments > market::max_instruments)
+            command_line::fail("instruments", "must be 1 to " + std::to_string(market::max_instruments));
+        if (rate == 0 || rate > 10'000) command_line::fail("rate", "must be 1 to 10000");
+        if (interval.count() <= 0) command_line::fail("interval", "must be more than 0");
+        if (ring.value == 0 || ring.value > (1u << 30)) command_line::fail("ring", "must be 1 to 1G");
+        if (stagger >= drain) command_line::fail("stagger", "must be less than --drain");
+        if (timeout < std::chrono::seconds(1)) command_line::fail("timeout", "must be at least 1s");
+        return true;
+    }
+
+    [[nodiscard]] holdfast::replay_ring_options ring_options() const
+    {
+        return {.max_bytes = static_cast<std::size_t>(ring.value)};
+    }
+
+    [[nodiscard]] holdfast::acceptor_options limits() const
+    {
+        holdfast::acceptor_options limits;
+        limits.max_connections = max_connections;
+        limits.reject_message = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\r\n";
+        limits.send_buffer_bytes = send_buffer_bytes;
+        limits.receive_buffer_bytes = receive_buffer_bytes;
+        limits.reserve_descriptors = true;
+        return limits;
+    }
+
+    /// The most memory of a connection, and the memory without any: the ring with each message in three forms, and what
+    /// is reserved for each connection beforehand.
+    [[nodiscard]] capacity plan() const
+    {
+        const holdfast::connection_cost cost{.session_bytes = 6144,
+                                             .frame_bytes = max_head_bytes,
+                                             .queue_bytes = holdfast::worst_case_bytes(queue, 256),
+                                             .send_buffer_bytes = send_buffer_bytes,
+                                             .receive_buffer_bytes = receive_buffer_bytes};
+        return plan_capacity(max_connections, tls.cost(cost),
+                             tls.fixed_bytes() + 512 * max_connections + 4 * ring.value + market::bytes(instruments));
+    }
+};
+
+} // namespace examples
+
+#endif

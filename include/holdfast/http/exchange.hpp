@@ -1,0 +1,228 @@
+// holdfast: http_exchange, what an HTTP/1.1 request means for its response, and the responses as payloads. No I/O.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_HTTP_EXCHANGE_HPP
+#define HOLDFAST_HTTP_EXCHANGE_HPP
+
+#include <holdfast/detail/text_list.hpp>
+#include <holdfast/payload.hpp>
+
+#include <charconv>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+
+namespace holdfast {
+
+/// Returns the reason phrase of a status code, such as "Not Found"; "Unknown" for a code that is not in RFC 9110.
+[[nodiscard]] constexpr std::string_view http_reason(unsigned status) noexcept
+{
+    switch (status) {
+    case 100:
+        return "Continue";
+    case 200:
+        return "OK";
+    case 202:
+        return "Accepted";
+    case 204:
+        return "No Content";
+    case 304:
+        return "Not Modified";
+    case 400:
+        return "Bad Request";
+    case 401:
+        return "Unauthorized";
+    case 403:
+        return "Forbidden";
+    case 404:
+        return "Not Found";
+    case 405:
+        return "Method Not Allowed";
+    case 408:
+        return "Request Timeout";
+    case 411:
+        return "Length Required";
+    case 413:
+        return "Content Too Large";
+    case 417:
+        return "Expectation Failed";
+    case 426:
+        return "Upgrade Required";
+    case 429:
+        return "Too Many Requests";
+    case 431:
+        return "Request Header Fields Too Large";
+    case 500:
+        return "Internal Server Error";
+    case 501:
+        return "Not Implemented";
+    case 503:
+        return "Service Unavailable";
+    case 505:
+        return "HTTP Version Not Supported";
+    default:
+        return "Unknown";
+    }
+}
+
+/// Options of an `http_exchange`.
+struct http_exchange_options {
+    /// Maximum size of the request's content in bytes. 0: a request with content is refused with 413.
+    std::uint64_t max_content_bytes = 0;
+    /// Whether the connection ends after this response: it has had as many requests as it may have, or is draining.
+    bool last = false;
+};
+
+/// What a request means for its response, from what any HTTP parser has read of its head: whether it is to be refused
+/// (RFC 9110, 9112), how long its content is, whether the response has content, how its end is marked, and whether the
+/// connection stays. It makes the responses as payloads for an `outbox`. It performs no I/O and refers to nothing.
+///
+/// Thread safety: distinct objects: safe. Shared objects: unsafe.
+/// Exceptions: std::bad_alloc where a response is made.
+///
+///     const holdfast::http_exchange exchange{request.method, request.version, header, {.last = served == 100}};
+///     if (!exchange)
+///         outbox.push(exchange.refusal());
+///     else if (request.target == "/")
+///         outbox.push(exchange.answer(200, "text/html", page));
+///     else
+///         outbox.push(exchange.error(404, "There is only / here."));
+class http_exchange {
+public:
+    /// Examines a request. `version` is 10 or 11; HTTP/2 does not come here. `header(name)` returns the value of a field,
+    /// empty if there is none; of a field that occurs several times the values, separated by commas. Names are compared
+    /// without regard to case.
+    ///
+    /// Exceptions: what `header` throws.
+    template <class Header>
+        requires std::is_invocable_r_v<std::string_view, Header&, std::string_view>
+    http_exchange(std::string_view method, unsigned version, Header&& header, const http_exchange_options& options = {})
+        : head_(method == "HEAD"), old_(version < 11)
+    {
+        const auto value = [&](std::string_view name) { return detail::trimmed(std::string_view(header(name))); };
+        const auto has = [&](std::string_view name, std::string_view token) {
+            return detail::any_list_item(
+                value(name), [&](std::string_view item) { return detail::equal_ignoring_case(item, token); });
+        };
+        keeps_alive_ = !options.last && (old_ ? has("Connection", "keep-alive") : !has("Connection", "close"));
+        const std::string_view coding = value("Transfer-Encoding");
+        const std::string_view length = value("Content-Length");
+        if (version != 10 && version != 11)
+            refuse(505, "HTTP/1.1 is spoken here.");
+        else if (const std::string_view host = value("Host");
+                 !old_ && (host.empty() || host.find_first_of(", \t/") != host.npos))
+            refuse(400, "HTTP/1.1 requires one Host field.");
+        else if (!coding.empty() && (old_ || !length.empty()))
+            refuse(400, "The length of the content is ambiguous: send Content-Length alone.");
+        else if (detail::equal_ignoring_case(coding, "chunked"))
+            refuse(411, "Send Content-Length: chunked requests are not read here.");
+        else if (!coding.empty())
+            refuse(501, "This Transfer-Encoding is not known here.");
+        else if (!length.empty() && !parse(length))
+            refuse(400, "Content-Length is not a number.");
+        else if (content_bytes_ > options.max_content_bytes)
+            refuse(413, options.max_content_bytes == 0 ? "Requests have no content here."
+                                                       : "The content exceeds the limit of this resource.");
+        else if (const std::string_view expected = value("Expect"); !old_ && !expected.empty()) {
+            if (!detail::equal_ignoring_case(expected, "100-continue"))
+                refuse(417, "Only 100-continue can be expected here.");
+            else
+                expects_continue_ = content_bytes_ != 0;
+        }
+    }
+
+    /// Makes the exchange of a request that could not be read: each response is the last one of the connection.
+    http_exchange() noexcept = default;
+
+    /// Returns whether the request can be served. If not, send `refusal()`.
+    explicit operator bool() const noexcept { return status_ == 0; }
+    /// Returns the status code of the refusal; 0 if there is none.
+    [[nodiscard]] unsigned refused() const noexcept { return status_; }
+    /// Returns the response to a request that cannot be served. It ends the connection: the content is not read.
+    [[nodiscard]] payload refusal() const { return error(status_, why_); }
+
+    /// Returns whether the connection is used for another request.
+    [[nodiscard]] bool keeps_alive() const noexcept { return keeps_alive_; }
+    /// Ends the connection after this response: call it before the response is made.
+    void close_after() noexcept { keeps_alive_ = false; }
+    /// Returns whether the response has no content, whatever its header fields say: the method is HEAD.
+    [[nodiscard]] bool head_only() const noexcept { return head_; }
+    /// Returns the size of the request's content, which follows its head.
+    [[nodiscard]] std::uint64_t content_bytes() const noexcept { return content_bytes_; }
+    /// Returns whether the client waits for `continue_response()` before it sends the content.
+    [[nodiscard]] bool expects_continue() const noexcept { return expects_continue_; }
+    [[nodiscard]] static payload continue_response() { return payload("HTTP/1.1 100 Continue\r\n\r\n"); }
+
+    /// Makes a whole response. `fields` are further header fields, each with CRLF.
+    [[nodiscard]] payload answer(unsigned status, std::string_view content_type, std::string_view content,
+                                 std::string_view fields = {}) const
+    {
+        std::string text = start(status, content_type, fields);
+        if (!keeps_alive_)
+            text.append("Connection: close\r\n");
+        else if (old_)
+            text.append("Connection: keep-alive\r\n");
+        text.append("Content-Length: ").append(std::to_string(content.size())).append("\r\n\r\n");
+        return payload(text, head_ ? std::string_view() : content);
+    }
+
+    /// Makes a response of one line of text, which says what is wrong and what to do.
+    [[nodiscard]] payload error(unsigned status, std::string_view why, std::string_view fields = {}) const
+    {
+        std::string text(why);
+        text.append("\n");
+        return answer(status, "text/plain; charset=utf-8", text, fields);
+    }
+
+    /// Makes the head of a response whose content is streamed: to be followed by the parts of `framing::http_chunked`
+    /// (`framed`, `http_chunk`) if `chunked()`, and by the content alone otherwise, whose end is then that of the
+    /// connection. For `head_only()` nothing follows.
+    [[nodiscard]] payload begin(unsigned status, std::string_view content_type, std::string_view fields = {})
+    {
+        if (old_) keeps_alive_ = false;
+        std::string text = start(status, content_type, fields);
+        if (!old_) text.append("Transfer-Encoding: chunked\r\n");
+        if (!keeps_alive_) text.append("Connection: close\r\n");
+        text.append("\r\n");
+        return payload(text);
+    }
+    /// Returns whether streamed content is sent in chunks: not to an HTTP/1.0 client.
+    [[nodiscard]] bool chunked() const noexcept { return !old_; }
+
+private:
+    void refuse(unsigned status, std::string_view why) noexcept
+    {
+        status_ = status;
+        why_ = why;
+        keeps_alive_ = false;
+        content_bytes_ = 0;
+    }
+
+    [[nodiscard]] bool parse(std::string_view length) noexcept
+    {
+        const char* const end = length.data() + length.size();
+        const auto parsed = std::from_chars(length.data(), end, content_bytes_);
+        return parsed.ec == std::errc() && parsed.ptr == end;
+    }
+
+    static std::string start(unsigned status, std::string_view content_type, std::string_view fields)
+    {
+        std::string text("HTTP/1.1 ");
+        text.append(std::to_string(status)).append(" ").append(http_reason(status)).append("\r\n");
+        if (!content_type.empty()) text.append("Content-Type: ").append(content_type).append("\r\n");
+        return text.append(fields);
+    }
+
+    std::uint64_t content_bytes_ = 0;
+    std::string_view why_{}; // static storage
+    unsigned status_ = 0;
+    bool head_ = false;
+    bool old_ = false; // HTTP/1.0
+    bool keeps_alive_ = false;
+    bool expects_continue_ = false;
+};
+
+} // namespace holdfast
+
+#endif

@@ -1,0 +1,373 @@
+// holdfast: replay_topic, which sends a topic's messages to its receivers, and to slow ones from the ring.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_REPLAY_TOPIC_HPP
+#define HOLDFAST_REPLAY_TOPIC_HPP
+
+#include <holdfast/error.hpp>
+#include <holdfast/outbox.hpp>
+#include <holdfast/payload.hpp>
+#include <holdfast/replay_ring.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace holdfast {
+
+/// What a `replay_topic` has done since its construction.
+struct replay_counters {
+    std::uint64_t published = 0;   ///< Messages.
+    std::uint64_t sent = 0;        ///< Messages that were queued to a receiver.
+    std::uint64_t fell_behind = 0; ///< How often a receiver's outbox was full, so that it continues from the ring.
+    std::uint64_t gaps = 0;        ///< How often a receiver had missed messages that are not in the ring any more.
+};
+
+/// Sends the messages of a topic to any number of receivers, each from the position that it names. A receiver gets each
+/// message once and in order, or is told of a gap and gets the current state (`OnGap`).
+///
+/// A receiver whose outbox is full leaves the live ones. It continues from the ring as soon as its outbox has drained to
+/// the low watermark, and is live again when it has everything: it has no queue beside its outbox. One that is too slow
+/// for the ring has a gap.
+///
+/// A message has `Forms` forms, such as a server-sent event and a WebSocket frame, of which each receiver gets one. A form
+/// is made when the first receiver needs it, and is shared by all. The memory of the topic is at most `max_bytes` of the
+/// ring for the messages, as much again for each form, and 64 bytes for each message and form.
+///
+/// Lifetime: subscriptions may be destroyed after the topic.
+/// Thread safety: a topic, its subscriptions and their outboxes belong to one thread or strand.
+/// Cost: a push costs a reference of 16 bytes in the queue of each live receiver. A receiver that is behind has one
+/// pending `async_push`.
+///
+///     holdfast::replay_topic<2> news{{.max_bytes = 1 << 20}, {as_event, as_frame}};
+///     const auto subscription = news.subscribe(outbox, 0, position, [&] { return outbox.push_streamed(snapshot()); });
+///     news.push(text);
+template <std::size_t Forms>
+class replay_topic {
+public:
+    /// Makes one form of a message.
+    using form_maker = std::function<payload(const replay_position&, std::string_view)>;
+
+    /// A receiver, from `subscribe` until it is destroyed.
+    ///
+    /// Lifetime: must be destroyed before its outbox.
+    class subscription;
+
+    replay_topic(const replay_ring_options& options, std::array<form_maker, Forms> forms)
+        : replay_topic(replay_ring(options), std::move(forms))
+    {
+    }
+
+    /// Continues with a ring, such as one that `replay_ring::load` has made.
+    replay_topic(replay_ring ring, std::array<form_maker, Forms> forms)
+        : ring_(std::move(ring)), forms_(std::move(forms)), made_(ring_.size())
+    {
+    }
+
+    replay_topic(const replay_topic&) = delete;
+    replay_topic& operator=(const replay_topic&) = delete;
+
+    ~replay_topic()
+    {
+        for (receiver* each : {&live_, &behind_, &waiting_})
+            while (each->next != each)
+                each->next->leave();
+    }
+
+    /// Adds a message, and sends it to all live receivers. Returns its position.
+    ///
+    /// Exceptions: std::bad_alloc, and those of the forms. The message is added, or nothing has happened; a receiver that
+    /// has not been reached gets the message later.
+    replay_position push(std::string_view message)
+    {
+        made_.emplace_back();
+        try {
+            ring_.push(payload(message));
+        } catch (...) {
+            made_.pop_back();
+            throw;
+        }
+        while (made_.size() > ring_.size())
+            made_.pop_front();
+        ++counters_.published;
+        const replay_position at = ring_.last();
+        std::array<payload, Forms> ready; // of a message that exceeds the ring, none is kept
+        for (receiver* each = live_.next; each != &live_;) {
+            receiver& here = *std::exchange(each, each->next);
+            if (push_to(here, at, message, ready[here.form])) {
+                ++counters_.sent;
+                continue;
+            }
+            here.unlink();
+            here.position = {at.epoch, at.id - 1};
+            here.link(behind_);
+            ++counters_.fell_behind;
+        }
+        continue_behind();
+        return at;
+    }
+
+    /// Sends `outbox` everything after `from`, and from then on each message, in form number `form`. Without `from`, or where
+    /// messages after it are missing, calls `on_gap(position)`, which pushes the current state; the receiver continues after
+    /// `position`. It returns an `error_code`, that of the push: after `errc::outbox_full` it is called again when the
+    /// outbox is empty, after another error the subscription ends.
+    ///
+    /// An exception that `on_gap` or a form throws later leaves no function; its turn comes again at the next push.
+    ///
+    /// The outbox must have `overflow_policy::wait`. A message that exceeds its high watermark alone is a gap.
+    ///
+    /// Exceptions: std::bad_alloc, and those of the forms and of `on_gap`.
+    template <class Stream, class OnGap>
+        requires std::is_invocable_r_v<error_code, OnGap&, const replay_position&>
+    [[nodiscard]] subscription subscribe(outbox<Stream>& outbox, std::size_t form,
+                                         const std::optional<replay_position>& from, OnGap on_gap)
+    {
+        auto made = std::make_shared<receiver_of<Stream, OnGap>>(*this, outbox, form, from, std::move(on_gap));
+        made->catch_up();
+        return subscription(std::move(made));
+    }
+
+    /// Returns the ring: for `last()` and `save()`.
+    [[nodiscard]] replay_ring& ring() noexcept { return ring_; }
+    [[nodiscard]] const replay_counters& counters() const noexcept { return counters_; }
+    /// Returns the number of receivers, live or not.
+    [[nodiscard]] std::size_t receivers() const noexcept { return receivers_; }
+    /// Returns the number of receivers that are behind: their outboxes are full.
+    [[nodiscard]] std::size_t behind() const noexcept { return waiters_; }
+
+private:
+    struct receiver {
+        receiver() noexcept : next(this), previous(this) {}
+        receiver(const receiver&) = delete;
+        receiver& operator=(const receiver&) = delete;
+        virtual ~receiver() = default;
+
+        virtual void catch_up() {}
+
+        void link(receiver& list) noexcept
+        {
+            next = &list;
+            previous = std::exchange(list.previous, this);
+            previous->next = this;
+        }
+        void unlink() noexcept
+        {
+            next->previous = previous;
+            previous->next = next;
+            next = previous = this;
+        }
+        /// Ends the subscription; a pending operation finds no topic.
+        void leave() noexcept
+        {
+            unlink();
+            if (topic == nullptr) return;
+            if (waiting) --topic->waiters_;
+            --topic->receivers_;
+            topic = nullptr;
+        }
+
+        receiver* next;
+        receiver* previous;
+        replay_topic* topic = nullptr;
+        outbox_base* outbox = nullptr;
+        replay_position position{};
+        std::size_t form = 0;
+        bool waiting = false;
+        bool knows = false; // a position
+    };
+
+    template <class Stream, class OnGap>
+    struct receiver_of final : receiver, std::enable_shared_from_this<receiver_of<Stream, OnGap>> {
+        receiver_of(replay_topic& of, holdfast::outbox<Stream>& to, std::size_t number,
+                    const std::optional<replay_position>& from, OnGap gap)
+            : stream(&to), on_gap(std::move(gap))
+        {
+            this->topic = &of;
+            this->outbox = &to;
+            this->form = number;
+            this->knows = from.has_value();
+            this->position = from.value_or(replay_position());
+            ++of.receivers_;
+            this->link(of.behind_);
+        }
+
+        /// Queues what there is; then it is live, or waits for space. After an exception its turn comes again at the next push.
+        void catch_up() override
+        {
+            const auto self = this->shared_from_this(); // on_gap may end the subscription
+            this->unlink();
+            try {
+                while (this->topic != nullptr && queue_next()) {
+                }
+            } catch (...) {
+                if (this->topic != nullptr) this->link(this->topic->behind_);
+                throw;
+            }
+        }
+
+        /// Returns false once it is live, waits, or has left.
+        bool queue_next()
+        {
+            replay_topic& from = *this->topic;
+            if (!this->knows || !from.has_all_after(this->position)) return tell_gap();
+            if (this->position == from.ring_.last()) {
+                this->link(from.live_);
+                return false;
+            }
+            payload message = from.form_of(this->position.id + 1, this->form);
+            const error_code ec = this->outbox->push(message);
+            if (ec == errc::outbox_full) {
+                stream->async_push(std::move(message), waiter(true));
+                note_wait();
+            } else if (ec == errc::exceeds_mark) {
+                this->knows = false;
+            } else if (ec) {
+                this->leave();
+            } else {
+                ++this->position.id;
+                ++from.counters_.sent;
+            }
+            return !this->waiting;
+        }
+
+        /// Returns whether the state is queued, so that the receiver goes on.
+        bool tell_gap()
+        {
+            const replay_position at = this->topic->ring_.last();
+            const error_code ec = on_gap(at);
+            if (this->topic == nullptr) return false;
+            if (ec == errc::outbox_full) {
+                stream->async_flush(waiter(false));
+                note_wait();
+                return false;
+            }
+            if (ec) {
+                this->leave();
+                return false;
+            }
+            ++this->topic->counters_.gaps;
+            this->knows = true;
+            this->position = at;
+            return true;
+        }
+
+        auto waiter(bool pushes)
+        {
+            return [self = this->shared_from_this(), pushes](const error_code& ec) { self->go_on(ec, pushes); };
+        }
+
+        void note_wait() noexcept
+        {
+            this->waiting = true;
+            ++this->topic->waiters_;
+            this->link(this->topic->waiting_);
+        }
+
+        void go_on(const error_code& ec, bool pushed)
+        {
+            if (this->topic == nullptr) return;
+            this->waiting = false;
+            --this->topic->waiters_;
+            this->unlink();
+            if (ec) return this->leave();
+            if (pushed) {
+                ++this->position.id;
+                ++this->topic->counters_.sent;
+            }
+            try {
+                catch_up();
+            } catch (...) { // without memory: at the next push
+            }
+        }
+
+        holdfast::outbox<Stream>* stream;
+        [[no_unique_address]] OnGap on_gap;
+    };
+
+    /// Returns whether the queue has the message. False after an exception, too: its turn comes with those that are behind.
+    bool push_to(receiver& to, const replay_position& at, std::string_view message, payload& form) noexcept
+    try {
+        if (form.empty()) form = made_.empty() ? forms_[to.form](at, message) : form_of(at.id, to.form);
+        return !to.outbox->push(form);
+    } catch (...) {
+        return false;
+    }
+
+    void continue_behind()
+    {
+        while (behind_.next != &behind_)
+            behind_.next->catch_up();
+    }
+
+    [[nodiscard]] bool has_all_after(const replay_position& from) noexcept
+    {
+        ring_.expire();
+        while (made_.size() > ring_.size())
+            made_.pop_front();
+        const replay_position last = ring_.last();
+        return from.epoch == last.epoch && from.id <= last.id && last.id - from.id <= ring_.size();
+    }
+
+    /// Precondition: the ring has it.
+    const payload& form_of(std::uint64_t id, std::size_t which)
+    {
+        const replay_position last = ring_.last();
+        payload& form = made_[made_.size() - 1 - static_cast<std::size_t>(last.id - id)][which];
+        if (form.empty())
+            ring_.resume({last.epoch, id - 1}, [&](const replay_position& at, const payload& message) {
+                if (form.empty()) form = forms_[which](at, message.text());
+                return false;
+            });
+        return form;
+    }
+
+    replay_ring ring_;
+    std::array<form_maker, Forms> forms_;
+    std::deque<std::array<payload, Forms>> made_; // of the ring's messages
+    receiver live_, waiting_;                     // lists
+    receiver behind_;                             // those whose turn comes in this call, or at the next push
+    replay_counters counters_;
+    std::size_t receivers_ = 0;
+    std::size_t waiters_ = 0;
+};
+
+template <std::size_t Forms>
+class [[nodiscard]] replay_topic<Forms>::subscription {
+public:
+    /// Makes a subscription of nothing.
+    subscription() noexcept = default;
+    subscription(subscription&&) noexcept = default;
+    subscription& operator=(subscription&& other) noexcept
+    {
+        end();
+        receiver_ = std::move(other.receiver_);
+        return *this;
+    }
+    ~subscription() { end(); }
+
+    /// Ends the subscription. What is queued is still sent.
+    void end() noexcept
+    {
+        if (receiver_) receiver_->leave();
+        receiver_.reset();
+    }
+
+    /// Returns whether the receiver gets messages: false once its outbox was closed or has failed.
+    explicit operator bool() const noexcept { return receiver_ && receiver_->topic != nullptr; }
+
+private:
+    friend class replay_topic;
+    explicit subscription(std::shared_ptr<receiver> made) noexcept : receiver_(std::move(made)) {}
+
+    std::shared_ptr<receiver> receiver_;
+};
+
+} // namespace holdfast
+
+#endif

@@ -1,0 +1,154 @@
+// holdfast: metric_set, the figures of a server in Prometheus' text format, read and written while they are sent.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_SERVER_METRIC_SET_HPP
+#define HOLDFAST_SERVER_METRIC_SET_HPP
+
+#include <holdfast/serialize/detail/chunk.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace holdfast {
+
+/// The type of a metric.
+enum class metric_type : std::uint8_t {
+    counter, ///< Never decreases while the process lives. Its name ends with `_total`.
+    gauge,
+};
+
+/// The name and the meaning of a metric, and the label of one of its values.
+struct metric {
+    std::string name; ///< 1 to 60 letters, digits, underscores and colons; no digit first.
+    std::string help; ///< One line of at most 150 bytes, without backslashes.
+    metric_type type = metric_type::gauge;
+    std::string label{};       ///< The name of the label, at most 30 characters. Empty: a single value.
+    std::string label_value{}; ///< At most 60 bytes, without quotes and backslashes.
+};
+
+/// The figures of a server. Each is a function, which is called when a scrape comes to it: a scrape takes one chunk of
+/// memory, whatever the number of figures. The set of labels is closed: it is what was added.
+///
+/// Add the values of one metric one after the other. Values are sent as `prometheus_text`.
+///
+/// Lifetime: the functions refer to what they were given. The set must not change while it is sent.
+/// Thread safety: distinct objects: safe. The functions are called by the thread that sends.
+///
+///     holdfast::metric_set metrics;
+///     holdfast::add_census(metrics, acceptor.census());
+///     metrics.add({.name = "feed_messages_total", .help = "Messages published.", .type = holdfast::metric_type::counter},
+///                 [&] { return feed.messages; });
+///     outbox.push(exchange.begin(200, holdfast::prometheus_text::content_type));
+///     outbox.push_streamed(holdfast::formatted(std::cref(metrics),
+///         holdfast::framed{holdfast::framing::http_chunked{}, holdfast::prometheus_text{}}));
+class metric_set {
+public:
+    /// Adds a value of a metric. `value()` returns a number. Must not throw.
+    ///
+    /// Exceptions: std::invalid_argument for a text out of its limits; std::bad_alloc.
+    template <class F>
+        requires std::is_arithmetic_v<std::invoke_result_t<F&>>
+    void add(metric what, F value)
+    {
+        check(what);
+        entries_.push_back({std::move(what), [value = std::move(value)]() mutable { return double(value()); }});
+    }
+
+    /// Returns the number of values.
+    [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+
+    /// The most bytes that one value takes, with the lines that describe its metric.
+    static constexpr std::size_t max_entry_size = 500;
+
+    /// Writes value number `index` at `p`, and the lines that describe its metric before the first of them. Returns the
+    /// end. Precondition: index < size().
+    char* write(char* p, std::size_t index) const
+    {
+        const entry& here = entries_[index];
+        const metric& of = here.what;
+        if (index == 0 || entries_[index - 1].what.name != of.name) {
+            p = put(put(put(put(put(p, "# HELP "), of.name), " "), of.help), "\n# TYPE ");
+            p = put(put(p, of.name), of.type == metric_type::counter ? " counter\n" : " gauge\n");
+        }
+        p = put(p, of.name);
+        if (!of.label.empty()) p = put(put(put(put(put(p, "{"), of.label), "=\""), of.label_value), "\"}");
+        const double value = here.value();
+        p = put(p, " ");
+        if (std::isfinite(value))
+            p = std::to_chars(p, p + 32, value).ptr;
+        else
+            p = put(p, std::isnan(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf");
+        return put(p, "\n");
+    }
+
+private:
+    struct entry {
+        metric what;
+        std::function<double()> value;
+    };
+
+    static char* put(char* p, std::string_view text) noexcept { return std::copy(text.begin(), text.end(), p); }
+
+    static bool is_name(std::string_view name, std::size_t most) noexcept
+    {
+        constexpr std::string_view characters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_:0123456789";
+        return !name.empty() && name.size() <= most && name.find_first_not_of(characters) == name.npos &&
+               (name[0] < '0' || name[0] > '9' || name[0] == ':');
+    }
+
+    static void check(const metric& what)
+    {
+        if (!is_name(what.name, 60))
+            throw std::invalid_argument("metric::name must be 1 to 60 letters, digits, underscores and colons, not: " +
+                                        what.name);
+        if (what.help.size() > 150 || what.help.find_first_of("\n\\") != what.help.npos)
+            throw std::invalid_argument("metric::help must be one line of at most 150 bytes without backslashes");
+        if (!what.label.empty() && !is_name(what.label, 30))
+            throw std::invalid_argument("metric::label must be at most 30 letters, digits and underscores");
+        if (what.label_value.size() > 60 || what.label_value.find_first_of("\n\\\"") != what.label_value.npos)
+            throw std::invalid_argument("metric::label_value must be at most 60 bytes without quotes and backslashes");
+    }
+
+    std::vector<entry> entries_;
+};
+
+namespace detail {
+
+class prometheus_cursor {
+public:
+    static constexpr bool repeatable = false; // a figure may change meanwhile
+
+    template <class Source, class Format>
+    bool step(chunk_writer& out, const Source& source, const Format&)
+    {
+        const metric_set& of = source; // a reference_wrapper converts
+        for (; next_ != of.size(); ++next_)
+            if (!out.piece<metric_set::max_entry_size>([&](char* p) { return of.write(p, next_); })) return false;
+        return true;
+    }
+
+private:
+    std::size_t next_ = 0;
+};
+
+} // namespace detail
+
+/// A format: a `metric_set` in Prometheus' text format, version 0.0.4. Pass the set by `std::cref`.
+struct prometheus_text {
+    static constexpr std::string_view content_type = "text/plain; version=0.0.4; charset=utf-8";
+
+    template <class Source>
+    using cursor = detail::prometheus_cursor;
+};
+
+} // namespace holdfast
+
+#endif

@@ -1,0 +1,99 @@
+// holdfast: a replay_ring in a file, which a graceful restart hands on.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_SERVER_SAVED_RING_HPP
+#define HOLDFAST_SERVER_SAVED_RING_HPP
+
+#include <holdfast/replay_ring.hpp>
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace holdfast {
+
+namespace detail {
+
+/// A descriptor that is closed at the end of its scope.
+struct file_descriptor {
+    explicit file_descriptor(int opened) noexcept : number(opened) {}
+    file_descriptor(const file_descriptor&) = delete;
+    file_descriptor& operator=(const file_descriptor&) = delete;
+    ~file_descriptor()
+    {
+        if (number >= 0) ::close(number);
+    }
+    int number;
+};
+
+[[noreturn]] inline void throw_errno(const std::string& what)
+{
+    throw std::system_error(errno, std::generic_category(), what);
+}
+
+} // namespace detail
+
+/// Writes the ring into a file, after the last push: at the end of a drain. The file is complete, or as it was. Only the
+/// owner may read it.
+///
+/// Exceptions: std::system_error, which names the file; std::bad_alloc. Blocks until the disk has it.
+template <class Clock>
+void save_ring(const std::string& path, basic_replay_ring<Clock>& ring)
+{
+    const std::string text = ring.save();
+    const std::string next = path + ".new";
+    const detail::file_descriptor file(::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    if (file.number < 0) detail::throw_errno("cannot write " + next);
+    for (std::string_view rest = text; !rest.empty();) {
+        const auto n = ::write(file.number, rest.data(), rest.size());
+        if (n < 0 && errno != EINTR) detail::throw_errno("cannot write " + next);
+        if (n > 0) rest.remove_prefix(static_cast<std::size_t>(n));
+    }
+    if (::fsync(file.number) != 0) detail::throw_errno("cannot write " + next);
+    if (std::rename(next.c_str(), path.c_str()) != 0) detail::throw_errno("cannot replace " + path);
+}
+
+/// Takes the ring that the process before has saved, and removes the file: after a crash it would be an old one, whose ids
+/// have been used again. Returns an empty ring with another epoch where there is no file, or none that `replay_ring::load`
+/// reads: clients then have a gap. An empty path means no file.
+///
+/// Exceptions: std::system_error where the file cannot be read or removed; those of `replay_ring`. Of a file above 1 GiB
+/// nothing is read.
+template <class Clock = std::chrono::steady_clock>
+[[nodiscard]] basic_replay_ring<Clock> take_saved_ring(const std::string& path, const replay_ring_options& options = {})
+{
+    if (path.empty()) return basic_replay_ring<Clock>(options);
+    const detail::file_descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (file.number < 0 && errno != ENOENT) detail::throw_errno("cannot read " + path);
+    std::optional<basic_replay_ring<Clock>> saved;
+    if (file.number >= 0) {
+        struct ::stat status{};
+        if (::fstat(file.number, &status) != 0) detail::throw_errno("cannot read " + path);
+        std::string text;
+        if (status.st_size <= (::off_t{1} << 30)) text.resize(static_cast<std::size_t>(status.st_size));
+        std::size_t got = 0;
+        while (got != text.size()) {
+            const auto n = ::read(file.number, text.data() + got, text.size() - got);
+            if (n < 0 && errno != EINTR) detail::throw_errno("cannot read " + path);
+            if (n == 0) break;
+            if (n > 0) got += static_cast<std::size_t>(n);
+        }
+        if (::unlink(path.c_str()) != 0) detail::throw_errno("cannot remove " + path);
+        saved = basic_replay_ring<Clock>::load({text.data(), got}, options);
+    }
+    if (saved) return std::move(*saved);
+    return basic_replay_ring<Clock>(options);
+}
+
+} // namespace holdfast
+
+#endif

@@ -1,0 +1,201 @@
+// holdfast: the library's own figures for a metric_set.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_SERVER_SERVER_METRICS_HPP
+#define HOLDFAST_SERVER_SERVER_METRICS_HPP
+
+#include <holdfast/acceptor_event.hpp>
+#include <holdfast/buffer_pool.hpp>
+#include <holdfast/census.hpp>
+#include <holdfast/error.hpp>
+#include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/process/capacity_plan.hpp>
+#include <holdfast/process/memory.hpp>
+#include <holdfast/replay_topic.hpp>
+#include <holdfast/server/metric_set.hpp>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace holdfast {
+
+/// Counts the events of an acceptor, for `add_acceptor_events`. Call it in `acceptor_options::on_event`.
+///
+/// Thread safety: belongs to the acceptor's executor, unless sessions run on others.
+class acceptor_event_counters {
+public:
+    void operator()(const acceptor_event& event) noexcept
+    {
+        using kind = acceptor_event::kind;
+        const auto limit = static_cast<std::size_t>(event.limit);
+        if (event.what == kind::rejected)
+            rejected_[limit] += event.count;
+        else if (event.what == kind::paused)
+            paused_[limit] += event.count;
+        else
+            others_[static_cast<std::size_t>(event.what)] += event.count;
+    }
+
+    [[nodiscard]] std::uint64_t rejected(admission_limit limit) const noexcept
+    {
+        return rejected_[static_cast<std::size_t>(limit)];
+    }
+    [[nodiscard]] std::uint64_t paused(admission_limit limit) const noexcept
+    {
+        return paused_[static_cast<std::size_t>(limit)];
+    }
+    /// Of the other kinds.
+    [[nodiscard]] std::uint64_t of(acceptor_event::kind what) const noexcept
+    {
+        return others_[static_cast<std::size_t>(what)];
+    }
+
+private:
+    std::array<std::uint64_t, admission_limit_count> rejected_{}, paused_{};
+    std::array<std::uint64_t, 6> others_{};
+};
+
+/// Adds the connections of a census: open, peak, and ended by reason.
+inline void add_census(metric_set& metrics, const census& all)
+{
+    metrics.add({.name = "holdfast_connections", .help = "Connections that are open."}, [all] { return all.live(); });
+    metrics.add({.name = "holdfast_connections_peak", .help = "The most connections that were open at once."},
+                [all] { return all.peak(); });
+    for (std::size_t i = 0; i != close_reason_count; ++i) {
+        const auto reason = static_cast<close_reason>(i);
+        if (reason == close_reason::none) continue;
+        metrics.add({.name = "holdfast_connections_ended_total",
+                     .help = "Connections that have ended, by reason.",
+                     .type = metric_type::counter,
+                     .label = "reason",
+                     .label_value = std::string(to_string(reason))},
+                    [all, reason] { return all.ended(reason); });
+    }
+}
+
+/// Adds the events of an acceptor. Lifetime: `events` must outlive the set.
+inline void add_acceptor_events(metric_set& metrics, const acceptor_event_counters& events)
+{
+    for (std::size_t i = 0; i != admission_limit_count; ++i) {
+        const auto limit = static_cast<admission_limit>(i);
+        metrics.add({.name = "holdfast_accept_rejected_total",
+                     .help = "Connections that were rejected or reset, by limit.",
+                     .type = metric_type::counter,
+                     .label = "limit",
+                     .label_value = std::string(to_string(limit))},
+                    [&events, limit] { return events.rejected(limit); });
+    }
+    for (std::size_t i = 0; i != admission_limit_count; ++i) {
+        const auto limit = static_cast<admission_limit>(i);
+        metrics.add({.name = "holdfast_accept_paused_total",
+                     .help = "How often accepting has paused, by limit.",
+                     .type = metric_type::counter,
+                     .label = "limit",
+                     .label_value = std::string(to_string(limit))},
+                    [&events, limit] { return events.paused(limit); });
+    }
+    using kind = acceptor_event::kind;
+    const std::array<std::pair<kind, const char*>, 4> others{{{kind::starved, "starved"},
+                                                              {kind::lost, "lost"},
+                                                              {kind::session_failed, "session failed"},
+                                                              {kind::handshake_failed, "handshake failed"}}};
+    for (const auto& each : others)
+        metrics.add({.name = "holdfast_accept_events_total",
+                     .help = "Other events of the acceptor; of TLS the handshakes that failed.",
+                     .type = metric_type::counter,
+                     .label = "event",
+                     .label_value = each.second},
+                    [&events, what = each.first] { return events.of(what); });
+}
+
+/// Adds the totals of a heartbeat timer, and the lag of the event loop. Lifetime: `heartbeats` must outlive the set.
+template <class Executor, class Clock>
+void add_heartbeats(metric_set& metrics, const heartbeat_timer<Executor, Clock>& heartbeats)
+{
+    const auto seconds = [](std::chrono::nanoseconds time) { return std::chrono::duration<double>(time).count(); };
+    metrics.add({.name = "holdfast_heartbeat_watched", .help = "Connections that the timer watches."},
+                [&] { return heartbeats.watched(); });
+    metrics.add({.name = "holdfast_heartbeat_pings_total",
+                 .help = "Pings that silent connections were sent.",
+                 .type = metric_type::counter},
+                [&] { return heartbeats.counters().pings; });
+    metrics.add({.name = "holdfast_heartbeat_timeouts_total",
+                 .help = "Connections that timed out.",
+                 .type = metric_type::counter},
+                [&] { return heartbeats.counters().timeouts; });
+    metrics.add({.name = "holdfast_loop_missed_ticks_total",
+                 .help = "Ticks that came so late that they were joined with the next one.",
+                 .type = metric_type::counter},
+                [&] { return heartbeats.counters().missed; });
+    metrics.add({.name = "holdfast_loop_lag_seconds", .help = "How late the last tick was."},
+                [&, seconds] { return seconds(heartbeats.counters().last_lateness); });
+    metrics.add({.name = "holdfast_loop_lag_max_seconds", .help = "How late a tick was at most."},
+                [&, seconds] { return seconds(heartbeats.counters().longest_lateness); });
+    metrics.add({.name = "holdfast_loop_turn_max_seconds", .help = "The longest turn of the timer itself."},
+                [&, seconds] { return seconds(heartbeats.counters().longest_turn); });
+}
+
+/// Adds the bytes of a buffer pool, under its name. Lifetime: `pool` must outlive the set.
+template <class Sharing>
+void add_pool(metric_set& metrics, const basic_buffer_pool<Sharing>& pool)
+{
+    metrics.add({.name = "holdfast_pool_lent_bytes", .help = "Bytes of the buffer pool that are lent."},
+                [&] { return pool.counters().lent_bytes; });
+    metrics.add({.name = "holdfast_pool_lent_bytes_peak", .help = "The most bytes that were lent at once."},
+                [&] { return pool.counters().peak_bytes; });
+    metrics.add({.name = "holdfast_pool_kept_bytes", .help = "Bytes of free buffers that keep their memory."},
+                [&] { return pool.counters().kept_bytes; });
+}
+
+/// Adds the totals of a topic and its ring. Lifetime: `topic` must outlive the set.
+template <std::size_t Forms>
+void add_topic(metric_set& metrics, replay_topic<Forms>& topic)
+{
+    const auto counter = [&](const char* name, const char* help, std::uint64_t replay_counters::* which) {
+        metrics.add({.name = name, .help = help, .type = metric_type::counter},
+                    [&topic, which] { return topic.counters().*which; });
+    };
+    counter("holdfast_topic_published_total", "Messages published.", &replay_counters::published);
+    counter("holdfast_topic_sent_total", "Messages queued to receivers.", &replay_counters::sent);
+    counter("holdfast_topic_fell_behind_total", "How often a receiver's queue was full.",
+            &replay_counters::fell_behind);
+    counter("holdfast_topic_gaps_total", "How often a receiver was sent the state instead of the messages.",
+            &replay_counters::gaps);
+    metrics.add({.name = "holdfast_topic_receivers", .help = "Receivers of the topic."},
+                [&topic] { return topic.receivers(); });
+    metrics.add({.name = "holdfast_topic_behind", .help = "Receivers whose queue is full."},
+                [&topic] { return topic.behind(); });
+    metrics.add({.name = "holdfast_ring_bytes", .help = "Bytes of the messages that are kept for replay."},
+                [&topic] { return topic.ring().bytes(); });
+    metrics.add({.name = "holdfast_ring_messages", .help = "Messages that are kept for replay."},
+                [&topic] { return topic.ring().size(); });
+}
+
+/// Adds the memory of this process, and beside it the bound that was computed before the start.
+inline void add_process(metric_set& metrics, const capacity_plan& plan, std::uint64_t max_connections)
+{
+    const auto memory = [&](const char* name, const char* help, std::uint64_t process_memory::* which) {
+        metrics.add({.name = name, .help = help}, [which] {
+            std::error_code ec;
+            return read_process_memory(0, ec).*which;
+        });
+    };
+    memory("holdfast_process_rss_anon_bytes", "Heap and stacks (RssAnon).", &process_memory::rss_anon);
+    memory("holdfast_process_rss_bytes", "All resident memory (VmRSS).", &process_memory::vm_rss);
+    memory("holdfast_process_rss_peak_bytes", "The most that was resident (VmHWM).", &process_memory::vm_rss_peak);
+    metrics.add(
+        {.name = "holdfast_plan_process_bytes", .help = "The bound of the process's memory, computed at start."},
+        [bytes = plan.user_bytes_at(max_connections)] { return bytes; });
+    metrics.add({.name = "holdfast_plan_bytes", .help = "The bound with the kernel's memory of the sockets."},
+                [bytes = plan.bytes_at(max_connections)] { return bytes; });
+    metrics.add({.name = "holdfast_plan_connections", .help = "Connections that are accepted at most."},
+                [max_connections] { return max_connections; });
+}
+
+} // namespace holdfast
+
+#endif

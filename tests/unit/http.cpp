@@ -1,0 +1,288 @@
+// holdfast: tests of what surrounds HTTP: heads as frames, what a request means for its response, events, figures.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+
+#include <holdfast/http/event_stream.hpp>
+#include <holdfast/http/exchange.hpp>
+#include <holdfast/http/request_head.hpp>
+#include <holdfast/serialize/framed.hpp>
+#include <holdfast/serialize/streaming_serializer.hpp>
+#include <holdfast/server/metric_set.hpp>
+#include <holdfast/server/saved_ring.hpp>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+using holdfast::errc;
+using holdfast::http_exchange;
+using holdfast::http_exchange_options;
+using holdfast::metric_set;
+using holdfast::sse_event;
+using namespace std::string_literals;
+using namespace std::string_view_literals;
+namespace framing = holdfast::framing;
+
+namespace {
+
+using fields = std::map<std::string_view, std::string_view>;
+
+http_exchange exchange(std::string_view method, unsigned version, const fields& given,
+                       const http_exchange_options& options = {})
+{
+    const auto header = [&](std::string_view name) {
+        const auto found = given.find(name);
+        return found == given.end() ? std::string_view() : found->second;
+    };
+    return {method, version, header, options};
+}
+
+std::string text_of(const holdfast::payload& of) { return std::string(of.text()); }
+
+} // namespace
+
+TEST_CASE("a request's head is one frame, at whichever bytes it is cut, and the bytes after it are not part of it")
+{
+    const framing::http_request_head heads;
+    for (const auto& [before, head] :
+         std::vector<std::pair<std::string, std::string>>{{"", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"},
+                                                          {"\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"},
+                                                          {"", "GET / HTTP/1.1\n\n"},
+                                                          {"\n", "GET / HTTP/1.1\nHost: a\r\n\n"},
+                                                          {"", "x\r\n\r\n"},
+                                                          {"", "GET / HTTP/1.1\n\r\n"}}) {
+        const std::string all = before + head + "\r\n\r\nGET";
+        const std::size_t size = before.size() + head.size();
+        for (std::size_t seen = 0; seen <= size; ++seen)
+            for (std::size_t have = seen + 1; have <= all.size(); ++have) {
+                if (seen == size) continue; // it was known already
+                const auto found = heads.parse(std::string_view(all).substr(0, have), seen);
+                CAPTURE(head, seen, have);
+                CHECK_FALSE(found.error);
+                CHECK(found.known == (have >= size));
+                if (found.known) {
+                    CHECK(found.header == before.size());
+                    CHECK(found.payload == head.size());
+                } else {
+                    CHECK(found.header + found.payload <= have);
+                }
+            }
+    }
+    CHECK(heads.parse(std::string(framing::max_overhead + 1, '\n'), 0).error == errc::malformed_frame);
+}
+
+TEST_CASE("an error of reading has a status code where a client is left to be told")
+{
+    using holdfast::http_status_of;
+    CHECK(http_status_of(errc::malformed_frame) == 400);
+    CHECK(http_status_of(errc::frame_timeout) == 408);
+    CHECK(http_status_of(errc::frame_too_long) == 431);
+    CHECK(http_status_of(errc::pool_exhausted) == 503);
+    CHECK(http_status_of(std::make_error_code(std::errc::not_enough_memory)) == 503);
+    CHECK(http_status_of({}) == 0);
+    CHECK(http_status_of(errc::truncated_frame) == 0);
+    CHECK(http_status_of(std::make_error_code(std::errc::connection_reset)) == 0);
+}
+
+TEST_CASE("a request that cannot be served is refused with what is wrong, and the connection ends")
+{
+    struct refused {
+        unsigned status;
+        unsigned version;
+        fields given;
+        std::uint64_t limit = 0;
+    };
+    const std::string_view host = "here";
+    for (const refused& each : std::vector<refused>{
+             {505, 20, {{"Host", host}}},
+             {505, 9, {}},
+             {400, 11, {}},
+             {400, 11, {{"Host", "a,b"}}},
+             {400, 11, {{"Host", host}, {"Content-Length", "5"}, {"Transfer-Encoding", "chunked"}}, 10},
+             {400, 10, {{"Transfer-Encoding", "chunked"}}, 10},
+             {400, 11, {{"Host", host}, {"Content-Length", "5, 5"}}, 10},
+             {400, 11, {{"Host", host}, {"Content-Length", "-1"}}, 10},
+             {400, 11, {{"Host", host}, {"Content-Length", "+1"}}, 10},
+             {400, 11, {{"Host", host}, {"Content-Length", "18446744073709551616"}}, 10},
+             {411, 11, {{"Host", host}, {"Transfer-Encoding", "Chunked"}}, 10},
+             {501, 11, {{"Host", host}, {"Transfer-Encoding", "gzip, chunked"}}, 10},
+             {413, 11, {{"Host", host}, {"Content-Length", "11"}}, 10},
+             {413, 11, {{"Host", host}, {"Content-Length", "1"}, {"Expect", "100-continue"}}},
+             {417, 11, {{"Host", host}, {"Expect", "the unexpected"}}}}) {
+        const auto result = exchange("GET", each.version, each.given, {.max_content_bytes = each.limit});
+        CAPTURE(each.status, each.version);
+        CHECK_FALSE(result);
+        CHECK(result.refused() == each.status);
+        CHECK_FALSE(result.keeps_alive());
+        CHECK_FALSE(result.expects_continue());
+        const std::string response = text_of(result.refusal());
+        CHECK(response.starts_with("HTTP/1.1 " + std::to_string(each.status) + " "));
+        CHECK(response.find("Unknown") == response.npos);
+        CHECK(response.find("\r\nConnection: close\r\n") != response.npos);
+        CHECK(response.ends_with(".\n")); // a sentence
+    }
+}
+
+TEST_CASE("the connection stays as the request and the limits allow, and the response says so")
+{
+    const auto stays = [](unsigned version, const fields& given, bool last = false) {
+        const auto result = exchange("GET", version, given, {.last = last});
+        CHECK(result);
+        const std::string response = text_of(result.answer(200, "text/plain", "hello"));
+        CHECK(response.ends_with("Content-Length: 5\r\n\r\nhello"));
+        CHECK((response.find("Connection: close") == response.npos) == result.keeps_alive());
+        CHECK((response.find("Connection: keep-alive") != response.npos) == (result.keeps_alive() && version == 10));
+        return result.keeps_alive();
+    };
+    CHECK(stays(11, {{"Host", "a"}}));
+    CHECK_FALSE(stays(11, {{"Host", "a"}, {"Connection", "foo, Close"}}));
+    CHECK_FALSE(stays(11, {{"Host", "a"}}, true));
+    CHECK_FALSE(stays(10, {}));
+    CHECK(stays(10, {{"Connection", "Keep-Alive"}}));
+    auto result = exchange("GET", 11, {{"Host", "a"}});
+    result.close_after();
+    CHECK_FALSE(result.keeps_alive());
+    CHECK_FALSE(http_exchange().keeps_alive());
+}
+
+TEST_CASE("HEAD gets the head alone; content, and whether the client waits for leave to send it, are told")
+{
+    const auto head = exchange("HEAD", 11, {{"Host", "a"}});
+    CHECK(head.head_only());
+    CHECK(text_of(head.answer(200, "text/html", "four", "Allow: GET\r\n")) ==
+          "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nAllow: GET\r\nContent-Length: 4\r\n\r\n");
+    CHECK(text_of(head.error(404, "no")).ends_with("Content-Length: 3\r\n\r\n"));
+    const auto post = exchange("POST", 11, {{"Host", "a"}, {"Content-Length", "10"}, {"Expect", "100-Continue"}},
+                               {.max_content_bytes = 10});
+    CHECK(post);
+    CHECK(post.content_bytes() == 10);
+    CHECK(post.expects_continue());
+    CHECK(text_of(http_exchange::continue_response()) == "HTTP/1.1 100 Continue\r\n\r\n");
+    const auto old =
+        exchange("POST", 10, {{"Content-Length", "10"}, {"Expect", "100-continue"}}, {.max_content_bytes = 10});
+    CHECK(old);
+    CHECK_FALSE(old.expects_continue()); // HTTP/1.0 has no 100
+    CHECK_FALSE(exchange("GET", 11, {{"Host", "a"}, {"Expect", "100-continue"}}).expects_continue()); // nothing to send
+}
+
+TEST_CASE("streamed content is chunked for HTTP/1.1, and ends with the connection for HTTP/1.0")
+{
+    auto now = exchange("GET", 11, {{"Host", "a"}});
+    CHECK(now.chunked());
+    CHECK(text_of(now.begin(200, "text/plain")) ==
+          "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n");
+    CHECK(now.keeps_alive());
+    auto old = exchange("GET", 10, {{"Connection", "keep-alive"}});
+    CHECK_FALSE(old.chunked());
+    CHECK(text_of(old.begin(200, "text/plain")) ==
+          "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n");
+    CHECK_FALSE(old.keeps_alive());
+}
+
+TEST_CASE("an event has a data field for each line, and is what framing::sse writes")
+{
+    const auto plain = [](std::string_view data, const framing::sse& with = {}) {
+        return text_of(sse_event(data, with, holdfast::http_transfer::plain));
+    };
+    CHECK(plain("one") == "data: one\n\n");
+    CHECK(plain("") == "data: \n\n");
+    CHECK(plain("a\nb\r\nc\rd\n", {.event = "e", .id = "i", .retry = std::chrono::seconds(2)}) ==
+          "event: e\nid: i\nretry: 2000\ndata: a\ndata: b\ndata: c\ndata: d\ndata: \n\n");
+    const framing::sse with{.event = "quotes", .id = "7-1"};
+    const std::vector<int> some{1, 2, 3};
+    const holdfast::framed as_framed{with, holdfast::json{}};
+    CHECK(plain("[1,2,3]", with) == holdfast::serialize_to_string(some, as_framed));
+    CHECK(text_of(sse_event("one")) == "b\r\ndata: one\n\n\r\n");
+    CHECK(text_of(sse_event(std::string(300, 'x'))).starts_with("134\r\n"));
+    CHECK(text_of(holdfast::sse_comment()) == "3\r\n:\n\n\r\n");
+    CHECK(text_of(holdfast::sse_retry(std::chrono::milliseconds(1500), holdfast::http_transfer::plain)) ==
+          "retry: 1500\n\n");
+    CHECK(holdfast::http_part("").empty()); // else the content would end
+    CHECK(text_of(holdfast::http_end()) == "0\r\n\r\n");
+    CHECK(holdfast::http_end(holdfast::http_transfer::plain).empty());
+    CHECK_THROWS_AS(plain("x", {.event = "a\nb"}), std::invalid_argument);
+    CHECK_THROWS_AS(plain("x", {.id = "a\rb"}), std::invalid_argument);
+    CHECK_THROWS_AS(plain("x", {.id = "a\0b"sv}), std::invalid_argument);
+}
+
+TEST_CASE("figures are written in Prometheus' format, whatever the size of the chunks, and read when they are written")
+{
+    metric_set metrics;
+    double lag = 0.25;
+    metrics.add({.name = "feed_ended_total",
+                 .help = "How many ended.",
+                 .type = holdfast::metric_type::counter,
+                 .label = "reason",
+                 .label_value = "closed by peer"},
+                [] { return std::uint64_t{12'345'678'901}; });
+    metrics.add({.name = "feed_ended_total", .help = "How many ended.", .label = "reason", .label_value = "reset"},
+                [] { return 0U; });
+    metrics.add({.name = "feed_lag_seconds", .help = "The lag."}, [&] { return lag; });
+    metrics.add({.name = "feed_odd", .help = ""}, [] { return -std::numeric_limits<double>::infinity(); });
+    const std::string expected =
+        "# HELP feed_ended_total How many ended.\n# TYPE feed_ended_total counter\n"
+        "feed_ended_total{reason=\"closed by peer\"} 12345678901\nfeed_ended_total{reason=\"reset\"} 0\n"
+        "# HELP feed_lag_seconds The lag.\n# TYPE feed_lag_seconds gauge\nfeed_lag_seconds 0.5\n"
+        "# HELP feed_odd \n# TYPE feed_odd gauge\nfeed_odd -Inf\n";
+    lag = 0.5;
+    for (const std::size_t size : {1U, 7U, 100U, 600U, 4096U}) {
+        holdfast::streaming_serializer text{std::cref(metrics), holdfast::prometheus_text{}};
+        std::string all;
+        std::vector<char> chunk(size);
+        for (std::error_code ec; !text.done();) {
+            const auto part = text.next(chunk, ec);
+            REQUIRE_FALSE(ec);
+            all.append(part.data(), part.size());
+        }
+        CHECK(all == expected);
+    }
+    metric_set largest;
+    largest.add({.name = std::string(60, 'n'),
+                 .help = std::string(150, 'h'),
+                 .type = holdfast::metric_type::counter,
+                 .label = std::string(30, 'l'),
+                 .label_value = std::string(60, 'v')},
+                [] { return -std::numeric_limits<double>::min(); });
+    CHECK(holdfast::serialize_to_string<holdfast::prometheus_text>(std::cref(largest)).size() <
+          metric_set::max_entry_size);
+    for (const holdfast::metric& bad : std::vector<holdfast::metric>{{"", ""},
+                                                                     {"1a", ""},
+                                                                     {"a b", ""},
+                                                                     {std::string(61, 'a'), ""},
+                                                                     {"a", "two\nlines"},
+                                                                     {"a", std::string(151, 'h')},
+                                                                     {"a", "", {}, "l-l"},
+                                                                     {"a", "", {}, "l", "quoted\""},
+                                                                     {"a", "", {}, "l", std::string(61, 'v')}})
+        CHECK_THROWS_AS(largest.add(bad, [] { return 1; }), std::invalid_argument);
+}
+
+TEST_CASE("a saved ring is taken once: after a crash its ids would be used again")
+{
+    const std::filesystem::path directory =
+        std::filesystem::temp_directory_path() / ("holdfast_ring_" + std::to_string(::getpid()));
+    std::filesystem::create_directory(directory);
+    const std::string path = directory / "ring";
+    holdfast::replay_ring ring;
+    ring.push(holdfast::payload("a"));
+    holdfast::save_ring(path, ring);
+    holdfast::save_ring(path, ring); // replaces it
+    CHECK(std::filesystem::status(path).permissions() ==
+          (std::filesystem::perms::owner_read | std::filesystem::perms::owner_write));
+    CHECK(std::distance(std::filesystem::directory_iterator(directory), std::filesystem::directory_iterator()) == 1);
+    CHECK(holdfast::take_saved_ring(path).last() == ring.last());
+    CHECK_FALSE(std::filesystem::exists(path));
+    CHECK(holdfast::take_saved_ring(path).epoch() != ring.epoch());
+    std::ofstream(path) << "something else";
+    CHECK(holdfast::take_saved_ring(path).last().id == 0);
+    CHECK(holdfast::take_saved_ring("").last().id == 0);
+    CHECK_THROWS_AS(holdfast::save_ring((directory / "none" / "ring").string(), ring), std::system_error);
+    CHECK_THROWS_AS(holdfast::take_saved_ring(directory), std::system_error);
+    std::filesystem::remove_all(directory);
+}

@@ -1,0 +1,327 @@
+// holdfast: tests of replay_topic: each receiver gets every message once and in order, however slow it is, or is told of
+// the gap.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/held_stream.hpp"
+
+#include <holdfast/outbox.hpp>
+#include <holdfast/replay_topic.hpp>
+
+#include <memory>
+#include <optional>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace net = holdfast::net;
+using holdfast::errc;
+using holdfast::payload;
+using holdfast::replay_position;
+using tests::held_stream;
+using topic = holdfast::replay_topic<2>;
+
+namespace {
+
+/// Two forms, which count how often they are made.
+struct forms {
+    int plain = 0;
+    int marked = 0;
+
+    [[nodiscard]] std::array<topic::form_maker, 2> makers()
+    {
+        return {[this](const replay_position& at, std::string_view text) {
+                    ++plain;
+                    return payload(std::to_string(at.id) + ":" + std::string(text) + ";");
+                },
+                [this](const replay_position& at, std::string_view text) {
+                    ++marked;
+                    return payload("<" + std::to_string(at.id) + ":" + std::string(text) + ">");
+                }};
+    }
+};
+
+struct receiver {
+    receiver(net::io_context& io, topic& of, std::optional<replay_position> from = replay_position{7, 0},
+             std::size_t form = 0)
+        : stream(io),
+          box(stream, {.high_watermark = 200, .low_watermark = 60, .on_overflow = holdfast::overflow_policy::wait}),
+          here(of.subscribe(box, form, from, [this](const replay_position& at) {
+              ++gaps;
+              return box.push(payload("gap" + std::to_string(at.id) + ";"));
+          }))
+    {
+    }
+
+    held_stream stream;
+    holdfast::outbox<held_stream> box;
+    int gaps = 0;
+    topic::subscription here;
+};
+
+void settle(net::io_context& io)
+{
+    io.poll();
+    io.restart();
+}
+
+/// Reads until nothing is left to be written.
+void read_all(net::io_context& io, receiver& from)
+{
+    for (settle(io); from.stream.in_flight(); settle(io))
+        from.stream.take();
+}
+
+std::string numbers(std::uint64_t first, std::uint64_t last, std::string_view text)
+{
+    std::string all;
+    for (; first <= last; ++first)
+        all += std::to_string(first) + ":" + std::string(text) + ";";
+    return all;
+}
+
+} // namespace
+
+TEST_CASE("live receivers get each message once, in a form that is made once for all of its receivers")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({}, 7), made.makers());
+    CHECK(news.push("early") == replay_position{7, 1});
+    CHECK(made.plain + made.marked == 0); // nobody needs it
+    receiver one(io, news), two(io, news), other(io, news, replay_position{7, 1}, 1);
+    CHECK(news.receivers() == 3);
+    news.push("now");
+    for (receiver* each : {&one, &two, &other})
+        read_all(io, *each);
+    CHECK(one.stream.taken == "1:early;2:now;");
+    CHECK(two.stream.taken == one.stream.taken);
+    CHECK(other.stream.taken == "<2:now>");
+    CHECK(made.plain == 2);
+    CHECK(made.marked == 1);
+    CHECK(one.gaps + two.gaps + other.gaps == 0);
+    CHECK(news.counters().sent == 5);
+    other.here.end();
+    CHECK_FALSE(other.here);
+    CHECK(news.receivers() == 2);
+    news.push("later");
+    read_all(io, other);
+    CHECK(other.stream.taken == "<2:now>");
+}
+
+TEST_CASE("without a position, or with one of another ring, a receiver gets the state and continues there")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({.max_bytes = 100}, 7), made.makers());
+    for (int i = 0; i != 9; ++i)
+        news.push("x");
+    CHECK(news.ring().size() == 3);
+    receiver fresh(io, news, std::nullopt), crashed(io, news, replay_position{6, 9}),
+        late(io, news, replay_position{7, 5}), early(io, news, replay_position{7, 6}),
+        ahead(io, news, replay_position{7, 10});
+    news.push("y");
+    for (receiver* each : {&fresh, &crashed, &late, &early, &ahead})
+        read_all(io, *each);
+    for (receiver* each : {&fresh, &crashed, &late, &ahead})
+        CHECK(each->stream.taken == "gap9;10:y;");
+    CHECK(early.stream.taken == "7:x;8:x;9:x;10:y;");
+    CHECK(news.counters().gaps == 4);
+}
+
+TEST_CASE("a slow receiver continues from the ring, in order, with no more in its queue than the high watermark")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({.max_bytes = 100'000}, 7), made.makers());
+    receiver slow(io, news), fast(io, news);
+    std::minstd_rand random(Catch::rngSeed());
+    for (int i = 1; i <= 1000; ++i) {
+        news.push("some text");
+        read_all(io, fast);
+        if (random() % 8 == 0 && slow.stream.in_flight()) slow.stream.take(1 + random() % 100);
+        settle(io);
+        CHECK(slow.box.queued_bytes() <= 200);
+    }
+    CHECK(news.behind() == 1);
+    CHECK(news.counters().fell_behind != 0);
+    read_all(io, slow);
+    CHECK(news.behind() == 0);
+    CHECK(slow.stream.taken == numbers(1, 1000, "some text"));
+    CHECK(fast.stream.taken == slow.stream.taken);
+    CHECK(slow.gaps + fast.gaps == 0);
+    news.push("live"); // again
+    CHECK(slow.box.queued() == 1);
+    CHECK(made.plain == 1001);
+}
+
+TEST_CASE("a receiver too slow for the ring is told of the gap, and continues after it")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({.max_bytes = 500}, 7), made.makers());
+    receiver slow(io, news);
+    for (int i = 0; i != 100; ++i)
+        news.push("some text");
+    settle(io);
+    read_all(io, slow);
+    news.push("live");
+    read_all(io, slow);
+    const std::string& all = slow.stream.taken;
+    const auto gap = all.find("gap100;");
+    REQUIRE(gap != all.npos);
+    CHECK(slow.gaps == 1);
+    const std::uint64_t before = 1 + static_cast<std::uint64_t>(std::stoul(all.substr(all.rfind(';', gap - 2) + 1)));
+    CHECK(before < 100);
+    CHECK(all == numbers(1, before - 1, "some text") + "gap100;101:live;");
+}
+
+TEST_CASE("a message that no queue or no ring can hold is a gap for those that it does not reach")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({.max_bytes = 1000}, 7), made.makers());
+    receiver one(io, news);
+    news.push(std::string(300, 'x')); // exceeds the queue
+    read_all(io, one);
+    CHECK(one.stream.taken == "gap1;");
+    topic small(holdfast::replay_ring({.max_bytes = 100}, 7), made.makers());
+    receiver live(io, small), behind(io, small);
+    for (int i = 0; i != 5; ++i)
+        small.push(std::string(30, 'a'));
+    read_all(io, live);
+    small.push(std::string(90, 'b')); // exceeds the ring
+    read_all(io, live);
+    read_all(io, behind);
+    CHECK(live.stream.taken.ends_with("6:" + std::string(90, 'b') + ";"));
+    CHECK(live.gaps == 0);
+    CHECK(behind.stream.taken.ends_with("gap6;"));
+}
+
+TEST_CASE("the state is asked for again once the queue is empty, and an error of it ends the subscription")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({}, 7), made.makers());
+    held_stream stream(io);
+    holdfast::outbox box(stream, {.on_overflow = holdfast::overflow_policy::wait});
+    box.push(payload("head;"));
+    int asked = 0;
+    auto here = news.subscribe(box, 0, std::nullopt, [&](const replay_position&) -> holdfast::error_code {
+        if (++asked == 1) return errc::outbox_full;
+        CHECK(box.queued() == 0);
+        return box.push(payload("state;"));
+    });
+    settle(io);
+    CHECK(asked == 1);
+    CHECK(news.behind() == 1);
+    news.push("a"); // not live yet: it is in the state
+    for (; stream.in_flight(); settle(io))
+        stream.take();
+    news.push("b");
+    for (settle(io); stream.in_flight(); settle(io))
+        stream.take();
+    CHECK(stream.taken == "head;state;2:b;");
+    auto failed = news.subscribe(box, 0, std::nullopt, [&](const replay_position&) { return net::error::no_memory; });
+    CHECK_FALSE(failed);
+    CHECK(news.receivers() == 1);
+    box.close();
+    news.push("c");
+    CHECK_FALSE(here);
+    CHECK(news.receivers() == 0);
+}
+
+TEST_CASE("subscriptions, outboxes and topics may end in any order, also while a receiver waits")
+{
+    enum class first { subscription, subscription_and_outbox, whole_topic, outbox_closed };
+    for (const first order :
+         {first::subscription, first::subscription_and_outbox, first::whole_topic, first::outbox_closed}) {
+        net::io_context io;
+        forms made;
+        auto news = std::make_unique<topic>(holdfast::replay_ring({}, 7), made.makers());
+        held_stream stream(io);
+        auto box = std::make_unique<holdfast::outbox<held_stream>>(
+            stream, holdfast::outbox_options{.high_watermark = 200, .on_overflow = holdfast::overflow_policy::wait});
+        topic::subscription here = news->subscribe(*box, 0, replay_position{7, 0},
+                                                   [](const replay_position&) { return holdfast::error_code(); });
+        for (int i = 0; i != 30; ++i)
+            news->push("some text");
+        settle(io);
+        REQUIRE(news->behind() == 1);
+        if (order == first::subscription || order == first::subscription_and_outbox) here.end();
+        if (order == first::subscription_and_outbox) box.reset();
+        if (order == first::whole_topic) news.reset();
+        if (order == first::outbox_closed) box->close();
+        settle(io);
+        CHECK_FALSE(here);
+        if (news) {
+            CHECK(news->behind() == 0);
+            CHECK(news->receivers() == 0);
+            news->push("more");
+        }
+        if (stream.in_flight()) stream.take();
+        settle(io);
+    }
+}
+
+TEST_CASE("what ends its own subscription while it is asked for the state is left alone")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({.max_bytes = 100}, 7), made.makers());
+    held_stream stream(io);
+    holdfast::outbox box(stream,
+                         {.high_watermark = 60, .low_watermark = 0, .on_overflow = holdfast::overflow_policy::wait});
+    topic::subscription here;
+    here = news.subscribe(box, 0, replay_position{7, 0}, [&](const replay_position&) {
+        here = {};
+        return holdfast::error_code();
+    });
+    for (int i = 0; i != 20; ++i)
+        news.push("some text");
+    for (settle(io); stream.in_flight(); settle(io))
+        stream.take();
+    CHECK_FALSE(here);
+    CHECK(news.receivers() == 0);
+}
+
+TEST_CASE("a form that fails reaches its receivers with a later push")
+{
+    net::io_context io;
+    bool fails = true;
+    topic news(holdfast::replay_ring({}, 7), {[&](const replay_position& at, std::string_view text) {
+                                                  if (fails) throw std::runtime_error("no form");
+                                                  return payload(std::to_string(at.id) + ":" + std::string(text) + ";");
+                                              },
+                                              topic::form_maker()});
+    receiver one(io, news), two(io, news);
+    CHECK_THROWS_AS(news.push("a"), std::runtime_error);
+    CHECK(news.ring().last().id == 1);
+    fails = false;
+    news.push("b");
+    read_all(io, one);
+    read_all(io, two);
+    CHECK(one.stream.taken == "1:a;2:b;");
+    CHECK(two.stream.taken == one.stream.taken);
+}
+
+TEST_CASE("a topic continues with the ring of the process before")
+{
+    net::io_context io;
+    forms made;
+    std::string saved;
+    {
+        topic before(holdfast::replay_ring({}, 7), made.makers());
+        before.push("a");
+        before.push("b");
+        saved = before.ring().save();
+    }
+    auto ring = holdfast::replay_ring::load(saved);
+    REQUIRE(ring);
+    topic after(std::move(*ring), made.makers());
+    receiver again(io, after, replay_position{7, 1});
+    after.push("c");
+    read_all(io, again);
+    CHECK(again.stream.taken == "2:b;3:c;");
+}
