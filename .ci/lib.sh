@@ -43,8 +43,8 @@ need() {
   rm -f "$log"
 }
 
-build_packages=(g++ cmake ninja-build libasio-dev libsimdjson-dev libspdlog-dev zlib1g-dev libssl-dev)
 boost_package="libboost1.81-dev|libboost1.88-dev|libboost1.83-dev" # Debian 12, 13; Ubuntu 24.04
+build_packages=(g++ cmake ninja-build libasio-dev libsimdjson-dev libspdlog-dev zlib1g-dev libssl-dev "$boost_package")
 
 # progress LOG WHAT: appends ninja's output to LOG and shows how far it is: in place on a terminal, else in a line every
 # ten seconds.
