@@ -25,7 +25,7 @@ storeys = {
     "shards": ("shards shard_topic detail/shards/*", "base asio async waiting connection acceptor outbox"),
     "websocket": ("websocket websocket_* detail/websocket/*", "base serialize asio async waiting buffer connection frame outbox"),
     "http": ("http/*", "base serialize asio async waiting buffer connection frame outbox"),
-    "adapters": ("adapters/*", "base serialize asio async waiting buffer connection acceptor frame"),  # another library
+    "adapters": ("adapters/*", "base serialize asio async waiting buffer connection acceptor frame outbox websocket"),  # another library
     "server": ("server/*", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox http"),  # of a whole program
     "everything": ("holdfast impl/src", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox http websocket shards"),
 }

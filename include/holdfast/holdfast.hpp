@@ -53,8 +53,10 @@
 #include <holdfast/testing/manual_clock.hpp>
 #include <holdfast/version.hpp>
 #include <holdfast/websocket.hpp>
+#include <holdfast/websocket_compression.hpp>
 #include <holdfast/websocket_error.hpp>
 #include <holdfast/websocket_frame.hpp>
+#include <holdfast/websocket_group.hpp>
 #include <holdfast/websocket_handshake.hpp>
 #include <holdfast/write_streamed.hpp>
 

@@ -13,6 +13,7 @@
 #include <holdfast/frame_time_limit.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/progress.hpp>
+#include <holdfast/websocket_compression.hpp>
 #include <holdfast/websocket_error.hpp>
 #include <holdfast/websocket_frame.hpp>
 #include <holdfast/websocket_handshake.hpp>
@@ -20,6 +21,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string_view>
@@ -44,6 +46,10 @@ struct websocket_options {
     /// Limits the time that a message takes once it has begun, all fragments together: a `frame_deadline`. Null: no
     /// limit. Has no effect on a stream without a socket at its bottom.
     frame_time_limit* deadline = nullptr;
+    /// The compression that the handshake has negotiated, `websocket_handshake::compression`; null if none. A compressed
+    /// message is decompressed once all of it has come, into a buffer of the pool. `max_message_bytes` limits both: the
+    /// decompressed size, and the compressed one with an eighth and 64 bytes more.
+    websocket_compression* compression = nullptr;
 };
 static_assert(std::is_trivially_destructible_v<websocket_options>);
 
@@ -108,7 +114,10 @@ public:
     /// Exceptions: std::invalid_argument for an option out of range.
     websocket_reader(Peer& peer, Pool& pool, outbox_base& outbox, const websocket_options& options = {})
         : base(peer, options.progress, pool, options.max_message_bytes, options.buffer_bytes, options.deadline),
-          framing_{&outbox, {buffer_.max_frame(), options.text, options.binary}}
+          framing_{&outbox,
+                   {static_cast<std::uint32_t>(buffer_.max_frame()), options.text, options.binary,
+                    options.compression != nullptr},
+                   options.compression}
     {
     }
 
@@ -140,12 +149,15 @@ public:
     /// Errors:
     ///  - a `websocket_errc` for each violation of the protocol, and for a message above the limit, as soon as the
     ///    bytes determine it;
+    ///  - `websocket_errc::invalid_compression` where a compressed message is invalid, and the errors above where its
+    ///    decompressed bytes are too many or not UTF-8: once all of the compressed bytes have come;
     ///  - `errc::frame_timeout` when the message's deadline has passed;
     ///  - `errc::truncated_frame` when the stream ends within a message, by the peer or by a drain;
     ///  - `net::ssl::error::stream_truncated`, `errc::pool_exhausted`, `net::error::no_memory` and those of the stream,
     ///    as with `frame_reader`.
     ///
-    /// After the first two, and after the peer's Close frame, each call completes with the same result.
+    /// After those of the protocol and of the deadline, and after the peer's Close frame, each call completes with the
+    /// same result.
     ///
     /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost.
     ///

@@ -4,8 +4,10 @@
 #define HOLDFAST_WEBSOCKET_HANDSHAKE_HPP
 
 #include <holdfast/detail/text_list.hpp>
+#include <holdfast/detail/websocket/deflate_offer.hpp>
 #include <holdfast/detail/websocket/sha1.hpp>
 #include <holdfast/payload.hpp>
+#include <holdfast/websocket_compression.hpp>
 
 #include <span>
 #include <string>
@@ -23,6 +25,8 @@ struct websocket_accept_options {
     /// The values of `Origin` that are accepted, such as `https://example.org`. A page of another origin is rejected
     /// with 403: browsers send cookies with it. A client without `Origin` is no browser, and is accepted. Empty: all.
     std::span<const std::string_view> origins{};
+    /// Compression to negotiate, such as a `websocket_deflate`; must outlive the connection. Null: none.
+    websocket_compression* compression = nullptr;
 };
 
 /// The result of `accept_websocket`: what to send, and what was agreed.
@@ -33,6 +37,9 @@ struct websocket_handshake {
     payload response{};
     /// The subprotocol that was chosen; empty if none.
     std::string_view subprotocol{};
+    /// The compression that was negotiated, for the options of the `websocket_reader` and for `websocket_frame`; null if
+    /// none.
+    websocket_compression* compression = nullptr;
 
     /// Returns whether the connection is a WebSocket.
     explicit operator bool() const noexcept { return status == 101; }
@@ -119,6 +126,13 @@ template <class Header>
         accepted.subprotocol = each;
         text.append("Sec-WebSocket-Protocol: ").append(each).append("\r\n");
         break;
+    }
+    if (options.compression != nullptr) {
+        const std::string field =
+            detail::accept_deflate(value("Sec-WebSocket-Extensions"), options.compression->server_window_bits(),
+                                   options.compression->client_window_bits());
+        if (!field.empty()) accepted.compression = options.compression;
+        text.append(field);
     }
     text.append("\r\n");
     accepted.response = payload(text);

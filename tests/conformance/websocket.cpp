@@ -3,6 +3,9 @@
 #include "conformance/harness.hpp"
 #include "conformance/layers.hpp"
 
+#if defined(CONFORMANCE_ZLIB)
+#include <holdfast/adapters/websocket_deflate.hpp>
+#endif
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/websocket.hpp>
@@ -46,6 +49,38 @@ struct next_message : of_websocket {
     };
 };
 
+#if defined(CONFORMANCE_ZLIB)
+/// Waits for the second fragment of a compressed message.
+template <class Layer>
+struct next_compressed : of_websocket {
+    template <class Executor>
+    struct object {
+        explicit object(const Executor& executor)
+            : ends(executor), outbox(*ends.stream), reader(*ends.stream, outbox, {.compression = &deflate()})
+        {
+            ends.peer.write("\x41\x83\0\0\0\0\xf2\x48\xcd"sv);
+        }
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return reader.async_next(std::forward<Token>(token));
+        }
+        void complete() { ends.peer.write("\x80\x84\0\0\0\0\xc9\xc9\x07\0"sv); }
+
+        typename Layer::template connected<Executor> ends;
+        holdfast::outbox<typename Layer::template stream<Executor>> outbox;
+        holdfast::websocket_reader<typename Layer::template stream<Executor>> reader;
+    };
+
+    static holdfast::websocket_deflate& deflate()
+    {
+        static holdfast::websocket_deflate all;
+        return all;
+    }
+};
+#endif
+
 /// Waits for the peer's end of stream.
 template <class Layer>
 struct close_websocket : of_websocket {
@@ -72,5 +107,9 @@ struct close_websocket : of_websocket {
 HOLDFAST_CONFORMANCE(next_message<conformance::tcp_layer>);
 HOLDFAST_CONFORMANCE(next_message<conformance::user_layer>);
 HOLDFAST_CONFORMANCE(next_message<conformance::tls_layer>);
+#if defined(CONFORMANCE_ZLIB)
+HOLDFAST_CONFORMANCE(next_compressed<conformance::tcp_layer>);
+HOLDFAST_CONFORMANCE(next_compressed<conformance::tls_layer>);
+#endif
 HOLDFAST_CONFORMANCE(close_websocket<conformance::tcp_layer>);
 HOLDFAST_CONFORMANCE(close_websocket<conformance::tls_layer>);

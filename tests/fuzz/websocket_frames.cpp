@@ -1,10 +1,15 @@
-// holdfast: a fuzz target: a WebSocket client's bytes, valid frames and others, in chosen pieces. What is read does not
-// depend on the pieces, and is what a plain model of RFC 6455 reads.
+// holdfast: a fuzz target: a WebSocket client's bytes, valid frames and others, compressed ones among them, in chosen
+// pieces. What is read does not depend on the pieces, and is what a plain model of RFC 6455 and RFC 7692 reads.
 // SPDX-License-Identifier: BSL-1.0
 #include "choices.hpp"
 
+#include <holdfast/adapters/websocket_deflate.hpp>
+#include <holdfast/detail/websocket/inflated_message.hpp>
 #include <holdfast/detail/websocket/message_assembler.hpp>
 
+#include <zlib.h>
+
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -16,14 +21,79 @@ using holdfast::websocket_errc;
 using holdfast::detail::message_assembler;
 using event = message_assembler::event;
 
-/// What was read: an opcode and its bytes, and at the end 'e' and the error, or 'i' for an incomplete frame.
+/// What was read: an opcode and its bytes, and at the end 'e' and the error, or 'i' for an incomplete frame. All errors
+/// of a compressed message are one: which comes first depends on the size of the buffer.
 using reading = std::vector<std::string>;
+const std::string not_inflated = "e compressed";
 
-void note(reading& all, const message_assembler::result& one)
+bool is_utf8(const std::string& s, bool prefix);
+
+/// Lends buffers of exactly what is asked for.
+struct exact_pool {
+    class loan {
+    public:
+        loan() = default;
+        explicit loan(std::size_t size) : bytes_(std::make_unique_for_overwrite<char[]>(size)), size_(size) {}
+        char* data() const noexcept { return bytes_.get(); }
+        std::size_t size() const noexcept { return size_; }
+        explicit operator bool() const noexcept { return bytes_ != nullptr; }
+
+    private:
+        std::unique_ptr<char[]> bytes_;
+        std::size_t size_ = 0;
+    };
+
+    static loan try_borrow(std::size_t size) { return loan(size); }
+};
+
+std::string inflate(const message_assembler::result& one, const holdfast::detail::websocket_limits& limits)
+{
+    static holdfast::websocket_deflate by;
+    holdfast::detail::inflated_message<exact_pool::loan> message;
+    exact_pool pool;
+    if (message.take(by, one.bytes, one.text, limits.max_message, pool)) return not_inflated;
+    return (one.text ? "t" : "b") + std::string(message.bytes());
+}
+
+/// The same by zlib alone, from the whole.
+std::string inflate_model(std::string bytes, bool text, std::size_t most)
+{
+    const std::size_t size = bytes.size();
+    bytes.append("\0\0\xff\xff", 4);
+    std::string out(most + 1, '\0');
+    ::z_stream z{};
+    fuzz::check(::inflateInit2(&z, -15) == Z_OK);
+    z.next_in = reinterpret_cast<Bytef*>(bytes.data());
+    z.avail_in = static_cast<uInt>(bytes.size());
+    z.next_out = reinterpret_cast<Bytef*>(out.data());
+    z.avail_out = static_cast<uInt>(out.size());
+    bool good = size == 0;
+    while (!good) {
+        const int result = ::inflate(&z, Z_SYNC_FLUSH);
+        const std::size_t read = bytes.size() - z.avail_in;
+        if (z.avail_out == 0 || (result != Z_OK && result != Z_STREAM_END && result != Z_BUF_ERROR)) break;
+        if (result != Z_STREAM_END) {
+            good = z.avail_in == 0 && (z.data_type & ~64) == 128;
+            break;
+        }
+        if (read > size) break; // a stream that ends within the flush's own bytes
+        good = read == size;
+        ::inflateReset(&z);
+    }
+    out.resize(out.size() - z.avail_out);
+    ::inflateEnd(&z);
+    if (!good || (text && !is_utf8(out, false))) return not_inflated;
+    return (text ? "t" : "b") + out;
+}
+
+void note(reading& all, const message_assembler::result& one, const holdfast::detail::websocket_limits& limits)
 {
     switch (one.what) {
     case event::message:
-        all.push_back((one.text ? "t" : "b") + std::string(one.bytes));
+        if (one.compressed)
+            all.push_back(inflate(one, limits));
+        else
+            all.push_back((one.text ? "t" : "b") + std::string(one.bytes));
         break;
     case event::ping:
         all.push_back("p" + std::string(one.bytes));
@@ -52,15 +122,15 @@ reading assemble(std::string_view bytes, const holdfast::detail::websocket_limit
         const std::size_t n = std::min(bytes.size(), 1 + pieces.below(1 + pieces.below(40)));
         assembler.compact(buffer.data());
         buffer.resize(assembler.end());
-        fuzz::check(buffer.size() <= limits.max_message + 14 + 139);
+        fuzz::check(buffer.size() <= limits.max_received(true) + 14 + 139);
         buffer.insert(buffer.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(n));
         buffer.shrink_to_fit();
         bytes.remove_prefix(n);
         assembler.received(n);
         for (;;) {
             const auto one = assembler.next(buffer.data(), limits);
-            note(all, one);
-            if (one.what == event::violation) return all;
+            note(all, one, limits);
+            if (one.what == event::violation || (!all.empty() && all.back() == not_inflated)) return all;
             if (one.what == event::incomplete) break;
         }
     }
@@ -101,6 +171,7 @@ reading model(std::string_view bytes, const holdfast::detail::websocket_limits& 
     reading all;
     std::string message;
     unsigned kind = 0;
+    bool compressed = false;
     const auto fail = [&](websocket_errc error) {
         all.push_back("e" + std::to_string(static_cast<int>(error)));
         return all;
@@ -110,7 +181,9 @@ reading model(std::string_view bytes, const holdfast::detail::websocket_limits& 
         const unsigned opcode = at(0) & 15U;
         const bool final = at(0) >= 0x80;
         const bool control = opcode >= 8;
-        if ((at(0) & 0x70U) != 0) return fail(websocket_errc::reserved_bit);
+        const bool rsv1 = (at(0) & 0x40U) != 0;
+        if ((at(0) & 0x30U) != 0 || (rsv1 && !(limits.compressed && (opcode == 1 || opcode == 2))))
+            return fail(websocket_errc::reserved_bit);
         if (opcode > 10 || (opcode > 2 && opcode < 8)) return fail(websocket_errc::reserved_opcode);
         if (control && !final) return fail(websocket_errc::fragmented_control);
         if (opcode == 0 && kind == 0) return fail(websocket_errc::unexpected_continuation);
@@ -128,7 +201,10 @@ reading model(std::string_view bytes, const holdfast::detail::websocket_limits& 
             length = length * 256 + at(2 + i);
         if ((extra == 2 && length < 126) || (extra == 8 && (length < 65536 || length >> 63U != 0)))
             return fail(websocket_errc::invalid_length);
-        if (!control && message.size() + length > limits.max_message) return fail(websocket_errc::message_too_long);
+        const bool of_compressed = opcode == 0 ? compressed : rsv1;
+        const std::size_t most =
+            of_compressed ? limits.max_message + limits.max_message / 8 + 64 : std::size_t{limits.max_message};
+        if (!control && message.size() + length > most) return fail(websocket_errc::message_too_long);
         const std::size_t head = 6 + extra;
         if (bytes.size() < head) break;
         std::string payload;
@@ -142,10 +218,13 @@ reading model(std::string_view bytes, const holdfast::detail::websocket_limits& 
             continue;
         }
         if (opcode != 0) kind = opcode;
+        compressed = of_compressed;
         message += payload;
-        if (kind == 1 && !is_utf8(message, !whole || !final)) return fail(websocket_errc::invalid_text);
+        if (kind == 1 && !compressed && !is_utf8(message, !whole || !final)) return fail(websocket_errc::invalid_text);
         if (!whole || !final) continue;
-        all.push_back((kind == 1 ? "t" : "b") + message);
+        all.push_back(compressed ? inflate_model(message, kind == 1, limits.max_message)
+                                 : (kind == 1 ? "t" : "b") + message);
+        if (all.back() == not_inflated) return all;
         message.clear();
         kind = 0;
     }
@@ -153,8 +232,24 @@ reading model(std::string_view bytes, const holdfast::detail::websocket_limits& 
     return all;
 }
 
+/// As a client compresses it.
+std::string deflate(const std::string& text, int flush)
+{
+    ::z_stream z{};
+    fuzz::check(::deflateInit2(&z, 6, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) == Z_OK);
+    std::string in = text, out(text.size() + 100, '\0');
+    z.next_in = reinterpret_cast<Bytef*>(in.data());
+    z.avail_in = static_cast<uInt>(in.size());
+    z.next_out = reinterpret_cast<Bytef*>(out.data());
+    z.avail_out = static_cast<uInt>(out.size());
+    ::deflate(&z, flush);
+    out.resize(out.size() - z.avail_out - (flush == Z_SYNC_FLUSH ? 4 : 0));
+    ::deflateEnd(&z);
+    return out;
+}
+
 /// Frames that are mostly valid, of chosen kinds and sizes.
-std::string frames(fuzz::choices& choices)
+std::string frames(fuzz::choices& choices, bool compressed)
 {
     std::string bytes;
     for (std::size_t n = choices.below(12); n != 0; --n) {
@@ -163,6 +258,12 @@ std::string frames(fuzz::choices& choices)
         bytes += static_cast<char>(first < 10 ? firsts[first] : choices.below(256));
         std::string payload = choices.text(300);
         if (choices.below(16) == 0) payload = payload + "\xe2\x82\xac\xf0\x9f\x8c\x8a";
+        if (compressed && choices.below(3) != 0) {
+            static constexpr unsigned char rsv1s[]{0xc1, 0xc2, 0x41, 0x42};
+            bytes.back() = static_cast<char>(rsv1s[choices.below(4)]);
+            if (choices.below(4) != 0) payload = deflate(payload, choices.below(3) == 0 ? Z_FINISH : Z_SYNC_FLUSH);
+            if (choices.below(4) == 0) payload += deflate(choices.text(80), Z_SYNC_FLUSH);
+        }
         const std::size_t form = choices.below(20);
         if (payload.size() < 126 && form != 0) {
             bytes += static_cast<char>(0x80U | payload.size());
@@ -185,10 +286,12 @@ std::string frames(fuzz::choices& choices)
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size)
 {
     fuzz::choices choices(data, size);
-    const holdfast::detail::websocket_limits limits{
-        .max_message = 1 + choices.below(600), .text = choices.below(8) != 0, .binary = choices.below(8) != 0};
+    const holdfast::detail::websocket_limits limits{.max_message = static_cast<std::uint32_t>(1 + choices.below(600)),
+                                                    .text = choices.below(8) != 0,
+                                                    .binary = choices.below(8) != 0,
+                                                    .compressed = choices.below(2) != 0};
     const fuzz::choices pieces = choices;
-    std::string bytes = frames(choices);
+    std::string bytes = frames(choices, limits.compressed);
     bytes.append(reinterpret_cast<const char*>(data) + size - choices.rest(), choices.rest());
     const reading expected = model(bytes, limits);
     fuzz::check(assemble(bytes, limits, pieces) == expected);

@@ -34,15 +34,25 @@ std::string echo(websocket::stream<tcp::socket>& ws, const std::string& message,
 
 int main(int argc, char** argv)
 {
-    if (argc != 2) return 2;
+    if (argc < 2) return 2;
     boost::asio::io_context io;
     websocket::stream<tcp::socket> ws(io);
-    ws.next_layer().connect({boost::asio::ip::address_v4::loopback(), static_cast<unsigned short>(std::atoi(argv[1]))});
+    ws.next_layer().connect(
+        {boost::asio::ip::address_v4::loopback(), static_cast<unsigned short>(std::atoi(argv[argc - 1]))});
     ws.set_option(websocket::stream_base::decorator(
         [](websocket::request_type& request) { request.set("Sec-WebSocket-Protocol", "chat"); }));
+    const bool deflate = argc == 3; // "deflate" comes before the port
+    websocket::permessage_deflate offer;
+    offer.client_enable = deflate;
+    offer.server_max_window_bits = 14;
+    offer.client_max_window_bits = 12;
+    offer.msg_size_threshold = 0;
+    ws.set_option(offer);
     websocket::response_type response;
     ws.handshake(response, "localhost", "/chat");
     std::cout << response["Sec-WebSocket-Protocol"] << std::endl;
+    check((response["Sec-WebSocket-Extensions"].find("permessage-deflate") != beast::string_view::npos) == deflate,
+          "the extension is not as expected");
     for (const std::size_t size : {0, 1, 125, 126, 127, 65535, 65536, 1 << 20})
         for (const bool text : {true, false}) {
             const std::string message(size, text ? 'x' : '\xff');

@@ -16,6 +16,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -67,7 +68,8 @@ inline std::string close_payload(unsigned code, std::string_view reason = {})
 
 /// What came of a session of an echo server.
 struct websocket_session {
-    unsigned status = 0; // of the handshake
+    unsigned status = 0;     // of the handshake
+    bool compressed = false; // as it has agreed
     std::vector<std::string> messages;
     std::vector<bool> binary;
     holdfast::error_code error; // of async_next
@@ -79,13 +81,14 @@ struct websocket_session {
 
 /// Answers each message by itself, and ends the connection as a server does.
 template <class Peer, class Outbox, class Reader>
-net::awaitable<void> echo_messages(Peer& peer, Outbox& outbox, Reader& messages, websocket_session& result)
+net::awaitable<void> echo_messages(Peer& peer, Outbox& outbox, Reader& messages, websocket_session& result,
+                                   holdfast::websocket_compression* compression = nullptr)
 {
     try {
         while (const auto message = co_await messages.async_next(net::use_awaitable)) {
             result.messages.emplace_back(message->data);
             result.binary.push_back(message->kind == holdfast::websocket_kind::binary);
-            outbox.push(holdfast::websocket_frame(message->data, message->kind));
+            outbox.push(holdfast::websocket_frame(compression, message->data, message->kind));
         }
     } catch (const holdfast::system_error& failure) {
         result.error = failure.code();
@@ -103,7 +106,7 @@ net::awaitable<void> echo_messages(Peer& peer, holdfast::websocket_options optio
 {
     holdfast::outbox outbox{peer, echo_outbox};
     holdfast::websocket_reader messages{peer, outbox, options};
-    co_await echo_messages(peer, outbox, messages, result);
+    co_await echo_messages(peer, outbox, messages, result, options.compression);
 }
 
 /// The lines of a request's head.
@@ -160,8 +163,10 @@ net::awaitable<void> accept_and_echo(Peer& peer, holdfast::websocket_accept_opti
         co_await peer.async_close(net::use_awaitable);
         co_return;
     }
+    result.compressed = handshake.compression != nullptr;
+    options.compression = handshake.compression;
     holdfast::websocket_reader messages{std::move(lines), outbox, options};
-    co_await echo_messages(peer, outbox, messages, result);
+    co_await echo_messages(peer, outbox, messages, result, options.compression);
 }
 
 /// Sends the bytes to a server, `serve(peer, result)`: those before `cut` first, which it then reads; and reads the
@@ -185,10 +190,19 @@ websocket_session talk_to(Serve serve, std::string_view bytes, std::size_t cut =
     holdfast::error_code ignored;
     both.second.shutdown(tcp::socket::shutdown_send, ignored);
     io.restart();
-    run(io);
-    auto [answer, end] = read_to_end(both.second);
-    result.answer = std::move(answer);
-    result.end = end;
+    const auto read = [&] {
+        auto [answer, end] = read_to_end(both.second);
+        result.answer = std::move(answer);
+        result.end = end;
+    };
+    if (bytes.size() <= 65536) {
+        run(io);
+        read();
+    } else { // the kernel may not take all of the answer
+        std::thread reading(read);
+        run(io);
+        reading.join();
+    }
     return result;
 }
 

@@ -16,6 +16,7 @@
 #include <new>
 #include <span>
 #include <stdexcept>
+#include <string_view>
 #include <vector>
 
 namespace holdfast {
@@ -69,6 +70,13 @@ public:
         zlib_.avail_in = static_cast<uInt>(n);
     }
 
+    // The same with bytes that stay where they are until it is hungry; at most 2^31 - 1.
+    void feed(std::string_view bytes) noexcept
+    {
+        zlib_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
+        zlib_.avail_in = static_cast<uInt>(bytes.size());
+    }
+
     // Compresses into the bytes up to `end` and returns the end of what was made; `last` says that no more
     // input will come, and `ended` becomes true when all is out.
     char* deflate(char* p, const char* end, bool last, deflate_end ending, bool& ended) noexcept
@@ -108,6 +116,16 @@ public:
     {
         const std::lock_guard lock(mutex_);
         deflate_context& taken = *free_.back(); // the most recently returned one: its memory is warm
+        free_.pop_back();
+        return taken;
+    }
+
+    // Null if none is free.
+    deflate_context* try_take() noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        if (free_.empty()) return nullptr;
+        deflate_context* const taken = free_.back();
         free_.pop_back();
         return taken;
     }

@@ -149,7 +149,8 @@ public:
         bool more = false;
         if constexpr (reads_now) // cheaper than a wait, and under load the bytes have arrived already
             if (!found && !ec && may_have_arrived()) found = receive(ec, more);
-        if (ec == errc::pool_exhausted && !reader_->buffer_.holds()) {
+        if (ec == errc::pool_exhausted) {
+            if (reader_->buffer_.holds()) return borrow();    // fails
             if constexpr (!reads_descriptor) return borrow(); // for bytes that no readiness announces
             ec = {};                                          // it may not need one
         }
@@ -182,7 +183,9 @@ public:
     {
         received(n);
         if (ec) return finish(ec);
-        if (const frame found = take(ec); found || ec)
+        const frame found = take(ec);
+        if (ec == errc::pool_exhausted) return borrow();
+        if (found || ec)
             finish(ec, found);
         else
             go_on(false);

@@ -17,10 +17,17 @@ namespace holdfast::detail {
 
 /// What an assembler accepts.
 struct websocket_limits {
-    std::size_t max_message;
+    std::uint32_t max_message;
     bool text = true;
     bool binary = true;
     bool compressed = false; // permessage-deflate was negotiated
+
+    /// Most bytes of a message as it is received. Data that does not compress gets a little longer, more so where a
+    /// client flushes its compressor for each fragment.
+    [[nodiscard]] std::size_t max_received(bool is_compressed) const noexcept
+    {
+        return is_compressed ? std::size_t{max_message} + max_message / 8 + 64 : std::size_t{max_message};
+    }
 };
 
 /// Assembles messages in the buffer that their bytes were received into. The buffer contains the bytes of the message
@@ -32,7 +39,7 @@ public:
 
     struct result {
         event what = event::incomplete;
-        std::string_view bytes{}; // of the message or the control frame; valid until the buffer changes
+        std::string_view bytes{}; // of the message, as received, or the control frame; valid until the buffer changes
         bool text = false;        // of a message
         bool compressed = false;
         websocket_errc error{};
@@ -113,7 +120,9 @@ private:
         if ((h.length_size == 3 && h.length < 126) || (h.length_size == 9 && h.length <= 0xffff) ||
             h.length >> 63U != 0)
             return invalid_length;
-        if (!h.is_control() && h.length > limits.max_message - (assembled_ - begin_)) return message_too_long;
+        const bool is_compressed = within_message() ? compressed_ : h.reserved != 0;
+        if (!h.is_control() && h.length > limits.max_received(is_compressed) - (assembled_ - begin_))
+            return message_too_long;
         return {};
     }
 

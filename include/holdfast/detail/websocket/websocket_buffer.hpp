@@ -4,9 +4,11 @@
 #define HOLDFAST_DETAIL_WEBSOCKET_WEBSOCKET_BUFFER_HPP
 
 #include <holdfast/detail/frame/borrowed_buffer.hpp>
+#include <holdfast/detail/websocket/inflated_message.hpp>
 #include <holdfast/detail/websocket/message_assembler.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/outbox.hpp>
+#include <holdfast/websocket_compression.hpp>
 #include <holdfast/websocket_error.hpp>
 #include <holdfast/websocket_frame.hpp>
 
@@ -40,8 +42,9 @@ struct websocket_protocol {
 
     outbox_base* outbox;
     websocket_limits limits;
-    websocket_errc failure{}; // then nothing is read any more
-    bool closed = false;      // by a Close frame
+    websocket_compression* compression = nullptr; // null: not negotiated
+    websocket_errc failure{};                     // then nothing is read any more
+    bool closed = false;                          // by a Close frame
     std::uint16_t close_code = 1006;
 
     void answer_ping(std::string_view data) noexcept
@@ -76,11 +79,14 @@ struct websocket_bytes : buffer_head<Loan> {
 
     message_assembler assembler;
     std::string_view close_reason;
+    message_assembler::result compressed; // a message for whose decompression there was no buffer yet
+    inflated_message<Loan> inflated;
 };
 
 template <class Pool>
 class websocket_buffer : public borrowed_buffer<Pool, websocket_bytes<typename Pool::loan_type>> {
     using bytes = websocket_bytes<typename Pool::loan_type>;
+    using event = message_assembler::event;
     using base = borrowed_buffer<Pool, bytes>;
     using base::capacity;
     using base::data;
@@ -124,7 +130,6 @@ public:
     /// Returns the next whole message. Nothing when there is none yet, or, with `why`, when there will be none.
     std::optional<websocket_message> take(websocket_protocol& protocol, std::error_code& why) noexcept
     {
-        using event = message_assembler::event;
         ended_ = protocol.closed;
         if (protocol.failure != websocket_errc{})
             why = protocol.failure;
@@ -133,15 +138,18 @@ public:
         else if (late())
             why = errc::frame_timeout;
         if (why || !holds()) return std::nullopt;
+        held()->inflated.clear();
         for (;;) {
-            const auto next = held()->assembler.next(data(), protocol.limits);
+            const bool again = held()->compressed.what == event::message;
+            const auto next = again ? held()->compressed : held()->assembler.next(data(), protocol.limits);
             switch (next.what) {
             case event::incomplete:
                 if (held()->assembler.idle()) untime();
                 return std::nullopt;
             case event::message:
+                if (next.compressed) return inflate(protocol, next, why);
                 untime();
-                return websocket_message{next.bytes, next.text ? websocket_kind::text : websocket_kind::binary};
+                return websocket_message{next.bytes, kind_of(next)};
             case event::ping:
                 protocol.answer_ping(next.bytes);
                 break;
@@ -176,7 +184,10 @@ public:
     }
 
     /// Whether no message has begun, and no byte is held that was not examined.
-    [[nodiscard]] bool empty() const noexcept { return !holds() || ended_ || held()->assembler.idle(); }
+    [[nodiscard]] bool empty() const noexcept
+    {
+        return !holds() || ended_ || (held()->assembler.idle() && held()->compressed.what != event::message);
+    }
 
     /// Returns the buffer to the pool if it is empty.
     void shrink() noexcept
@@ -203,6 +214,29 @@ public:
     void received(std::size_t n) noexcept { held()->assembler.received(n); }
 
 private:
+    static websocket_kind kind_of(const message_assembler::result& message) noexcept
+    {
+        return message.text ? websocket_kind::text : websocket_kind::binary;
+    }
+
+    std::optional<websocket_message> inflate(websocket_protocol& protocol, const message_assembler::result& message,
+                                             std::error_code& why) noexcept
+    {
+        bytes& b = *held();
+        why = b.inflated.take(*protocol.compression, message.bytes, message.text, protocol.limits.max_message, pool());
+        if (why == errc::pool_exhausted) {
+            b.compressed = message;
+            return std::nullopt;
+        }
+        b.compressed = {};
+        if (why) {
+            fail(protocol, static_cast<websocket_errc>(why.value()), why);
+            return std::nullopt;
+        }
+        untime();
+        return websocket_message{b.inflated.bytes(), kind_of(message)};
+    }
+
     void fail(websocket_protocol& protocol, websocket_errc error, std::error_code& why) noexcept
     {
         protocol.fail(error);
