@@ -160,6 +160,25 @@ TEST_CASE("a restart: epoch, ids, messages and ages continue; smaller limits dro
     CHECK(empty->last() == replay_position{9, 0});
 }
 
+TEST_CASE("a clock that is set back loses no message, makes none older, and what it saves can be loaded")
+{
+    const holdfast::replay_ring_options options{.max_age = 10s};
+    ring news(options, 7);
+    news.push(payload("a"));
+    manual_clock::advance(-1h);
+    news.push(payload("b"));
+    CHECK(resume(news, {7, 0}).messages == std::vector<std::string>{"a", "b"});
+    auto loaded = ring::load(news.save(), options);
+    REQUIRE(loaded);
+    CHECK(resume(*loaded, {7, 0}).messages == std::vector<std::string>{"a", "b"});
+    manual_clock::advance(10s); // both are of the time of the save now
+    CHECK(resume(*loaded, {7, 0}).gap);
+    CHECK(resume(news, {7, 1}).messages == std::vector<std::string>{"b"}); // which goes with what is before it
+    manual_clock::advance(1h);
+    CHECK(resume(news, {7, 0}).gap);
+    CHECK(news.size() == 0);
+}
+
 TEST_CASE("what was cut, changed or is of another version is not loaded")
 {
     ring news({}, 7);

@@ -77,6 +77,21 @@ TEST_CASE("the server's first subprotocol that the client offers is chosen")
     CHECK(response(example(), {.subprotocols = other}).find("Sec-WebSocket-Protocol") == std::string::npos);
 }
 
+TEST_CASE("an empty subprotocol is none, in the request and in the options")
+{
+    constexpr std::array server{""sv, "chat"sv};
+    for (const auto line :
+         {"Sec-WebSocket-Protocol:", "Sec-WebSocket-Protocol: ,", "Sec-WebSocket-Protocol: , ,other"}) {
+        request_head head = example();
+        head.add(line);
+        CHECK(accept_websocket("GET", head, {.subprotocols = server}).subprotocol.empty());
+        CHECK(response(head, {.subprotocols = server}).find("Sec-WebSocket-Protocol") == std::string::npos);
+    }
+    request_head head = example();
+    head.add("Sec-WebSocket-Protocol: ,, chat");
+    CHECK(accept_websocket("GET", head, {.subprotocols = server}).subprotocol == "chat");
+}
+
 TEST_CASE("requests that are none of a WebSocket get a response that says why")
 {
     const auto status = [](const std::string& text) { return text.substr(0, text.find("\r\n")); };

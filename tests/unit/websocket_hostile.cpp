@@ -1,6 +1,7 @@
 // holdfast: tests of a WebSocket session against clients that flood, drip, do not read and vanish, and against its own
 // end inside its handlers.
 // SPDX-License-Identifier: BSL-1.0
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/held_stream.hpp"
 #include "support/websocket.hpp"
@@ -287,6 +288,39 @@ TEST_CASE("a session may end inside its handler, by itself or because a push end
         if (bytes.size() == 1) both.second.close();
         tests::run(io);
         CHECK(gone);
+    }
+}
+
+TEST_CASE("an allocation that fails while a WebSocket closes ends its connection, or is thrown to the caller")
+{
+    bool all_succeeded = false;
+    for (long n = 0; !all_succeeded; ++n) {
+        INFO("allocation " << n);
+        REQUIRE(n != 100);
+        net::io_context io;
+        auto both = tests::socket_pair(io);
+        guard peer(std::move(both.first));
+        holdfast::outbox outbox{peer};
+        outbox.push(holdfast::websocket_frame("last words"));
+        both.second.shutdown(tcp::socket::shutdown_send);
+        bool begun = false;
+        int completed = 0;
+        tests::until_failure = n;
+        try {
+            holdfast::async_close_websocket(peer, outbox, [&](error_code) { ++completed; });
+            begun = true;
+            io.run();
+        } catch (const std::bad_alloc&) {
+            tests::until_failure = -1;
+            if (begun) CHECK_FALSE(peer.is_open());
+        }
+        all_succeeded = tests::until_failure >= 0;
+        tests::until_failure = -1;
+        io.restart();
+        io.run();
+        CHECK(completed <= 1);
+        CHECK((completed == 1 || !all_succeeded));
+        if (begun) CHECK_FALSE(peer.is_open());
     }
 }
 
