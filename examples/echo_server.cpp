@@ -69,6 +69,7 @@ int run(int argc, char** argv)
     acceptor clients{
         io.get_executor(), endpoint,
         holdfast::acceptor_options{.max_connections = options.max_connections,
+                                   .proxy = options.proxy(),
                                    .send_buffer_bytes = cost.send_buffer_bytes,
                                    .receive_buffer_bytes = cost.receive_buffer_bytes,
                                    .on_event = [](const auto& event) { examples::log_line("echo_server: ", event); }}};

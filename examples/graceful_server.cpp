@@ -92,6 +92,7 @@ int run(int argc, char** argv)
     net::io_context io(1);
     holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.tick = 1s, .timeout = options.timeout}};
     const holdfast::acceptor_options limits{.max_connections = options.max_connections,
+                                            .proxy = options.proxy(),
                                             .send_buffer_bytes = cost.send_buffer_bytes,
                                             .receive_buffer_bytes = cost.receive_buffer_bytes};
     acceptor clients = inherited ? acceptor(io.get_executor(), inherited->protocol, inherited->descriptor, limits)

@@ -69,6 +69,7 @@ int run(int argc, char** argv)
     holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.tick = 1s, .timeout = options.timeout}};
     acceptor clients{io.get_executor(), endpoint,
                      holdfast::acceptor_options{.max_connections = options.max_connections,
+                                                .proxy = options.proxy(),
                                                 .send_buffer_bytes = cost.send_buffer_bytes,
                                                 .receive_buffer_bytes = cost.receive_buffer_bytes}};
     const auto report = [&] { examples::log_text([&](std::ostream& out) { clients.census().report(out); }); };

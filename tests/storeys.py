@@ -13,12 +13,12 @@ storeys = {
     "process": ("process/* detail/process/*", "base"),
     "asio": ("asio", "base"),  # alone includes Asio
     "async": ("detail/async/*", "base asio"),
-    "waiting": ("async_event async_semaphore bounded_spawner testing/manual_clock", "base asio async"),
+    "waiting": ("async_event async_semaphore read_rate bounded_spawner testing/manual_clock", "base asio async"),
     "buffer": ("buffer_pool detail/buffer/*", "base asio async waiting"),
-    "connection": ("connection_end connection_name connection_guard admitted_connection peer_address census keepalive testing/leak_check "
+    "connection": ("connection_end connection_name ip_network connection_guard admitted_connection peer_address census keepalive testing/leak_check "
                    "detail/connection/*", "base asio async waiting"),
-    "acceptor": ("acceptor_event acceptor_options bounded_acceptor layer_factory detail/acceptor/*", "base asio async waiting connection process"),
-    "heartbeat": ("heartbeat_* frame_deadline detail/heartbeat/*", "base asio async"),
+    "acceptor": ("acceptor_event acceptor_options bounded_acceptor layer_factory proxy_protocol detail/acceptor/*", "base asio async waiting connection process"),
+    "heartbeat": ("heartbeat_* frame_deadline read_rate_limit detail/heartbeat/*", "base asio async waiting"),
     "frame": ("frame_reader detail/frame/*", "base asio async waiting buffer connection"),
     "outbox": ("payload replay_ring replay_topic serialized_payload write_streamed outbox outbox_options outbox_group detail/outbox/*",
                "base serialize asio async waiting buffer connection"),

@@ -28,10 +28,14 @@ enum class admission_limit : std::uint8_t {
     descriptors,
     /// `address_filter` returned `address_rule::refuse`.
     address_filter,
+    /// The connection came from none of `proxy_options::trusted_senders`.
+    proxy_senders,
+    /// `proxy_options::max_pending_headers`.
+    proxy_headers,
 };
 
 /// The number of values of `admission_limit`, to size tables by.
-inline constexpr std::size_t admission_limit_count = 6;
+inline constexpr std::size_t admission_limit_count = 8;
 
 /// Returns the name of a limit, such as "connections".
 constexpr std::string_view to_string(admission_limit limit) noexcept
@@ -47,6 +51,10 @@ constexpr std::string_view to_string(admission_limit limit) noexcept
         return "memory";
     case admission_limit::descriptors:
         return "descriptors";
+    case admission_limit::proxy_senders:
+        return "trusted PROXY senders";
+    case admission_limit::proxy_headers:
+        return "pending PROXY headers";
     case admission_limit::address_filter:
         break;
     }
@@ -71,7 +79,13 @@ struct acceptor_event {
         /// The handshake of a connection's layer failed or reached its time limit (`error`): the connection was closed,
         /// and no session began.
         handshake_failed,
+        /// The PROXY header of a connection was refused, cut short or reached its time limit (`error`): the connection was
+        /// closed, and no session began.
+        proxy_header_failed,
     };
+
+    /// The number of kinds, to size tables by.
+    static constexpr std::size_t kind_count = 7;
 
     kind what;
     error_code error{};
@@ -81,7 +95,7 @@ struct acceptor_event {
     /// 16 are reported at once, and one a second from then on.
     std::uint64_t count = 1;
     /// The client's address and port, where they are known: `rejected`, `session_failed`, `handshake_failed` and some of
-    /// `lost`, for IP only. Else unspecified.
+    /// `lost`, for IP only. Of `proxy_header_failed` and of a rejected sender, those of the sender. Else unspecified.
     net::ip::tcp::endpoint remote{};
 };
 
@@ -114,6 +128,9 @@ inline std::ostream& operator<<(std::ostream& out, const acceptor_event& event)
         break;
     case kind::handshake_failed:
         out << "a handshake failed: " << event.error.message();
+        break;
+    case kind::proxy_header_failed:
+        out << "a PROXY header failed: " << event.error.message();
         break;
     }
     if (event.count != 1) out << " (" << event.count << " times)";

@@ -7,6 +7,7 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/error.hpp>
+#include <holdfast/proxy_protocol.hpp>
 
 #include <chrono>
 #include <concepts>
@@ -119,6 +120,9 @@ struct acceptor_options {
     /// mapped IPv4 addresses are passed as IPv4. Called on the acceptor's executor, and by
     /// `admitted_connection::set_peer`. Must not throw.
     std::function<address_rule(const net::ip::address&)> address_filter{};
+    /// The PROXY protocol: whose connections are forwarded, and begin with a header that says for whom. Off by default.
+    /// Requires `async_serve`.
+    proxy_options proxy{};
     /// Maximum rate of admitted connections, per second. 0 to 10^9; 0: unlimited. A client that has left before
     /// it is accepted does not count. Of connections that may have waited at a limit, those whose client has ended its
     /// sending side are taken for such, and are reset: clients that give up could else use up the rate.

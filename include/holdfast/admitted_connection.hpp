@@ -16,6 +16,11 @@ namespace holdfast {
 template <class Protocol, connection_finalizer Finalizer, class Executor>
 class bounded_acceptor;
 
+namespace detail {
+template <class Connection>
+class proxied_starter;
+} // namespace detail
+
 /// A connection that a `bounded_acceptor` has admitted: a `connection_guard` that carries its permit and its entry in
 /// the acceptor's census. Both are returned when it ends, on every path, after the descriptor was closed and the
 /// finalizer was called. `upgrade()` puts a layer upon its socket, with which they stay.
@@ -48,7 +53,7 @@ public:
     /// Exceptions: std::bad_alloc.
     void set_name(std::string_view name) { this->finalizer().set_name(connection_name(name)); }
 
-    /// Sets the peer's address where it is learnt later, as from a PROXY line: for the census and `connection_end`, and
+    /// Sets the peer's address where it is learnt later, as from a header of HTTP: for the census and `connection_end`, and
     /// for the limit per address, which counts the connection by it from now on. (The proxy's own address should be
     /// exempt: `acceptor_options::address_filter`.)
     ///
@@ -56,7 +61,10 @@ public:
     /// allowed: the session then ends. Has no effect after the end. The filter is called on the calling thread.
     ///
     /// Exceptions: std::bad_alloc, without an effect.
-    [[nodiscard]] bool set_peer(const net::ip::tcp::endpoint& peer) { return this->finalizer().set_peer(peer); }
+    [[nodiscard]] bool set_peer(const net::ip::tcp::endpoint& peer)
+    {
+        return learn_peer(peer) == detail::address_verdict::what::allowed;
+    }
 
     /// Says whether a message of the peer's has begun and is not yet read to its end: a drain with
     /// `drain_options::finish_frames` lets it finish. `frame_reader` calls it where it is given the connection; a
@@ -70,8 +78,16 @@ private:
     template <class, connection_finalizer, class>
     friend class bounded_acceptor;
     friend struct detail::upgrade_access;
+    template <class>
+    friend class detail::proxied_starter;
 
     using guard::guard;
+
+    detail::address_verdict::what learn_peer(const net::ip::tcp::endpoint& peer)
+    {
+        return this->finalizer().learn_peer(peer);
+    }
+
     admitted_connection(const typename guard::executor_type& executor, Finalizer finalizer)
         : guard(typename guard::ended_t{}, Stream(executor), detail::admission<Finalizer>(std::move(finalizer)))
     {

@@ -11,6 +11,7 @@
 #include <holdfast/detail/acceptor/acceptor_settings.hpp>
 #include <holdfast/detail/acceptor/drain_operation.hpp>
 #include <holdfast/detail/acceptor/handshakes.hpp>
+#include <holdfast/detail/acceptor/proxied_starter.hpp>
 #include <holdfast/detail/acceptor/session_starter.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/layer_factory.hpp>
@@ -20,6 +21,7 @@
 #include <cstdint>
 #include <memory>
 #include <source_location>
+#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
@@ -133,7 +135,10 @@ public:
     }
 
     /// The number of connections that were rejected or reset at a limit.
-    [[nodiscard]] std::uint64_t rejected() const noexcept { return core_->rejected; }
+    [[nodiscard]] std::uint64_t rejected() const noexcept
+    {
+        return core_->rejected + (core_->proxy ? core_->proxy->rejected.load() : 0);
+    }
 
     /// The number of remote addresses that have a connection; 0 without a limit per address.
     [[nodiscard]] std::size_t addresses() const noexcept { return core_->members->addresses.size(); }
@@ -149,12 +154,15 @@ public:
     /// the backlog, or, when it was just being admitted, is for the next operation.
     ///
     /// Exceptions: std::bad_alloc when there is no memory to begin; later there always is enough to complete.
+    /// std::logic_error where `acceptor_options::proxy` has trusted senders: only `async_serve` reads their headers.
     ///
     /// Cost: one allocation by the handler's allocator, one for Asio's wait.
     template <class CompletionToken = default_token_t<Executor>>
         requires net::completion_token_for<CompletionToken, void(error_code, connection_type)>
     auto async_accept(CompletionToken&& token = CompletionToken())
     {
+        if (core_->proxy)
+            throw std::logic_error("acceptor_options.proxy requires async_serve: async_accept reads no PROXY header");
         return net::async_initiate<CompletionToken, void(error_code, connection_type)>(initiate_accept(core_), token);
     }
 
@@ -176,7 +184,8 @@ public:
     /// Lifetime: `handler` is kept until the operation has completed and the last coroutine that it has returned has
     /// ended: a lambda may be a coroutine and use its captures.
     ///
-    /// Thread safety: `handler` is called on a thread of the acceptor's executor, never concurrently.
+    /// Thread safety: `handler` is called on a thread of the acceptor's executor, never concurrently; with
+    /// `acceptor_options::proxy` on the connection's executor (`next_executor`).
     ///
     /// Exceptions: std::bad_alloc when there is no memory to begin.
     template <class Handler, class CompletionToken = default_token_t<Executor>>
@@ -320,6 +329,9 @@ private:
                    std::shared_ptr<detail::session_starter<connection_type>> starter) const
         {
             using operation = typename core::serve_operation;
+            if (this->core_->proxy)
+                starter = std::make_shared<detail::proxied_starter<connection_type>>(
+                    this->core_->reporter, this->core_->proxy, std::move(starter));
             const auto begun = detail::begin_wait<operation>(
                 net::any_io_executor(this->core_->executor()),
                 std::decay_t<CompletionHandler>(std::forward<CompletionHandler>(completion)), this->core_,

@@ -57,8 +57,10 @@ inline close_reason reason_of(const error_code& error) noexcept
     if (error == net::error::no_memory) return close_reason::out_of_memory;
     if (error == errc::frame_too_long || error == errc::malformed_frame || error == errc::frame_timeout)
         return close_reason::frame_limit;
-    if (error == errc::handshake_timeout) return close_reason::handshake_timeout;
+    if (error == errc::handshake_timeout || error == errc::proxy_header_timeout) return close_reason::handshake_timeout;
+    if (error == errc::malformed_proxy_header) return close_reason::handshake_failed;
     if (error == errc::truncated_frame) return close_reason::peer_closed;
+    if (error == errc::rate_exceeded) return close_reason::rate_limit;
     if (error == errc::outbox_full) return close_reason::send_queue_overflow;
     if (detail::is_truncated_stream(error)) return close_reason::peer_truncated;
     const std::string_view category = error.category().name();

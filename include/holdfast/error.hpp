@@ -65,6 +65,12 @@ enum class errc : int {
     number_out_of_range,
     /// A handshake was not complete within its time limit.
     handshake_timeout,
+    /// A connection does not begin with a PROXY header, or the header is malformed or too long.
+    malformed_proxy_header,
+    /// A PROXY header was not complete within its time limit.
+    proxy_header_timeout,
+    /// The peer has sent more than its `read_rate_limit` allows.
+    rate_exceeded,
 };
 
 /// Groups of errors that a program handles alike, from any category: holdfast's, the system's, Asio's, TLS.
@@ -79,6 +85,8 @@ enum class condition : int {
     peer_gone,
     /// A time limit expired.
     timed_out,
+    /// The peer has sent more than a limit allows: a frame that is too long, or too much in its time.
+    limit_exceeded,
 };
 
 namespace detail {
@@ -143,6 +151,13 @@ public:
             return "a number is valid JSON, but beyond what the parser can hold: 64-bit integers and finite doubles";
         case errc::handshake_timeout:
             return "a handshake was not complete within its time limit: the connection was closed";
+        case errc::malformed_proxy_header:
+            return "a connection does not begin with a PROXY header that is well-formed and short enough: correct the "
+                   "sender, or remove it from the trusted senders";
+        case errc::proxy_header_timeout:
+            return "a PROXY header was not complete within its time limit: the connection was closed";
+        case errc::rate_exceeded:
+            return "the peer has sent more messages or bytes a second than its rate limit allows: close the connection";
         }
         return "unknown holdfast error";
     }
@@ -195,6 +210,8 @@ public:
             return "the peer ended, reset or truncated the connection";
         case condition::timed_out:
             return "a time limit expired";
+        case condition::limit_exceeded:
+            return "the peer has sent more than a limit allows: close the connection";
         }
         return "unknown holdfast condition";
     }
@@ -218,7 +235,11 @@ private:
             return static_cast<int>(condition::peer_gone);
         case errc::frame_timeout:
         case errc::handshake_timeout:
+        case errc::proxy_header_timeout:
             return static_cast<int>(condition::timed_out);
+        case errc::frame_too_long:
+        case errc::rate_exceeded:
+            return static_cast<int>(condition::limit_exceeded);
         default:
             return 0;
         }
@@ -269,9 +290,9 @@ enum class close_reason : std::uint8_t {
     peer_truncated,
     /// A layer above the socket failed: an alert, a record that cannot be decrypted, a failed handshake of the user's.
     layer_failed,
-    /// The handshake of a layer failed that an acceptor performs: no session began.
+    /// The handshake of a layer failed that an acceptor performs, or its PROXY header did: no session began.
     handshake_failed,
-    /// Such a handshake reached its time limit.
+    /// Such a handshake or header reached its time limit.
     handshake_timeout,
     /// A read or a write failed.
     io_error,
@@ -303,10 +324,12 @@ enum class close_reason : std::uint8_t {
     replaced,
     /// `release_unbounded()` returned the open stream to the user.
     released,
+    /// The peer sent more than its rate limit allows.
+    rate_limit,
 };
 
 /// The number of values of `close_reason`, for the size of tables.
-inline constexpr std::size_t close_reason_count = 23;
+inline constexpr std::size_t close_reason_count = 24;
 
 /// Returns the reason in a few words, for logs and metrics; static storage.
 constexpr std::string_view to_string(close_reason reason) noexcept
@@ -358,6 +381,8 @@ constexpr std::string_view to_string(close_reason reason) noexcept
         return "replaced";
     case close_reason::released:
         return "released";
+    case close_reason::rate_limit:
+        return "rate limit";
     }
     return "unknown";
 }

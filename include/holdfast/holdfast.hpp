@@ -26,6 +26,7 @@
 #include <holdfast/http/event_stream.hpp>
 #include <holdfast/http/exchange.hpp>
 #include <holdfast/http/request_head.hpp>
+#include <holdfast/ip_network.hpp>
 #include <holdfast/keepalive.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/outbox_group.hpp>
@@ -37,6 +38,7 @@
 #include <holdfast/process/limits.hpp>
 #include <holdfast/process/memory.hpp>
 #include <holdfast/progress.hpp>
+#include <holdfast/proxy_protocol.hpp>
 #include <holdfast/replay_ring.hpp>
 #include <holdfast/replay_topic.hpp>
 #include <holdfast/serialize/describe.hpp>

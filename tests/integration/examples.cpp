@@ -189,6 +189,21 @@ TEST_CASE("netstring_server reads and writes a framing of its own")
     CHECK(echo.child.wait() == 0);
 }
 
+TEST_CASE("behind a load balancer echo_server logs the client's address")
+{
+    server echo("echo_server", {"--proxy", "10.0.0.0/8,127.0.0.0/8"});
+    net::io_context io;
+    tcp::socket client(io);
+    client.connect(echo.endpoint());
+    net::write(client, net::buffer(std::string("PROXY TCP4 192.0.2.1 203.0.113.9 4711 443\r\nhello\n")));
+    client.shutdown(tcp::socket::shutdown_send);
+    CHECK(read_all(client) == "{\"line\":1,\"text\":\"hello\"}\n");
+    CHECK(echo.line_beginning("closed by peer").find("192.0.2.1:4711") != std::string::npos);
+    std::string line;
+    CHECK(refusal({programs + "/echo_server", "--proxy", "10.0.0.1/8"}, line) == 2);
+    CHECK(line.find("10.0.0.1/8") != std::string::npos);
+}
+
 TEST_CASE("echo_server logs why each client went")
 {
     server echo("echo_server", {});

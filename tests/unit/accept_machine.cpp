@@ -298,6 +298,11 @@ TEST_CASE("addresses are checked when there is a limit or a filter, and refused 
     CHECK(d.last.limit == admission_limit::address_filter);
     d.after(event::done);
     d.after(event::accepted);
+    CHECK(d.after(event::sender_refused) == step::reject);
+    CHECK(d.last.limit == admission_limit::proxy_senders);
+    CHECK(d.last.policy == overload_policy::reset);
+    d.after(event::done);
+    d.after(event::accepted);
     CHECK(d.after(event::address_allowed) == step::admit);
 }
 
@@ -522,7 +527,8 @@ TEST_CASE("in any order of events the machine never admits beyond the rate, and 
                 what = one_of({event::client_there, event::client_left});
                 break;
             case step::check_address:
-                what = one_of({event::address_allowed, event::address_full, event::address_refused, event::no_memory});
+                what = one_of({event::address_allowed, event::address_full, event::address_refused,
+                               event::sender_refused, event::no_memory});
                 break;
             case step::admit:
                 what = one_of({event::admitted, event::admitted, event::shortage, event::no_memory});

@@ -32,6 +32,7 @@ TEST_CASE("an event is printed with its limit, its error or its exception")
     CHECK(text({kind::starved, refused}) == "accepting is suspended: " + refused.message());
     CHECK(text({kind::lost, refused}) == "a client left before it was accepted: " + refused.message());
     CHECK(text({kind::handshake_failed, refused}) == "a handshake failed: " + refused.message());
+    CHECK(text({kind::proxy_header_failed, refused}) == "a PROXY header failed: " + refused.message());
     CHECK(text({.what = kind::paused, .limit = admission_limit::memory}) ==
           "pending connections wait at the limit of memory");
     CHECK(text({.what = kind::rejected, .limit = admission_limit::rate, .count = 3}) ==

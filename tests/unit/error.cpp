@@ -16,12 +16,16 @@ using holdfast::errc;
 namespace {
 
 constexpr std::array all_errors{
-    errc::semaphore_closed, errc::exceeds_limit,    errc::acceptor_closed,     errc::frame_too_long,
-    errc::truncated_frame,  errc::close_incomplete, errc::not_finite,          errc::invalid_utf8,
-    errc::source_failed,    errc::depth_exceeded,   errc::too_many_waiting,    errc::spawner_closed,
-    errc::invalid_json,     errc::malformed_frame,  errc::frame_timeout,       errc::pool_exhausted,
-    errc::outbox_closed,    errc::outbox_full,      errc::exceeds_mark,        errc::message_too_large,
-    errc::source_changed,   errc::unframable,       errc::number_out_of_range, errc::handshake_timeout};
+    errc::semaphore_closed,       errc::exceeds_limit,        errc::acceptor_closed,     errc::frame_too_long,
+    errc::truncated_frame,        errc::close_incomplete,     errc::not_finite,          errc::invalid_utf8,
+    errc::source_failed,          errc::depth_exceeded,       errc::too_many_waiting,    errc::spawner_closed,
+    errc::invalid_json,           errc::malformed_frame,      errc::frame_timeout,       errc::pool_exhausted,
+    errc::outbox_closed,          errc::outbox_full,          errc::exceeds_mark,        errc::message_too_large,
+    errc::source_changed,         errc::unframable,           errc::number_out_of_range, errc::handshake_timeout,
+    errc::malformed_proxy_header, errc::proxy_header_timeout, errc::rate_exceeded};
+
+constexpr std::array all_conditions{holdfast::condition::overloaded, holdfast::condition::peer_gone,
+                                    holdfast::condition::timed_out, holdfast::condition::limit_exceeded};
 
 static_assert(std::is_error_code_enum_v<errc>);
 static_assert(std::is_convertible_v<errc, std::error_code>);
@@ -71,7 +75,7 @@ TEST_CASE("conditions group the errors of holdfast, of the system and of Asio")
     namespace error = holdfast::net::error;
     const auto is = [](const holdfast::error_code& code, condition c) {
         int matches = 0;
-        for (const auto each : {condition::overloaded, condition::peer_gone, condition::timed_out})
+        for (const auto each : all_conditions)
             matches += std::error_code(code) == each ? 1 : 0;
         return code == c && matches == 1;
     };
@@ -88,10 +92,13 @@ TEST_CASE("conditions group the errors of holdfast, of the system and of Asio")
           holdfast::error_code(errc::outbox_full), holdfast::error_code(error::no_memory),
           holdfast::error_code(error::no_descriptors)})
         CHECK(is(many, condition::overloaded));
+    for (const holdfast::error_code more :
+         {holdfast::error_code(errc::frame_too_long), holdfast::error_code(errc::rate_exceeded)})
+        CHECK(is(more, condition::limit_exceeded));
     const std::error_code none;
     for (const std::error_code code :
          {none, std::error_code(holdfast::error_code(error::operation_aborted)), make_error_code(errc::invalid_utf8)})
-        for (const auto each : {condition::overloaded, condition::peer_gone, condition::timed_out})
+        for (const auto each : all_conditions)
             CHECK(code != each);
     CHECK(make_error_condition(condition::peer_gone).message() != make_error_condition(condition::timed_out).message());
 }

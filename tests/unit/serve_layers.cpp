@@ -92,9 +92,10 @@ net::ssl::context asio_context()
 
 /// An acceptor, what has ended, what was reported, and which connections have reached the handler.
 struct fixture {
-    explicit fixture(std::size_t max_connections = 100)
+    explicit fixture(std::size_t max_connections = 100, holdfast::proxy_options proxy = {})
         : acceptor(io.get_executor(), {net::ip::address_v4::loopback(), 0},
                    {.max_connections = max_connections,
+                    .proxy = std::move(proxy),
                     .on_event =
                         [this](const acceptor_event& event) {
                             if (event.what != acceptor_event::kind::paused) events.push_back(event);
@@ -241,6 +242,32 @@ TEST_CASE("heartbeats, an outbox, a streamed message and async_close work on a c
     client.socket().close();
     f.run_until([&] { return !f.ends.empty(); });
     CHECK(f.ends[0].reason == close_reason::local);
+}
+
+TEST_CASE("a PROXY header comes before the handshake, in one packet with its first message or cut anywhere", "[tls]")
+{
+    fixture f(100, {.trusted_senders = {"127.0.0.0/8"}});
+    f.serve(holdfast::tls(server_context()));
+    const std::string header = "PROXY TCP4 192.0.2.1 203.0.113.9 4711 443\r\n";
+    for (std::size_t cut = 0; cut <= header.size(); cut += 7) {
+        tests::tls_peer client(f.connect());
+        const auto [first, rest] = first_message(client);
+        client.send(header.substr(0, cut));
+        f.settle();
+        client.send(header.substr(cut) + first + rest);
+        f.enter(client);
+        std::string shown;
+        f.acceptor.census().for_each([&](const auto& each) { shown = each.remote; });
+        CHECK(shown == "192.0.2.1:4711");
+        const std::size_t ended = f.ends.size();
+        client.socket().close();
+        f.run_until([&] { return f.ends.size() == ended + 1; });
+    }
+    tests::tls_peer failing(f.connect());
+    failing.send(header + std::string("GET / HTTP/1.1\r\n\r\n"));
+    f.run_until([&] { return !f.events.empty(); });
+    CHECK(f.events.back().what == acceptor_event::kind::handshake_failed);
+    CHECK(f.events.back().remote == tcp::endpoint(net::ip::make_address("192.0.2.1"), 4711));
 }
 
 TEST_CASE("a silent client ends by the time limit, takes no slot, and never reaches the handler", "[tls]")

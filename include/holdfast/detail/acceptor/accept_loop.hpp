@@ -10,6 +10,7 @@
 #include <holdfast/detail/acceptor/event_reporter.hpp>
 #include <holdfast/detail/acceptor/listening_socket.hpp>
 #include <holdfast/detail/acceptor/memory_meter.hpp>
+#include <holdfast/detail/acceptor/proxy_gate.hpp>
 #include <holdfast/detail/connection/address_table.hpp>
 #include <holdfast/detail/linkage.hpp>
 
@@ -30,6 +31,7 @@ class accept_loop : public accept_queue {
 public:
     const std::shared_ptr<event_reporter> reporter;
     std::atomic<std::uint64_t> rejected = 0;
+    const std::shared_ptr<proxy_gate> proxy; // null: off
 
 protected:
     HOLDFAST_DECL accept_loop(const net::any_io_executor& ex, acceptor_options options, bool is_tcp,

@@ -47,7 +47,8 @@ enum class accept_step : unsigned char {
     look_for_end,
     /// The client has left: close the connection without spending a token. (done)
     discard,
-    /// The address is known now: apply the filter and the limit. (address_allowed, address_full, address_refused)
+    /// The address is known now: apply the filter and the limit. (address_allowed, address_full, address_refused,
+    /// sender_refused)
     check_address,
     /// All limits allow the connection: hand it to a pending operation. (admitted)
     admit,
@@ -91,6 +92,8 @@ enum class accept_occurrence : unsigned char {
     address_allowed,
     address_full,
     address_refused,
+    /// It is none of the trusted senders of PROXY headers.
+    sender_refused,
     admitted,
     /// `value` connections are in the backlog.
     backlog,
@@ -213,6 +216,8 @@ public:
             return reject(admission_limit::per_address, limits_.on_address_limit);
         case occurrence::address_refused:
             return reject(admission_limit::address_filter, limits_.on_address_limit);
+        case occurrence::sender_refused:
+            return reject(admission_limit::proxy_senders, overload_policy::reset);
         case occurrence::admitted:
             holds_permit_ = false;
             tried_again_ = false;
@@ -341,6 +346,9 @@ private:
         case admission_limit::per_address:
         case admission_limit::address_filter:
             return limits_.on_address_limit;
+        case admission_limit::proxy_senders:
+        case admission_limit::proxy_headers:
+            return overload_policy::reset;
         case admission_limit::descriptors:
             break;
         }

@@ -50,6 +50,10 @@ inline const acceptor_options& check(const acceptor_options& o, bool is_tcp, boo
     require(o.send_buffer_bytes >= 0, "acceptor_options.send_buffer_bytes must not be negative");
     require(o.receive_buffer_bytes >= 0, "acceptor_options.receive_buffer_bytes must not be negative");
     require(o.backlog >= 0, "acceptor_options.backlog must not be negative");
+    require(o.proxy.header_timeout > zero, "proxy_options.header_timeout must be positive");
+    require(o.proxy.max_header_bytes >= 107 && o.proxy.max_header_bytes <= 65551,
+            "proxy_options.max_header_bytes must be 107 to 65551");
+    require(o.proxy.max_pending_headers != 0, "proxy_options.max_pending_headers must be at least 1");
     require(!o.next_executor || is_type_erased,
             "acceptor_options.next_executor requires an acceptor of any_io_executor");
     return o;
@@ -97,7 +101,7 @@ inline accept_limits limits_of(const acceptor_options& o, bool own_tcp_listener)
     limits.on_descriptor_limit = o.on_descriptor_limit;
     limits.accepts_per_second = o.accept_burst == std::numeric_limits<std::size_t>::max() ? 0 : o.accepts_per_second;
     limits.accept_burst = o.accept_burst;
-    limits.addresses = o.address_filter || address_limit(o) != 0;
+    limits.addresses = o.address_filter || address_limit(o) != 0 || !o.proxy.trusted_senders.empty();
     if (o.backlog_timeout) {
         limits.backlog_timeout = saturated(*o.backlog_timeout);
     } else if (own_tcp_listener && limits.accepts_per_second > 0) {

@@ -43,7 +43,7 @@ private:
 
     const std::function<void(const acceptor_event&)> hook_;
     std::mutex mutex_;
-    std::array<kind, 6> kinds_;
+    std::array<kind, acceptor_event::kind_count> kinds_;
 };
 
 } // namespace holdfast::detail

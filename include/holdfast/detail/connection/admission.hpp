@@ -76,20 +76,21 @@ public:
         members.leave(place_);
     }
 
-    /// False where the filter or the limit refuses the address.
-    bool set_peer(const net::ip::tcp::endpoint& endpoint)
+    /// What the filter and the limit say about the address; where they allow it, it is the connection's.
+    address_verdict::what learn_peer(const net::ip::tcp::endpoint& endpoint)
     {
-        if (registry_ == nullptr) return true;
+        using verdict = address_verdict::what;
+        if (registry_ == nullptr) return verdict::allowed;
         const net::ip::address address = unmapped(endpoint.address());
         const auto known = registry_->peer_of(place_).ip();
-        if (!known || unmapped(*known) != address) {
+        if (address_ == address_table::nowhere || !known || unmapped(*known) != address) {
             const address_verdict checked = registry_->check_address(address);
-            if (checked.verdict != address_verdict::what::allowed) return false;
+            if (checked.verdict != verdict::allowed) return checked.verdict;
             const auto before = std::exchange(address_, checked.place);
             if (before != address_table::nowhere) registry_->addresses.leave(before);
         }
         registry_->set_peer(place_, peer_address(endpoint));
-        return true;
+        return verdict::allowed;
     }
 
     void set_name(const connection_name& name)

@@ -29,6 +29,9 @@ HOLDFAST_DECL accept_loop::accept_loop(const net::any_io_executor& ex, acceptor_
                                               address_limit(options)),
                    options.connection_semaphore, options.max_connections),
       reporter(std::make_shared<event_reporter>(options.on_event)),
+      proxy(options.proxy.trusted_senders.empty()
+                ? nullptr
+                : std::make_shared<proxy_gate>(options.proxy, saturated(options.proxy.header_timeout))),
       options_(std::move(options)),
       is_tcp_(is_tcp)
 {
@@ -252,6 +255,8 @@ HOLDFAST_DECL accept_event accept_loop::check_address()
 {
     using occurrence = accept_occurrence;
     if (!is_ip_) return {occurrence::address_allowed};
+    if (proxy) // its clients' addresses count, once they are known
+        return {proxy->trusts(remote_.address()) ? occurrence::address_allowed : occurrence::sender_refused};
     const address_verdict checked = members->check_address(unmapped(remote_.address()));
     if (checked.verdict == address_verdict::what::refused) return {occurrence::address_refused};
     if (checked.verdict == address_verdict::what::full) return {occurrence::address_full};

@@ -1,0 +1,248 @@
+// holdfast: the PROXY protocol, by which a load balancer says whose connection it forwards: options, header, parser.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_PROXY_PROTOCOL_HPP
+#define HOLDFAST_PROXY_PROTOCOL_HPP
+
+#include <holdfast/asio.hpp>
+#include <holdfast/ip_network.hpp>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include <arpa/inet.h>
+
+namespace holdfast {
+
+/// How an acceptor takes the clients' addresses from load balancers (HAProxy's `send-proxy` and `send-proxy-v2`, and
+/// others that speak the PROXY protocol, version 1 or 2).
+///
+/// Each connection begins with a header, which the acceptor reads before the session, or before the handshake of its
+/// layer. Not a byte after the header is read. From then on the client's address counts: for `max_per_address` and
+/// `address_filter`, in the census, in `connection_end` and in events. The sender's own address does not.
+///
+/// Connections that a sender makes for itself, as for a health check, keep its address and count against no limit per
+/// address: LOCAL, UNKNOWN, its own address and port, and families other than TCP over IP. That such a connection leaves during the handshake of its
+/// layer is no event. Nor is a connection that ends without a byte; its reason is `peer_closed` or `peer_reset`.
+struct proxy_options {
+    /// The networks of the load balancers. **None: the PROXY protocol is off.** Else a connection from any other address
+    /// is reset (`admission_limit::proxy_senders`): it could claim any address. Of a local socket every peer is trusted.
+    std::vector<ip_network> trusted_senders{};
+    /// The time from the admission until the header is complete. Must be positive. The maximum: unlimited.
+    std::chrono::milliseconds header_timeout{5000};
+    /// Maximum size in bytes of a header of version 2, with the additional fields (TLV), which are skipped. Must be 107 to
+    /// 65551. A header of version 1 has at most 107 bytes.
+    std::size_t max_header_bytes = 1024;
+    /// Maximum number of connections whose header is awaited. At least 1. SIZE_MAX: unlimited. Further ones are reset
+    /// (`admission_limit::proxy_headers`). Each has its permit, its socket and a block of about 600 bytes.
+    std::size_t max_pending_headers = 1024;
+};
+
+/// What a PROXY header says.
+struct proxy_header {
+    /// Whether the sender has made the connection for itself, as for a health check: the command LOCAL.
+    bool local = false;
+    /// The client's address and port, and those that it has connected to. None where the connection is the sender's own,
+    /// where the sender does not know them, or where they are not of TCP over IP.
+    std::optional<net::ip::tcp::endpoint> source{};
+    std::optional<net::ip::tcp::endpoint> destination{};
+};
+
+/// Parses a PROXY header of version 1 or 2, piece by piece. It fails at the first byte that cannot be part of one. For
+/// programs that accept without `async_serve`; the acceptor uses it itself.
+///
+/// Size: about 350 bytes; allocates nothing.
+/// Exceptions: none.
+///
+///     holdfast::proxy_header_parser parser;
+///     const std::size_t used = parser.parse(received); // what follows belongs to the session
+///     if (parser.done() && parser.header().source) trusted = peer.set_peer(*parser.header().source);
+class proxy_header_parser {
+public:
+    /// Maximum size of a header of version 1.
+    static constexpr std::size_t max_text_bytes = 107;
+
+    /// `max_header_bytes`: as in `proxy_options`.
+    explicit proxy_header_parser(std::size_t max_header_bytes = proxy_options().max_header_bytes) noexcept
+        : limit_(max_header_bytes)
+    {
+    }
+
+    /// Parses the next bytes, up to the end of the header. Returns how many of them belong to it: all, unless it is done
+    /// or has failed.
+    std::size_t parse(std::string_view bytes) noexcept
+    {
+        std::size_t used = 0;
+        while (used != bytes.size() && state_ == state::incomplete) {
+            if (total_ != 0) { // only the fields of version 2 are left
+                const std::size_t n = std::min(total_ - size_, bytes.size() - used);
+                if (size_ < bytes_.size()) // beyond them: skipped
+                    std::memcpy(bytes_.data() + size_, bytes.data() + used, std::min(n, bytes_.size() - size_));
+                size_ += n;
+                used += n;
+                if (size_ == total_) end_binary();
+            } else {
+                bytes_[size_++] = bytes[used++];
+                state_ = bytes_[0] == 'P' ? take_text() : take_binary();
+            }
+        }
+        return used;
+    }
+
+    /// Whether the header is complete.
+    [[nodiscard]] bool done() const noexcept { return state_ == state::done; }
+
+    /// Whether the bytes are not those of a header, or it is too long.
+    [[nodiscard]] bool failed() const noexcept { return state_ == state::failed; }
+
+    /// Whether a byte was parsed.
+    [[nodiscard]] bool begun() const noexcept { return size_ != 0; }
+
+    /// Precondition: `done()`.
+    [[nodiscard]] const proxy_header& header() const noexcept { return header_; }
+
+private:
+    enum class state : std::uint8_t { incomplete, done, failed };
+
+    static constexpr std::string_view text_begin = "PROXY ";
+    static constexpr std::string_view signature{"\r\n\r\n\0\r\nQUIT\n", 12};
+    static constexpr std::size_t fixed_size = 16;          // of version 2: signature, command, family, length
+    static constexpr std::size_t addresses_size = 2 * 108; // the largest: those of local sockets
+
+    [[nodiscard]] std::uint8_t byte(std::size_t i) const noexcept { return static_cast<std::uint8_t>(bytes_[i]); }
+
+    // Version 1: "PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n".
+
+    [[nodiscard]] state take_text() noexcept
+    {
+        if (size_ <= text_begin.size())
+            return bytes_[size_ - 1] == text_begin[size_ - 1] ? state::incomplete : state::failed;
+        if (bytes_[size_ - 1] == '\n') {
+            if (bytes_[size_ - 2] != '\r') return state::failed;
+            return end_text({bytes_.data() + text_begin.size(), size_ - text_begin.size() - 2}) ? state::done
+                                                                                                : state::failed;
+        }
+        return size_ == max_text_bytes ? state::failed : state::incomplete;
+    }
+
+    bool end_text(std::string_view line) noexcept
+    {
+        const std::string_view protocol = next_word(line);
+        if (protocol == "UNKNOWN") return true; // whatever follows
+        if (protocol != "TCP4" && protocol != "TCP6") return false;
+        const int family = protocol == "TCP4" ? AF_INET : AF_INET6;
+        const auto source = address_of(family, next_word(line));
+        const auto destination = address_of(family, next_word(line));
+        const auto source_port = port_of(next_word(line));
+        const auto destination_port = port_of(line);
+        if (!source || !destination || !source_port || !destination_port) return false;
+        header_.source.emplace(*source, *source_port);
+        header_.destination.emplace(*destination, *destination_port);
+        return true;
+    }
+
+    /// Up to the next space, which there must be where more is expected: else what follows is empty, and refused.
+    static std::string_view next_word(std::string_view& line) noexcept
+    {
+        const auto end = line.find(' ');
+        const std::string_view word = line.substr(0, end);
+        line = end == line.npos ? std::string_view() : line.substr(end + 1);
+        return word;
+    }
+
+    static std::optional<net::ip::address> address_of(int family, std::string_view text) noexcept
+    {
+        std::array<char, INET6_ADDRSTRLEN> copy{};
+        if (text.size() >= copy.size() || text.find('\0') != text.npos) return std::nullopt;
+        std::copy(text.begin(), text.end(), copy.begin());
+        net::ip::address_v4::bytes_type v4;
+        net::ip::address_v6::bytes_type v6;
+        if (::inet_pton(family, copy.data(), family == AF_INET ? static_cast<void*>(v4.data()) : v6.data()) != 1)
+            return std::nullopt;
+        if (family == AF_INET) return net::ip::address(net::ip::address_v4(v4));
+        return net::ip::address(net::ip::address_v6(v6));
+    }
+
+    static std::optional<std::uint16_t> port_of(std::string_view text) noexcept
+    {
+        std::uint16_t port = 0;
+        const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+        if (error != std::errc() || stop != text.data() + text.size()) return std::nullopt;
+        if (text.size() > 1 && text[0] == '0') return std::nullopt;
+        return port;
+    }
+
+    // Version 2: the signature, version and command, family and protocol, the length of the rest, then addresses and
+    // additional fields.
+
+    [[nodiscard]] state take_binary() noexcept
+    {
+        if (size_ <= signature.size())
+            return bytes_[size_ - 1] == signature[size_ - 1] ? state::incomplete : state::failed;
+        if (size_ != fixed_size) return state::incomplete;
+        const unsigned command = byte(12);
+        if (command != 0x20 && command != 0x21) return state::failed;
+        header_.local = command == 0x20;
+        if ((byte(13) >> 4U) > 3 || (byte(13) & 0xfU) > 2) return state::failed;
+        const std::size_t length = byte(14) * std::size_t{256} + byte(15);
+        if (!header_.local && length < least_length()) return state::failed;
+        if (fixed_size + length > limit_) return state::failed;
+        total_ = fixed_size + length;
+        if (length == 0) end_binary();
+        return length == 0 ? state::done : state::incomplete;
+    }
+
+    [[nodiscard]] std::size_t least_length() const noexcept
+    {
+        switch (byte(13) >> 4U) {
+        case 1:
+            return 2 * 4 + 2 * 2;
+        case 2:
+            return 2 * 16 + 2 * 2;
+        case 3:
+            return addresses_size;
+        default:
+            return 0;
+        }
+    }
+
+    void end_binary() noexcept
+    {
+        state_ = state::done;
+        if (header_.local) return; // its addresses mean nothing
+        if (byte(13) == 0x11) take_addresses<net::ip::address_v4>();
+        if (byte(13) == 0x21) take_addresses<net::ip::address_v6>();
+    }
+
+    template <class Address>
+    void take_addresses() noexcept
+    {
+        typename Address::bytes_type source;
+        typename Address::bytes_type destination;
+        const std::size_t ports = fixed_size + 2 * source.size();
+        std::memcpy(source.data(), bytes_.data() + fixed_size, source.size());
+        std::memcpy(destination.data(), bytes_.data() + fixed_size + source.size(), source.size());
+        const auto port_at = [this](std::size_t i) { return static_cast<std::uint16_t>(byte(i) * 256U + byte(i + 1)); };
+        header_.source.emplace(net::ip::address(Address(source)), port_at(ports));
+        header_.destination.emplace(net::ip::address(Address(destination)), port_at(ports + 2));
+    }
+
+    const std::size_t limit_;
+    std::size_t size_ = 0;  // of what was parsed
+    std::size_t total_ = 0; // of a header of version 2, once it is known
+    state state_ = state::incomplete;
+    proxy_header header_{};
+    std::array<char, fixed_size + addresses_size> bytes_{};
+};
+
+} // namespace holdfast
+
+#endif
