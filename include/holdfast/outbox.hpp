@@ -36,8 +36,8 @@ public:
     outbox_base(const outbox_base&) = delete;
     outbox_base& operator=(const outbox_base&) = delete;
 
-    /// Queues a reference to the message. It is written after the current turn of the event loop, together with all
-    /// that is pushed until then. An empty message is ignored. Returns an error if the message is not queued:
+    /// Queues a reference to the message. It is written after the current turn of the event loop, or after
+    /// `outbox_options::write_delay`, together with all that is pushed until then. An empty message is ignored. Returns an error if the message is not queued:
     /// - `errc::outbox_full`: it would exceed the high watermark. `overflow_policy` defines what else happens.
     /// - `errc::exceeds_mark`: it exceeds the high watermark alone; nothing else happens.
     /// - `error()`, when the outbox was closed or has failed.
@@ -68,6 +68,10 @@ public:
 
     /// To be called at regular intervals, by a heartbeat timer for example: counts for
     /// `outbox_options::soft_limit_ticks`, and looks for progress. Its last action can be to end the connection.
+    ///
+    /// An outbox for which it is called keeps the memory of its writes between them, and gives it back at a call of
+    /// `tick()`, the block itself when there was no message since the call before: between two ticks, steady messages
+    /// allocate nothing.
     void tick() noexcept;
 
     /// Closes the outbox: no message is accepted any more, those that are not being sent are dropped, pending
@@ -76,28 +80,30 @@ public:
     void close(error_code reason = errc::outbox_closed) noexcept;
 
     /// Returns whether messages are accepted.
-    [[nodiscard]] bool is_open() const noexcept { return !error(); }
+    [[nodiscard]] bool is_open() const noexcept { return !is_closed_ && !stopped_; }
     /// Returns why messages are not accepted: `errc::outbox_closed`, `errc::outbox_full` after a disconnection, an
     /// error of the stream or of a source, or what `close()` was given; no error while the outbox is open.
     [[nodiscard]] error_code error() const noexcept;
 
     /// Returns the bytes that count against the high watermark.
-    [[nodiscard]] std::size_t queued_bytes() const noexcept { return queue_.bytes(); }
+    [[nodiscard]] std::size_t queued_bytes() const noexcept { return flight_ ? flight_->queue.bytes() : 0; }
     /// Returns the bytes that count against the reserve.
-    [[nodiscard]] std::size_t control_bytes() const noexcept { return queue_.control_bytes(); }
+    [[nodiscard]] std::size_t control_bytes() const noexcept { return flight_ ? flight_->queue.control_bytes() : 0; }
     /// Returns the number of queued messages, control messages and those being sent included.
-    [[nodiscard]] std::size_t queued() const noexcept { return queue_.size(); }
-    /// Returns the memory of the queue in bytes: 16 for each place; 0 while nothing is queued, and for a single message
-    /// of a socket.
-    [[nodiscard]] std::size_t queue_memory() const noexcept { return queue_.allocated() * sizeof(detail::outbox_item); }
+    [[nodiscard]] std::size_t queued() const noexcept { return flight_ ? flight_->queue.size() : 0; }
+    /// Returns the memory of the queue in bytes: 16 for each place; 0 for up to eight messages, and while nothing is queued,
+    /// unless `tick()` is called.
+    [[nodiscard]] std::size_t queue_memory() const noexcept
+    {
+        return flight_ ? flight_->queue.allocated() * sizeof(detail::outbox_item) : 0;
+    }
     /// Returns the number of messages that `overflow_policy::drop_oldest` has dropped.
-    [[nodiscard]] std::uint64_t dropped() const noexcept { return queue_.dropped(); }
+    [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_ + (flight_ ? flight_->queue.dropped() : 0); }
     /// Returns the number of messages that were replaced by newer ones.
-    [[nodiscard]] std::uint64_t conflated() const noexcept { return queue_.conflated(); }
-
-protected:
-    explicit outbox_base(const outbox_options& options);
-    ~outbox_base() = default;
+    [[nodiscard]] std::uint64_t conflated() const noexcept
+    {
+        return conflated_ + (flight_ ? flight_->queue.conflated() : 0);
+    }
 
 private:
     template <class>
@@ -105,34 +111,43 @@ private:
     friend class detail::push_waiter;
     friend class detail::flush_waiter;
 
-    virtual bool begin() noexcept = 0;
-    virtual void reset_at_close() noexcept = 0;
-    virtual void end(close_reason reason, const error_code& error) noexcept = 0;
-    virtual int descriptor() noexcept = 0;
+    outbox_base(const outbox_options& options, void* connection, const detail::outbox_functions& functions);
+    ~outbox_base() = default;
 
+    bool busy() const noexcept { return flight_ != nullptr && flight_->busy; }
     bool waits_for_space() const noexcept;
     error_code push_one(const payload& message, const std::uint64_t* key) noexcept;
-    error_code push_item(const detail::outbox_item& item) noexcept;
-    error_code after_push(detail::outbox_item item, detail::outbox_queue::outcome result) noexcept;
+    error_code push_item(detail::outbox_item item, bool at_once) noexcept;
+    error_code push_control_item(const payload& message, control_place place, const std::uint64_t* key) noexcept;
+    error_code after_push(detail::outbox_item item, detail::outbox_queue::outcome result, bool at_once) noexcept;
+    bool start_write(bool at_once) noexcept;
+    void write_without_delay() noexcept;
+    bool end_delay() noexcept;
     void note_sent(std::size_t n) noexcept;
     void note_progress(std::size_t taken) noexcept;
     void resume_waiting() noexcept;
     void stop() noexcept;
     void fail(close_reason reason, const error_code& error) noexcept;
 
-    detail::outbox_queue queue_;
-    detail::push_waiters waiting_;   // for space
-    detail::flush_waiters flushing_; // until no write is pending
-    error_code closed_;
-    holdfast::progress progress_;
-    detail::acknowledgements acknowledged_;
-    std::size_t soft_watermark_;
+    const detail::outbox_functions* functions_;
+    void* connection_;
+    detail::outbox_flight_base* flight_ = nullptr; // while busy
+    union {                                        // nothing is notified of the progress of a closed outbox
+        holdfast::progress progress_;
+        error_code closed_;
+    };
+    std::uint64_t dropped_ = 0; // before the flight, as is `conflated_`
+    std::uint64_t conflated_ = 0;
+    detail::saturated_size high_watermark_, low_watermark_, soft_watermark_;
+    std::uint32_t reserve_bytes_;
     std::uint32_t chunk_bytes_;
-    std::uint16_t soft_ticks_;
-    std::uint16_t ticks_above_ = 0;
-    overflow_policy on_overflow_;
-    bool stopped_ = false; // by async_close
-    bool busy_ = false;    // a write is pending, or is about to begin
+    std::uint16_t soft_limit_ticks_;
+    std::uint16_t write_delay_; // in milliseconds
+    [[no_unique_address]] detail::acknowledgements acknowledged_;
+    overflow_policy on_overflow_ : 2;
+    bool is_closed_ : 1 = false;
+    bool stopped_ : 1 = false; // by async_close
+    bool ticks_ : 1 = false;   // `tick()` is called
 };
 
 /// A bounded queue of the messages that a connection is to send. Messages are `payload`s, of which the queue holds a
@@ -157,8 +172,8 @@ private:
 /// operations must run there too. Other threads post to that executor: one message for each thread, which pushes it to
 /// its outboxes (see `outbox_group`).
 ///
-/// Cost: `sizeof`, about 280 bytes, while nothing is queued. Otherwise a block of some 250 bytes on a socket, 600 on other
-/// streams; places of 16 bytes from the second message on, which double from eight; and a chunk while it sends a streamed
+/// Cost: `sizeof`, 88 bytes (64-bit), while nothing is queued. Otherwise a block of some 500 bytes on a socket, 850 on other
+/// streams, with places for eight messages; more places, of 16 bytes, which double; and a chunk while it sends a streamed
 /// message. A push allocates nothing else. Messages that the kernel takes at once need no operation of Asio's.
 ///
 ///     holdfast::outbox outbox{peer, {.on_overflow = holdfast::overflow_policy::drop_oldest, .progress = heartbeat}};
@@ -192,7 +207,7 @@ public:
     /// a write is pending, the connection will end by a reset.
     ~outbox();
 
-    [[nodiscard]] executor_type get_executor() const noexcept { return stream_->get_executor(); }
+    [[nodiscard]] executor_type get_executor() const noexcept { return stream().get_executor(); }
 
     /// Queues the message. With `overflow_policy::wait`, if there is no space, waits for it: operations resume in the
     /// order of their initiation, when the queue has drained to the low watermark.
@@ -276,6 +291,7 @@ private:
     using flight = detail::outbox_flight<outbox>;
     using write_handler = detail::outbox_write_handler<outbox>;
     friend write_handler;
+    friend detail::outbox_access;
 
     class initiate_push;
     class initiate_flush;
@@ -283,11 +299,10 @@ private:
     template <class CompletionToken>
     auto start_flush(std::chrono::steady_clock::duration deadline, bool closes, CompletionToken& token);
 
-    bool begin() noexcept override;
-    void reset_at_close() noexcept override;
-    void end(close_reason reason, const error_code& error) noexcept override;
-    int descriptor() noexcept override { return detail::descriptor_of(*stream_); }
+    Stream& stream() const noexcept { return *static_cast<Stream*>(functions_->stream(connection_)); }
+    flight& in_flight() const noexcept { return static_cast<flight&>(*flight_); }
 
+    bool begin() noexcept;
     bool write_later() noexcept;
     void drop_flight() noexcept;
     void write_next(bool at_once) noexcept;
@@ -297,11 +312,6 @@ private:
     error_code make_chunk() noexcept;
     void give_up(const error_code& ec) noexcept;
     void rest() noexcept;
-
-    Stream* stream_;
-    void* connection_;
-    const detail::outbox_connection* connection_functions_;
-    flight* flight_ = nullptr; // while busy
 };
 
 template <class To>

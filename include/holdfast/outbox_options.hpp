@@ -27,7 +27,7 @@ enum class overflow_policy : std::uint8_t {
     disconnect,
 };
 
-/// Options of an `outbox`. `SIZE_MAX` means unlimited.
+/// Options of an `outbox`. For watermarks, `SIZE_MAX` means unlimited, and so does each value from 2^32 - 1 on.
 struct outbox_options {
     /// Most bytes that are queued: those of the messages that are not completely sent, and 16 for each message.
     std::size_t high_watermark = 64 * 1024;
@@ -49,6 +49,15 @@ struct outbox_options {
     /// not sent. A message that is still in the queue can be dropped or replaced; one that the kernel has taken can
     /// not. 0 leaves the socket's option as it is. Must not be negative.
     int notsent_lowat_bytes = 0;
+    /// How long a message may wait for others to go out in one write with it. 0: only until the end of the current turn of
+    /// the event loop. Must be 0 to 60 s.
+    ///
+    /// The write begins without a delay when as much is queued as one write takes (64 messages, or half the high watermark),
+    /// and after `push_control`, `push_final`, `push_streamed`, `async_flush` and `async_close`; after another write, too,
+    /// if messages were pushed meanwhile. Otherwise the messages of all outboxes of an execution context that have the same
+    /// delay share one timer, which runs from the first of them on: they wait for that long at most. While nothing waits,
+    /// no timer runs. The context's `run()` does not return while one runs.
+    std::chrono::milliseconds write_delay{0};
     /// Is notified of what the peer has received: see `holdfast::progress`.
     holdfast::progress progress{};
 };
@@ -106,8 +115,8 @@ constexpr std::size_t worst_case_bytes(const outbox_options& options, std::size_
     using detail::saturated_sum;
     constexpr std::size_t place = 16;      // of a message in the ring
     constexpr std::size_t block = 16 + 16; // of a payload, and malloc's own
-    constexpr std::size_t flight = 768;    // while a write is pending
-    const std::uint64_t counted = saturated_sum(options.high_watermark, options.reserve_bytes);
+    constexpr std::size_t flight = 912;    // while a write is pending
+    const std::uint64_t counted = saturated_sum(detail::saturated_size(options.high_watermark), options.reserve_bytes);
     const std::uint64_t messages = counted / saturated_sum(smallest_message == 0 ? 1 : smallest_message, place) + 8;
     const std::uint64_t places = saturated_product(std::bit_ceil(messages), place);
     const std::uint64_t chunk = // as pools lend it
@@ -127,6 +136,8 @@ inline void check(const outbox_options& options)
 {
     if (options.chunk_bytes == 0 || options.chunk_bytes > std::uint32_t{1} << 30)
         throw std::invalid_argument("outbox_options::chunk_bytes must be 1 to 2^30");
+    if (options.write_delay < options.write_delay.zero() || options.write_delay > std::chrono::seconds(60))
+        throw std::invalid_argument("outbox_options::write_delay must be 0 to 60 s");
     if (options.notsent_lowat_bytes < 0)
         throw std::invalid_argument("outbox_options::notsent_lowat_bytes must not be negative");
     if (options.on_overflow > overflow_policy::disconnect)

@@ -43,5 +43,5 @@ TEST_CASE("a reader and an outbox are as small as they say")
 {
     STATIC_REQUIRE(sizeof(holdfast::frame_reader<tcp::socket>) == 56);
     STATIC_REQUIRE(sizeof(holdfast::websocket_reader<tcp::socket>) == 96);
-    STATIC_REQUIRE(sizeof(holdfast::outbox<tcp::socket>) <= 264 + sizeof(holdfast::error_code));
+    STATIC_REQUIRE(sizeof(holdfast::outbox<tcp::socket>) <= 72 + sizeof(holdfast::error_code));
 }

@@ -1,8 +1,9 @@
-// holdfast: sums and products that stop at the largest value.
+// holdfast: sums, products and sizes that stop at the largest value.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_SATURATED_HPP
 #define HOLDFAST_DETAIL_SATURATED_HPP
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 
@@ -19,6 +20,24 @@ constexpr std::uint64_t saturated_product(std::uint64_t a, std::uint64_t b) noex
     constexpr std::uint64_t largest = std::numeric_limits<std::uint64_t>::max();
     return b != 0 && a > largest / b ? largest : a * b;
 }
+
+/// A size in 4 bytes. What does not fit is `SIZE_MAX`.
+class saturated_size {
+public:
+    constexpr saturated_size(std::size_t size) noexcept
+        : size_(size < unlimited ? static_cast<std::uint32_t>(size) : unlimited)
+    {
+    }
+    constexpr operator std::size_t() const noexcept
+    {
+        return size_ != unlimited ? size_ : std::numeric_limits<std::size_t>::max();
+    }
+
+    static constexpr std::uint32_t unlimited = std::numeric_limits<std::uint32_t>::max();
+
+private:
+    std::uint32_t size_;
+};
 
 } // namespace holdfast::detail
 

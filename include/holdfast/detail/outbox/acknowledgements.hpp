@@ -26,9 +26,9 @@ public:
         const tcp_bytes now = bytes_of(descriptor);
         in_flight_ = sent_in_part || now.unsent != 0;
         if (!now.known) return was_in_flight ? taken : 0;
-        const std::uint64_t acknowledged = now.acknowledged - acknowledged_;
+        const std::uint32_t acknowledged = now.acknowledged - acknowledged_;
         acknowledged_ = now.acknowledged;
-        return was_in_flight ? static_cast<std::size_t>(acknowledged) : 0;
+        return was_in_flight ? acknowledged : 0;
     }
 
     /// Whether a message was in flight at the last call.
@@ -37,8 +37,8 @@ public:
 private:
     struct tcp_bytes {
         bool known;
-        std::uint64_t acknowledged;
-        std::uint32_t unsent; // in the kernel
+        std::uint32_t acknowledged; // modulo 2^32
+        std::uint32_t unsent;       // in the kernel
     };
 
     static tcp_bytes bytes_of(int descriptor) noexcept
@@ -56,10 +56,10 @@ private:
         ::socklen_t size = sizeof info;
         if (descriptor < 0 || ::getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || size < sizeof info)
             return {};
-        return {true, info.bytes_acked, info.notsent_bytes};
+        return {true, static_cast<std::uint32_t>(info.bytes_acked), info.notsent_bytes};
     }
 
-    std::uint64_t acknowledged_ = 0;
+    std::uint32_t acknowledged_ = 0; // modulo 2^32: far more than a connection has in flight between two calls
     bool in_flight_ = false;
 };
 

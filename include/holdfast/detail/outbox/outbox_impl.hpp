@@ -23,12 +23,18 @@
 
 namespace holdfast {
 
-inline outbox_base::outbox_base(const outbox_options& options)
-    : queue_({options.high_watermark, std::min(options.low_watermark, options.high_watermark), options.reserve_bytes}),
+inline outbox_base::outbox_base(const outbox_options& options, void* connection,
+                                const detail::outbox_functions& functions)
+    : functions_(&functions),
+      connection_(connection),
       progress_(options.progress),
+      high_watermark_(options.high_watermark),
+      low_watermark_(std::min(options.low_watermark, options.high_watermark)),
       soft_watermark_(options.soft_watermark),
+      reserve_bytes_(options.reserve_bytes),
       chunk_bytes_(options.chunk_bytes),
-      soft_ticks_(options.soft_limit_ticks),
+      soft_limit_ticks_(options.soft_limit_ticks),
+      write_delay_(static_cast<std::uint16_t>(options.write_delay.count())),
       on_overflow_(options.on_overflow)
 {
     detail::check(options);
@@ -36,27 +42,35 @@ inline outbox_base::outbox_base(const outbox_options& options)
 
 inline error_code outbox_base::push_control(const payload& message, control_place place) noexcept
 {
-    if (const error_code why = error()) return why;
-    if (message.empty()) return {};
-    const detail::outbox_item item(message);
-    return after_push(item, queue_.push_control(item, place == control_place::next));
+    return push_control_item(message, place, nullptr);
 }
 
 inline error_code outbox_base::push_control(const payload& message, control_place place, conflate key) noexcept
 {
-    if (const error_code why = error()) return why;
+    return push_control_item(message, place, &key.key);
+}
+
+inline error_code outbox_base::push_control_item(const payload& message, control_place place,
+                                                 const std::uint64_t* key) noexcept
+{
+    if (!is_open()) return error();
     if (message.empty()) return {};
+    if (flight_ == nullptr && !functions_->begin(*this)) return net::error::no_memory;
     const detail::outbox_item item(message);
-    return after_push(item, queue_.push_control(item, place == control_place::next, &key.key));
+    return after_push(item, flight_->queue.push_control(item, place == control_place::next, key), true);
 }
 
 inline error_code outbox_base::push_final(const payload& message) noexcept
 {
-    if (const error_code why = error()) return why;
+    if (!is_open()) return error();
     error_code result;
     if (!message.empty()) {
-        const detail::outbox_item item(message);
-        result = after_push(item, queue_.push_final(item));
+        if (flight_ == nullptr && !functions_->begin(*this)) {
+            result = net::error::no_memory;
+        } else {
+            const detail::outbox_item item(message);
+            result = after_push(item, flight_->queue.push_final(item), true);
+        }
     }
     stop();
     return result;
@@ -64,105 +78,158 @@ inline error_code outbox_base::push_final(const payload& message) noexcept
 
 inline void outbox_base::tick() noexcept
 {
-    if (closed_) return;
+    if (is_closed_) return;
+    ticks_ = true;
     if (acknowledged_.in_flight()) note_progress(0);
-    if (soft_ticks_ == 0) return;
-    if (queue_.bytes() <= soft_watermark_)
-        ticks_above_ = 0;
-    else if (++ticks_above_ >= soft_ticks_)
+    if (flight_ == nullptr) return;
+    flight_->queue.keep_memory(true);
+    if (!std::exchange(flight_->used, false) && !flight_->busy) return functions_->drop_flight(*this);
+    flight_->queue.give_back();
+    if (soft_limit_ticks_ == 0) return;
+    if (flight_->queue.bytes() <= soft_watermark_)
+        flight_->ticks_above = 0;
+    else if (++flight_->ticks_above >= soft_limit_ticks_)
         fail(close_reason::send_queue_overflow, errc::outbox_full);
 }
 
 inline void outbox_base::close(error_code reason) noexcept
 {
-    if (closed_) return;
-    closed_ = reason ? reason : error_code(errc::outbox_closed);
-    if (queue_.sent_in_part()) reset_at_close();
-    queue_.clear();
-    while (!waiting_.empty())
-        waiting_.front().complete(closed_, false);
+    if (is_closed_) return;
+    is_closed_ = true;
+    ::new (static_cast<void*>(&closed_)) error_code(reason ? reason : error_code(errc::outbox_closed));
+    if (flight_ == nullptr) return;
+    if (flight_->queue.sent_in_part()) functions_->reset_at_close(connection_);
+    flight_->queue.clear();
+    while (!flight_->waiting.empty())
+        flight_->waiting.front().complete(closed_, false);
+    if (!flight_->busy) functions_->drop_flight(*this);
 }
 
 inline error_code outbox_base::error() const noexcept
 {
-    return closed_ ? closed_ : stopped_ ? error_code(errc::outbox_closed) : error_code();
+    return is_closed_ ? closed_ : stopped_ ? error_code(errc::outbox_closed) : error_code();
 }
 
 inline bool outbox_base::waits_for_space() const noexcept { return on_overflow_ == overflow_policy::wait && is_open(); }
 
 inline error_code outbox_base::push_one(const payload& message, const std::uint64_t* key) noexcept
 {
-    if (const error_code why = error()) return why;
+    if (!is_open()) return error();
     if (message.empty()) return {};
-    return push_item(key != nullptr ? detail::outbox_item(message, *key) : detail::outbox_item(message));
+    return push_item(key != nullptr ? detail::outbox_item(message, *key) : detail::outbox_item(message), false);
 }
 
-inline error_code outbox_base::push_item(const detail::outbox_item& item) noexcept
+inline error_code outbox_base::push_item(detail::outbox_item item, bool at_once) noexcept
 {
+    if (flight_ == nullptr && !functions_->begin(*this)) {
+        item.release();
+        return net::error::no_memory;
+    }
+    detail::outbox_queue& queue = flight_->queue;
     auto result = detail::outbox_queue::outcome::full;
-    if (waiting_.empty() || item.cost() > queue_.limits().high) // else it would overtake those that wait
-        result = queue_.push(item, on_overflow_ == overflow_policy::drop_oldest);
+    if (flight_->waiting.empty() || item.cost() > high_watermark_) // else it would overtake those that wait
+        result = queue.push(item, on_overflow_ == overflow_policy::drop_oldest);
     const bool overflow = result == detail::outbox_queue::outcome::full && on_overflow_ == overflow_policy::disconnect;
-    const error_code ec = after_push(item, result);
+    const error_code ec = after_push(item, result, at_once);
     if (overflow) fail(close_reason::send_queue_overflow, ec);
     return ec;
 }
 
-inline error_code outbox_base::after_push(detail::outbox_item item, detail::outbox_queue::outcome result) noexcept
+inline error_code outbox_base::after_push(detail::outbox_item item, detail::outbox_queue::outcome result,
+                                          bool at_once) noexcept
 {
     using outcome = detail::outbox_queue::outcome;
     if (result == outcome::queued) {
-        if (busy_) return {};
-        busy_ = begin();
-        if (busy_) return {};
-        queue_.clear(); // it is alone there
+        if (start_write(at_once)) return {};
+        flight_->queue.clear(); // it is alone there
+        functions_->drop_flight(*this);
         return net::error::no_memory;
     }
     item.release();
+    if (!flight_->busy && !ticks_) functions_->drop_flight(*this);
     if (result == outcome::full) return errc::outbox_full;
     if (result == outcome::too_large) return errc::exceeds_mark;
     return net::error::no_memory;
 }
 
+/// After a message was queued. Returns false if no write is pending, and none can begin. The last action can be to end
+/// the connection.
+inline bool outbox_base::start_write(bool at_once) noexcept
+{
+    detail::outbox_flight_base& flight = *flight_;
+    flight.used = true;
+    if (flight.busy) {
+        if (flight.delayed && (at_once || flight.queue.fills_a_write())) write_without_delay();
+        return true;
+    }
+    flight.busy = true;
+    if (write_delay_ != 0 && !at_once && !flight.queue.fills_a_write() && flight.delay->add(flight)) {
+        flight.delayed = true;
+        return true;
+    }
+    flight.busy = functions_->write_later(*this);
+    return flight.busy;
+}
+
+/// Writes what waits for more messages after the current turn of the event loop. The last action can be to end the
+/// connection.
+inline void outbox_base::write_without_delay() noexcept
+{
+    if (!end_delay() || functions_->write_later(*this)) return;
+    flight_->delayed = flight_->delay->add(*flight_);
+    if (!flight_->delayed) fail(close_reason::out_of_memory, net::error::no_memory);
+}
+
+/// Returns whether a write was waiting, which now is neither posted nor about to be.
+inline bool outbox_base::end_delay() noexcept
+{
+    return std::exchange(flight_->delayed, false) && flight_->delay->remove(*flight_);
+}
+
 inline void outbox_base::note_sent(std::size_t n) noexcept
 {
-    const bool counts = queue_.writes_messages() || acknowledged_.in_flight();
-    queue_.sent(n);
+    detail::outbox_queue& queue = flight_->queue;
+    const bool counts = queue.writes_messages() || acknowledged_.in_flight();
+    queue.sent(n);
+    if (is_closed_) return;
     if (progress_ && counts) note_progress(n);
-    if (queue_.bytes() <= soft_watermark_) ticks_above_ = 0;
+    if (queue.bytes() <= soft_watermark_) flight_->ticks_above = 0;
 }
 
 inline void outbox_base::note_progress(std::size_t taken) noexcept
 {
-    const std::size_t bytes = acknowledged_.observe(descriptor(), taken, queue_.sent_in_part());
+    const bool sent_in_part = flight_ != nullptr && flight_->queue.sent_in_part();
+    const std::size_t bytes = acknowledged_.observe(functions_->descriptor(connection_), taken, sent_in_part);
     if (bytes != 0) progress_(bytes);
 }
 
 /// Once the queue is down at the low watermark.
 inline void outbox_base::resume_waiting() noexcept
 {
-    if (queue_.bytes() > queue_.limits().low) return;
-    while (!waiting_.empty()) {
-        detail::push_waiter& first = waiting_.front();
+    detail::outbox_flight_base& flight = *flight_;
+    if (flight.queue.bytes() > low_watermark_) return;
+    while (!flight.waiting.empty()) {
+        detail::push_waiter& first = flight.waiting.front();
         const detail::outbox_item item = first.item();
-        if (!queue_.fits(item.cost())) return;
-        const auto result = queue_.push(item, false);
-        first.complete(after_push(item, result), true);
+        if (!flight.queue.fits(item.cost())) return;
+        const auto result = flight.queue.push(item, false);
+        first.complete(after_push(item, result, false), true);
     }
 }
 
 inline void outbox_base::stop() noexcept
 {
     stopped_ = true;
-    while (!waiting_.empty())
-        waiting_.front().complete(errc::outbox_closed, false);
+    if (flight_ == nullptr) return;
+    while (!flight_->waiting.empty())
+        flight_->waiting.front().complete(errc::outbox_closed, false);
 }
 
 /// Ends the queue and the connection, whether a write is pending or not.
 inline void outbox_base::fail(close_reason reason, const error_code& error) noexcept
 {
     close(error);
-    end(reason, error); // the last action: the finalizer may destroy the outbox
+    functions_->end(connection_, reason, error); // the last action: the finalizer may destroy the outbox
 }
 
 namespace detail {
@@ -180,7 +247,7 @@ inline void flush_waiter::leave() noexcept
     unlink();
     if (deadline_ == time_point::max() || std::chrono::steady_clock::now() < deadline_) return;
     result_ = closes_ ? error_code(errc::close_incomplete) : error_code(net::error::timed_out);
-    if (closes_ && !outbox_->closed_) outbox_->fail(close_reason::local, result_);
+    if (closes_ && !outbox_->is_closed_) outbox_->fail(close_reason::local, result_);
 }
 
 } // namespace detail
@@ -189,30 +256,24 @@ template <class Stream>
 template <class To>
     requires(!std::derived_from<To, outbox_base>)
 outbox<Stream>::outbox(To& to, const outbox_options& options)
-    : outbox_base(options),
-      stream_(&detail::stream_of(to)),
-      connection_(std::addressof(to)),
-      connection_functions_(&detail::outbox_connection_of<To>)
+    : outbox_base(options, std::addressof(to), detail::outbox_functions_of<outbox, To>)
 {
     const int bytes = options.notsent_lowat_bytes;
-    if (bytes > 0) ::setsockopt(descriptor(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+    if (bytes > 0) ::setsockopt(detail::descriptor_of(stream()), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+    if (options.write_delay.count() != 0) detail::write_delays::of(get_executor(), options.write_delay);
 }
 
 template <class Stream>
 outbox<Stream>::~outbox()
 {
     close();
-    while (!flushing_.empty())
-        flushing_.front().complete(closed_);
     if (flight_ == nullptr) return;
-    if (queue_.writes_payloads()) reset_at_close();
-    flight_->owner = nullptr;
-    if (flight_->pending) {
-        connection_functions_->keep(connection_, flight_->stream);
-        flight_->kept.emplace(queue_.take_ring());
-    } else {
-        delete flight_;
-    }
+    while (!flight_->flushing.empty())
+        flight_->flushing.front().complete(closed_);
+    if (flight_->queue.writes_payloads()) functions_->reset_at_close(connection_);
+    end_delay(); // before another thread posts the write
+    if (flight_->pending) functions_->keep(connection_, in_flight().kept_stream);
+    drop_flight();
 }
 
 /// The initiation of async_push.
@@ -235,7 +296,7 @@ public:
         const error_code result = outbox_->push_one(message, k); // where it does not wait, it can end the outbox
         if (!waits || result != errc::outbox_full) return detail::complete_later(executor, std::move(own), result);
         const auto waiting = detail::begin_wait<detail::push_waiter>(executor, std::move(own), *outbox_, message, k);
-        outbox_->waiting_.push_back(*waiting);
+        outbox_->flight_->waiting.push_back(*waiting); // what is full is busy
     }
 
 private:
@@ -259,13 +320,16 @@ public:
         std::decay_t<Handler> own(std::forward<Handler>(handler));
         const net::any_io_executor executor(get_executor());
         if (closes) outbox_->stop();
-        if (!outbox_->busy_) return detail::complete_later(executor, std::move(own), error_code(outbox_->closed_));
+        if (!outbox_->busy())
+            return detail::complete_later(executor, std::move(own),
+                                          outbox_->is_closed_ ? outbox_->closed_ : error_code());
         auto until = clock::time_point::max();
         if (deadline != clock::duration::max())
             if (const auto now = clock::now(); deadline < until - now) until = now + deadline;
         const auto waiting =
             detail::begin_wait<detail::flush_waiter>(executor, std::move(own), *outbox_, until, closes);
-        outbox_->flushing_.push_back(*waiting);
+        outbox_->flight_->flushing.push_back(*waiting);
+        outbox_->write_without_delay();
     }
 
 private:
@@ -286,7 +350,7 @@ template <class Stream>
 template <class Format, class Source>
 error_code outbox<Stream>::push_streamed(Source source, const stream_options& options)
 {
-    if (const error_code why = error()) return why;
+    if (!is_open()) return error();
     std::unique_ptr<detail::streamed_source> made =
         detail::with_format<Format>(std::move(source), [&](auto&& of, auto format) {
             using queued = detail::queued_stream<decltype(format), std::decay_t<decltype(of)>>;
@@ -294,41 +358,30 @@ error_code outbox<Stream>::push_streamed(Source source, const stream_options& op
                 options.interleave, options.interleave_control, std::forward<decltype(of)>(of), std::move(format)));
         });
     if (!made) return net::error::no_memory;
-    return push_item(detail::outbox_item(std::move(made)));
+    return push_item(detail::outbox_item(std::move(made)), true);
 }
 
+/// Makes the flight; false where there is no memory.
 template <class Stream>
 bool outbox<Stream>::begin() noexcept
 {
-    flight_ = new (std::nothrow) flight(*this);
-    if (flight_ == nullptr) return false;
-    if (write_later()) return true;
-    drop_flight();
-    return false;
+    const detail::outbox_queue::marks marks{high_watermark_, low_watermark_, reserve_bytes_};
+    flight* const made = new (std::nothrow) flight(*this, stream(), marks);
+    if (made == nullptr) return false;
+    if (write_delay_ != 0) {
+        made->delay = &detail::write_delays::of(get_executor(), std::chrono::milliseconds(write_delay_)); // exists
+        made->post = [](detail::delayed_write& write) noexcept { return static_cast<flight&>(write).post_write(); };
+    }
+    made->queue.keep_memory(ticks_);
+    flight_ = made;
+    return true;
 }
 
 /// Writes after the current turn of the event loop. Returns false where there is no memory.
 template <class Stream>
 bool outbox<Stream>::write_later() noexcept
 {
-    try {
-        net::post(stream_->get_executor(), write_handler(*flight_));
-        return true;
-    } catch (const std::exception&) {
-        return false;
-    }
-}
-
-template <class Stream>
-void outbox<Stream>::reset_at_close() noexcept
-{
-    detail::reset_at_close(*stream_);
-}
-
-template <class Stream>
-void outbox<Stream>::end(close_reason reason, const error_code& error) noexcept
-{
-    connection_functions_->end(connection_, reason, error);
+    return in_flight().post_write();
 }
 
 /// Writes until the queue is empty or the stream does not take all. The last action can be to destroy the outbox.
@@ -336,18 +389,20 @@ template <class Stream>
 void outbox<Stream>::write_next(bool at_once) noexcept
 {
     using turn = detail::outbox_queue::turn;
+    detail::outbox_queue& queue = flight_->queue;
+    flight_->delayed = false;
     for (unsigned sends = 0;;) {
-        const turn next = closed_ ? turn::idle : queue_.next_turn();
+        const turn next = is_closed_ ? turn::idle : queue.next_turn();
         if (next == turn::idle) return rest();
         if (const error_code failure = flight_->failure) return give_up(failure);
         if (next == turn::next_chunk) {
             if (const error_code ec = make_chunk()) return give_up(ec);
             continue;
         }
-        if (next == turn::payloads) flight_->chunk = {};
+        if (next == turn::payloads && in_flight().chunk) in_flight().chunk = {};
         const auto begin_write = [&] {
-            return next == turn::payloads ? detail::outbox_buffers(queue_.begin_payloads())
-                                          : detail::outbox_buffers(queue_.begin_chunk());
+            return next == turn::payloads ? detail::outbox_buffers(queue.begin_payloads())
+                                          : detail::outbox_buffers(queue.begin_chunk());
         };
         // Most messages fit into the socket's buffer: then Asio's operation, and the turn of the event loop in which it
         // completes, are not needed. At most four, so that a long message leaves the thread to others.
@@ -355,10 +410,7 @@ void outbox<Stream>::write_next(bool at_once) noexcept
             if (!write_later()) give_up(net::error::no_memory);
             return;
         }
-        if (!detail::is_stream_socket<Stream> || !at_once) {
-            if (!queue_.make_pinnable()) return give_up(net::error::no_memory);
-            return write(begin_write());
-        }
+        if (!detail::is_stream_socket<Stream> || !at_once) return write(begin_write());
         error_code ec;
         const std::size_t n = send_now(begin_write(), ec);
         if (ec == net::error::would_block) {
@@ -372,8 +424,8 @@ void outbox<Stream>::write_next(bool at_once) noexcept
             if (!write_later()) give_up(ec);
             return;
         }
-        resume_waiting();
-        at_once = !queue_.cut_short();
+        if (!flight_->waiting.empty()) resume_waiting();
+        at_once = !queue.cut_short();
     }
 }
 
@@ -381,7 +433,8 @@ void outbox<Stream>::write_next(bool at_once) noexcept
 template <class Stream>
 std::size_t outbox<Stream>::send_now(const detail::outbox_buffers& buffers, error_code& ec) noexcept
 {
-    if constexpr (detail::is_stream_socket<Stream>) return detail::send_now(stream_->native_handle(), buffers, ec);
+    if constexpr (detail::is_stream_socket<Stream>)
+        return detail::send_now(in_flight().stream->native_handle(), buffers, ec);
     static_cast<void>(buffers);
     ec = net::error::operation_not_supported;
     return 0;
@@ -391,7 +444,7 @@ template <class Stream>
 void outbox<Stream>::write(const detail::outbox_buffers& buffers) noexcept
 {
     try {
-        detail::write_some(*stream_, buffers, write_handler(*flight_));
+        detail::write_some(*in_flight().stream, buffers, write_handler(in_flight()));
     } catch (const std::exception&) {
         note_sent(0);
         give_up(net::error::no_memory);
@@ -402,25 +455,27 @@ template <class Stream>
 void outbox<Stream>::after_write(const error_code& ec, std::size_t n) noexcept
 {
     note_sent(n);
-    if (closed_) {
-        if (queue_.sent_in_part()) reset_at_close();
+    if (is_closed_) {
+        if (flight_->queue.sent_in_part()) functions_->reset_at_close(connection_);
         return rest();
     }
     if (ec) return give_up(ec);
     resume_waiting();
-    write_next(!queue_.cut_short());
+    write_next(!flight_->queue.cut_short());
 }
 
 template <class Stream>
 error_code outbox<Stream>::make_chunk() noexcept
 {
     try {
-        if (!flight_->chunk) {
-            flight_->chunk = shared_buffer_pool::of(stream_->get_executor()).try_borrow(chunk_bytes_);
-            if (!flight_->chunk) return net::error::no_memory;
+        shared_buffer_loan& chunk = in_flight().chunk;
+        if (!chunk) {
+            chunk = shared_buffer_pool::of(get_executor()).try_borrow(chunk_bytes_);
+            if (!chunk) return net::error::no_memory;
         }
         std::error_code ec;
-        queue_.make_chunk({flight_->chunk.data(), chunk_bytes_}, ec);
+        flight_->queue.make_chunk({chunk.data(), chunk_bytes_}, ec);
+        if (!ec) resume_waiting(); // it may have been an empty message
         return ec;
     } catch (const std::bad_alloc&) {
         return net::error::no_memory;
@@ -435,27 +490,33 @@ void outbox<Stream>::give_up(const error_code& ec) noexcept
 {
     close(ec);
     rest();
-    end(reason_of(ec), ec);
+    functions_->end(connection_, reason_of(ec), ec);
 }
 
 /// A strand that had no memory to be run keeps the handler all the same, and with it the flight.
 template <class Stream>
 void outbox<Stream>::drop_flight() noexcept
 {
-    flight* const old = std::exchange(flight_, nullptr);
-    old->owner = nullptr;
-    if (!old->pending) delete old;
+    end_delay();
+    flight& old = in_flight();
+    dropped_ += old.queue.dropped();
+    conflated_ += old.queue.conflated();
+    flight_ = nullptr;
+    old.owner = nullptr;
+    if (!old.pending) delete &old;
 }
 
 /// No write is pending, and none is due.
 template <class Stream>
 void outbox<Stream>::rest() noexcept
 {
-    if (closed_) queue_.clear();
-    drop_flight();
-    busy_ = false;
-    while (!flushing_.empty())
-        flushing_.front().complete(closed_);
+    flight& ended = in_flight();
+    if (is_closed_) ended.queue.clear();
+    while (!ended.flushing.empty())
+        ended.flushing.front().complete(is_closed_ ? closed_ : error_code());
+    if (ended.chunk) ended.chunk = {};
+    ended.busy = false;
+    if (!ticks_ || is_closed_) drop_flight();
 }
 
 } // namespace holdfast

@@ -93,6 +93,12 @@ public:
         return outcome::queued;
     }
 
+    /// Whether as much is queued as one write takes.
+    [[nodiscard]] bool fills_a_write() const noexcept
+    {
+        return ring_.size() >= gather_count || bytes_ + control_bytes_ >= high_ / 2;
+    }
+
     /// Whether there is room for so many bytes, without dropping any.
     [[nodiscard]] bool fits(std::size_t cost) const noexcept { return bytes_ + cost <= high_; }
 
@@ -134,13 +140,6 @@ public:
         return {ring_.pin(count), offset_};
     }
 
-    /// Prepares a write that may outlive the queue: to be called before it begins. False where there is no memory.
-    [[nodiscard]] bool make_pinnable() noexcept
-    {
-        ring_.unpin();
-        return ring_.make_pinnable();
-    }
-
     /// Makes the next chunk of the source in front. An error, and what it throws, leave nothing to be
     /// written.
     void make_chunk(std::span<char> buffer, std::error_code& ec)
@@ -176,7 +175,16 @@ public:
             }
             offset_ = n;
         }
-        if (bytes_ <= low_) ring_.shrink();
+        if (!keeps_memory_ && ring_.allocated() != 0) give_back();
+    }
+
+    /// Whether memory is kept until `give_back()` is called, instead of being given back at the low mark.
+    void keep_memory(bool keeps) noexcept { keeps_memory_ = keeps; }
+
+    /// Gives back memory that is not needed.
+    void give_back() noexcept
+    {
+        if (bytes_ <= low_ && ring_.pinned() == 0) ring_.shrink();
     }
 
     /// Whether the last write was not taken as a whole.
@@ -206,9 +214,6 @@ public:
         for (std::size_t i = 0; i != ring_.size(); ++i)
             count(ring_[i]);
     }
-
-    /// Hands over what a pending write refers to.
-    outbox_ring take_ring() noexcept { return std::move(ring_); }
 
     // Figures.
 
@@ -326,7 +331,8 @@ private:
     std::uint32_t begun_ = 0; // streamed messages that are sent in part
     bool cut_short_ = false;  // the last write
     bool writes_messages_ = false;
-    bool ends_ = false;       // with the last message
+    bool ends_ = false; // with the last message
+    bool keeps_memory_ = false;
     std::size_t offset_ = 0;  // so much of the first payload is sent
     std::span<char> chunk_{}; // of the source in front, not sent yet
     std::size_t writing_ = 0; // what the pending write, or the last one, was asked to write

@@ -49,10 +49,10 @@ private:
 /// `release()`.
 class outbox_item {
 public:
-    outbox_item() noexcept = default;
+    outbox_item() noexcept {} // of a place that is not in use
 
     /// One more reference to the payload, which is not empty.
-    explicit outbox_item(const payload& p) noexcept : what_(reinterpret_cast<std::uintptr_t>(p.block_))
+    explicit outbox_item(const payload& p) noexcept : what_(reinterpret_cast<std::uintptr_t>(p.block_)), key_(0)
     {
         p.block_->add();
     }
@@ -63,7 +63,7 @@ public:
     }
     /// Takes the source over.
     explicit outbox_item(std::unique_ptr<streamed_source> source) noexcept
-        : what_(reinterpret_cast<std::uintptr_t>(source.release()) | streamed_bit)
+        : what_(reinterpret_cast<std::uintptr_t>(source.release()) | streamed_bit), key_(0)
     {
     }
 
@@ -118,30 +118,19 @@ private:
 
     [[nodiscard]] payload_block& block() const noexcept { return *reinterpret_cast<payload_block*>(what_ & ~all_bits); }
 
-    std::uintptr_t what_ = 0;
-    std::uint64_t key_ = 0;
+    std::uintptr_t what_;
+    std::uint64_t key_;
 };
 static_assert(sizeof(outbox_item) == 16);
 
 /// A ring of items. Those in front can be pinned while a write refers to them: they then stay at their
-/// address, since another thread may read them, whatever happens behind them.
+/// address, since another thread may read them, whatever happens behind them; the ring must outlive that write.
 ///
-/// The first place is in the ring itself: most outboxes have one message at a time, and need no memory for it.
+/// The first places are in the ring itself: most outboxes have few messages at a time, and need no memory for them.
 class outbox_ring {
 public:
     outbox_ring() noexcept = default;
-    /// Precondition: the first place in the ring itself is not pinned; see `make_pinnable`.
-    outbox_ring(outbox_ring&& other) noexcept
-        : first_(other.first_),
-          places_(std::move(other.places_)),
-          pinned_places_(std::move(other.pinned_places_)),
-          capacity_(std::exchange(other.capacity_, 1)),
-          head_(std::exchange(other.head_, 0)),
-          size_(std::exchange(other.size_, 0)),
-          pinned_(std::exchange(other.pinned_, 0))
-    {
-    }
-    outbox_ring& operator=(outbox_ring&&) = delete;
+    outbox_ring(const outbox_ring&) = delete;
     ~outbox_ring() { truncate(0); }
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
@@ -157,13 +146,7 @@ public:
     }
 
     /// Room for one more; false where there is no memory.
-    [[nodiscard]] bool reserve_one() noexcept
-    {
-        return size_ != capacity_ || resize(places_ ? 2 * std::size_t{capacity_} : least_capacity);
-    }
-
-    /// Moves the items to memory that may outlive this object; false where there is none. Nothing is pinned.
-    [[nodiscard]] bool make_pinnable() noexcept { return places_ || resize(least_capacity); }
+    [[nodiscard]] bool reserve_one() noexcept { return size_ != capacity_ || resize(2 * std::size_t{capacity_}); }
 
     /// Inserts in front of the i-th, which is not pinned. Precondition: `reserve_one()`.
     void insert(std::size_t i, const outbox_item& item) noexcept
@@ -236,19 +219,26 @@ public:
     /// Gives back memory that is not needed, all of it where the ring is empty. Nothing is pinned.
     void shrink() noexcept
     {
-        if (size_ == 0) {
-            places_.reset();
-            capacity_ = 1;
-            head_ = 0;
-        } else if (capacity_ > least_capacity && size_ <= capacity_ / 4) {
-            (void)resize(std::max<std::size_t>(least_capacity, std::bit_ceil(2 * std::size_t{size_})));
-        }
+        if (!places_) return;
+        if (size_ <= first_capacity / 2)
+            use_first_places();
+        else if (size_ <= capacity_ / 4)
+            (void)resize(std::bit_ceil(2 * std::size_t{size_}));
     }
 
 private:
-    static constexpr std::size_t least_capacity = 8;
+    static constexpr std::uint32_t first_capacity = 8;
 
-    outbox_item* places() noexcept { return places_ ? places_.get() : &first_; }
+    outbox_item* places() noexcept { return places_ ? places_.get() : first_; }
+
+    void use_first_places() noexcept
+    {
+        for (std::size_t i = 0; i != size_; ++i)
+            first_[i] = (*this)[i];
+        places_.reset();
+        capacity_ = first_capacity;
+        head_ = 0;
+    }
 
     bool resize(std::size_t capacity) noexcept
     {
@@ -263,10 +253,10 @@ private:
         return true;
     }
 
-    outbox_item first_; // the only place while `places_` is null
+    outbox_item first_[first_capacity]; // while `places_` is null
     std::unique_ptr<outbox_item[]> places_;
     std::unique_ptr<outbox_item[]> pinned_places_; // where the ring grew while some were pinned
-    std::uint32_t capacity_ = 1;                   // a power of two
+    std::uint32_t capacity_ = first_capacity;      // a power of two
     std::uint32_t head_ = 0;
     std::uint32_t size_ = 0;
     std::uint32_t pinned_ = 0;

@@ -5,18 +5,23 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/buffer_pool.hpp>
+#include <holdfast/detail/async/execute_later.hpp>
 #include <holdfast/detail/async/op_storage.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/detail/outbox/outbox_queue.hpp>
+#include <holdfast/detail/outbox/outbox_waiters.hpp>
 #include <holdfast/detail/outbox/stream_access.hpp>
+#include <holdfast/detail/outbox/write_delay.hpp>
 #include <holdfast/detail/outbox/write_some.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/streaming_serializer.hpp>
 
 #include <cstddef>
+#include <cstdint>
+#include <exception>
 #include <iterator>
-#include <optional>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <system_error>
@@ -76,14 +81,45 @@ private:
     std::span<const char> chunk_;
 };
 
-/// What an outbox does with its connection, a stream or a guard.
-struct outbox_connection {
-    void (*end)(void*, close_reason, const error_code&) noexcept;
-    void (*keep)(void*, stream_keeper&) noexcept; // its stream
+/// What an outbox does that depends on the types of its stream and its connection, which is a stream or a guard of one.
+struct outbox_functions {
+    bool (*begin)(outbox_base&) noexcept; // makes the flight
+    bool (*write_later)(outbox_base&) noexcept;
+    void (*drop_flight)(outbox_base&) noexcept;
+    void* (*stream)(void* connection) noexcept;
+    int (*descriptor)(void* connection) noexcept;
+    void (*reset_at_close)(void* connection) noexcept;
+    void (*end)(void* connection, close_reason, const error_code&) noexcept;
+    void (*keep)(void* connection, stream_keeper&) noexcept; // its stream
 };
 
-template <class To>
-inline constexpr outbox_connection outbox_connection_of{
+/// A friend of `outbox`.
+struct outbox_access {
+    template <class Outbox>
+    static bool begin(outbox_base& box) noexcept
+    {
+        return static_cast<Outbox&>(box).begin();
+    }
+    template <class Outbox>
+    static bool write_later(outbox_base& box) noexcept
+    {
+        return static_cast<Outbox&>(box).write_later();
+    }
+    template <class Outbox>
+    static void drop_flight(outbox_base& box) noexcept
+    {
+        static_cast<Outbox&>(box).drop_flight();
+    }
+};
+
+template <class Outbox, class To>
+inline constexpr outbox_functions outbox_functions_of{
+    &outbox_access::begin<Outbox>,
+    &outbox_access::write_later<Outbox>,
+    &outbox_access::drop_flight<Outbox>,
+    [](void* object) noexcept -> void* { return std::addressof(detail::stream_of(*static_cast<To*>(object))); },
+    [](void* object) noexcept { return detail::descriptor_of(detail::stream_of(*static_cast<To*>(object))); },
+    [](void* object) noexcept { detail::reset_at_close(detail::stream_of(*static_cast<To*>(object))); },
     [](void* object, close_reason reason, const error_code& error) noexcept {
         To& to = *static_cast<To*>(object);
         if constexpr (requires { to.abort(reason, error); }) {
@@ -96,22 +132,42 @@ inline constexpr outbox_connection outbox_connection_of{
     },
     [](void* object, stream_keeper& keeper) noexcept { keeper.keep(*static_cast<To*>(object)); }};
 
-/// What an outbox holds while it is busy. It belongs to the pending operation, which may outlive the outbox.
-template <class Outbox>
-struct outbox_flight {
-    // On a socket the writes that pend are few: those for which the kernel has no space.
-    using storage_type =
-        std::conditional_t<is_stream_socket<typename Outbox::stream_type>, op_storage_of<96>, op_storage>;
+/// What an outbox holds while it is busy, so that an idle one is small. It belongs to the pending operation, which may
+/// outlive the outbox.
+struct outbox_flight_base : delayed_write {
+    explicit outbox_flight_base(const outbox_queue::marks& marks) noexcept : queue(marks) {}
 
-    explicit outbox_flight(Outbox& of) noexcept : owner(&of) {}
+    outbox_queue queue;
+    push_waiters waiting;   // for space
+    flush_waiters flushing; // until no write is pending
+    write_delay* delay = nullptr;
+    error_code failure{}; // of a write outside Asio
+    std::uint16_t ticks_above = 0;
+    bool pending = false;
+    bool delayed = false; // a write is, if it has not been posted meanwhile
+    bool busy = false;    // a write is pending, or is about to begin; else the block is kept for the next message
+    bool used = false;    // since the last tick
+};
+
+template <class Outbox>
+struct outbox_flight : outbox_flight_base {
+    // On a socket the writes that pend are few: those for which the kernel has no space.
+    using stream_type = typename Outbox::stream_type;
+    using storage_type = std::conditional_t<is_stream_socket<stream_type>, op_storage_of<96>, op_storage>;
+
+    outbox_flight(Outbox& of, stream_type& to, const outbox_queue::marks& marks) noexcept
+        : outbox_flight_base(marks), owner(&of), stream(&to)
+    {
+    }
+
+    /// False where there is no memory.
+    bool post_write() noexcept;
 
     Outbox* owner; // null once it is gone
-    bool pending = false;
-    error_code failure{}; // of a write outside Asio
-    storage_type storage;
+    stream_type* stream;
+    storage_type storage; // of the pending operation
     shared_buffer_loan chunk;
-    std::optional<outbox_ring> kept; // of an outbox that is gone: what the write refers to,
-    stream_keeper stream;            // and where it writes
+    stream_keeper kept_stream; // of an outbox that is gone
 };
 
 /// The handler of an outbox's writes, and the owner of its flight while one is pending.
@@ -161,6 +217,17 @@ private:
     storage_type* storage_; // apart: Asio calls get_allocator() on a moved-from handler too
     outbox_flight<Outbox>* flight_;
 };
+
+template <class Outbox>
+bool outbox_flight<Outbox>::post_write() noexcept
+{
+    try {
+        detail::execute_later(stream->get_executor(), outbox_write_handler<Outbox>(*this));
+        return true;
+    } catch (const std::exception&) {
+        return false;
+    }
+}
 
 /// A streamed message in a queue.
 template <class Format, class Source>
