@@ -7,107 +7,43 @@
 // Metric, for each number of connections; those of a server's first 64 connections do not count:
 //   rss_anon_bytes_per_connection  the process's anonymous memory
 #include "support/results.hpp"
+#include "support/websocket_clients.hpp"
 #include "support/websocket_servers.hpp"
 
 #include <holdfast/process/memory.hpp>
 
 #include <malloc.h>
-#include <poll.h>
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
+#include <span>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 namespace {
 
-using benchmarks::checked;
-using benchmarks::fail;
-
 constexpr std::size_t warm = 64;
 
-class clients {
-public:
-    explicit clients(const ::sockaddr_in& server) : server_(server) {}
-    clients(const clients&) = delete;
-    ~clients()
-    {
-        for (const int each : sockets_) {
-            const ::linger reset{1, 0}; // no port stays in TIME_WAIT
-            ::setsockopt(each, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-            ::close(each);
-        }
-    }
-
-    /// Connects until there are `n`; each new one does the handshake, and gets a message back.
-    void grow_to(std::size_t n)
-    {
-        static const std::string text = "a WebSocket message of 32 bytes.";
-        static const std::string sent = "\x81\xa0" + std::string(4, '\0') + text; // the mask is 0
-        static const std::string expected = "\x81\x20" + text;
-        while (sockets_.size() != n) {
-            const std::size_t first = sockets_.size();
-            const std::size_t last = std::min(n, first + 64);
-            while (sockets_.size() != last)
-                connect();
-            for (std::size_t i = first; i != last; ++i)
-                send(sockets_[i], request);
-            for (std::size_t i = first; i != last; ++i)
-                if (!receive(sockets_[i], [](const std::string& got) {
-                         return got.ends_with("\r\n\r\n");
-                     }).starts_with("HTTP/1.1 101 "))
-                    throw std::runtime_error("a server does not accept the WebSocket");
-            for (std::size_t i = first; i != last; ++i)
-                send(sockets_[i], sent);
-            for (std::size_t i = first; i != last; ++i)
-                if (receive(sockets_[i], [](const std::string& got) { return got.size() >= expected.size(); }) !=
-                    expected)
-                    throw std::runtime_error("a message came back changed");
-        }
-    }
-
-private:
-    static constexpr std::string_view request =
-        "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-
-    void connect()
-    {
-        sockets_.push_back(checked(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"));
-        if (::connect(sockets_.back(), reinterpret_cast<const ::sockaddr*>(&server_), sizeof server_) != 0)
-            fail("connect");
-    }
-
-    static void send(int socket, std::string_view bytes)
-    {
-        if (::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL) != std::ssize(bytes)) fail("send");
-    }
-
-    template <class Complete>
-    static std::string receive(int socket, Complete complete)
-    {
-        std::string all;
-        while (!complete(all)) {
-            std::array<char, 1024> got;
-            ::pollfd readable{socket, POLLIN, 0};
-            if (::poll(&readable, 1, 10'000) != 1) throw std::runtime_error("the server stopped answering");
-            const auto n = ::recv(socket, got.data(), got.size(), 0);
-            if (n <= 0) fail("recv");
-            all.append(got.data(), static_cast<std::size_t>(n));
-        }
-        return all;
-    }
-
-    ::sockaddr_in server_;
-    std::vector<int> sockets_;
-};
+/// Connects until there are `n`; each new one gets a message back.
+void grow_to(benchmarks::websocket_clients& clients, std::size_t n)
+{
+    static const std::string text = "a WebSocket message of 32 bytes.";
+    static const std::string sent = benchmarks::websocket_clients::frame(text);
+    static const std::string expected = "\x81\x20" + text;
+    clients.grow_to(n, [](std::span<const int> added) {
+        for (const int each : added)
+            benchmarks::websocket_clients::send(each, sent);
+        for (const int each : added)
+            if (benchmarks::websocket_clients::receive(
+                    each, [](const std::string& got) { return got.size() >= expected.size(); }) != expected)
+                throw std::runtime_error("a message came back changed");
+    });
+}
 
 struct subject {
     std::string name;
@@ -129,12 +65,12 @@ void measure(const subject& each, const std::vector<std::uint32_t>& cases, std::
         ::malloc_trim(0); // what the clients' process has freed is not there for the first connections
         each.serve(listener);
     });
-    clients load(server.address);
-    load.grow_to(warm);
+    benchmarks::websocket_clients load(server.address);
+    grow_to(load, warm);
     std::this_thread::sleep_for(quiet);
     const double none = rss_anon(server.pid);
     for (const std::uint32_t n : cases) {
-        load.grow_to(n);
+        grow_to(load, n);
         std::this_thread::sleep_for(quiet);
         results.add(each.name, std::to_string(n), "rss_anon_bytes_per_connection",
                     (rss_anon(server.pid) - none) / static_cast<double>(n - warm), "B");

@@ -33,6 +33,8 @@ targets = [
     ("stream_tls", "*", "bytes_per_cpu_second", "holdfast", 1.0, "asio_ssl"),
     ("idle_ws", "*", "rss_anon_bytes_per_connection", "holdfast", 1 / 5, "beast"),
     ("idle_ws", "*", "rss_anon_bytes_per_connection", "holdfast_callback", 1 / 12, "beast"),
+    ("broadcast_ws", "10000", "messages_per_second", "holdfast", 1.5, "beast"),
+    ("broadcast_ws", "10000", "messages_per_second", "holdfast", 4.0, "beast_single"),
     ("compile_time", "readme_server", "seconds", "holdfast", 1.5, "asio"),
 ]
 

@@ -19,6 +19,17 @@ void serve_holdfast_websocket_callback(int listener);
 void serve_beast_websocket(int listener);
 #endif
 
+/// The same, but each sends what one client sends to all clients.
+///
+/// holdfast: an outbox_group. beast: a queue for each client; a write takes all frames that are due, up to 64, which are
+/// shared by all clients and bypass websocket::stream, as it has no such write. beast_single: one
+/// websocket::stream::async_write for each message.
+void broadcast_holdfast_websocket(int listener);
+#if defined(HOLDFAST_BENCHMARKS_BEAST)
+void broadcast_beast_websocket(int listener);
+void broadcast_beast_websocket_single(int listener);
+#endif
+
 } // namespace benchmarks
 
 #endif

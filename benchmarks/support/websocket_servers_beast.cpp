@@ -6,8 +6,17 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/websocket.hpp>
 
+#include <algorithm>
+#include <cstddef>
+#include <deque>
 #include <exception>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_set>
 #include <utility>
+#include <vector>
 
 namespace benchmarks {
 
@@ -31,24 +40,138 @@ net::awaitable<void> session(beast::websocket::stream<beast::tcp_stream> peer)
     }
 }
 
-net::awaitable<void> accept(net::io_context& io, int listener)
+using websocket = beast::websocket::stream<beast::tcp_stream>;
+
+/// All clients of a server that sends each message to all.
+template <class Client>
+struct topic {
+    std::unordered_set<Client*> clients;
+
+    void push(std::string_view text)
+    {
+        const auto message = std::make_shared<const std::string>(Client::encode(text));
+        for (Client* const each : clients)
+            each->push(message);
+    }
+};
+
+/// A queue of shared messages; one websocket::stream::async_write for each.
+class single_client {
+public:
+    explicit single_client(websocket& to) : peer_(to) { peer_.text(true); }
+
+    static std::string encode(std::string_view text) { return std::string(text); }
+
+    void push(const std::shared_ptr<const std::string>& message)
+    {
+        queue_.push_back(message);
+        if (queue_.size() == 1) write();
+    }
+
+private:
+    void write()
+    {
+        peer_.async_write(net::buffer(*queue_.front()), [this](beast::error_code ec, std::size_t) {
+            if (ec) return;
+            queue_.pop_front();
+            if (!queue_.empty()) write();
+        });
+    }
+
+    websocket& peer_;
+    std::deque<std::shared_ptr<const std::string>> queue_;
+};
+
+/// A queue of shared frames; a write takes all that were queued during the last one, 64 at most.
+class gathering_client {
+public:
+    explicit gathering_client(websocket& to) : peer_(to) {}
+
+    static std::string encode(std::string_view text)
+    {
+        std::string frame("\x81");
+        if (text.size() < 126) {
+            frame += static_cast<char>(text.size());
+        } else {
+            frame += '\x7e';
+            frame += static_cast<char>(text.size() >> 8U);
+            frame += static_cast<char>(text.size() & 0xFFU);
+        }
+        return frame.append(text);
+    }
+
+    void push(const std::shared_ptr<const std::string>& frame)
+    {
+        queue_.push_back(frame);
+        if (writing_ == 0) write();
+    }
+
+private:
+    void write()
+    {
+        writing_ = std::min<std::size_t>(queue_.size(), 64);
+        buffers_.clear(); // its memory stays
+        for (std::size_t i = 0; i != writing_; ++i)
+            buffers_.emplace_back(net::buffer(*queue_[i]));
+        net::async_write(peer_.next_layer(), std::span(buffers_), [this](beast::error_code ec, std::size_t) {
+            if (ec) return;
+            queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(std::exchange(writing_, 0)));
+            if (!queue_.empty()) write();
+        });
+    }
+
+    websocket& peer_;
+    std::deque<std::shared_ptr<const std::string>> queue_;
+    std::vector<net::const_buffer> buffers_;
+    std::size_t writing_ = 0;
+};
+
+template <class Client>
+net::awaitable<void> broadcast_session(websocket peer, topic<Client>& all)
+{
+    peer.set_option(beast::websocket::stream_base::timeout::suggested(beast::role_type::server));
+    co_await peer.async_accept(net::use_awaitable);
+    Client client(peer);
+    all.clients.insert(&client);
+    beast::flat_buffer message;
+    for (;;) { // the benchmark ends the process before a client
+        co_await peer.async_read(message, net::use_awaitable);
+        all.push({static_cast<const char*>(message.data().data()), message.size()});
+        message.consume(message.size());
+        message.shrink_to_fit();
+    }
+}
+
+template <class Session>
+net::awaitable<void> accept(net::io_context& io, int listener, Session session)
 {
     tcp::acceptor from(io, tcp::v4(), listener);
     for (;;) {
         tcp::socket peer = co_await from.async_accept(net::use_awaitable);
         peer.set_option(tcp::no_delay(true));
-        net::co_spawn(io, session(beast::websocket::stream<beast::tcp_stream>(std::move(peer))),
-                      [](const std::exception_ptr&) {});
+        net::co_spawn(io, session(websocket(std::move(peer))), [](const std::exception_ptr&) {});
     }
+}
+
+template <class Session>
+void serve(int listener, Session session)
+{
+    net::io_context io(1);
+    net::co_spawn(io, accept(io, listener, session), net::detached);
+    io.run();
+}
+
+template <class Client>
+void broadcast(int listener)
+{
+    topic<Client> all;
+    serve(listener, [&](websocket peer) { return broadcast_session<Client>(std::move(peer), all); });
 }
 
 } // namespace
 
-void serve_beast_websocket(int listener)
-{
-    net::io_context io(1);
-    net::co_spawn(io, accept(io, listener), net::detached);
-    io.run();
-}
+void serve_beast_websocket(int listener) { serve(listener, session); }
+void broadcast_beast_websocket(int listener) { broadcast<gathering_client>(listener); }
+void broadcast_beast_websocket_single(int listener) { broadcast<single_client>(listener); }
 
 } // namespace benchmarks

@@ -4,6 +4,7 @@
 
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/outbox_group.hpp>
 #include <holdfast/websocket.hpp>
 
 #include <chrono>
@@ -94,7 +95,24 @@ net::awaitable<void, executor> session(connection peer, holdfast::heartbeat_time
     co_await holdfast::async_close_websocket(peer, out, use_awaitable);
 }
 
-/// The same in callbacks. It owns itself.
+/// Sends each message to all.
+net::awaitable<void, executor> broadcast_session(connection peer, holdfast::heartbeat_timer<executor>& heartbeats,
+                                                 holdfast::buffer_pool& buffers, holdfast::outbox_group& all)
+{
+    auto heartbeat = heartbeats.watch(peer);
+    outbox out{peer};
+    std::optional<reader> messages;
+    co_await accept(peer, buffers, out, messages);
+    const holdfast::outbox_group::member member{all, out};
+    if (messages)
+        while (const auto m = co_await messages->async_next(use_awaitable)) {
+            heartbeat.touch();
+            all.push(holdfast::websocket_frame(m->data, m->kind));
+        }
+    co_await holdfast::async_close_websocket(peer, out, use_awaitable);
+}
+
+/// The same as `session` in callbacks. It owns itself.
 class callback_session {
 public:
     callback_session(connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers)
@@ -146,10 +164,10 @@ private:
 };
 
 template <class Session>
-void serve(int listener, Session session)
+void serve(int listener, Session session, std::chrono::seconds timeout = 30s)
 {
     net::io_context io(1);
-    holdfast::heartbeat_timer<executor> heartbeats{io.get_executor(), {.tick = 1s, .timeout = 30s}};
+    holdfast::heartbeat_timer<executor> heartbeats{io.get_executor(), {.tick = 1s, .timeout = timeout}};
     holdfast::buffer_pool buffers{io.get_executor()};
     acceptor from{io.get_executor(), tcp::v4(), listener, {.max_connections = 20'000}};
     from.async_serve([&](connection peer) { return session(std::move(peer), heartbeats, buffers); }, net::detached);
@@ -166,6 +184,17 @@ void serve_holdfast_websocket_callback(int listener)
           [](connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers) {
               (new callback_session(std::move(peer), heartbeats, buffers))->next_line();
           });
+}
+
+void broadcast_holdfast_websocket(int listener)
+{
+    holdfast::outbox_group all;
+    serve(
+        listener,
+        [&](connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers) {
+            return broadcast_session(std::move(peer), heartbeats, buffers, all);
+        },
+        300s); // those who only listen are silent
 }
 
 } // namespace benchmarks
