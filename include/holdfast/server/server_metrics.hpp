@@ -56,7 +56,7 @@ public:
 
 private:
     std::array<std::uint64_t, admission_limit_count> rejected_{}, paused_{};
-    std::array<std::uint64_t, 6> others_{};
+    std::array<std::uint64_t, acceptor_event::kind_count> others_{};
 };
 
 /// Adds the connections of a census: open, peak, and ended by reason.
@@ -99,10 +99,11 @@ inline void add_acceptor_events(metric_set& metrics, const acceptor_event_counte
                     [&events, limit] { return events.paused(limit); });
     }
     using kind = acceptor_event::kind;
-    const std::array<std::pair<kind, const char*>, 4> others{{{kind::starved, "starved"},
+    const std::array<std::pair<kind, const char*>, 5> others{{{kind::starved, "starved"},
                                                               {kind::lost, "lost"},
                                                               {kind::session_failed, "session failed"},
-                                                              {kind::handshake_failed, "handshake failed"}}};
+                                                              {kind::handshake_failed, "handshake failed"},
+                                                              {kind::proxy_header_failed, "PROXY header failed"}}};
     for (const auto& each : others)
         metrics.add({.name = "holdfast_accept_events_total",
                      .help = "Other events of the acceptor; of TLS the handshakes that failed.",
