@@ -11,6 +11,7 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -143,30 +144,23 @@ public:
     void start()
     {
         const tls_step step = do_work();
-        if (step.error || step.what == tls_step::next::done) {
-            auto executor = core_->socket.get_executor();
-            net::post(executor, settled{std::move(*this), step.error, step.bytes});
-        } else {
-            wait(step);
-        }
+        if (step.error || step.what == tls_step::next::done)
+            complete_later(step.error, step.bytes);
+        else if (!waits(step))
+            complete_later(net::error::no_memory, sealed());
     }
 
     /// The socket is ready, or the wait was cancelled.
     void operator()(error_code ec)
     {
         if (!ec && cancellation_.cancelled() != net::cancellation_type::none) ec = net::error::operation_aborted;
-        if (ec) {
-            if constexpr (requires { work_.sealed; })
-                return complete(ec, work_.sealed);
-            else
-                return complete(ec, 0);
-        }
+        if (ec) return complete(ec, sealed());
         core_->engine.readable();
         const tls_step step = do_work();
         if (step.error || step.what == tls_step::next::done)
             complete(step.error, step.bytes);
-        else
-            wait(step);
+        else if (!waits(step))
+            complete(net::error::no_memory, sealed());
     }
 
 private:
@@ -191,12 +185,35 @@ private:
         return work_(*core_);
     }
 
-    void wait(const tls_step& step)
+    /// How much of the user's data is in records, sent or not.
+    std::size_t sealed() const noexcept
+    {
+        if constexpr (requires { work_.sealed; })
+            return work_.sealed;
+        else
+            return 0;
+    }
+
+    /// Begins a wait, which moves this operation. Returns false, with the operation in its place, where there is no
+    /// memory for that.
+    bool waits(const tls_step& step)
     {
         auto& socket = core_->socket.lowest_layer();
-        socket.async_wait(step.what == tls_step::next::wait_write ? net::socket_base::wait_write
-                                                                  : net::socket_base::wait_read,
-                          std::move(*this));
+        try {
+            socket.async_wait(step.what == tls_step::next::wait_write ? net::socket_base::wait_write
+                                                                      : net::socket_base::wait_read,
+                              std::move(*this));
+        } catch (const std::bad_alloc&) {
+            if (!core_) throw; // it was moved, and is lost with its handler
+            return false;
+        }
+        return true;
+    }
+
+    void complete_later(const error_code& ec, std::size_t bytes)
+    {
+        auto executor = core_->socket.get_executor();
+        net::post(executor, settled{std::move(*this), ec, bytes});
     }
 
     void complete(error_code ec, std::size_t bytes)

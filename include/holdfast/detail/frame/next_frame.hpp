@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <concepts>
 #include <cstddef>
+#include <new>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -122,7 +123,7 @@ public:
     using cancellation_slot_type = net::cancellation_slot;
 
     next_frame(Reader& reader, const What& what, Handler&& handler)
-        : reader_(&reader),
+        : reader_(reader),
           what_(what),
           handler_(std::move(handler)),
           cancellation_(net::get_associated_cancellation_slot(handler_), net::enable_total_cancellation())
@@ -159,8 +160,8 @@ public:
             finish_later(ec, found);
         else if (more)
             read_later();
-        else
-            wait();
+        else if (!begins([this] { wait(); }))
+            finish_later(net::error::no_memory, {});
     }
 
     /// The socket is readable.
@@ -170,11 +171,11 @@ public:
         if constexpr (reads_now) {
             bool more = false;
             const frame found = receive(ec, more);
-            if (ec == errc::pool_exhausted) return borrow();
+            if (ec == errc::pool_exhausted) return proceed([this] { borrow(); });
             if (found || ec) return finish(ec, found);
             go_on(more);
         } else {
-            read();
+            proceed([this] { read(); });
         }
     }
 
@@ -254,10 +255,33 @@ private:
         if (cancellation_.cancelled() != net::cancellation_type::none)
             return finish(net::error::operation_aborted); // it came while this step was queued
         if (const error_code ec = reader_->time_frame()) return finish(ec);
-        if (more)
-            read_later();
-        else
-            wait();
+        proceed([this, more] {
+            if (more)
+                read_later();
+            else
+                wait();
+        });
+    }
+
+    /// Begins a step, which moves this operation. Returns false, with the operation in its place, where there is no
+    /// memory for that.
+    template <class Step>
+    bool begins(Step step)
+    {
+        try {
+            step();
+        } catch (const std::bad_alloc&) {
+            if (!reader_) throw; // it was moved, and is lost with its handler
+            return false;
+        }
+        return true;
+    }
+
+    /// Begins a step; without memory for it the operation fails, not the loop that runs it.
+    template <class Step>
+    void proceed(Step step)
+    {
+        if (!begins(step)) finish(net::error::no_memory);
     }
 
     void read_later()
@@ -394,7 +418,21 @@ private:
         return {};
     }
 
-    Reader* reader_;
+    /// Null once it is moved from.
+    class reader_ptr {
+    public:
+        explicit reader_ptr(Reader& reader) noexcept : reader_(&reader) {}
+        reader_ptr(reader_ptr&& other) noexcept : reader_(std::exchange(other.reader_, nullptr)) {}
+
+        Reader* operator->() const noexcept { return reader_; }
+        Reader& operator*() const noexcept { return *reader_; }
+        explicit operator bool() const noexcept { return reader_ != nullptr; }
+
+    private:
+        Reader* reader_;
+    };
+
+    reader_ptr reader_;
     [[no_unique_address]] What what_;
     Handler handler_;
     [[no_unique_address]] std::conditional_t<cancellable, net::cancellation_state, never_cancelled> cancellation_;

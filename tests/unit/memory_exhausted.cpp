@@ -1,0 +1,132 @@
+// holdfast: what becomes of an operation on a connection when memory runs out between two of its steps?
+// SPDX-License-Identifier: BSL-1.0
+#include "support/allocations.hpp"
+#include "support/catch.hpp"
+#include "support/tls_server.hpp"
+
+#include <holdfast/frame_reader.hpp>
+
+#include <functional>
+#include <new>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+
+namespace net = holdfast::net;
+using holdfast::error_code;
+using tests::tcp;
+
+namespace {
+
+struct outcome {
+    bool failed = false;   // an allocation did
+    bool left_run = false; // with an exception
+    int completed = 0;
+    error_code error;
+};
+
+/// Runs what is ready while the n-th allocation fails.
+outcome poll_without_memory(net::io_context& io, long n)
+{
+    outcome seen;
+    tests::until_failure = n;
+    try {
+        io.restart();
+        while (io.poll() != 0) {
+        }
+    } catch (const std::bad_alloc&) {
+        seen.left_run = true;
+    }
+    seen.failed = tests::until_failure < 0;
+    tests::until_failure = -1;
+    return seen;
+}
+
+/// `take(n)` has the n-th allocation fail within an operation, which then completes with no_memory, once, or goes on.
+void each_allocation_fails(const std::function<outcome(long)>& take)
+{
+    if (!tests::counts_bytes) return; // no allocation can be made to fail here
+    int told = 0;
+    for (long n = 0;; ++n) {
+        INFO("allocation " << n);
+        outcome seen;
+        // In a thread of its own, which has no memory in Asio's caches yet.
+        std::thread([&] { seen = take(n); }).join();
+        CHECK_FALSE(seen.left_run);
+        CHECK(seen.completed == 1);
+        if (seen.error) {
+            CHECK(seen.error == net::error::no_memory);
+            ++told;
+        }
+        if (!seen.failed) break;
+    }
+    CHECK(told > 0);
+}
+
+/// A line comes in two parts, and memory runs out at the first one.
+template <class Stream>
+outcome read_line(net::io_context& io, Stream& from, const std::function<void(std::string_view)>& send, long n)
+{
+    holdfast::frame_reader<Stream> lines{from, {.max_frame_bytes = 3000}};
+    int completed = 0;
+    error_code error;
+    std::string line;
+    const auto next = [&] {
+        lines.async_next([&](error_code ec, std::optional<std::string_view> frame) {
+            ++completed;
+            error = ec;
+            if (frame) line = *frame;
+        });
+    };
+    next();
+    io.poll();
+    send("half a ");
+    outcome seen = poll_without_memory(io, n);
+    send("line\n");
+    tests::run_until(io, [&] { return completed != 0; });
+    seen.completed = completed;
+    seen.error = error;
+    if (error) { // nothing is lost
+        next();
+        tests::run_until(io, [&] { return completed == 2; });
+        CHECK_FALSE(error);
+    }
+    CHECK(line == "half a line");
+    return seen;
+}
+
+} // namespace
+
+TEST_CASE("a reader of a socket")
+{
+    each_allocation_fails([](long n) {
+        net::io_context io;
+        auto [server, client] = tests::socket_pair(io);
+        return read_line(
+            io, server,
+            [&client = client, &server = server](std::string_view text) {
+                net::write(client, net::buffer(text));
+                tests::await_readable(server);
+            },
+            n);
+    });
+}
+
+TEST_CASE("a reader of TLS", "[tls]")
+{
+    for (const auto& v : tests::variants) {
+        INFO(v.name);
+        each_allocation_fails([&v](long n) {
+            tests::tls_server f(v);
+            f.handshake();
+            return read_line(
+                f.io, *f.server,
+                [&f](std::string_view text) {
+                    f.client->send(f.client->seal(text));
+                    tests::await_readable(f.server->lowest_layer());
+                },
+                n);
+        });
+    }
+}
