@@ -102,12 +102,12 @@ TEST_CASE("a reader of a socket")
 {
     each_allocation_fails([](long n) {
         net::io_context io;
-        auto [server, client] = tests::socket_pair(io);
+        auto both = tests::socket_pair(io);
         return read_line(
-            io, server,
-            [&client = client, &server = server](std::string_view text) {
-                net::write(client, net::buffer(text));
-                tests::await_readable(server);
+            io, both.first,
+            [&both](std::string_view text) {
+                net::write(both.second, net::buffer(text));
+                tests::await_readable(both.first);
             },
             n);
     });
