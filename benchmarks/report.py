@@ -35,6 +35,8 @@ targets = [
     ("idle_ws", "*", "rss_anon_bytes_per_connection", "holdfast_callback", 1 / 12, "beast"),
     ("broadcast_ws", "10000", "messages_per_second", "holdfast", 1.5, "beast"),
     ("broadcast_ws", "10000", "messages_per_second", "holdfast", 4.0, "beast_single"),
+    ("scale", "2", "server_cpu_ns_per_message", "holdfast", 1.05, "holdfast_one_thread"),
+    ("scale", "2_echo", "server_cpu_ns_per_message", "holdfast", 1.05, "holdfast_one_thread"),
     ("compile_time", "readme_server", "seconds", "holdfast", 1.5, "asio"),
 ]
 
@@ -151,7 +153,7 @@ h3 { font-size: 1rem; margin: 1rem 0 0; }
 
 method = """Each benchmark runs its subjects in turns, round by round, in one run; a figure is the median of its rounds. Only
 ratios of figures of one run mean anything: machines differ, and so does one machine from hour to hour. Servers run on one
-thread in a process of their own; where a figure is called CPU time, it is that of the server's process alone. Peers are
+thread in a process of their own (scale: on two); where a figure is called CPU time, it is that of the server's process alone. Peers are
 written as their own documentation shows, and where it differs, as well as we can: each file of benchmarks/ says how.
 Subjects in grey-blue are floors: they do part of the work only."""
 
