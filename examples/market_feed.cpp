@@ -12,6 +12,10 @@
 //     and the queue is bounded;
 //   - one number for each session, the version that it knows: a client too slow for its queue skips what is outdated;
 //   - heartbeat_profile: one timer for all. A silent client gets a ping, and is then dropped.
+//
+// With --threads N there are N shards: each has its own io_context, market, heartbeats and subscribers, and nothing is
+// shared but a message for each change, in a queue with a bound. One acceptor hands each connection to the shard with the
+// fewest, so that the limits hold for all of them together.
 #include "support/capacity.hpp"
 #include "support/feed_options.hpp"
 #include "support/log.hpp"
@@ -28,6 +32,8 @@
 #include <functional>
 #include <iostream>
 #include <optional>
+#include <thread>
+#include <vector>
 
 #include <malloc.h>
 #include <unistd.h>
@@ -35,7 +41,7 @@
 namespace net = holdfast::net;
 using net::ip::tcp;
 using namespace std::chrono_literals;
-using acceptor = holdfast::bounded_acceptor<tcp>;
+using acceptor = holdfast::bounded_acceptor<tcp, holdfast::shard_finalizer<>>;
 using holdfast::ndjson;
 
 namespace {
@@ -67,34 +73,38 @@ struct subscriber {
     }
 };
 
-/// The state that all sessions share. Everything runs on one thread.
+/// The state that the sessions of a shard share. Everything of it runs on one thread.
 struct feed {
-    feed(net::io_context& io, const examples::feed_options& opts)
+    feed(net::io_context& io, const examples::feed_options& opts, const examples::json_document* doc)
         : options(opts),
+          document(doc),
           market(opts.instruments),
           heartbeats(io, {.tick = 250ms, .timeout = opts.timeout}),
           subscribers(heartbeats, {.ping_after = opts.ping_after, .timeout = opts.timeout},
                       [](subscriber& silent) { silent.send_ping(); }),
           tick(io),
-          clock(io),
           buffers(holdfast::shared_buffer_pool::of(io.get_executor()))
     {
-        if (!opts.document.empty()) document = examples::load_document(opts.document);
     }
 
     /// Whether the changes of a tick fit into a queue. Otherwise each session streams them.
     [[nodiscard]] bool few_changes() const noexcept { return options.rate <= queue_bytes / 256; }
 
-    const examples::feed_options options;
-    examples::market market;
-    std::optional<examples::json_document> document;
+    const examples::feed_options& options;
+    const examples::json_document* const document; // or nullptr; of all shards, and never changed
+    examples::market market;                       // of each shard the same: its changes are computed, not copied
     holdfast::heartbeat_timer<> heartbeats;
     holdfast::heartbeat_profile<subscriber> subscribers;
     holdfast::outbox_group up_to_date;   // the clients that get each change at once
     holdfast::unsynchronized_event tick; // of the market: wakes all sessions
-    net::steady_timer clock;
     holdfast::shared_buffer_pool& buffers;
     std::uint64_t snapshots = 0; // sent in full
+    std::uint64_t trimmed_at = 0;
+};
+
+/// What makes the market move.
+struct market_clock {
+    net::steady_timer timer;
     bool draining = false;
 };
 
@@ -158,8 +168,8 @@ net::awaitable<void> serve(Connection peer, feed& f)
 void release_free_memory()
 {
     constexpr std::size_t kept = 7, largest = 1032, sizes = largest / 16;
-    static void* volatile scattered[sizes * kept]; // volatile: the compiler must not omit the allocations
-    static void* volatile adjacent[sizes * kept];
+    thread_local void* volatile scattered[sizes * kept]; // volatile: the compiler must not omit the allocations
+    thread_local void* volatile adjacent[sizes * kept];
     for (auto* blocks : {scattered, adjacent})
         for (std::size_t i = 0; i != sizes * kept; ++i)
             blocks[i] = std::malloc(24 + i / kept * 16);
@@ -169,24 +179,54 @@ void release_free_memory()
     ::malloc_trim(0);
 }
 
-/// Changes the market and wakes the sessions. Releases buffers that were unused for a second, and after a burst of
-/// snapshots or ended connections what else is free.
-net::awaitable<void> run_clock(feed& f, holdfast::census members)
+/// After the market has changed: sends the changes, and wakes the sessions. Releases buffers that were unused for a second,
+/// and after a burst of snapshots or ended connections what else is free.
+void send_changes(feed& f, const holdfast::payload& changes, const holdfast::census& members)
 {
-    for (std::uint64_t trimmed_at = 0;;) {
-        f.clock.expires_after(f.draining ? 50ms : std::chrono::milliseconds(examples::tick_period));
-        holdfast::error_code hurried;
-        co_await f.clock.async_wait(net::redirect_error(net::use_awaitable, hurried));
+    if (f.few_changes()) f.up_to_date.push(changes);
+    f.tick.notify_all();
+    f.buffers.trim();
+    if (const std::uint64_t freed = f.snapshots + members.ended(); freed != f.trimmed_at) {
+        release_free_memory();
+        f.trimmed_at = freed;
+    }
+}
+
+/// The changes that follow upon `version`, where a queue has space for them: each shard sends others by itself.
+holdfast::payload changes_since(const examples::market& market, std::uint64_t version, const feed& f)
+{
+    return f.few_changes() ? holdfast::serialize_to_payload<ndjson>(market.changed_since(version))
+                           : holdfast::payload();
+}
+
+/// The next time that the market is to change.
+net::awaitable<void> next_tick(market_clock& clock)
+{
+    clock.timer.expires_after(clock.draining ? 50ms : std::chrono::milliseconds(examples::tick_period));
+    holdfast::error_code hurried;
+    co_await clock.timer.async_wait(net::redirect_error(net::use_awaitable, hurried));
+}
+
+/// Changes the market of a single shard.
+net::awaitable<void> run_clock(market_clock& clock, feed& f, holdfast::census members)
+{
+    for (;;) {
+        co_await next_tick(clock);
         const std::uint64_t before = f.market.version();
         f.market.tick(f.options.rate);
-        if (f.up_to_date.size() != 0)
-            f.up_to_date.push(holdfast::serialize_to_payload<ndjson>(f.market.changed_since(before)));
-        f.tick.notify_all();
-        f.buffers.trim();
-        if (const std::uint64_t freed = f.snapshots + members.ended(); freed != trimmed_at) {
-            release_free_memory();
-            trimmed_at = freed;
-        }
+        send_changes(f, changes_since(f.market, before, f), members);
+    }
+}
+
+/// Changes one more market, and has the shards follow: a shard that is slow makes this wait.
+net::awaitable<void> run_clock_of_all(market_clock& clock, holdfast::shard_topic<feed>& topic, const feed& f)
+{
+    examples::market market(f.options.instruments);
+    for (;;) {
+        co_await next_tick(clock);
+        const std::uint64_t before = market.version();
+        market.tick(f.options.rate);
+        co_await topic.async_publish(changes_since(market, before, f));
     }
 }
 
@@ -209,10 +249,12 @@ struct admission_options {
     std::uint16_t backlog = 4096;
     std::chrono::milliseconds backlog_timeout{0};
     bool reject = false;
+    std::uint16_t threads = 1;
 };
 
 void add_options(examples::command_line& cli, admission_options& admission)
 {
+    cli.add("threads", admission.threads, "N", "threads, each with connections of its own");
     cli.add("per-address", admission.per_address, "N", "connections of one address (an IPv6 /64); 0: any");
     cli.add("accepts-per-second", admission.accepts_per_second, "N", "new connections accepted each second; 0: any");
     cli.add("accept-burst", admission.accept_burst, "N", "new connections accepted at once after a quiet time");
@@ -233,6 +275,8 @@ void add_options(examples::command_line& cli, admission_options& admission)
 void check(const admission_options& admission)
 {
     using examples::command_line;
+    if (admission.threads == 0 || admission.threads > holdfast::shards<feed>::max_shards)
+        command_line::fail("threads", "must be 1 to " + std::to_string(holdfast::shards<feed>::max_shards));
     if (admission.accept_burst == 0) command_line::fail("accept-burst", "must be at least 1");
     if (admission.memory_low.value > admission.memory_high.value)
         command_line::fail("memory-low", "must not be above --memory-high");
@@ -243,7 +287,8 @@ void check(const admission_options& admission)
 }
 
 /// Every limit of the server, in one place.
-holdfast::acceptor_options limits(const examples::feed_options& feed, const admission_options& admission)
+holdfast::acceptor_options limits(const examples::feed_options& feed, const admission_options& admission,
+                                  holdfast::shards<::feed>& shards)
 {
     using memory_source = holdfast::memory_limits::memory_source;
     const auto overload_policy = admission.reject ? holdfast::overload_policy::reject : holdfast::overload_policy::wait;
@@ -261,6 +306,7 @@ holdfast::acceptor_options limits(const examples::feed_options& feed, const admi
             .on_memory_limit = overload_policy,
             .backlog_timeout = admission.backlog_timeout,
             .reject_message = "{\"error\":\"too many connections: try again later\"}\n",
+            .next_executor = shards.least_connections(),
             .backlog = admission.backlog,
             .send_buffer_bytes = static_cast<int>(feed.send_buffer.value),
             .receive_buffer_bytes = static_cast<int>(admission.receive_buffer.value),
@@ -272,7 +318,8 @@ holdfast::acceptor_options limits(const examples::feed_options& feed, const admi
 examples::capacity plan(const examples::feed_options& feed, const admission_options& admission,
                         const examples::tls_option& tls)
 {
-    constexpr std::uint64_t reserved = 512; // for each connection beforehand: descriptor, registry
+    constexpr std::uint64_t reserved = 512;             // for each connection beforehand: descriptor, registry
+    constexpr std::uint64_t thread_bytes = 1024 * 1024; // stack, malloc's arena, queue of messages
     return examples::plan_capacity(
         feed.max_connections,
         tls.cost({.session_bytes = 4096,
@@ -281,6 +328,8 @@ examples::capacity plan(const examples::feed_options& feed, const admission_opti
                   .send_buffer_bytes = static_cast<std::size_t>(feed.send_buffer.value),
                   .receive_buffer_bytes = static_cast<std::size_t>(admission.receive_buffer.value)}),
         tls.fixed_bytes() + reserved * feed.max_connections + examples::market::bytes(feed.instruments) +
+            (admission.threads - 1u) * (examples::market::bytes(feed.instruments) + thread_bytes) +
+            (admission.threads > 1 ? examples::market::bytes(feed.instruments) : 0) +
             examples::document_bytes(feed.document),
         admission.memory.value);
 }
@@ -307,19 +356,32 @@ int run(int argc, char** argv)
     const examples::capacity capacity = plan(options, admission, tls);
 
     const examples::log_queue log;
-    net::io_context io(1);
-    feed f(io, options);
-    acceptor clients{io.get_executor(), endpoint, limits(options, admission)};
+    std::optional<examples::json_document> document;
+    if (!options.document.empty()) document = examples::load_document(options.document);
+    std::vector<std::jthread> threads; // joined after the shards have ended
+    holdfast::shards<feed> shards{admission.threads, [&](net::io_context& io, std::size_t) {
+                                      return feed(io, options, document ? &*document : nullptr);
+                                  }};
+    net::io_context& io = shards.context(0);
+    acceptor clients{io.get_executor(), endpoint, limits(options, admission, shards), shards.finalizer()};
+    holdfast::shard_topic<feed> topic{io.get_executor(),
+                                      shards,
+                                      [members = clients.census()](feed& f, const holdfast::payload& changes) {
+                                          f.market.tick(f.options.rate);
+                                          send_changes(f, changes, members);
+                                      },
+                                      {.max_queued_bytes = 64 * 1024, .on_overflow = holdfast::overflow_policy::wait}};
     std::optional<holdfast::admin_socket> admin;
-    if (!admin_path.empty()) admin.emplace(io.get_executor(), admin_path, clients.census(), f.heartbeats);
+    if (!admin_path.empty()) admin.emplace(io.get_executor(), admin_path, clients.census(), shards[0].heartbeats);
+    market_clock clock{net::steady_timer(io)};
     const auto begin_drain = [&] {
         examples::log_line("market_feed: draining ", clients.census().live(), " connections");
-        f.draining = true;
-        f.clock.cancel();
+        clock.draining = true;
+        clock.timer.cancel();
     };
-    const auto end_drain = [&io](std::size_t reset) {
+    const auto end_drain = [&shards](std::size_t reset) {
         examples::log_line("market_feed: drained, ", reset, " reset");
-        io.stop();
+        shards.stop();
     };
     const holdfast::drain_at_signal stop{// before the first client, which may be served in the loop's first turn
                                          clients,
@@ -328,12 +390,17 @@ int run(int argc, char** argv)
                                           .on_drained = end_drain,
                                           .on_report = [&] { print_state(clients.census()); },
                                           .on_reload = tls.reloader("market_feed")}};
-    tls.serve(clients, [&](auto peer) { return serve(std::move(peer), f); });
-    net::co_spawn(io, run_clock(f, clients.census()), net::detached);
+    tls.serve(clients, [&](auto peer, std::size_t shard) { return serve(std::move(peer), shards[shard]); });
+    net::co_spawn(io,
+                  admission.threads == 1 ? run_clock(clock, shards[0], clients.census())
+                                         : run_clock_of_all(clock, topic, shards[0]),
+                  net::detached);
     std::cout << "market_feed: listening on " << clients.local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("market_feed");
     release_free_memory(); // what it keeps is part of the memory without connections
-    io.run();
+    for (std::size_t i = 1; i != shards.size(); ++i)
+        threads.emplace_back([&shards, i] { shards.run(i); });
+    shards.run(0);
     print_state(clients.census());
     return 0;
 }

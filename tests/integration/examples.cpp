@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -133,6 +134,44 @@ TEST_CASE("the feeds answer SIGTERM within their drain, print their census, and 
         client.close();
         CHECK(feed.child.wait() == 0);
     }
+}
+
+TEST_CASE("market_feed on three threads sends all clients the same changes, keeps one limit, and drains")
+{
+    constexpr std::size_t clients = 7, instruments = 10, lines = instruments + 9; // the snapshot, and three ticks
+    server feed("market_feed", {"--threads", "3", "--instruments", "10", "--rate", "3", "--max-connections", "7",
+                                "--reject", "--drain", "10s"});
+    net::io_context io;
+    std::map<std::string, std::string> changes; // by their time, which is of one change
+    std::map<std::string, std::size_t> receivers;
+    auto all = tests::connect(io, feed.endpoint(), clients);
+    for (auto& client : all) {
+        std::string text;
+        for (std::size_t n = 0; n != lines; ++n) {
+            const auto size = net::read_until(client, net::dynamic_buffer(text), '\n');
+            const std::string line = text.substr(0, size);
+            text.erase(0, size);
+            if (n < instruments) continue;
+            const auto begin = line.find("\"time\":");
+            REQUIRE(begin != std::string::npos);
+            const std::string time = line.substr(begin, line.find_first_of(",}", begin) - begin);
+            CHECK(changes.emplace(time, line).first->second == line);
+            ++receivers[time];
+        }
+    }
+    CHECK(std::any_of(receivers.begin(), receivers.end(), [](const auto& each) { return each.second > 3; }));
+    tcp::socket refused(io);
+    refused.connect(feed.endpoint());
+    CHECK(read_all(refused).starts_with("{\"error\""));
+    feed.child.signal(SIGTERM);
+    for (auto& client : all) {
+        read_all(client);
+        client.close();
+    }
+    std::string output;
+    CHECK(feed.child.wait(&output) == 0);
+    CHECK(output.find("drained, 0 reset") != std::string::npos);
+    CHECK(output.find("  drained: 7\n") != std::string::npos);
 }
 
 TEST_CASE("market_feed tells 100 idle clients to go and exits long before its deadline of 30 seconds")

@@ -9,6 +9,7 @@
 #include "process.hpp"
 #include "sockets.hpp"
 
+#include <holdfast/shards.hpp>
 #include <holdfast/testing/leak_check.hpp>
 
 #define main example_main
@@ -222,7 +223,8 @@ std::size_t count(const std::string& text, const std::string& words)
 }
 
 /// Whether the program prints each end in its connections' finalizer.
-constexpr bool prints_ends = !std::is_same_v<acceptor, holdfast::bounded_acceptor<tcp>>;
+constexpr bool prints_ends = !std::is_same_v<acceptor, holdfast::bounded_acceptor<tcp>> &&
+                             !std::is_same_v<acceptor, holdfast::bounded_acceptor<tcp, holdfast::shard_finalizer<>>>;
 
 /// Checks what a run of the program has left.
 void check(const record& result, const std::string& output, bool served)
