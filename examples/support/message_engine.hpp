@@ -1,0 +1,49 @@
+// holdfast: the seam between a node and the engine that carries messages between nodes and keeps the last of them.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_EXAMPLES_SUPPORT_MESSAGE_ENGINE_HPP
+#define HOLDFAST_EXAMPLES_SUPPORT_MESSAGE_ENGINE_HPP
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace examples {
+
+/// What a subscription is told, on the node's event loop. A function may be empty.
+struct engine_events {
+    /// A message. Ids are the engine's, the same on every node, and come in order; none comes twice.
+    std::function<void(std::string_view id, std::string_view text)> on_message{};
+    /// Messages after `last`, the id that was delivered last, may be missing: the engine does not have that one any more.
+    /// What it still has follows.
+    std::function<void(std::string_view last)> on_gap{};
+    /// The engine can be reached, or not any more: `engine.problem()` says why.
+    std::function<void(bool connected)> on_connected{};
+};
+
+/// Publishes messages, and subscribes to them from an id. After the engine was away it continues from the last id.
+/// Belongs to the thread that runs its event loop.
+class message_engine {
+public:
+    message_engine() = default;
+    message_engine(const message_engine&) = delete;
+    virtual ~message_engine() = default;
+
+    /// Receives what is published after the message `from`; where that is empty, what is published from now on; "0":
+    /// all that the engine has. Once.
+    virtual void subscribe(std::string from, engine_events events) = 0;
+
+    /// Publishes a message, and calls `done` with its id, or with an empty id and `problem()`: it then may have been
+    /// published or not. At most `max_pending` publications are under way; a further one fails at once.
+    virtual void publish(std::string_view text, std::function<void(std::string_view id)> done) = 0;
+
+    /// Whether the engine can be reached: for /healthz. A node without it serves what it has.
+    [[nodiscard]] virtual bool connected() const noexcept = 0;
+    /// Why it cannot be reached; empty where it can.
+    [[nodiscard]] virtual const std::string& problem() const noexcept = 0;
+
+    static constexpr std::size_t max_pending = 1024;
+};
+
+} // namespace examples
+
+#endif

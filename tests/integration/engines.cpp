@@ -1,0 +1,231 @@
+// holdfast: the engines between nodes: real servers, which go away, come back, and trim what they keep.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/process.hpp"
+#include "support/sockets.hpp"
+
+#include "../examples/support/redis_stream.hpp"
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <signal.h>
+#include <unistd.h>
+
+namespace {
+
+namespace net = holdfast::net;
+using tests::tcp;
+using namespace std::chrono_literals;
+
+std::uint16_t free_port()
+{
+    net::io_context io;
+    const tcp::acceptor some(io, {net::ip::address_v4::loopback(), 0});
+    return some.local_endpoint().port();
+}
+
+/// A folder that goes with this object.
+struct folder {
+    folder() : path((std::filesystem::temp_directory_path() / "holdfast_engine_XXXXXX").string())
+    {
+        if (::mkdtemp(path.data()) == nullptr) throw std::runtime_error("no folder for the engine's files");
+    }
+    folder(const folder&) = delete;
+    ~folder()
+    {
+        std::error_code ignored;
+        std::filesystem::remove_all(path, ignored);
+    }
+    std::string path;
+};
+
+/// A server on a port of its own, which can be ended and started again with what it kept.
+class redis_server {
+public:
+    redis_server() { start(); }
+
+    void start()
+    {
+        const std::string port_text = std::to_string(port);
+        child_.emplace(std::vector<std::string>{REDIS_SERVER, "--port", port_text, "--bind", "127.0.0.1", "--dir",
+                                                files_.path, "--appendonly", "yes", "--appendfsync", "always", "--save",
+                                                ""});
+        net::io_context io;
+        tcp::socket probe(io);
+        tests::connect_when_ready(probe, {net::ip::address_v4::loopback(), port}, *child_);
+    }
+    void stop()
+    {
+        child_->signal(SIGTERM);
+        child_->wait();
+        child_.reset();
+    }
+    void signal(int number) { child_->signal(number); }
+
+    const std::uint16_t port = free_port();
+
+private:
+    folder files_;
+    std::optional<tests::process> child_;
+};
+
+/// What a node has received.
+struct node {
+    node(net::io_context& io, std::uint16_t port, const std::string& from, std::size_t kept = 10'000)
+        : engine(std::make_unique<examples::redis_stream>(
+              io.get_executor(), examples::redis_stream::settings{
+                                     .port = port, .key = "feed", .kept = kept, .batch = 8, .read_timeout = 200ms}))
+    {
+        engine->subscribe(from, {.on_message =
+                                     [this](std::string_view id, std::string_view text) {
+                                         in_order = in_order && (ids.empty() || later(ids.back(), std::string(id)));
+                                         ids.emplace_back(id);
+                                         texts.emplace_back(text);
+                                     },
+                                 .on_gap = [this](std::string_view last) { gaps.emplace_back(last); },
+                                 .on_connected = [this](bool on) { states.push_back(on); }});
+    }
+
+    /// Ids of Redis: time and number.
+    static bool later(const std::string& a, const std::string& b)
+    {
+        const auto split = [](const std::string& id) {
+            const auto dash = id.find('-');
+            return std::pair(std::stoull(id.substr(0, dash)), std::stoull(id.substr(dash + 1)));
+        };
+        return split(a) < split(b);
+    }
+
+    std::unique_ptr<examples::message_engine> engine;
+    std::vector<std::string> ids, texts, gaps;
+    std::vector<bool> states;
+    bool in_order = true;
+};
+
+/// Publishes, and waits for the ids.
+std::vector<std::string> publish(net::io_context& io, examples::message_engine& engine, int first, int count)
+{
+    std::vector<std::string> ids;
+    for (int i = first; i != first + count; ++i)
+        engine.publish("message " + std::to_string(i), [&](std::string_view id) { ids.emplace_back(id); });
+    tests::run_until(io, [&] { return ids.size() == static_cast<std::size_t>(count); });
+    return ids;
+}
+
+} // namespace
+
+TEST_CASE("redis: two nodes get the same messages with the same ids, and one that comes later continues from an id")
+{
+    redis_server redis;
+    net::io_context io;
+    node a(io, redis.port, "0"), b(io, redis.port, "0");
+    tests::run_until(io, [&] { return a.engine->connected() && b.engine->connected(); });
+    CHECK(a.engine->problem().empty());
+    const auto ids = publish(io, *a.engine, 0, 50); // some batches
+    tests::run_until(io, [&] { return a.ids.size() == 50 && b.ids.size() == 50; });
+    CHECK(a.ids == ids);
+    CHECK(b.ids == ids);
+    CHECK(b.texts.back() == "message 49");
+    CHECK(b.in_order);
+
+    node third(io, redis.port, ids[9]);
+    node only_new(io, redis.port, "");
+    tests::run_until(io, [&] { return third.ids.size() == 40 && only_new.engine->connected(); });
+    CHECK(third.texts.front() == "message 10");
+    for (int at = 50; only_new.ids.empty(); ++at) // until its subscription has begun
+        publish(io, *b.engine, at, 1);
+    CHECK(only_new.texts.front() != "message 49");
+    for (const node* each : {&a, &b, &third, &only_new})
+        CHECK(each->gaps.empty());
+}
+
+TEST_CASE("redis: a server that is away is told, and what was published meanwhile comes when it is back, once")
+{
+    redis_server redis;
+    net::io_context io;
+    node a(io, redis.port, "0");
+    tests::run_until(io, [&] { return a.engine->connected(); });
+    publish(io, *a.engine, 0, 20);
+    const bool killed = GENERATE(false, true);
+    CAPTURE(killed);
+    tests::run_until(io, [&] { return a.ids.size() == 20; });
+    if (killed) redis.signal(SIGKILL);
+    redis.stop();
+    tests::run_until(io, [&] { return !a.engine->connected(); });
+    CHECK(a.engine->problem().starts_with("redis: "));
+    CHECK(publish(io, *a.engine, 20, 1) == std::vector<std::string>{""}); // fails at once
+    redis.start();
+    {
+        net::io_context other; // published by another node while this one does not run
+        examples::redis_stream publisher(other.get_executor(), {.port = redis.port, .key = "feed"});
+        tests::run_until(other, [&] { return publisher.connected(); });
+        CHECK(publish(other, publisher, 20, 20).front() != "");
+    }
+    tests::run_until(io, [&] { return a.ids.size() == 40; });
+    CHECK(a.states == std::vector<bool>{true, false, true});
+    CHECK(a.engine->problem().empty());
+    CHECK(a.in_order);
+    CHECK(a.texts[20] == "message 20");
+    CHECK(a.gaps.empty());
+}
+
+TEST_CASE("redis: a server that does not answer counts as away")
+{
+    redis_server redis;
+    net::io_context io;
+    node a(io, redis.port, "0");
+    tests::run_until(io, [&] { return a.engine->connected(); });
+    std::optional<std::string> id;
+    redis.signal(SIGSTOP);
+    a.engine->publish("lost?", [&](std::string_view got) { id = got; });
+    tests::run_until(io, [&] { return !a.engine->connected(); });
+    CHECK(id == "");
+    redis.signal(SIGCONT);
+    tests::run_until(io, [&] { return a.engine->connected(); });
+    publish(io, *a.engine, 1, 1);
+    tests::run_until(io, [&] { return !a.texts.empty() && a.texts.back() == "message 1"; });
+    CHECK(a.gaps.empty());
+}
+
+TEST_CASE("redis: a stream that was trimmed beyond the last id is a gap, and what is left follows")
+{
+    redis_server redis;
+    net::io_context io;
+    std::vector<std::string> ids;
+    {
+        node before(io, redis.port, "0", 10);
+        tests::run_until(io, [&] { return before.engine->connected(); });
+        ids = publish(io, *before.engine, 0, 10);
+    }
+    node a(io, redis.port, ids[4], 10); // a node that comes again; meanwhile others publish
+    tests::run_until(io, [&] { return a.ids.size() == 5; });
+    CHECK(a.gaps.empty());
+    a.engine.reset();
+    const auto resumed = a.ids.back();
+    node publisher(io, redis.port, "", 10);
+    tests::run_until(io, [&] { return publisher.engine->connected(); });
+    publish(io, *publisher.engine, 10, 300); // the stream is trimmed by whole blocks
+    node again(io, redis.port, resumed, 10);
+    tests::run_until(io, [&] { return !again.texts.empty() && again.texts.back() == "message 309"; });
+    CHECK(again.gaps == std::vector<std::string>{resumed});
+    CHECK(again.in_order);
+    CHECK(again.texts.front() != "message 10");
+}
+
+TEST_CASE("redis: no server at first, and none when everything ends")
+{
+    net::io_context io;
+    const std::uint16_t port = free_port();
+    node a(io, port, "0");
+    CHECK_FALSE(a.engine->connected());
+    CHECK_FALSE(a.engine->problem().empty());
+    CHECK(publish(io, *a.engine, 0, 1) == std::vector<std::string>{""});
+    tests::run_until(io, [&] { return a.engine->problem().find("onnection refused") != std::string::npos; });
+    CHECK(a.states.empty());
+}
