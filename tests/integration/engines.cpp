@@ -5,6 +5,9 @@
 #include "support/sockets.hpp"
 
 #include "../examples/support/redis_stream.hpp"
+#if defined(NATS_SERVER)
+#include "../examples/support/nats_stream.hpp"
+#endif
 
 #include <chrono>
 #include <filesystem>
@@ -77,10 +80,8 @@ private:
 
 /// What a node has received.
 struct node {
-    node(net::io_context& io, std::uint16_t port, const std::string& from, std::size_t kept = 10'000)
-        : engine(std::make_unique<examples::redis_stream>(
-              io.get_executor(), examples::redis_stream::settings{
-                                     .port = port, .key = "feed", .kept = kept, .batch = 8, .read_timeout = 200ms}))
+    node(std::unique_ptr<examples::message_engine> from_engine, const std::string& from)
+        : engine(std::move(from_engine))
     {
         engine->subscribe(from, {.on_message =
                                      [this](std::string_view id, std::string_view text) {
@@ -92,12 +93,21 @@ struct node {
                                  .on_connected = [this](bool on) { states.push_back(on); }});
     }
 
-    /// Ids of Redis: time and number.
+    node(net::io_context& io, std::uint16_t port, const std::string& from, std::size_t kept = 10'000)
+        : node(std::make_unique<examples::redis_stream>(
+                   io.get_executor(),
+                   examples::redis_stream::settings{
+                       .port = port, .key = "feed", .kept = kept, .batch = 8, .read_timeout = 200ms}),
+               from)
+    {
+    }
+
+    /// Ids of Redis: time and number; of NATS: a number.
     static bool later(const std::string& a, const std::string& b)
     {
         const auto split = [](const std::string& id) {
             const auto dash = id.find('-');
-            return std::pair(std::stoull(id.substr(0, dash)), std::stoull(id.substr(dash + 1)));
+            return std::pair(std::stoull(id.substr(0, dash)), dash == id.npos ? 0 : std::stoull(id.substr(dash + 1)));
         };
         return split(a) < split(b);
     }
@@ -229,3 +239,56 @@ TEST_CASE("redis: no server at first, and none when everything ends")
     tests::run_until(io, [&] { return a.engine->problem().find("onnection refused") != std::string::npos; });
     CHECK(a.states.empty());
 }
+
+#if defined(NATS_SERVER)
+TEST_CASE("nats: the same through the other engine: ids in order, a server that is away, a stream that was trimmed")
+{
+    const folder files;
+    const std::uint16_t port = free_port();
+    std::optional<tests::process> server;
+    net::io_context io;
+    const auto start = [&] {
+        server.emplace(std::vector<std::string>{NATS_SERVER, "-a", "127.0.0.1", "-p", std::to_string(port), "-js",
+                                                "-sd", files.path});
+        tcp::socket probe(io);
+        tests::connect_when_ready(probe, {net::ip::address_v4::loopback(), port}, *server);
+    };
+    const auto make = [&] {
+        return std::make_unique<examples::nats_stream>(
+            io.get_executor(), examples::nats_stream::settings{
+                                   .url = "nats://127.0.0.1:" + std::to_string(port), .name = "feed", .kept = 30});
+    };
+    start();
+    node a(make(), "0");
+    tests::run_until(io, [&] { return a.engine->connected(); });
+    const auto ids = publish(io, *a.engine, 0, 20);
+    tests::run_until(io, [&] { return a.ids.size() == 20; });
+    CHECK(a.ids == ids);
+    CHECK(a.texts[19] == "message 19");
+    node b(make(), ids[9]);
+    tests::run_until(io, [&] { return b.ids.size() == 10; });
+    CHECK(b.texts[0] == "message 10");
+
+    server->signal(SIGKILL);
+    server->wait();
+    tests::run_until(io, [&] { return !a.engine->connected() && !b.engine->connected(); });
+    CHECK(a.engine->problem().starts_with("nats: "));
+    b.engine.reset(); // it is away for longer
+    start();
+    tests::run_until(io, [&] { return a.engine->connected(); });
+    while (a.texts.back() != "message 59") // what fails is published again
+        if (publish(io, *a.engine, 59, 1) != std::vector<std::string>{""})
+            tests::run_until(io, [&] { return a.texts.back() == "message 59"; });
+    publish(io, *a.engine, 60, 40);
+    tests::run_until(io, [&] { return a.texts.back() == "message 99"; });
+    CHECK(a.in_order);
+    CHECK(a.gaps.empty());
+    CHECK(a.states == std::vector<bool>{true, false, true});
+
+    node again(make(), b.ids.back());
+    tests::run_until(io, [&] { return !again.texts.empty() && again.texts.back() == "message 99"; });
+    CHECK(again.gaps == std::vector<std::string>{b.ids.back()});
+    CHECK(again.texts.front() == "message 70");
+    CHECK(again.in_order);
+}
+#endif
