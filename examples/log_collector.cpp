@@ -26,7 +26,6 @@
 
 #include <holdfast/adapters/deflate.hpp>
 #include <holdfast/holdfast.hpp>
-#include <holdfast/serialize/framed.hpp>
 #include <holdfast/server/census_report.hpp>
 #include <holdfast/server/drain_at_signal.hpp>
 
@@ -119,19 +118,27 @@ bool still_there(Connection& peer)
     return true;
 }
 
+template <class Connection>
+net::awaitable<void> send(Connection& peer, const holdfast::payload& message)
+{
+    const std::string_view text = message.text();
+    co_await net::async_write(peer.stream(), net::buffer(text.data(), text.size()), net::use_awaitable);
+}
+
 /// Sends records for as long as the reader stays: all that there are as one message of many lines, or each as
 /// an event of its own, which the reader names when it comes again.
 template <class Connection>
 net::awaitable<void> follow(Connection& peer, collector& c, const examples::http_request& request,
-                            examples::unseen_records unseen, holdfast::heartbeat& heartbeat)
+                            holdfast::http_exchange& exchange, examples::unseen_records unseen,
+                            holdfast::heartbeat& heartbeat)
 {
     const holdfast::write_streamed_options options{.chunk_bytes = chunk, .progress = heartbeat};
-    const holdfast::compressor gzip = request.accepts_gzip ? c.gzip.try_borrow() : holdfast::compressor();
-    std::string head = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nVary: Accept, Accept-Encoding\r\n";
-    head += request.accepts_events ? "Content-Type: text/event-stream\r\n" : "Content-Type: application/x-ndjson\r\n";
-    if (gzip) head += "Content-Encoding: gzip\r\n";
-    head += "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
-    co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
+    const bool events = request.accepts("Accept", "text/event-stream");
+    const holdfast::compressor gzip =
+        request.accepts("Accept-Encoding", "gzip") ? c.gzip.try_borrow() : holdfast::compressor();
+    std::string fields = "Cache-Control: no-store\r\nVary: Accept, Accept-Encoding\r\n";
+    if (gzip) fields += "Content-Encoding: gzip\r\n";
+    co_await send(peer, exchange.begin(200, events ? "text/event-stream" : "application/x-ndjson", fields));
 
     // Each message can be read at once, and the body goes on with the next.
     const framing::http_chunked more{.ends = false};
@@ -144,7 +151,7 @@ net::awaitable<void> follow(Connection& peer, collector& c, const examples::http
     for (bool stays = true; stays || peer.draining();) { // in a drain it still gets what there is
         stays = still_there(peer);
         if (const missed_records gone{unseen.take_missed()}; gone.missed != 0) {
-            if (request.accepts_events)
+            if (events)
                 co_await async_write_streamed(peer, holdfast::formatted(gone, event({.event = "missed"})), options);
             else
                 co_await async_write_streamed(peer, holdfast::formatted(gone, lines), options);
@@ -152,7 +159,7 @@ net::awaitable<void> follow(Connection& peer, collector& c, const examples::http
             if (!stays) break;
             heartbeat.touch(); // it has all that there is
             co_await c.news.async_wait();
-        } else if (request.accepts_events) {
+        } else if (events) {
             const std::string number = std::to_string(unseen.seek());
             const auto record = unseen.begin();
             co_await async_write_streamed(peer, holdfast::formatted(*record, event({.id = number})), options);
@@ -165,17 +172,13 @@ net::awaitable<void> follow(Connection& peer, collector& c, const examples::http
         peer, holdfast::formatted(nothing, framed{framing::http_chunked{}, deflated{gzip, ndjson{}}}), options);
 }
 
-/// An answer that is known as a whole.
+/// An answer that is known as a whole, sent in chunks.
 template <class Connection, class Source>
-net::awaitable<void> answer(Connection& peer, std::string head, const Source& body)
+net::awaitable<void> answer(Connection& peer, holdfast::http_exchange& exchange, const Source& body)
 {
-    const auto size = holdfast::serialized_size<json>(body);
-    head = "HTTP/1.1 " + head +
-           "\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " + std::to_string(size) +
-           "\r\n\r\n";
-    co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
-    const framed told{framing::content_length{size}, json{}};
-    co_await async_write_streamed(peer, holdfast::formatted(std::cref(body), told), {.chunk_bytes = chunk});
+    co_await send(peer, exchange.begin(200, "application/json"));
+    const framed chunked{framing::http_chunked{}, json{}};
+    co_await async_write_streamed(peer, holdfast::formatted(std::cref(body), chunked), {.chunk_bytes = chunk});
 }
 
 /// The number that a parameter or a header holds.
@@ -199,27 +202,28 @@ std::optional<examples::log_level> level_of(const std::string& name)
 /// so many records, or from now on.
 template <class Connection>
 net::awaitable<void> answer_logs(Connection& peer, collector& c, const examples::http_request& request,
-                                 holdfast::heartbeat& heartbeat)
+                                 holdfast::http_exchange& exchange, holdfast::heartbeat& heartbeat)
 {
     const auto level = level_of(request.parameter("level").value_or("debug"));
     if (!level) {
-        co_await answer(peer, "400 Bad Request", std::string("level: debug, info, warn or error"));
+        co_await send(peer, exchange.error(400, "level: debug, info, warn or error"));
         co_return;
     }
     const std::uint64_t end = c.window.end();
     std::uint64_t from = end - std::min(end - c.window.first(), number_in(request.parameter("last")).value_or(0));
-    if (const auto known = number_in(request.last_event_id))
+    if (const auto known = number_in(std::string(request("Last-Event-ID"))))
         from = std::min(*known, end - std::min<std::uint64_t>(end, 1)) + 1;
     const examples::log_filter filter{*level, request.parameter("service").value_or("")};
-    co_await follow(peer, c, request, {c.window, filter, std::min(from, end)}, heartbeat);
+    co_await follow(peer, c, request, exchange, {c.window, filter, std::min(from, end)}, heartbeat);
 }
 
 template <class Connection>
-net::awaitable<void> answer_status(Connection& peer, collector& c, const acceptor& programs, const acceptor& readers)
+net::awaitable<void> answer_status(Connection& peer, collector& c, holdfast::http_exchange& exchange,
+                                   const acceptor& programs, const acceptor& readers)
 {
     const status now{c.window.end(), holdfast::make_census_report(programs.census()),
                      holdfast::make_census_report(readers.census())};
-    co_await answer(peer, "200 OK", now);
+    co_await answer(peer, exchange, now);
 }
 
 /// One reader: a request, an answer.
@@ -227,28 +231,22 @@ template <class Connection>
 net::awaitable<void> serve(Connection peer, collector& c, const acceptor& programs, const acceptor& readers)
 {
     auto heartbeat = c.heartbeats.watch(peer);
-    holdfast::frame_reader lines{peer, {.max_frame_bytes = 4096}};
-    examples::http_request request;
-    auto line = co_await lines.async_next();
-    bool good = line && request.begin(*line);
-    for (int i = 0; good; ++i) {
-        line = co_await lines.async_next();
-        if (line && line->empty()) break;
-        good = line && i < 64;
-        if (good) request.add(*line);
-    }
-    if (!good)
-        co_await answer(peer, "400 Bad Request", std::string("that is no request"));
-    else if (request.version != "HTTP/1.1")
-        co_await answer(peer, "505 HTTP Version Not Supported", std::string("streams need HTTP/1.1"));
-    else if (request.method != "GET")
-        co_await answer(peer, "405 Method Not Allowed\r\nAllow: GET", std::string("GET only"));
-    else if (request.path == "/status")
-        co_await answer_status(peer, c, programs, readers);
-    else if (request.path == "/logs")
-        co_await answer_logs(peer, c, request, heartbeat);
+    holdfast::frame_reader heads{peer, {.max_frame_bytes = 4096}, framing::http_request_head{}};
+    std::optional<examples::http_request> request;
+    holdfast::http_exchange exchange;
+    const holdfast::payload refusal = co_await examples::read_request(heads, request, exchange, {.last = true});
+    if (!request)
+        co_await send(peer, refusal);
+    else if (!exchange.chunked())
+        co_await send(peer, exchange.error(505, "Streams need HTTP/1.1."));
+    else if (request->method() != "GET")
+        co_await send(peer, exchange.error(405, "GET only.", "Allow: GET\r\n"));
+    else if (request->path() == "/status")
+        co_await answer_status(peer, c, exchange, programs, readers);
+    else if (request->path() == "/logs")
+        co_await answer_logs(peer, c, *request, exchange, heartbeat);
     else
-        co_await answer(peer, "404 Not Found", std::string("there are /logs and /status"));
+        co_await send(peer, exchange.error(404, "There are /logs and /status."));
     co_await peer.async_close();
 }
 

@@ -15,6 +15,7 @@
 #include "support/gateway_options.hpp"
 #include "support/http_request.hpp"
 #include "support/log.hpp"
+#include "support/message_source.hpp"
 #include "support/push_page.hpp"
 #include "support/quote_messages.hpp"
 
@@ -70,11 +71,16 @@ struct gateway {
                   [](client& silent) { silent.send_ping(); }),
           head_deadline(heartbeats, 10s)
     {
+        source.subscribe(topic.ring().last(), [this](const replay_position& at, std::string_view quotes) {
+            topic.restart({at.epoch, at.id - 1}); // no effect, unless the source has lost messages
+            topic.push(quotes);
+        });
     }
 
     const gateway_options& options;
     examples::market market;
     holdfast::replay_topic<2> topic;
+    examples::local_source source;
     holdfast::heartbeat_timer<> heartbeats;
     holdfast::heartbeat_profile<client> clients;
     holdfast::frame_deadline head_deadline;
@@ -135,7 +141,8 @@ void respond(gateway& g, const http_request& request, holdfast::http_exchange& e
     } else if (path == "/") {
         outbox.push(exchange.answer(200, "text/html; charset=utf-8", examples::push_page));
     } else if (path == "/healthz") {
-        outbox.push(g.draining ? exchange.error(503, "draining") : exchange.error(200, "ready"));
+        outbox.push(g.draining ? exchange.error(503, "draining")
+                               : exchange.error(200, g.source.available() ? "ready" : "ready; the source is away"));
     } else if (path == "/metrics") {
         outbox.push(exchange.begin(200, holdfast::prometheus_text::content_type));
         if (exchange.head_only()) return;
@@ -203,7 +210,7 @@ net::awaitable<void> run_feed(gateway& g, net::steady_timer clock)
         co_await clock.async_wait(net::use_awaitable);
         const std::uint64_t before = g.market.version();
         g.market.tick(g.options.rate);
-        g.topic.push(holdfast::serialize_to_string<json>(g.market.changed_since(before)));
+        g.source.publish(holdfast::serialize_to_string<json>(g.market.changed_since(before)));
     }
 }
 

@@ -78,6 +78,7 @@ struct gateway_options : server_options {
         limits.send_buffer_bytes = send_buffer_bytes;
         limits.receive_buffer_bytes = receive_buffer_bytes;
         limits.reserve_descriptors = true;
+        limits.proxy = proxy();
         return limits;
     }
 

@@ -132,6 +132,16 @@ public:
         return last();
     }
 
+    /// Drops all messages and continues after `last`, as where the messages come from elsewhere with their ids, and some
+    /// were lost: receivers have a gap.
+    void restart(const replay_position& last) noexcept
+    {
+        kept_.clear();
+        bytes_ = 0;
+        epoch_ = last.epoch;
+        last_ = last.id;
+    }
+
     /// Returns the position of the last message.
     [[nodiscard]] replay_position last() const noexcept { return {epoch_, last_}; }
     [[nodiscard]] std::uint64_t epoch() const noexcept { return epoch_; }

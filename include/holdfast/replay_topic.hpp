@@ -113,6 +113,26 @@ public:
         return at;
     }
 
+    /// Continues after `last`, for messages that come from elsewhere with their ids. Has no effect where that is the last
+    /// message. Else messages are missing: all receivers have a gap, and those that are live are sent the state at once.
+    ///
+    /// Exceptions: those of `on_gap`.
+    void restart(const replay_position& last)
+    {
+        const replay_position before = ring_.last();
+        if (last == before) return;
+        ring_.restart(last);
+        made_.clear();
+        while (live_.next != &live_) {
+            receiver& here = *live_.next;
+            here.unlink();
+            here.position = before;
+            here.knows = false;
+            here.link(behind_);
+        }
+        continue_behind();
+    }
+
     /// Sends `outbox` everything after `from`, and from then on each message, in form number `form`. Without `from`, or where
     /// messages after it are missing, calls `on_gap(position)`, which pushes the current state; the receiver continues after
     /// `position`. It returns an `error_code`, that of the push: after `errc::outbox_full` it is called again when the

@@ -6,7 +6,7 @@ namespace {
 
 void ask(client& reader, std::string_view path, std::string_view headers = "")
 {
-    reader.send("GET " + std::string(path) + " HTTP/1.1\r\n" + std::string(headers) + "\r\n");
+    reader.send("GET " + std::string(path) + " HTTP/1.1\r\nHost: here\r\n" + std::string(headers) + "\r\n");
 }
 
 constexpr std::ptrdiff_t head_lines = 7;

@@ -129,7 +129,7 @@ TEST_CASE("curl reads what protoc's classes sent: live and later, filtered, as l
     }
     collector server({"--compressors", "2"});
     process live(server.curl("/logs?level=warn"));
-    while (server.ask("GET /status HTTP/1.1\r\n\r\n").find("\"bytes_out\":1") == std::string::npos)
+    while (server.ask("GET /status HTTP/1.1\r\nHost: here\r\n\r\n").find("\"bytes_out\":1") == std::string::npos)
         ::poll(nullptr, 0, 10); // until it has its head: from now on it sees all
     const unsigned seed = Catch::rngSeed();
     INFO("seed " << seed);
@@ -239,13 +239,14 @@ TEST_CASE("who sends no batch, or asks for what is not there, is told or dropped
         CHECK(all.empty()); // closed, by a reset where bytes were left unread
     }
     const auto status_of = [&](const std::string& request) { return server.ask(request).substr(0, 12); };
-    CHECK(status_of("GET /nowhere HTTP/1.1\r\n\r\n") == "HTTP/1.1 404");
-    CHECK(status_of("POST /logs HTTP/1.1\r\n\r\n") == "HTTP/1.1 405");
-    CHECK(status_of("GET /logs?level=loud HTTP/1.1\r\n\r\n") == "HTTP/1.1 400");
+    CHECK(status_of("GET /nowhere HTTP/1.1\r\nHost: here\r\n\r\n") == "HTTP/1.1 404");
+    CHECK(status_of("POST /logs HTTP/1.1\r\nHost: here\r\n\r\n") == "HTTP/1.1 405");
+    CHECK(status_of("GET /logs?level=loud HTTP/1.1\r\nHost: here\r\n\r\n") == "HTTP/1.1 400");
     CHECK(status_of("GET /logs HTTP/1.0\r\n\r\n") == "HTTP/1.1 505");
     CHECK(status_of("nonsense\r\n\r\n") == "HTTP/1.1 400");
-    CHECK(status_of("GET /status HTTP/1.1\r\n" + std::string(5000, 'x') + "\r\n\r\n").empty());
-    const std::string status = server.ask("GET /status HTTP/1.1\r\n\r\n");
+    CHECK(status_of("GET /status HTTP/1.1\r\n\r\n") == "HTTP/1.1 400"); // no Host
+    CHECK(status_of("GET /status HTTP/1.1\r\n" + std::string(5000, 'x') + "\r\n\r\n") == "HTTP/1.1 431");
+    const std::string status = server.ask("GET /status HTTP/1.1\r\nHost: here\r\n\r\n");
     CHECK(status.find("\"records\":0,\"programs\":{\"live\":0,\"peak\":") != status.npos);
     CHECK(send_records(server, 1, 3).size() > 0);
     server.child.signal(SIGTERM);

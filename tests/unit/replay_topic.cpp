@@ -325,3 +325,27 @@ TEST_CASE("a topic continues with the ring of the process before")
     read_all(io, again);
     CHECK(again.stream.taken == "2:b;3:c;");
 }
+
+TEST_CASE("where messages from elsewhere are missing, every receiver has a gap, whatever it knew")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({}, 7), made.makers());
+    receiver live(io, news), slow(io, news);
+    for (int i = 0; i != 30; ++i) {
+        news.restart({7, news.ring().last().id}); // nothing is missing
+        news.push("some text");
+        read_all(io, live);
+    }
+    CHECK(live.gaps == 0);
+    REQUIRE(news.behind() == 1);
+    news.restart({8, 99}); // the source has begun again
+    CHECK(news.push("other") == replay_position{8, 100});
+    receiver again(io, news, replay_position{7, 30}), late(io, news, replay_position{8, 99});
+    for (receiver* each : {&live, &slow, &again, &late})
+        read_all(io, *each);
+    CHECK(live.stream.taken == numbers(1, 30, "some text") + "gap99;100:other;");
+    CHECK(slow.stream.taken.ends_with(";gap100;"));
+    CHECK(again.stream.taken == "gap100;");
+    CHECK(late.stream.taken == "100:other;");
+}
