@@ -1,9 +1,9 @@
 // holdfast: what it costs to send the same messages to ten thousand WebSockets.
 // SPDX-License-Identifier: BSL-1.0
 //
-// Subjects: see support/websocket_servers.hpp. Each is a server in a process of its own, on one thread, that sends each
-// message of a client to all clients; the clients are this process. One of them sends a burst of messages of 200 bytes,
-// and the next one when every client has received all of them.
+// Subjects: see support/websocket_servers.hpp. Each is a server in a process of its own, on one thread; the clients are
+// this process. One of them orders a burst of messages of 200 bytes to all, which the server queues in one turn of its
+// event loop, and the next burst when every client has received all of them.
 //
 // Metrics, the middle of the rounds, in which the subjects take turns:
 //   messages_per_second       messages delivered, for each second of the server's processor time
@@ -35,8 +35,6 @@ namespace {
 using benchmarks::checked;
 using benchmarks::fail;
 using std::chrono::steady_clock;
-
-constexpr std::size_t message_bytes = 200;
 
 /// A field of /proc/PID/status, in bytes.
 double status_of(::pid_t process, std::string_view field)
@@ -133,13 +131,10 @@ figures measure(const subject& each, const load& what)
     benchmarks::websocket_clients clients(server.address);
     clients.grow_to(what.clients, [](auto) {});
     receivers all(clients.sockets());
-    const std::string text(message_bytes, 'm');
-    std::string burst;
-    for (std::uint32_t i = 0; i != what.burst; ++i)
-        burst += benchmarks::websocket_clients::frame(text);
+    const std::string order = benchmarks::websocket_clients::frame(std::to_string(what.burst));
     const auto publish = [&] {
-        benchmarks::websocket_clients::send(clients.sockets().front(), burst);
-        all.receive(text, what.burst);
+        benchmarks::websocket_clients::send(clients.sockets().front(), order);
+        all.receive(benchmarks::published_text, what.burst);
     };
     const double before = status_of(server.pid, "VmRSS:");
     if (!(std::ofstream("/proc/" + std::to_string(server.pid) + "/clear_refs") << "5" << std::flush))

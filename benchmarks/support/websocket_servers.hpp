@@ -6,6 +6,9 @@
 
 #include "server_process.hpp"
 
+#include <string>
+#include <string_view>
+
 namespace benchmarks {
 
 /// Each serves a listening socket for ever.
@@ -19,7 +22,11 @@ void serve_holdfast_websocket_callback(int listener);
 void serve_beast_websocket(int listener);
 #endif
 
-/// The same, but each sends what one client sends to all clients.
+/// A message that is sent to all, and how many of them a client has ordered by its own message.
+inline const std::string published_text(200, 'm');
+inline unsigned long ordered(std::string_view message) { return std::stoul(std::string(message)); }
+
+/// The same, but a client's message is the number of messages to be sent to all clients, in one turn of the event loop.
 ///
 /// holdfast: an outbox_group. beast: a queue for each client; a write takes all frames that are due, up to 64, which are
 /// shared by all clients and bypass websocket::stream, as it has no such write. beast_single: one

@@ -42,7 +42,7 @@ net::awaitable<void> session(beast::websocket::stream<beast::tcp_stream> peer)
 
 using websocket = beast::websocket::stream<beast::tcp_stream>;
 
-/// All clients of a server that sends each message to all.
+/// All clients of a server that sends messages to all.
 template <class Client>
 struct topic {
     std::unordered_set<Client*> clients;
@@ -136,7 +136,8 @@ net::awaitable<void> broadcast_session(websocket peer, topic<Client>& all)
     beast::flat_buffer message;
     for (;;) { // the benchmark ends the process before a client
         co_await peer.async_read(message, net::use_awaitable);
-        all.push({static_cast<const char*>(message.data().data()), message.size()});
+        for (auto left = ordered({static_cast<const char*>(message.data().data()), message.size()}); left != 0; --left)
+            all.push(published_text);
         message.consume(message.size());
         message.shrink_to_fit();
     }

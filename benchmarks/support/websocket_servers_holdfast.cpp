@@ -95,7 +95,7 @@ net::awaitable<void, executor> session(connection peer, holdfast::heartbeat_time
     co_await holdfast::async_close_websocket(peer, out, use_awaitable);
 }
 
-/// Sends each message to all.
+/// Sends messages to all.
 net::awaitable<void, executor> broadcast_session(connection peer, holdfast::heartbeat_timer<executor>& heartbeats,
                                                  holdfast::buffer_pool& buffers, holdfast::outbox_group& all)
 {
@@ -107,7 +107,8 @@ net::awaitable<void, executor> broadcast_session(connection peer, holdfast::hear
     if (messages)
         while (const auto m = co_await messages->async_next(use_awaitable)) {
             heartbeat.touch();
-            all.push(holdfast::websocket_frame(m->data, m->kind));
+            for (unsigned long left = ordered(m->data); left != 0; --left)
+                all.push(holdfast::websocket_frame(published_text));
         }
     co_await holdfast::async_close_websocket(peer, out, use_awaitable);
 }
