@@ -222,7 +222,9 @@ struct websocket_close_options {
 /// `connection_guard::async_close` return: success if the peer has taken everything and ended its stream.
 /// Cancellation: terminal, partial and total; resets the connection, and completes with `operation_aborted`.
 /// Lifetime: `peer` and `outbox` must exist until the completion. No other operation may be pending on the stream.
-/// Exceptions: those of `connection_guard::async_close`; `std::invalid_argument` for an option out of its range.
+/// Exceptions: those of `connection_guard::async_close`; `std::invalid_argument` for an option out of its range. Where
+/// memory is exhausted later, the connection ends; where Asio itself has no memory to call the handler of the first part,
+/// the guard still has it.
 /// Cost: that of the two operations.
 template <class Peer, class Outbox,
           net::completion_token_for<void(error_code)> CompletionToken = default_token_t<typename Peer::executor_type>>
