@@ -10,9 +10,13 @@
 //
 //     ladder --port 7777 --tls --ca certificate.pem
 //         the same over TLS
+//     ladder --port 7777 --ws /chat --hello '{"subscribe":"all"}'
+//         the clients open a WebSocket; the hello and the answers are text messages, pings are answered
+//     ladder --port 7777 --sse /events
+//         the clients read server-sent events
 //
 // Linux. Plain sockets and epoll, so that the load is light and shares no code with what it measures. In support/:
-// ladder_plan.hpp (options), ladder_clients.hpp, ladder_tls.hpp and ladder_load.hpp (the load), ladder_server.hpp and
+// ladder_plan.hpp (options), ladder_clients.hpp, ladder_http.hpp, ladder_tls.hpp and ladder_load.hpp (the load), ladder_server.hpp and
 // ladder_sockets.hpp (the server's figures), ladder_climb.hpp (the run), ladder_verdict.hpp (the verdict),
 // ladder_report.hpp, ladder_json.hpp and ladder_chart.hpp (the output).
 
@@ -75,6 +79,14 @@ int climb_server(ladder::settings wanted, const outputs& files)
     if (wanted.slow_rate == 0) examples::command_line::fail("slow-rate", "must be at least 1");
     if (!wanted.authorities.empty() && !wanted.tls) examples::command_line::fail("ca", "is allowed with --tls only");
     if (wanted.tls) ladder::tls_client_context check(wanted.authorities);
+    if (!wanted.websocket_path.empty() && !wanted.events_path.empty())
+        examples::command_line::fail("sse", "is not allowed with --ws");
+    const auto check_path = [](std::string_view name, const std::string& path) {
+        if (!path.empty() && (path.front() != '/' || path.find_first_of(" \r\n") != path.npos))
+            examples::command_line::fail(name, "must begin with / and contain no space");
+    };
+    check_path("ws", wanted.websocket_path);
+    check_path("sse", wanted.events_path);
 
     const ladder::socket_address server = ladder::resolve(wanted.host, wanted.port);
     ladder::probe(wanted, server);
@@ -168,6 +180,9 @@ int run(int argc, char** argv)
     cli.add("tls", wanted.tls, "connect over TLS");
     cli.add("ca", wanted.authorities, "FILE",
             "with --tls: PEM certificates that the server's must be issued by, for --host; empty: any will do");
+    cli.add("ws", wanted.websocket_path, "PATH",
+            "open a WebSocket there on each connection; hello and replies are text messages, pings are answered");
+    cli.add("sse", wanted.events_path, "PATH", "read server-sent events from there on each connection");
     cli.add("title", wanted.title, "NAME", "the server's name in the report");
     cli.add("rungs", rungs, "N,N,...", "connections at each rung");
     cli.add("mix", wanted.mix_text, "KIND=SHARE,...", "kinds of clients: idle, slow, silent, half-closed, aborting");

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_LADDER_CLIENTS_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_LADDER_CLIENTS_HPP
 
+#include "ladder_http.hpp"
 #include "ladder_plan.hpp"
 #include "ladder_tls.hpp"
 
@@ -96,6 +97,8 @@ struct load_statistics {
     std::uint64_t bytes = 0;           ///< total, received by clients that read at once
     std::uint64_t slow_bytes = 0;      ///< total, received by clients that read slowly
     std::int32_t last_error = 0;       ///< why the last connection failed
+    std::uint64_t not_opened = 0;      ///< total, WebSockets or streams of events that the server did not open
+    std::array<char, 120> refusal{};   ///< why the first of them was not
 
     load_statistics& operator+=(const load_statistics& other)
     {
@@ -114,6 +117,8 @@ struct load_statistics {
         bytes += other.bytes;
         slow_bytes += other.slow_bytes;
         if (other.last_error != 0) last_error = other.last_error;
+        not_opened += other.not_opened;
+        if (refusal[0] == 0) refusal = other.refusal;
         return *this;
     }
 };
@@ -147,6 +152,7 @@ public:
             source_ = resolve("127.0.0." + std::to_string(1 + index), 0);
         }
         if (wanted.tls) tls_.emplace(wanted.authorities);
+        if (!wanted.websocket_path.empty() || !wanted.events_path.empty()) opening_.emplace(wanted);
         watch(channel_.get(), EPOLLIN, channel_key);
     }
 
@@ -179,7 +185,7 @@ public:
     }
 
 private:
-    enum class client_state : std::uint8_t { unborn, waiting, connecting, handshaking, up, ended };
+    enum class client_state : std::uint8_t { unborn, waiting, connecting, handshaking, opening, up, ended };
 
     struct client {
         int fd = -1;
@@ -190,6 +196,8 @@ private:
         bool heard = false;      ///< has received something, in any of its connections
         bool shut = false;       ///< has ended its own direction
         std::uint16_t match = 0; ///< the state of the pattern matcher
+        std::string head;        ///< of the response, as far as it has come
+        websocket_frames frames; ///< what has come of the server's frames
         std::uint32_t aborts_left = 0;
         steady::time_point since{}; ///< when this state began, or something was read last
         steady::time_point born{};  ///< when this connection was up
@@ -247,6 +255,7 @@ private:
         statistics_.up = statistics_.pending = 0;
         statistics_.gave_up = statistics_.closed_by_server = statistics_.with_first_byte = 0;
         statistics_.last_error = 0;
+        statistics_.refusal = {};
         report();
     }
 
@@ -296,6 +305,7 @@ private:
                 break;
             case client_state::connecting:
             case client_state::handshaking:
+            case client_state::opening:
             case client_state::ended:
                 break;
             }
@@ -343,7 +353,9 @@ private:
 
     void end(client& each, client_state next)
     {
-        if (each.state == client_state::connecting || each.state == client_state::handshaking) --connecting_;
+        if (each.state == client_state::connecting || each.state == client_state::handshaking ||
+            each.state == client_state::opening)
+            --connecting_;
         if (each.state == client_state::up) --statistics_.up;
         each.tls = {};
         if (each.fd >= 0) ::close(std::exchange(each.fd, -1));
@@ -351,6 +363,8 @@ private:
         each.since = steady::now();
         each.shut = false;
         each.match = 0;
+        each.head.clear();
+        each.frames = {};
     }
 
     void connect(client& each)
@@ -391,13 +405,15 @@ private:
             socklen_t size = sizeof error;
             ::getsockopt(each.fd, SOL_SOCKET, SO_ERROR, &error, &size);
             if (error != 0) return failed(each, error);
-            if (!tls_) return connected(each);
+            if (!tls_) return open(each);
             each.tls = tls_->connect(each.fd, wanted_.host);
             if (!each.tls) return failed(each, ENOMEM);
             each.state = client_state::handshaking;
             continue_handshake(each);
         } else if (each.state == client_state::handshaking) {
             continue_handshake(each);
+        } else if (each.state == client_state::opening) {
+            continue_opening(each);
         } else if (each.state == client_state::up) {
             if (each.kind == client_kind::silent) {
                 if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
@@ -412,7 +428,7 @@ private:
     {
         switch (each.tls.handshake()) {
         case tls_result::done:
-            return connected(each);
+            return open(each);
         case tls_result::wait_read:
             return rewatch(each, EPOLLIN);
         case tls_result::wait_write:
@@ -421,6 +437,63 @@ private:
         case tls_result::failed:
             return failed(each, EPROTO);
         }
+    }
+
+    /// The connection is there; sends the request for what comes upon it, if anything does.
+    void open(client& each)
+    {
+        if (!opening_) return connected(each);
+        each.state = client_state::opening;
+        rewatch(each, EPOLLIN);
+        send(each, opening_->request());
+    }
+
+    /// Reads the response's head, and what has come after it.
+    void continue_opening(client& each)
+    {
+        std::copy(each.head.begin(), each.head.end(), buffer_.begin());
+        std::size_t total = each.head.size();
+        const std::size_t most = each.kind == client_kind::silent ? http_opening::max_head : buffer_.size();
+        auto result = tls_result::done;
+        do {
+            std::size_t got = 0;
+            result = read_some(each, buffer_.data() + total, most - total, got);
+            total += got;
+        } while (tls_ && result == tls_result::done && total != most); // no readiness announces what OpenSSL holds
+        const std::string_view text{buffer_.data(), total};
+        const std::size_t end = text.find("\r\n\r\n");
+        if (end == text.npos) {
+            if (result == tls_result::ended || result == tls_result::failed)
+                return refused(each, "the server has closed before its response");
+            if (total >= http_opening::max_head) return refused(each, "the head of the server's response is too long");
+            each.head = text;
+            return;
+        }
+        if (const std::string why = opening_->refusal(text.substr(0, end + 4)); !why.empty()) return refused(each, why);
+        each.head = {};
+        connected(each);
+        const std::size_t rest = total - end - 4;
+        if (rest == 0 || each.kind == client_kind::silent) return;
+        std::copy_n(buffer_.begin() + static_cast<std::ptrdiff_t>(end + 4), rest, buffer_.begin());
+        received(each, rest);
+    }
+
+    void refused(client& each, std::string_view why)
+    {
+        ++statistics_.not_opened;
+        if (statistics_.refusal[0] == 0) why.copy(statistics_.refusal.data(), statistics_.refusal.size() - 1);
+        failed(each, EPROTO);
+    }
+
+    /// One read without waiting.
+    static tls_result read_some(client& each, char* to, std::size_t most, std::size_t& got)
+    {
+        if (each.tls) return each.tls.read(to, most, got);
+        const ssize_t result = ::recv(each.fd, to, most, MSG_DONTWAIT);
+        if (result < 0 && (errno == EAGAIN || errno == EINTR)) return tls_result::wait_read;
+        if (result <= 0) return result == 0 ? tls_result::ended : tls_result::failed;
+        got = static_cast<std::size_t>(result);
+        return tls_result::done;
     }
 
     void connected(client& each)
@@ -444,7 +517,14 @@ private:
             rewatch(each, EPOLLIN);
             break;
         }
-        if (!wanted_.hello.empty()) send(each, wanted_.hello);
+        if (!wanted_.hello.empty()) send_message(each, wanted_.hello);
+    }
+
+    /// Sends a text, in a frame where the connection is a WebSocket.
+    void send_message(client& each, std::string_view text) const
+    {
+        constexpr unsigned of_text = 1;
+        send(each, wanted_.websocket_path.empty() ? std::string(text) : websocket_frame(of_text, text));
     }
 
     /// Sends a few bytes. What does not fit into the send buffer is dropped.
@@ -457,8 +537,8 @@ private:
     void read(client& each, std::size_t most)
     {
         if (each.tls) return read_tls(each, most);
-        // Without a pattern to match, the kernel need not copy the bytes.
-        const int flags = MSG_DONTWAIT | (matcher_.empty() ? MSG_TRUNC : 0);
+        // Without frames and a pattern to match, the kernel need not copy the bytes.
+        const int flags = MSG_DONTWAIT | (matcher_.empty() && wanted_.websocket_path.empty() ? MSG_TRUNC : 0);
         const ssize_t got = ::recv(each.fd, buffer_.data(), most, flags);
         if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
         if (got <= 0) return closed_by_server(each, got < 0);
@@ -497,11 +577,16 @@ private:
             each.heard = true;
             ++statistics_.with_first_byte;
         }
+        if (!wanted_.websocket_path.empty()) {
+            each.frames.take({buffer_.data(), bytes}, [&](unsigned opcode, std::string_view payload) {
+                if (!each.shut) send(each, websocket_frame(opcode, payload));
+            });
+        }
         if (!matcher_.empty()) {
             std::size_t due = matcher_.count({buffer_.data(), bytes}, each.match);
             if (each.shut) due = 0;
             for (statistics_.answers += due; due > 0; --due)
-                send(each, wanted_.answer.reply);
+                send_message(each, wanted_.answer.reply);
         }
     }
 
@@ -523,6 +608,7 @@ private:
     descriptor channel_, epoll_;
     pattern_matcher matcher_;
     std::optional<tls_client_context> tls_;
+    std::optional<http_opening> opening_;
     std::vector<char> buffer_;
     std::vector<client> clients_;
     std::size_t connecting_ = 0;

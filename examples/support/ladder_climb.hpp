@@ -266,6 +266,8 @@ private:
 
     std::string why_short() const
     {
+        if (seen_.not_opened != 0)
+            return format_count(seen_.not_opened) + " answers opened nothing: " + seen_.refusal.data();
         if (seen_.gave_up == 0) {
             return format_count(seen_.pending) +
                    " were still waiting at the deadline: the server is slow to accept, or at its limit";

@@ -307,6 +307,8 @@ struct settings {
     later_rungs later_climbs = later_rungs::all;
     std::uint32_t processes = 0;
     std::vector<std::string> source_addresses;
+    std::string websocket_path; ///< the clients open a WebSocket there; empty: they do not
+    std::string events_path;    ///< the clients read server-sent events there; empty: they do not
     bool tls = false;
     std::string authorities; ///< of the server's certificate, a PEM file; empty: it is not verified
 };

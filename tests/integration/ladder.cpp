@@ -3,6 +3,7 @@
 #include "../examples/support/command_line.hpp"
 #include "../examples/support/ladder_chart.hpp"
 #include "../examples/support/ladder_climb.hpp"
+#include "../examples/support/ladder_http.hpp"
 #include "../examples/support/ladder_json.hpp"
 #include "../examples/support/ladder_plan.hpp"
 #include "../examples/support/ladder_report.hpp"
@@ -114,6 +115,89 @@ private:
     pid_t pid_ = 0;
 };
 
+/// A server of WebSockets or of events, in Python: the listener is its standard input, the option its first argument.
+constexpr const char* python_server = R"(
+import asyncio, logging, socket, sys, websockets
+logging.disable(logging.CRITICAL) # silent clients fail its handlers
+mode = sys.argv[1]
+listener = socket.socket(fileno=0)
+listener.setblocking(False)
+async def websocket(ws, path=None):
+    await ws.send('x' * 70000 + '{"ping":1}')
+    good = ws.path == '/chat' and await ws.recv() == 'hello' and await ws.recv() == 'pong'
+    for size in (0, 5, 125):
+        await (await ws.ping(b'p' * size)) # until the pong
+    if good: await ws.close(4000)
+    await ws.wait_closed()
+async def http(reader, writer):
+    request = await reader.readuntil(b'\r\n\r\n')
+    good = request.startswith(b'GET /events HTTP/1.1\r\n') and b'\r\nAccept: text/event-stream\r\n' in request
+    status = b'101 Switching Protocols' if mode == 'wrong key' else b'200 OK' if good else b'404 Not Found'
+    kind = b'text/html' if mode == 'page' else b'Text/event-stream; charset=utf-8'
+    writer.write(b'HTTP/1.1 ' + status + b'\r\nSec-WebSocket-Accept: x\r\nContent-Type: ')
+    await writer.drain()
+    await asyncio.sleep(0)
+    writer.write(kind + b'\r\n\r\ndata: 1\n\n')
+    try:
+        await reader.read() # until the client ends
+    except ConnectionError:
+        pass
+async def main():
+    if mode == 'websocket':
+        await websockets.serve(websocket, sock=listener, backlog=1024)
+    else:
+        await asyncio.start_server(http, sock=listener, backlog=1024)
+    await asyncio.Future()
+asyncio.run(main())
+)";
+
+/// Runs it in a process of its own, on a port that the kernel chose; it ends with this object.
+class peer_server {
+public:
+    explicit peer_server(const char* mode)
+    {
+        const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        REQUIRE(::bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+        REQUIRE(::listen(listener, 1024) == 0);
+        socklen_t size = sizeof address;
+        REQUIRE(::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+        port_ = ntohs(address.sin_port);
+        pid_ = ::fork();
+        REQUIRE(pid_ >= 0);
+        if (pid_ == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            ::dup2(listener, 0);
+            ::execl("/usr/bin/python3", "python3", "-c", python_server, mode, nullptr);
+            ::_exit(127);
+        }
+        ::close(listener);
+    }
+    ~peer_server()
+    {
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+    }
+    peer_server(const peer_server&) = delete;
+    peer_server& operator=(const peer_server&) = delete;
+
+    std::uint16_t port() const { return port_; }
+    pid_t pid() const { return pid_; }
+
+private:
+    std::uint16_t port_ = 0;
+    pid_t pid_ = 0;
+};
+
+bool has_websockets()
+{
+    if (std::system("/usr/bin/python3 -c 'import websockets' 2>/dev/null") == 0) return true;
+    WARN("left out: Python has no websockets (Debian: python3-websockets)");
+    return false;
+}
+
 /// Settings for runs that are as short as they can be: 20 and 60 connections, one climb.
 ladder::settings short_run()
 {
@@ -127,7 +211,8 @@ ladder::settings short_run()
     return wanted;
 }
 
-ladder::run_record climb(const test_server& server, ladder::settings wanted)
+template <class Server>
+ladder::run_record climb(const Server& server, ladder::settings wanted)
 {
     wanted.port = server.port();
     wanted.pid = server.pid();
@@ -683,6 +768,86 @@ TEST_CASE("Clients send the hello and answer what they are asked, slow ones too,
         wanted.settle = std::chrono::milliseconds{800};
         const auto run = climb(server, wanted);
         CHECK(run.points[2].up == 12);
+    }
+}
+
+TEST_CASE("Clients open WebSockets: hello and answers are messages, pings are answered, all of it cut anywhere")
+{
+    if (!has_websockets()) return;
+    const peer_server server("websocket");
+    ladder::settings wanted = short_run();
+    wanted.mix = ladder::client_mix::parse("idle=8,slow=2");
+    wanted.websocket_path = "/chat";
+    wanted.hello = "hello";
+    wanted.slow_rate = 400'000;
+    wanted.settle = std::chrono::milliseconds{1500};
+    SECTION("the server closes those that have said the right things")
+    {
+        wanted.answer = ladder::answer_rule::parse(R"({"ping"=pong)");
+        const auto run = climb(server, wanted);
+        CHECK(run.points[2].shortage.empty());
+        CHECK(run.points[2].closed_by_server == 60);
+    }
+    SECTION("and keeps the others")
+    {
+        wanted.mix = ladder::client_mix::parse("idle=6,slow=2,silent=2");
+        wanted.answer = ladder::answer_rule::parse(R"({"ping"=wrong)");
+        const auto run = climb(server, wanted);
+        CHECK(run.points[2].shortage.empty());
+        CHECK(run.points[2].up == 60);
+    }
+}
+
+TEST_CASE("Clients read server-sent events, and say why a server opens nothing")
+{
+    if (!has_websockets()) return;
+    ladder::settings wanted = short_run();
+    wanted.mix = ladder::client_mix::parse("idle=6,slow=2,silent=2");
+    wanted.rungs = {20};
+    wanted.rung_deadline = std::chrono::seconds{2};
+    const auto shortage = [&](const char* mode) {
+        const peer_server server(mode);
+        return climb(server, wanted).points[1].shortage;
+    };
+    wanted.events_path = "/events";
+    CHECK(shortage("events").empty());
+    CHECK(shortage("page").find("'HTTP/1.1 200 OK' without the Content-Type text/event-stream") != std::string::npos);
+    wanted.events_path = "/elsewhere";
+    CHECK(shortage("events").find("answers opened nothing: the server has answered 'HTTP/1.1 404 Not Found'") !=
+          std::string::npos);
+    wanted.events_path.clear();
+    wanted.websocket_path = "/chat";
+    CHECK(shortage("wrong key").find("with a wrong Sec-WebSocket-Accept") != std::string::npos);
+}
+
+TEST_CASE("The key of RFC 6455 has the accept that it says")
+{
+    CHECK(ladder::accept_of("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    ladder::settings wanted;
+    wanted.websocket_path = "/";
+    const ladder::http_opening opening(wanted);
+    CHECK(opening.key().size() == 24);
+    CHECK(opening.refusal("HTTP/1.1 101 x\r\nSEC-WEBSOCKET-ACCEPT:" + ladder::accept_of(opening.key()) + "\r\n\r\n")
+              .empty());
+    CHECK_FALSE(opening.refusal("HTTP/1.1 101 x\r\n\r\n").empty());
+    CHECK_FALSE(opening.refusal("SSH-2.0\r\n\r\n").empty());
+}
+
+TEST_CASE("Pings and Close frames are found among a server's frames, wherever these are cut")
+{
+    const std::string bytes = std::string("\x81\x7e\x01\x00", 4) + std::string(256, 'a') + "\x89\x01p" +
+                              std::string("\x89\x00", 2) + std::string("\x82\x7f\0\0\0\0\0\1\0\0", 10) +
+                              std::string(65536, 'b') + std::string("\x80\x00", 2) +
+                              "\x89\x02pp\x8a\x01q\x88\x05\x03\xe8"
+                              "bye";
+    for (const std::size_t size : {1U, 2U, 3U, 255U, 100'000U}) {
+        ladder::websocket_frames frames;
+        std::vector<std::string> pings;
+        for (std::size_t at = 0; at < bytes.size(); at += size)
+            frames.take(std::string_view(bytes).substr(at, size), [&](unsigned opcode, std::string_view p) {
+                pings.push_back(std::to_string(opcode) + std::string(p));
+            });
+        CHECK(pings == std::vector<std::string>{"10p", "10", "10pp", "8\x03\xe8"});
     }
 }
 
