@@ -7,7 +7,7 @@ SIGKILL too. Each client connects again by itself and names the last id that it 
 an id is missing or doubled, a gap is not as it must be, or the server's memory exceeds its plan.
 SPDX-License-Identifier: BSL-1.0
 """
-import argparse, base64, json, os, random, re, resource, select, signal, socket, struct, subprocess, sys, tempfile, time
+import argparse, base64, json, os, random, re, resource, select, signal, socket, subprocess, sys, tempfile, time, urllib.request
 
 EVENT = re.compile(rb"(event: snapshot\n)?id: ([0-9a-f]+)-(\d+)\n")
 MESSAGE = re.compile(rb'\{"id":"([0-9a-f]+)-(\d+)","event":"(\w+)"')
@@ -145,10 +145,10 @@ class Client:
 
 
 class Load:
-    def __init__(self, port, count, never):
+    def __init__(self, port, kinds, count, never):
         self.port, self.epoll, self.open, self.waiting, self.close_codes = port, select.epoll(), {}, [], set()
         self.totals = {"sse": Totals(), "ws": Totals(), "never read": Totals()}
-        self.clients = [Client(self, "ws" if i % 2 else "sse") for i in range(count)]
+        self.clients = [Client(self, kinds[i % len(kinds)]) for i in range(count)]
         self.clients += [Client(self, "sse", reads=False) for _ in range(never)]
         self.reading = self.clients[:count]
         for client in self.clients:
@@ -211,6 +211,10 @@ class Server:
         except OSError:
             pass
 
+    def figure(self, name):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as response:
+            return int(re.search(rf"^{name} (\d+)$", response.read().decode(), re.M)[1])
+
     def end(self, number):
         self.process.send_signal(number)
 
@@ -234,6 +238,8 @@ class Browser:
         os.close(to_child)
         os.close(from_child)
         self.number, self.text, self.answers, self.session = 0, b"", {}, None
+        self.poller = select.poll()
+        self.poller.register(self.out, select.POLLIN)
         target = self.call("Target.createTarget", url=url)["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
 
@@ -246,7 +252,7 @@ class Browser:
         return self.number
 
     def poll(self, seconds=0.0):
-        if not select.select([self.out], [], [], seconds)[0]:
+        if not self.poller.poll(1000 * seconds):
             return
         part = os.read(self.out, 1 << 20)
         if not part:
@@ -290,13 +296,18 @@ class Browser:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("server", help="the program push_gateway")
-    parser.add_argument("--clients", type=int, default=5000, help="that read, half of each kind (default 5000)")
+    parser.add_argument("--clients", type=int, default=5000, help="that read (default 5000)")
+    parser.add_argument("--kind", choices=("both", "sse", "ws"), default="both", help="of these clients (default both)")
     parser.add_argument("--never", type=int, default=50, help="clients of server-sent events that never read (default 50)")
+    parser.add_argument("--until-behind", action="store_true", help="restarts once the queues of all that never read are full")
     parser.add_argument("--browser", help="the program chromium; without it there is no page")
     parser.add_argument("--report", default=".", help="the directory of the screenshots")
     parser.add_argument("--kill", action="store_true", help="ends the server by SIGKILL too: each client is told of the gap")
-    parser.add_argument("arguments", nargs="*", help="for the server, after --")
-    options = parser.parse_args()
+    parser.epilog = "What follows -- is for the server."
+    own = sys.argv[1:]
+    split = own.index("--") if "--" in own else len(own)
+    options = parser.parse_args(own[:split])
+    options.arguments = own[split + 1:]
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     with tempfile.TemporaryDirectory(prefix="push_gateway") as directory:
         sys.exit(run(options, directory))
@@ -309,7 +320,8 @@ def run(options, directory):
     arguments += ["--port", str(server.port)]
     browser, servers, faults = None, [server], []
     try:
-        load = Load(server.port, options.clients, options.never)
+        kinds = {"both": ("sse", "ws")}.get(options.kind, (options.kind,))
+        load = Load(server.port, kinds, options.clients, options.never)
         print(f"{count} clients connect, {options.never} of them never read", flush=True)
         load.until("all clients have messages", load.all_served(), every=lambda: servers[-1].measure())
         page = {}
@@ -330,6 +342,13 @@ def run(options, directory):
             browser = Browser(options.browser, f"http://127.0.0.1:{server.port}/", f"{directory}/profile")
             look(lambda p: "ws" in p["feeds"] and both(lambda feed: feed["received"] > 5)(p))
             print("the page has its table and its chart; the server restarts", flush=True)
+        if options.until_behind:
+            behind = {"number": 0}
+            def ask():
+                server.measure()
+                behind["number"] = server.figure("holdfast_topic_behind")
+            load.until("the queues of those that never read are full", lambda: behind["number"] >= options.never, every=ask)
+            print(f"{behind['number']} clients are behind", flush=True)
         before = time.monotonic()
         server.end(signal.SIGTERM)
         load.until("the server drains", lambda: server.process.poll() is not None, every=server.measure)
@@ -346,11 +365,11 @@ def run(options, directory):
             os.makedirs(options.report, exist_ok=True)
             for scheme in ("light", "dark"):
                 browser.screenshot(f"{options.report}/push_gateway_{scheme}.png", scheme, lambda: load.turn(0))
-        if load.close_codes != {1012}:
+        if "ws" in kinds and load.close_codes != {1012}:
             faults.append(f"the WebSockets were closed with {load.close_codes}, not 1012")
 
         print(f"{'':22} {'connections':>11} {'received':>10} {'missing':>8} {'doubled':>8} {'gaps':>6} {'snapshots':>10}")
-        rows = [("clients, " + kind, vars(load.totals[kind])) for kind in ("sse", "ws")]
+        rows = [("clients, " + kind, vars(load.totals[kind])) for kind in kinds]
         if browser:
             rows += [("browser, " + kind, {**feed, "connected": feed["opened"]}) for kind, feed in page["feeds"].items()]
         for name, t in rows:
