@@ -31,7 +31,8 @@ need() {
   "${as_root[@]}" apt-get update >"$log" 2>&1 || { tail -n 5 "$log" >&2; die "apt-get update failed: see the lines above"; }
   for package in "${missing[@]}"; do
     for name in ${package//|/ }; do
-      if apt-cache show "$name" >/dev/null 2>&1; then break; fi
+      # Not `apt-cache show`: of a package that others only mention it says nothing, and succeeds.
+      if [[ $(LC_ALL=C apt-cache policy "$name" 2>/dev/null) == *'Candidate: '[!\(]* ]]; then break; fi
     done
     chosen+=("$name")
   done
