@@ -13,6 +13,13 @@
 //
 // The server is a process of its own: what counts is its processor time, of all its threads. The clients are this
 // process.
+//
+// What threads share, for a machine with more cores than the one that this runs on. A message within a shard: nothing.
+// A connection: the acceptor's lock and one counter, at its admission and at its end; 10,000 of each a second are 2 ms of
+// that lock's time. A publication to N shards: one allocation, and for each shard a short lock, 40 ns; a shard whose
+// thread sleeps is woken by a system call, 5 to 10 us in a virtual machine. With 64 shards a publication costs its
+// publisher 3 us while the shards are busy, and up to 0.6 ms when all sleep: 1,500 such publications fill a core, so what
+// is published that often belongs together in one message. Each shard copies a small message once (malloc, memcpy).
 #include "support/holdfast_sessions.hpp"
 #include "support/line_clients.hpp"
 #include "support/line_servers.hpp"
@@ -23,8 +30,8 @@
 #include <holdfast/shard_topic.hpp>
 #include <holdfast/shards.hpp>
 
-#include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 
 #include <algorithm>
 #include <array>
@@ -177,25 +184,21 @@ void reset(int client)
     ::close(client);
 }
 
-/// Clients that get all messages.
+/// Clients that get all messages. They wait for one socket after another: the kernel wakes no client inside the server's
+/// writes, where it would be part of the server's time, and two of its threads would compete for the client's epoll.
 class subscribers {
 public:
     subscribers(const ::sockaddr_in& server, std::size_t n)
-        : poll_(checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1"))
     {
         for (std::size_t i = 0; i != n; ++i) {
             sockets_.push_back(connect_to(server));
-            ::epoll_event event{EPOLLIN, {.fd = sockets_.back()}};
-            checked(::epoll_ctl(poll_, EPOLL_CTL_ADD, sockets_.back(), &event), "epoll_ctl");
+            const ::timeval limit{10, 0};
+            ::setsockopt(sockets_.back(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
         }
-        read(n); // each is told that it is a member
+        read(1); // each is told that it is a member
     }
     subscribers(const subscribers&) = delete;
-    ~subscribers()
-    {
-        std::for_each(sockets_.begin(), sockets_.end(), reset);
-        ::close(poll_);
-    }
+    ~subscribers() { std::for_each(sockets_.begin(), sockets_.end(), reset); }
 
     /// Has so many messages sent, and reads them all.
     void receive(std::size_t messages)
@@ -203,7 +206,7 @@ public:
         const std::string command = std::to_string(messages) + "\n";
         if (::send(sockets_[0], command.data(), command.size(), MSG_NOSIGNAL) != std::ssize(command))
             throw std::runtime_error("the server does not read");
-        read(sockets_.size() * messages);
+        read(messages);
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return sockets_.size(); }
@@ -211,21 +214,12 @@ public:
 private:
     void read(std::size_t messages)
     {
-        std::array<::epoll_event, 512> events;
-        std::array<char, 65536> chunk;
-        for (std::size_t expected = messages * message_bytes; expected != 0;) {
-            const int ready = ::epoll_wait(poll_, events.data(), events.size(), 10'000);
-            if (ready <= 0) throw std::runtime_error("the server stopped sending");
-            for (int i = 0; i < ready; ++i) {
-                const auto got =
-                    ::recv(events[static_cast<std::size_t>(i)].data.fd, chunk.data(), chunk.size(), MSG_DONTWAIT);
-                if (got <= 0) throw std::runtime_error("the server has ended a connection");
-                expected -= static_cast<std::size_t>(got);
-            }
-        }
+        std::vector<char> got(messages * message_bytes);
+        for (const int each : sockets_)
+            if (::recv(each, got.data(), got.size(), MSG_WAITALL) != std::ssize(got))
+                throw std::runtime_error("the server stopped sending");
     }
 
-    int poll_;
     std::vector<int> sockets_;
 };
 

@@ -98,7 +98,7 @@ public:
     /// - `errc::outbox_closed`: all shards have ended.
     ///
     /// Exceptions: std::bad_alloc. Cost: one allocation, for each shard a short lock, and where its queue was empty one
-    /// post to its context.
+    /// post to its context, which is a system call where its thread sleeps.
     [[nodiscard]] error_code publish(payload message) { return publish_one(std::move(message), {}); }
 
     /// The same for the newest value of a key. Cost: a search in the queue of each shard, too.
