@@ -1,8 +1,10 @@
 // holdfast: what an idle WebSocket costs the server: handshake, a message each way, and quiet since.
 // SPDX-License-Identifier: BSL-1.0
 //
-// Subjects: see support/websocket_servers.hpp; Python's websockets and Node's ws beside them. None compresses. Each runs
-// in a process of its own; the clients are this one.
+// Subjects: see support/websocket_servers.hpp; Python's websockets and Node's ws beside them. Each runs in a process of its
+// own; the clients are this one.
+//
+// Cases: the number of connections; and _deflate: with permessage-deflate, and a compressed message each way.
 //
 // Metric, for each number of connections; those of a server's first 64 connections do not count:
 //   rss_anon_bytes_per_connection  the process's anonymous memory
@@ -45,9 +47,34 @@ void grow_to(benchmarks::websocket_clients& clients, std::size_t n)
     });
 }
 
+/// The same with a message of 200 bytes that is worth to be compressed.
+void grow_compressed_to(benchmarks::websocket_clients& clients, std::size_t n)
+{
+    // A block that is stored, and an empty one: the client needs no compressor.
+    static const std::string stored("\x00\xc8\x00\x37\xff", 5);
+    static const std::string sent = [] {
+        std::string frame =
+            benchmarks::websocket_clients::frame(stored + benchmarks::published_text + std::string(1, '\0'));
+        frame[0] = static_cast<char>(0xc1);
+        return frame;
+    }();
+    clients.grow_to(n, [](std::span<const int> added) {
+        for (const int each : added)
+            benchmarks::websocket_clients::send(each, sent);
+        for (const int each : added) {
+            const auto got = benchmarks::websocket_clients::receive(each, [](const std::string& all) {
+                return all.size() >= 2 && all.size() >= 2U + static_cast<unsigned char>(all[1]);
+            });
+            if (static_cast<unsigned char>(got[0]) != 0xc1 || got.size() > 100)
+                throw std::runtime_error("a message did not come back compressed");
+        }
+    });
+}
+
 struct subject {
     std::string name;
     std::function<void(int)> serve;
+    std::function<void(int)> serve_deflate{}; // none: it is not measured
 };
 
 double rss_anon(::pid_t server)
@@ -58,21 +85,22 @@ double rss_anon(::pid_t server)
     return static_cast<double>(memory.rss_anon);
 }
 
-void measure(const subject& each, const std::vector<std::uint32_t>& cases, std::chrono::seconds quiet,
+void measure(const subject& each, bool deflate, const std::vector<std::uint32_t>& cases, std::chrono::seconds quiet,
              benchmarks::results& results)
 {
     const benchmarks::server_process server([&](int listener) {
         ::malloc_trim(0); // what the clients' process has freed is not there for the first connections
-        each.serve(listener);
+        (deflate ? each.serve_deflate : each.serve)(listener);
     });
-    benchmarks::websocket_clients load(server.address);
-    grow_to(load, warm);
+    benchmarks::websocket_clients load(server.address, deflate);
+    const auto grow = deflate ? grow_compressed_to : grow_to;
+    grow(load, warm);
     std::this_thread::sleep_for(quiet);
     const double none = rss_anon(server.pid);
     for (const std::uint32_t n : cases) {
-        grow_to(load, n);
+        grow(load, n);
         std::this_thread::sleep_for(quiet);
-        results.add(each.name, std::to_string(n), "rss_anon_bytes_per_connection",
+        results.add(each.name, std::to_string(n) + (deflate ? "_deflate" : ""), "rss_anon_bytes_per_connection",
                     (rss_anon(server.pid) - none) / static_cast<double>(n - warm), "B");
     }
 }
@@ -93,11 +121,17 @@ int run(int argc, char** argv)
     results.open();
 
     std::vector<subject> subjects{
+#if defined(HOLDFAST_BENCHMARKS_ZLIB)
+        {"holdfast", benchmarks::serve_holdfast_websocket, benchmarks::serve_holdfast_websocket_deflate},
+        {"holdfast_callback", benchmarks::serve_holdfast_websocket_callback,
+         benchmarks::serve_holdfast_websocket_callback_deflate},
+#else
         {"holdfast", benchmarks::serve_holdfast_websocket},
         {"holdfast_callback", benchmarks::serve_holdfast_websocket_callback},
+#endif
     };
 #if defined(HOLDFAST_BENCHMARKS_BEAST)
-    subjects.push_back({"beast", benchmarks::serve_beast_websocket});
+    subjects.push_back({"beast", benchmarks::serve_beast_websocket, benchmarks::serve_beast_websocket_deflate});
 #else
     std::printf("Left out: beast (Debian: libboost-dev)\n");
 #endif
@@ -121,7 +155,8 @@ int run(int argc, char** argv)
     for (const subject& each : subjects) {
         if (!only_subject.empty() && each.name != only_subject) continue;
         found = true;
-        measure(each, cases, std::chrono::seconds(quiet), results);
+        for (const bool deflate : {false, true})
+            if (!deflate || each.serve_deflate) measure(each, deflate, cases, std::chrono::seconds(quiet), results);
     }
     if (!found) benchmarks::command_line::fail("subject", "there is no such server");
     results.print_table();

@@ -21,8 +21,12 @@ namespace benchmarks {
 
 class websocket_clients {
 public:
-    explicit websocket_clients(const ::sockaddr_in& server) : server_(server)
+    /// With `deflate` they negotiate permessage-deflate.
+    explicit websocket_clients(const ::sockaddr_in& server, bool deflate = false)
+        : server_(server), deflate_(deflate), request_(request)
     {
+        if (deflate) request_.append("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n");
+        request_.append("\r\n");
         ::rlimit files{};
         checked(::getrlimit(RLIMIT_NOFILE, &files), "getrlimit");
         files.rlim_cur = files.rlim_max;
@@ -49,12 +53,13 @@ public:
                 connect();
             const std::span<const int> added = std::span(sockets_).subspan(first);
             for (const int each : added)
-                send(each, request);
-            for (const int each : added)
-                if (!receive(each, [](const std::string& got) {
-                         return got.ends_with("\r\n\r\n");
-                     }).starts_with("HTTP/1.1 101 "))
+                send(each, request_);
+            for (const int each : added) {
+                const auto response = receive(each, [](const std::string& got) { return got.ends_with("\r\n\r\n"); });
+                if (!response.starts_with("HTTP/1.1 101 ") ||
+                    (response.find("permessage-deflate") != response.npos) != deflate_)
                     throw std::runtime_error("a server does not accept the WebSocket");
+            }
             connected(added);
         }
     }
@@ -99,7 +104,7 @@ public:
 private:
     static constexpr std::string_view request =
         "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 
     void connect()
     {
@@ -109,6 +114,8 @@ private:
     }
 
     ::sockaddr_in server_;
+    bool deflate_;
+    std::string request_;
     std::vector<int> sockets_;
 };
 

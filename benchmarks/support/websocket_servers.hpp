@@ -17,9 +17,16 @@ namespace benchmarks {
 /// without a coroutine.
 void serve_holdfast_websocket(int listener);
 void serve_holdfast_websocket_callback(int listener);
+#if defined(HOLDFAST_BENCHMARKS_ZLIB)
+/// The same with permessage-deflate, by a websocket_deflate.
+void serve_holdfast_websocket_deflate(int listener);
+void serve_holdfast_websocket_callback_deflate(int listener);
+#endif
 #if defined(HOLDFAST_BENCHMARKS_BEAST)
 /// websocket::stream over tcp_stream with the suggested time-outs, in a coroutine.
 void serve_beast_websocket(int listener);
+/// The same with its permessage-deflate, as it is without further options.
+void serve_beast_websocket_deflate(int listener);
 #endif
 
 /// A message that is sent to all, and how many of them a client has ordered by its own message.

@@ -26,9 +26,14 @@ namespace net = boost::asio;
 namespace beast = boost::beast;
 using net::ip::tcp;
 
-net::awaitable<void> session(beast::websocket::stream<beast::tcp_stream> peer)
+net::awaitable<void> session(beast::websocket::stream<beast::tcp_stream> peer, bool deflate)
 {
     peer.set_option(beast::websocket::stream_base::timeout::suggested(beast::role_type::server));
+    if (deflate) {
+        beast::websocket::permessage_deflate options;
+        options.server_enable = true;
+        peer.set_option(options);
+    }
     co_await peer.async_accept(net::use_awaitable);
     beast::flat_buffer message;
     for (;;) {
@@ -171,7 +176,14 @@ void broadcast(int listener)
 
 } // namespace
 
-void serve_beast_websocket(int listener) { serve(listener, session); }
+void serve_beast_websocket(int listener)
+{
+    serve(listener, [](websocket peer) { return session(std::move(peer), false); });
+}
+void serve_beast_websocket_deflate(int listener)
+{
+    serve(listener, [](websocket peer) { return session(std::move(peer), true); });
+}
 void broadcast_beast_websocket(int listener) { broadcast<gathering_client>(listener); }
 void broadcast_beast_websocket_single(int listener) { broadcast<single_client>(listener); }
 

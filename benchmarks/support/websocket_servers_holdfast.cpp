@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "websocket_servers.hpp"
 
+#if defined(HOLDFAST_BENCHMARKS_ZLIB)
+#include <holdfast/adapters/websocket_deflate.hpp>
+#endif
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 #include <holdfast/outbox_group.hpp>
@@ -69,28 +72,30 @@ private:
 
 /// A coroutine of its own, so that what it needs goes with it.
 net::awaitable<void, executor> accept(connection& peer, holdfast::buffer_pool& buffers, outbox& out,
-                                      std::optional<reader>& messages)
+                                      std::optional<reader>& messages, holdfast::websocket_compression* by = nullptr)
 {
     request head;
     line_reader lines{peer, buffers, request_options};
     while (const auto line = co_await lines.async_next(use_awaitable))
         if (!head.add(*line)) break;
-    const auto handshake = holdfast::accept_websocket(head.method(), head);
+    const auto handshake = holdfast::accept_websocket(head.method(), head, {.compression = by});
     out.push(handshake.response);
-    if (handshake) messages.emplace(std::move(lines), out, message_options);
+    auto options = message_options;
+    options.compression = handshake.compression;
+    if (handshake) messages.emplace(std::move(lines), out, options);
 }
 
 net::awaitable<void, executor> session(connection peer, holdfast::heartbeat_timer<executor>& heartbeats,
-                                       holdfast::buffer_pool& buffers)
+                                       holdfast::buffer_pool& buffers, holdfast::websocket_compression* by)
 {
     auto heartbeat = heartbeats.watch(peer);
     outbox out{peer, {.high_watermark = 8192}};
     std::optional<reader> messages;
-    co_await accept(peer, buffers, out, messages);
+    co_await accept(peer, buffers, out, messages, by);
     if (messages)
         while (const auto m = co_await messages->async_next(use_awaitable)) {
             heartbeat.touch();
-            out.push(holdfast::websocket_frame(m->data, m->kind));
+            out.push(holdfast::websocket_frame(messages->compression(), m->data, m->kind));
         }
     co_await holdfast::async_close_websocket(peer, out, use_awaitable);
 }
@@ -116,10 +121,11 @@ net::awaitable<void, executor> broadcast_session(connection peer, holdfast::hear
 /// The same as `session` in callbacks. It owns itself.
 class callback_session {
 public:
-    callback_session(connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers)
+    callback_session(connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers,
+                     holdfast::websocket_compression* by)
         : peer_(std::move(peer)), heartbeat_(heartbeats.watch(peer_)), out_(peer_, {.high_watermark = 8192})
     {
-        handshake_.reset(new handshake{{}, {peer_, buffers, request_options}});
+        handshake_.reset(new handshake{by, {}, {peer_, buffers, request_options}});
     }
 
     void next_line()
@@ -127,10 +133,13 @@ public:
         handshake_->lines.async_next([this](error_code ec, std::optional<std::string_view> line) {
             if (ec || !line) return end();
             if (handshake_->head.add(*line)) return next_line();
-            const auto accepted = holdfast::accept_websocket(handshake_->head.method(), handshake_->head);
+            const auto accepted = holdfast::accept_websocket(handshake_->head.method(), handshake_->head,
+                                                             {.compression = handshake_->compression});
             out_.push(accepted.response);
             if (!accepted) return end();
-            messages_.emplace(std::move(handshake_->lines), out_, message_options);
+            auto options = message_options;
+            options.compression = accepted.compression;
+            messages_.emplace(std::move(handshake_->lines), out_, options);
             handshake_.reset();
             next();
         });
@@ -138,6 +147,7 @@ public:
 
 private:
     struct handshake {
+        holdfast::websocket_compression* compression;
         request head;
         line_reader lines;
     };
@@ -147,7 +157,7 @@ private:
         messages_->async_next([this](error_code ec, const message& m) {
             if (ec || !m) return end();
             heartbeat_.touch();
-            out_.push(holdfast::websocket_frame(m->data, m->kind));
+            out_.push(holdfast::websocket_frame(messages_->compression(), m->data, m->kind));
             next();
         });
     }
@@ -175,17 +185,38 @@ void serve(int listener, Session session, std::chrono::seconds timeout = 30s)
     io.run();
 }
 
-} // namespace
+void serve_coroutine(int listener, holdfast::websocket_compression* by)
+{
+    serve(listener, [by](connection peer, holdfast::heartbeat_timer<executor>& heartbeats,
+                         holdfast::buffer_pool& buffers) { return session(std::move(peer), heartbeats, buffers, by); });
+}
 
-void serve_holdfast_websocket(int listener) { serve(listener, session); }
-
-void serve_holdfast_websocket_callback(int listener)
+void serve_callback(int listener, holdfast::websocket_compression* by)
 {
     serve(listener,
-          [](connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers) {
-              (new callback_session(std::move(peer), heartbeats, buffers))->next_line();
+          [by](connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers) {
+              (new callback_session(std::move(peer), heartbeats, buffers, by))->next_line();
           });
 }
+
+} // namespace
+
+void serve_holdfast_websocket(int listener) { serve_coroutine(listener, nullptr); }
+void serve_holdfast_websocket_callback(int listener) { serve_callback(listener, nullptr); }
+
+#if defined(HOLDFAST_BENCHMARKS_ZLIB)
+void serve_holdfast_websocket_deflate(int listener)
+{
+    holdfast::websocket_deflate deflate;
+    serve_coroutine(listener, &deflate);
+}
+
+void serve_holdfast_websocket_callback_deflate(int listener)
+{
+    holdfast::websocket_deflate deflate;
+    serve_callback(listener, &deflate);
+}
+#endif
 
 void broadcast_holdfast_websocket(int listener)
 {

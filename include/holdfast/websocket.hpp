@@ -178,6 +178,9 @@ public:
         return static_cast<websocket_close_code>(framing_.close_code);
     }
 
+    /// Returns the compression of the options, for `websocket_frame`; null if none was negotiated.
+    [[nodiscard]] websocket_compression* compression() const noexcept { return framing_.compression; }
+
     /// Returns the reason of the peer's Close frame. Valid until the next operation.
     [[nodiscard]] std::string_view close_reason() const noexcept { return buffer_.close_reason(); }
 
