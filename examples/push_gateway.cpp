@@ -14,8 +14,8 @@
 // next process continues.
 #include "support/gateway_options.hpp"
 #include "support/http_request.hpp"
+#include "support/local_engine.hpp"
 #include "support/log.hpp"
-#include "support/message_source.hpp"
 #include "support/push_page.hpp"
 #include "support/quote_messages.hpp"
 
@@ -71,16 +71,34 @@ struct gateway {
                   [](client& silent) { silent.send_ping(); }),
           head_deadline(heartbeats, 10s)
     {
-        source.subscribe(topic.ring().last(), [this](const replay_position& at, std::string_view quotes) {
-            topic.restart({at.epoch, at.id - 1}); // no effect, unless the source has lost messages
-            topic.push(quotes);
+        const auto lost = [this](std::string_view) { topic.restart({topic.ring().epoch() + 1, 0}); };
+        engine.subscribe(
+            topic.ring().size() != 0 ? last_id() : "",
+            {.on_message = [this](std::string_view id,
+                                  std::string_view quotes) { topic.push(examples::quote_message::text(id, quotes)); },
+             .on_gap = lost});
+    }
+
+    /// Where a client is that has had this message last; nothing where the ring does not have it any more.
+    std::optional<replay_position> position_of(std::string_view id)
+    {
+        return topic.ring().find([&](const payload& each) { return examples::quote_message(each.text()).id == id; });
+    }
+    /// The id of the last message.
+    std::string last_id()
+    {
+        std::string id = to_string(topic.ring().last()); // before the first
+        (void)topic.ring().find([&](const payload& newest) {
+            id = examples::quote_message(newest.text()).id;
+            return true;
         });
+        return id;
     }
 
     const gateway_options& options;
     examples::market market;
     holdfast::replay_topic<2> topic;
-    examples::local_source source;
+    examples::local_engine engine{topic.ring().last()}; // or that of many nodes
     holdfast::heartbeat_timer<> heartbeats;
     holdfast::heartbeat_profile<client> clients;
     holdfast::frame_deadline head_deadline;
@@ -96,9 +114,9 @@ net::awaitable<void> send_events(gateway& g, client& self, auto& outbox, auto& h
 {
     self.ping = holdfast::sse_comment();
     self.answers = false;
-    const auto send_state = [&](const replay_position& at) -> holdfast::error_code {
+    const auto send_state = [&](const replay_position&) -> holdfast::error_code {
         if (!self.snapshot_id.empty() && outbox.queued() != 0) return holdfast::errc::outbox_full; // asks again
-        self.snapshot_id = to_string(at);
+        self.snapshot_id = g.last_id();
         const framed state{framing::sse{.event = "snapshot", .id = self.snapshot_id}, json{}};
         return outbox.push_streamed(
             formatted(g.market.snapshot(), framed{framing::http_chunked{.ends = false}, state}));
@@ -114,9 +132,9 @@ net::awaitable<void> send_events(gateway& g, client& self, auto& outbox, auto& h
 net::awaitable<void> send_frames(gateway& g, client& self, auto& peer, auto& outbox, auto& heads)
 {
     self.ping = holdfast::websocket_ping();
-    const auto send_state = [&](const replay_position& at) -> holdfast::error_code {
+    const auto send_state = [&](const replay_position&) -> holdfast::error_code {
         if (!self.snapshot_id.empty() && outbox.queued() != 0) return holdfast::errc::outbox_full; // asks again
-        self.snapshot_id = to_string(at);
+        self.snapshot_id = g.last_id();
         const examples::snapshot_message state{self.snapshot_id, "snapshot", g.market.snapshot()};
         return outbox.push_streamed(formatted(state, framed{framing::websocket_fragments{}, json{}}),
                                     {.interleave_control = true});
@@ -125,8 +143,7 @@ net::awaitable<void> send_frames(gateway& g, client& self, auto& peer, auto& out
     holdfast::replay_topic<2>::subscription subscription;
     while (const auto message = co_await messages.async_next())
         if (!subscription)
-            subscription =
-                g.topic.subscribe(outbox, form::frame, holdfast::parse_replay_position(message->data), send_state);
+            subscription = g.topic.subscribe(outbox, form::frame, g.position_of(message->data), send_state);
     using code = holdfast::websocket_close_code;
     const auto why = g.draining ? code::service_restart : code::normal; // a browser comes again
     co_await holdfast::async_close_websocket(peer, outbox, {.code = why});
@@ -141,8 +158,9 @@ void respond(gateway& g, const http_request& request, holdfast::http_exchange& e
     } else if (path == "/") {
         outbox.push(exchange.answer(200, "text/html; charset=utf-8", examples::push_page));
     } else if (path == "/healthz") {
-        outbox.push(g.draining ? exchange.error(503, "draining")
-                               : exchange.error(200, g.source.available() ? "ready" : "ready; the source is away"));
+        outbox.push(g.draining
+                        ? exchange.error(503, "draining")
+                        : exchange.error(200, g.engine.connected() ? "ready" : "ready, but " + g.engine.problem()));
     } else if (path == "/metrics") {
         outbox.push(exchange.begin(200, holdfast::prometheus_text::content_type));
         if (exchange.head_only()) return;
@@ -187,8 +205,8 @@ net::awaitable<void> serve(auto peer, gateway& g)
         }
         if (request->path() == "/events" && request->method() == "GET" && exchange.chunked()) {
             outbox.push(exchange.begin(200, "text/event-stream", "Cache-Control: no-store\r\n"));
-            auto from = holdfast::parse_replay_position((*request)("Last-Event-ID"));
-            if (!from) from = holdfast::parse_replay_position(request->parameter("last").value_or(""));
+            auto from = g.position_of((*request)("Last-Event-ID"));
+            if (!from) from = g.position_of(request->parameter("last").value_or(""));
             request.reset();
             co_await send_events(g, self, outbox, heads, from);
             break;
@@ -210,7 +228,7 @@ net::awaitable<void> run_feed(gateway& g, net::steady_timer clock)
         co_await clock.async_wait(net::use_awaitable);
         const std::uint64_t before = g.market.version();
         g.market.tick(g.options.rate);
-        g.source.publish(holdfast::serialize_to_string<json>(g.market.changed_since(before)));
+        g.engine.publish(holdfast::serialize_to_string<json>(g.market.changed_since(before)), {});
     }
 }
 

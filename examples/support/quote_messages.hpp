@@ -17,20 +17,36 @@
 
 namespace examples {
 
+/// A message as the ring keeps it: the engine's id, which a client names when it comes again, and quotes as JSON.
+struct quote_message {
+    explicit quote_message(std::string_view kept) noexcept
+        : id(kept.substr(0, kept.find('\n'))), quotes(kept.substr(id.size() < kept.size() ? id.size() + 1 : id.size()))
+    {
+    }
+    static std::string text(std::string_view id, std::string_view quotes)
+    {
+        return std::string(id).append("\n").append(quotes);
+    }
+
+    std::string_view id, quotes;
+};
+
 /// The forms of a message in a `replay_topic`.
 enum form : std::size_t { event, frame };
 
-/// Quotes, as JSON, with the id that a browser names when it comes again.
-inline holdfast::payload as_event(const holdfast::replay_position& at, std::string_view quotes)
+inline holdfast::payload as_event(const holdfast::replay_position&, std::string_view kept)
 {
-    return holdfast::sse_event(quotes, {.id = to_string(at)});
+    const quote_message message{kept};
+    return holdfast::sse_event(message.quotes, {.id = message.id});
 }
 
-/// The same as a WebSocket message, which has the id in it.
-inline holdfast::payload as_frame(const holdfast::replay_position& at, std::string_view quotes)
+/// A WebSocket message has its id in it.
+inline holdfast::payload as_frame(const holdfast::replay_position&, std::string_view kept)
 {
-    std::string text = "{\"id\":\"" + to_string(at) + "\",\"event\":\"change\",\"data\":";
-    return holdfast::websocket_frame(text.append(quotes).append("}"));
+    const quote_message message{kept};
+    std::string text("{\"id\":\"");
+    text.append(message.id).append("\",\"event\":\"change\",\"data\":").append(message.quotes).append("}");
+    return holdfast::websocket_frame(text);
 }
 
 /// The state of the market as a WebSocket message. Lifetime: `id` must exist until it is sent.

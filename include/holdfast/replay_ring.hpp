@@ -171,6 +171,18 @@ public:
         return result;
     }
 
+    /// Returns the position of the newest message for which `f(payload)` returns true; nothing if there is none. For
+    /// messages that have ids of their own. Exceptions: those of `f`. Cost: O(messages).
+    template <class F>
+        requires std::predicate<F&, const payload&>
+    [[nodiscard]] std::optional<replay_position> find(F f)
+    {
+        expire();
+        for (std::size_t i = kept_.size(); i-- != 0;)
+            if (f(std::as_const(kept_[i].message))) return replay_position{epoch_, last_ - (kept_.size() - 1 - i)};
+        return std::nullopt;
+    }
+
     /// Drops the messages that have reached the maximum age. `push` and `resume` do it too; call it now and then, such as
     /// at each tick of a heartbeat_timer, to have the memory back without them.
     void expire() noexcept

@@ -234,3 +234,23 @@ TEST_CASE("any order of pushes, passing time, restarts and receivers: nothing is
         }
     }
 }
+
+TEST_CASE("a message is found by an id of its own, the newest first, as long as it is kept")
+{
+    ring news({.max_bytes = 100}, 7);
+    const auto position_of = [&](std::string_view text) {
+        return news.find([&](const payload& each) { return each.text() == text; });
+    };
+    CHECK_FALSE(position_of("a"));
+    for (const std::string_view each : {"a", "b", "a", "c"}) // three are kept
+        news.push(payload(each));
+    CHECK(position_of("a") == replay_position{7, 3});
+    CHECK(position_of("c") == replay_position{7, 4});
+    CHECK(position_of("b") == replay_position{7, 2});
+    news.restart({9, 41});
+    CHECK_FALSE(position_of("c"));
+    CHECK(news.size() + news.bytes() == 0);
+    CHECK(news.push(payload("d")) == replay_position{9, 42});
+    CHECK(resume(news, {9, 40}).gap);
+    CHECK(resume(news, {9, 41}).messages == std::vector<std::string>{"d"});
+}

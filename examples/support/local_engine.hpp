@@ -1,0 +1,44 @@
+// holdfast: the engine of a node that is alone: what it publishes comes back at once.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_EXAMPLES_SUPPORT_LOCAL_ENGINE_HPP
+#define HOLDFAST_EXAMPLES_SUPPORT_LOCAL_ENGINE_HPP
+
+#include "message_engine.hpp"
+
+#include <holdfast/replay_ring.hpp>
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace examples {
+
+/// Gives consecutive ids: the epoch of a ring, a hyphen, and a number. It keeps nothing: the node's ring does.
+class local_engine final : public message_engine {
+public:
+    /// Continues after `last`, the last message of the node's ring.
+    explicit local_engine(const holdfast::replay_position& last) noexcept : last_(last) {}
+
+    void subscribe(std::string, engine_events events) override { events_ = std::move(events); }
+
+    void publish(std::string_view text, std::function<void(std::string_view)> done) override
+    {
+        ++last_.id;
+        const std::string id = to_string(last_);
+        if (events_.on_message) events_.on_message(id, text);
+        if (done) done(id);
+    }
+
+    [[nodiscard]] bool connected() const noexcept override { return true; }
+    [[nodiscard]] const std::string& problem() const noexcept override { return no_problem_; }
+
+private:
+    holdfast::replay_position last_;
+    engine_events events_;
+    std::string no_problem_;
+};
+
+} // namespace examples
+
+#endif
