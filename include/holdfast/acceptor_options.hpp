@@ -118,7 +118,8 @@ struct acceptor_options {
     unsigned ipv6_prefix = 64;
     /// Decides about an address before its connection is admitted. Empty: `address_rule::limit` for all. IP only;
     /// mapped IPv4 addresses are passed as IPv4. Called on the acceptor's executor, and by
-    /// `admitted_connection::set_peer`. Must not throw.
+    /// `admitted_connection::set_peer`; with `proxy` on the executor of the connection, for several at a time where they
+    /// have several threads. Must not throw.
     std::function<address_rule(const net::ip::address&)> address_filter{};
     /// The PROXY protocol: whose connections are forwarded, and begin with a header that says for whom. Off by default.
     /// Requires `async_serve`.

@@ -16,6 +16,8 @@ namespace holdfast {
 template <class Protocol, connection_finalizer Finalizer, class Executor>
 class bounded_acceptor;
 
+class key_limits;
+
 namespace detail {
 template <class Connection>
 class proxied_starter;
@@ -80,6 +82,7 @@ private:
     friend struct detail::upgrade_access;
     template <class>
     friend class detail::proxied_starter;
+    friend class key_limits;
 
     using guard::guard;
 
@@ -87,6 +90,8 @@ private:
     {
         return this->finalizer().learn_peer(peer);
     }
+
+    [[nodiscard]] auto place() const noexcept { return this->finalizer().place(); }
 
     admitted_connection(const typename guard::executor_type& executor, Finalizer finalizer)
         : guard(typename guard::ended_t{}, Stream(executor), detail::admission<Finalizer>(std::move(finalizer)))

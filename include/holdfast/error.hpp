@@ -326,10 +326,12 @@ enum class close_reason : std::uint8_t {
     released,
     /// The peer sent more than its rate limit allows.
     rate_limit,
+    /// A newer connection of the same key took its place (`key_limits`).
+    superseded,
 };
 
 /// The number of values of `close_reason`, for the size of tables.
-inline constexpr std::size_t close_reason_count = 24;
+inline constexpr std::size_t close_reason_count = 25;
 
 /// Returns the reason in a few words, for logs and metrics; static storage.
 constexpr std::string_view to_string(close_reason reason) noexcept
@@ -383,6 +385,8 @@ constexpr std::string_view to_string(close_reason reason) noexcept
         return "released";
     case close_reason::rate_limit:
         return "rate limit";
+    case close_reason::superseded:
+        return "superseded";
     }
     return "unknown";
 }

@@ -12,6 +12,7 @@
 #include <holdfast/frame_time_limit.hpp>
 #include <holdfast/framing.hpp>
 #include <holdfast/progress.hpp>
+#include <holdfast/read_rate.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -37,6 +38,8 @@ struct frame_options {
     /// Limits the time that a frame takes once it has begun: a `frame_deadline`. Null: no limit. Has no effect on a
     /// stream without a socket at its bottom.
     frame_time_limit* deadline = nullptr;
+    /// Limits the rate of messages and bytes: the connection's `read_rate`, of a `read_rate_limit`. Null: no limit.
+    read_rate* rate = nullptr;
 };
 static_assert(std::is_trivially_destructible_v<frame_options>);
 
@@ -59,8 +62,8 @@ static_assert(std::is_trivially_destructible_v<frame_options>);
 /// When a protocol changes, bytes that have been received already are not lost: see the constructors that take over
 /// another reader's, `buffered()`, and the operations on raw bytes.
 ///
-/// Size: 56 bytes if the framing is empty (64-bit).
-/// Lifetime: refers to the stream, pool, progress and deadline. Must stay at its address while an operation is pending.
+/// Size: 64 bytes if the framing is empty (64-bit).
+/// Lifetime: refers to the stream, pool, progress, deadline and rate. Must stay at its address while an operation is pending.
 /// Thread safety: one operation at a time. Distinct readers are independent.
 ///
 ///     holdfast::frame_reader lines{peer, {.max_frame_bytes = 4096}};
@@ -100,7 +103,8 @@ public:
     ///
     /// Exceptions: std::invalid_argument for an option out of range.
     frame_reader(Peer& peer, Pool& pool, const frame_options& options = {}, Framing framing = {})
-        : base(peer, options.progress, pool, options.max_frame_bytes, options.buffer_bytes, options.deadline),
+        : base(peer, options.progress, options.rate, pool, options.max_frame_bytes, options.buffer_bytes,
+               options.deadline),
           framing_(std::move(framing))
     {
     }
@@ -114,7 +118,7 @@ public:
     ///     holdfast::frame_reader messages{std::move(lines), holdfast::framing::u32_length<>{}};
     template <class Previous>
     frame_reader(frame_reader<Peer, Previous, Pool>&& previous, Framing framing) noexcept
-        : base(previous.peer_, previous.progress_, previous.buffer_), framing_(std::move(framing))
+        : base(previous.peer_, previous.progress_, previous.rate_, previous.buffer_), framing_(std::move(framing))
     {
     }
 
@@ -144,6 +148,7 @@ public:
     ///  - `errc::frame_too_long` as soon as a frame is known to be above the limit;
     ///  - `errc::malformed_frame`, or what the framing reports;
     ///  - `errc::frame_timeout` when the frame's deadline has passed;
+    ///  - `errc::rate_exceeded` when the peer sends more than its rate allows, and that is not to pause the reading;
     ///  - `errc::truncated_frame` when the stream ends within a frame, by the peer or by a drain;
     ///  - `net::ssl::error::stream_truncated` when the peer ends a TLS stream between two frames without close_notify,
     ///    as ordinary clients do;
@@ -151,7 +156,7 @@ public:
     ///    none;
     ///  - those of the stream.
     ///
-    /// After the first three each call fails again with the same error.
+    /// After the first four each call fails again with the same error.
     ///
     /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost.
     ///

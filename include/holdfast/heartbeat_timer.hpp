@@ -220,6 +220,9 @@ public:
     /// Returns the whole ticks between construction and `now()`.
     [[nodiscard]] std::uint64_t ticks() const noexcept { return core_->ticks(); }
 
+    /// Returns `heartbeat_options::tick`.
+    [[nodiscard]] std::chrono::nanoseconds tick_length() const noexcept { return core_->tick_length; }
+
     /// Returns the totals since construction.
     [[nodiscard]] const heartbeat_counters& counters() const noexcept { return core_->counters; }
 

@@ -28,6 +28,7 @@
 #include <holdfast/http/request_head.hpp>
 #include <holdfast/ip_network.hpp>
 #include <holdfast/keepalive.hpp>
+#include <holdfast/key_limits.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/outbox_group.hpp>
 #include <holdfast/outbox_options.hpp>
@@ -39,6 +40,8 @@
 #include <holdfast/process/memory.hpp>
 #include <holdfast/progress.hpp>
 #include <holdfast/proxy_protocol.hpp>
+#include <holdfast/read_rate.hpp>
+#include <holdfast/read_rate_limit.hpp>
 #include <holdfast/replay_ring.hpp>
 #include <holdfast/replay_topic.hpp>
 #include <holdfast/serialize/describe.hpp>

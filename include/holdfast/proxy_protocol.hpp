@@ -27,7 +27,8 @@ namespace holdfast {
 ///
 /// Each connection begins with a header, which the acceptor reads before the session, or before the handshake of its
 /// layer. Not a byte after the header is read. From then on the client's address counts: for `max_per_address` and
-/// `address_filter`, in the census, in `connection_end` and in events. The sender's own address does not.
+/// `address_filter`, in the census, in `connection_end` and in events. The sender's own address does not. A client that
+/// one of the two refuses is reset, whatever `on_address_limit` says.
 ///
 /// Connections that a sender makes for itself, as for a health check, keep its address and count against no limit per
 /// address: LOCAL, UNKNOWN, its own address and port, and families other than TCP over IP. That such a connection leaves during the handshake of its

@@ -13,6 +13,7 @@
 #include <holdfast/frame_time_limit.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/progress.hpp>
+#include <holdfast/read_rate.hpp>
 #include <holdfast/websocket_compression.hpp>
 #include <holdfast/websocket_error.hpp>
 #include <holdfast/websocket_frame.hpp>
@@ -50,6 +51,9 @@ struct websocket_options {
     /// message is decompressed once all of it has come, into a buffer of the pool. `max_message_bytes` limits both: the
     /// decompressed size, and the compressed one with an eighth and 64 bytes more.
     websocket_compression* compression = nullptr;
+    /// Limits the rate of messages and bytes: the connection's `read_rate`, of a `read_rate_limit`. Null: no limit.
+    /// Control frames count as bytes alone.
+    read_rate* rate = nullptr;
 };
 static_assert(std::is_trivially_destructible_v<websocket_options>);
 
@@ -69,7 +73,7 @@ static_assert(std::is_trivially_destructible_v<websocket_options>);
 ///
 /// In each case the session then ends with `async_close_websocket`, which sends what is queued.
 ///
-/// Size: 96 bytes (64-bit).
+/// Size: 104 bytes (64-bit).
 /// Lifetime: refers to the stream, outbox, pool, progress and deadline. Must stay at its address while an operation is
 /// pending.
 /// Thread safety: one operation at a time, on the thread or strand of the outbox; the handlers of its operations must
@@ -113,7 +117,8 @@ public:
     ///
     /// Exceptions: std::invalid_argument for an option out of range.
     websocket_reader(Peer& peer, Pool& pool, outbox_base& outbox, const websocket_options& options = {})
-        : base(peer, options.progress, pool, options.max_message_bytes, options.buffer_bytes, options.deadline),
+        : base(peer, options.progress, options.rate, pool, options.max_message_bytes, options.buffer_bytes,
+               options.deadline),
           framing_{&outbox,
                    {static_cast<std::uint32_t>(buffer_.max_frame()), options.text, options.binary,
                     options.compression != nullptr},

@@ -5,7 +5,10 @@
 
 #include <holdfast/adapters/next_json.hpp>
 #include <holdfast/frame_reader.hpp>
+#include <holdfast/read_rate.hpp>
 
+#include <atomic>
+#include <cstdint>
 #include <utility>
 
 namespace {
@@ -108,6 +111,47 @@ struct next_without_buffer : of_reader {
     };
 };
 
+/// Ticks by hand. What the peer may send is used up.
+class one_message final : public holdfast::detail::rate_source {
+public:
+    one_message() : rate_source({1, 1}, {0, 1e9}, false) {}
+
+    [[nodiscard]] std::uint64_t now() const noexcept override { return tick_; }
+    void await_tick() override {}
+    void tick()
+    {
+        ++tick_;
+        ticked->notify_all();
+    }
+
+private:
+    std::atomic<std::uint64_t> tick_ = 0;
+};
+
+/// Waits until the rate limit allows more.
+struct next_paused : of_reader {
+    template <class Executor>
+    struct object {
+        explicit object(const Executor& executor) : ends(executor)
+        {
+            rate.message();
+            ends.peer.write("12345\n");
+        }
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return reader.async_next(std::forward<Token>(token));
+        }
+        void complete() { limit.tick(); }
+
+        typename conformance::tcp_layer::connected<Executor> ends;
+        one_message limit;
+        holdfast::read_rate rate{limit};
+        holdfast::frame_reader<conformance::tcp_layer::stream<Executor>> reader{*ends.stream, {.rate = &rate}};
+    };
+};
+
 } // namespace
 
 HOLDFAST_CONFORMANCE(next<conformance::tcp_layer>);
@@ -115,6 +159,7 @@ HOLDFAST_CONFORMANCE(next<conformance::local_layer>);
 HOLDFAST_CONFORMANCE(next<conformance::user_layer>);
 HOLDFAST_CONFORMANCE(next<conformance::tls_layer>);
 HOLDFAST_CONFORMANCE(next_without_buffer);
+HOLDFAST_CONFORMANCE(next_paused);
 HOLDFAST_CONFORMANCE(next_json<conformance::tcp_layer>);
 HOLDFAST_CONFORMANCE(next_json<conformance::tls_layer>);
 HOLDFAST_CONFORMANCE(read_exactly<conformance::tcp_layer>);

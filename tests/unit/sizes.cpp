@@ -41,7 +41,7 @@ TEST_CASE("admission adds two words to the guard, for the census and all that a 
 
 TEST_CASE("a reader and an outbox are as small as they say")
 {
-    STATIC_REQUIRE(sizeof(holdfast::frame_reader<tcp::socket>) == 56);
-    STATIC_REQUIRE(sizeof(holdfast::websocket_reader<tcp::socket>) == 96);
+    STATIC_REQUIRE(sizeof(holdfast::frame_reader<tcp::socket>) == 64);
+    STATIC_REQUIRE(sizeof(holdfast::websocket_reader<tcp::socket>) == 104);
     STATIC_REQUIRE(sizeof(holdfast::outbox<tcp::socket>) <= 72 + sizeof(holdfast::error_code));
 }

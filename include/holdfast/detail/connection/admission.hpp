@@ -8,6 +8,7 @@
 #include <holdfast/detail/connection/registry.hpp>
 #include <holdfast/error.hpp>
 
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -91,6 +92,13 @@ public:
         }
         registry_->set_peer(place_, peer_address(endpoint));
         return verdict::allowed;
+    }
+
+    /// By which the connection can be ended from elsewhere; of no registry after its end.
+    [[nodiscard]] std::pair<std::weak_ptr<registry>, registry::id> place() const noexcept
+    {
+        if (registry_ == nullptr) return {};
+        return {registry_->weak_from_this(), registry_->id_of(place_)};
     }
 
     void set_name(const connection_name& name)

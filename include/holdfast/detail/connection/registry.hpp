@@ -138,6 +138,12 @@ public:
         return lingering_.drop_oldest();
     }
 
+    id id_of(index place) const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return id(nodes_[place].generation) << 32U | place;
+    }
+
     peer_address peer_of(index place) const noexcept
     {
         const std::lock_guard lock(mutex_);

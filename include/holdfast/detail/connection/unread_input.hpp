@@ -42,6 +42,13 @@ inline input_state look_at_input(int descriptor) noexcept
     return now;
 }
 
+/// Whether the descriptor is closed, or its connection has ended in both directions.
+inline bool has_hung_up(int descriptor) noexcept
+{
+    ::pollfd at{descriptor, 0, 0}; // a negative number is skipped
+    return descriptor < 0 || (::poll(&at, 1, 0) > 0 && (at.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0);
+}
+
 /// What the next read would find of the end of the stream: `eof`, the connection's error, or none while bytes are unread
 /// or may still come. Of a connection that the peer has reset, reads return the end of the stream after the first error.
 inline error_code look_for_end(int descriptor) noexcept

@@ -145,6 +145,7 @@ public:
     {
         if constexpr (raw)
             if (what_.most == 0) return finish_later({}, std::string_view(""));
+        if (reader_->must_pause()) return pause();
         error_code ec;
         frame found = take(ec);
         bool more = false;
@@ -158,6 +159,8 @@ public:
         if (!found && !ec) ec = reader_->time_frame();
         if (found || ec)
             finish_later(ec, found);
+        else if (reader_->must_pause())
+            pause();
         else if (more)
             read_later();
         else if (!begins([this] { wait(); }))
@@ -215,6 +218,27 @@ private:
         frame found;
     };
 
+    /// A pause for the rate limit.
+    struct paused {
+        using executor_type = next_frame::executor_type;
+        using allocator_type = next_frame::allocator_type;
+        using cancellation_slot_type = next_frame::cancellation_slot_type;
+
+        executor_type get_executor() const noexcept { return op.get_executor(); }
+        allocator_type get_allocator() const noexcept { return op.get_allocator(); }
+        cancellation_slot_type get_cancellation_slot() const noexcept { return op.get_cancellation_slot(); }
+        void operator()(error_code ec)
+        {
+            if (!ec && op.cancellation_.cancelled() != net::cancellation_type::none) ec = net::error::operation_aborted;
+            if (ec)
+                op.finish(ec);
+            else
+                op.start();
+        }
+
+        next_frame op;
+    };
+
     /// A read in a later turn of the executor.
     struct later {
         using executor_type = next_frame::executor_type;
@@ -239,7 +263,17 @@ private:
         else
             found = reader_->buffer_.take(reader_->framing_, ec);
         if (ec) why = ec;
+        if (reader_->rate_ != nullptr) count(found, why);
         return found;
+    }
+
+    /// Counts a frame for the rate limit.
+    void count(frame& found, error_code& why) noexcept
+    {
+        if (!raw && found) reader_->rate_->message();
+        if (!reader_->rate_->disconnects() || !reader_->rate_->exceeded()) return;
+        found.reset();
+        why = errc::rate_exceeded;
     }
 
     void received(std::size_t n) noexcept
@@ -247,6 +281,7 @@ private:
         if (n == 0) return;
         reader_->buffer_.received(n);
         reader_->progress_(n);
+        if (reader_->rate_ != nullptr) reader_->rate_->received(n);
     }
 
     /// Waits for more bytes, which may be there already, unless that must end here.
@@ -256,7 +291,9 @@ private:
             return finish(net::error::operation_aborted); // it came while this step was queued
         if (const error_code ec = reader_->time_frame()) return finish(ec);
         proceed([this, more] {
-            if (more)
+            if (reader_->must_pause())
+                pause();
+            else if (more)
                 read_later();
             else
                 wait();
@@ -282,6 +319,15 @@ private:
     void proceed(Step step)
     {
         if (!begins(step)) finish(net::error::no_memory);
+    }
+
+    /// Waits until the rate may allow more. The peer is not to blame for the time.
+    void pause()
+    {
+        Reader& reader = *reader_;
+        reader.buffer_.shrink();
+        reader.progress_(0);
+        reader.rate_->wait_for_tick(net::any_io_executor(reader.get_executor()), paused{std::move(*this)});
     }
 
     void read_later()
@@ -364,6 +410,7 @@ private:
             received(got);
             const frame found = take(why);
             if (found || why || (got != room.size() && !announces_more())) return found;
+            if (reader_->must_pause()) return found;
         }
     }
 

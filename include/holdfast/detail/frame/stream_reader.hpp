@@ -5,9 +5,11 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/connection/unread_input.hpp>
 #include <holdfast/detail/frame/next_frame.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/progress.hpp>
+#include <holdfast/read_rate.hpp>
 
 #include <new>
 #include <type_traits>
@@ -27,8 +29,8 @@ public:
     using stream_type = read_stream_of<Peer>;
 
     template <class... Args>
-    stream_reader(Peer& peer, const holdfast::progress& progress, Args&&... buffer)
-        : peer_(peer), progress_(progress), buffer_(std::forward<Args>(buffer)...)
+    stream_reader(Peer& peer, const holdfast::progress& progress, read_rate* rate, Args&&... buffer)
+        : peer_(peer), progress_(progress), rate_(rate), buffer_(std::forward<Args>(buffer)...)
     {
     }
 
@@ -70,8 +72,21 @@ public:
         return {};
     }
 
+    /// Whether the rate limit has the reading pause. Not where it would only delay the end.
+    [[nodiscard]] bool must_pause()
+    {
+        if (rate_ == nullptr || rate_->disconnects() || !rate_->exceeded()) return false;
+        if constexpr (requires { peer_.draining(); })
+            if (peer_.draining()) return false;
+        if constexpr (detail::has_socket<stream_type>)
+            return !detail::has_hung_up(detail::lowest_layer(stream()).native_handle());
+        else
+            return true;
+    }
+
     Peer& peer_;
     progress progress_;
+    read_rate* rate_;
     Buffer buffer_;
 };
 

@@ -1,0 +1,238 @@
+// holdfast: key_limits, how many connections a tenant, a device or an account may have, whatever their addresses.
+// SPDX-License-Identifier: BSL-1.0
+#ifndef HOLDFAST_KEY_LIMITS_HPP
+#define HOLDFAST_KEY_LIMITS_HPP
+
+#include <holdfast/admitted_connection.hpp>
+#include <holdfast/detail/async/intrusive_list.hpp>
+#include <holdfast/detail/connection/registry.hpp>
+#include <holdfast/error.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+namespace holdfast {
+
+/// What happens to a connection whose key has as many connections as allowed.
+enum class key_policy : std::uint8_t {
+    /// It gets no permit.
+    refuse,
+    /// It takes the place of the oldest one, which is ended for `close_reason::superseded`: a device that comes back does
+    /// not wait until the server notices that its last connection is dead.
+    newest_wins,
+};
+
+/// Options of `key_limits`.
+struct key_limit_options {
+    /// Maximum number of connections of one key. At least 1. SIZE_MAX: unlimited.
+    std::size_t max_per_key = 1;
+    /// Maximum number of keys that have a connection. At least 1. SIZE_MAX: unlimited. A further key gets no permit.
+    std::size_t max_keys = 100'000;
+    /// Maximum size of a key in bytes. At least 1. A longer one gets no permit.
+    std::size_t max_key_bytes = 256;
+    key_policy on_limit = key_policy::refuse;
+};
+
+namespace detail {
+
+struct key_holder;
+
+/// The connections of a key, in the order in which they came.
+struct key_entry {
+    std::size_t count = 0;
+    intrusive_list<key_holder> holders;
+};
+using key_map = std::map<std::string, key_entry, std::less<>>; // ordered: no choice of keys makes it slow
+
+/// One connection of a key. Its permit owns it.
+struct key_holder : list_hook {
+    std::weak_ptr<registry> members;
+    registry::id id = 0;
+    key_map::iterator place;
+};
+
+class key_table {
+public:
+    explicit key_table(const key_limit_options& o) : options(o) {}
+
+    /// Whether the holder has got a place. Throws std::bad_alloc, without an effect.
+    bool enter(key_holder& newest, std::string_view key);
+
+    void leave(key_holder& one) noexcept;
+
+    [[nodiscard]] bool holds(const key_holder& one) const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return one.linked();
+    }
+
+    [[nodiscard]] std::size_t keys() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return entries_.size();
+    }
+
+    [[nodiscard]] std::size_t count(std::string_view key) const noexcept;
+
+    const key_limit_options options;
+
+private:
+    mutable std::mutex mutex_;
+    key_map entries_;
+};
+
+inline bool key_table::enter(key_holder& newest, std::string_view key)
+{
+    std::weak_ptr<registry> superseded;
+    registry::id id = 0;
+    {
+        const std::lock_guard lock(mutex_);
+        auto place = entries_.find(key);
+        if (place == entries_.end()) {
+            if (entries_.size() >= options.max_keys || key.size() > options.max_key_bytes) return false;
+            place = entries_.try_emplace(std::string(key)).first;
+        }
+        key_entry& entry = place->second;
+        if (entry.count >= options.max_per_key) {
+            if (options.on_limit == key_policy::refuse) return false;
+            key_holder& oldest = entry.holders.front();
+            const bool same = oldest.id == newest.id && !oldest.members.owner_before(newest.members) &&
+                              !newest.members.owner_before(oldest.members); // it has come a second time
+            if (!same) superseded = oldest.members;
+            id = oldest.id;
+            oldest.unlink();
+            --entry.count;
+        }
+        newest.place = place;
+        entry.holders.push_back(newest);
+        ++entry.count;
+    }
+    if (const auto members = superseded.lock()) members->end(id, close_reason::superseded);
+    return true;
+}
+
+inline void key_table::leave(key_holder& one) noexcept
+{
+    const std::lock_guard lock(mutex_);
+    if (!one.linked()) return; // superseded
+    one.unlink();
+    if (--one.place->second.count == 0) entries_.erase(one.place);
+}
+
+inline std::size_t key_table::count(std::string_view key) const noexcept
+{
+    const std::lock_guard lock(mutex_);
+    const auto place = entries_.find(key);
+    return place == entries_.end() ? 0 : place->second.count;
+}
+
+} // namespace detail
+
+/// The place of a connection among those of its key. Its destructor gives it back. Move-only.
+///
+/// Lifetime: may outlive the `key_limits` and the connection.
+/// Thread safety: distinct objects: safe.
+class key_permit {
+public:
+    /// No place.
+    key_permit() noexcept = default;
+    key_permit(key_permit&& other) noexcept = default;
+    key_permit& operator=(key_permit&& other) noexcept
+    {
+        if (this != &other) {
+            release();
+            table_ = std::move(other.table_);
+            holder_ = std::move(other.holder_);
+        }
+        return *this;
+    }
+    ~key_permit() { release(); }
+
+    /// Whether the connection was given a place.
+    explicit operator bool() const noexcept { return holder_ != nullptr; }
+
+    /// Whether a newer connection of the key has taken the place. Thread safety: safe.
+    [[nodiscard]] bool superseded() const noexcept { return holder_ && !table_->holds(*holder_); }
+
+    /// Gives the place back.
+    void release() noexcept
+    {
+        if (holder_) table_->leave(*holder_);
+        holder_.reset();
+        table_.reset();
+    }
+
+private:
+    friend class key_limits;
+
+    key_permit(std::shared_ptr<detail::key_table> table, std::unique_ptr<detail::key_holder> holder) noexcept
+        : table_(std::move(table)), holder_(std::move(holder))
+    {
+    }
+
+    std::shared_ptr<detail::key_table> table_;
+    std::unique_ptr<detail::key_holder> holder_;
+};
+
+/// Limits the connections of each key of the user's: a tenant, a device, an account, known after a login or a handshake.
+/// The connections may be those of several acceptors.
+///
+/// Memory: a key with a connection takes its bytes and about 200 more, each further connection about 100. A key without
+/// connections takes none.
+/// Thread safety: all members may be called from any thread, also from a finalizer. No callback is called.
+/// Cost: O(log keys) under a lock, and two allocations.
+///
+///     holdfast::key_limits devices{{.on_limit = holdfast::key_policy::newest_wins}};
+///     // ... in the session, once the device is known:
+///     const auto permit = devices.acquire(device_id, peer);
+///     if (!permit) co_return peer.close(holdfast::close_reason::refused);
+class key_limits {
+public:
+    /// Exceptions: std::invalid_argument for an option out of range; std::bad_alloc.
+    explicit key_limits(const key_limit_options& options = {}) : table_(std::make_shared<detail::key_table>(options))
+    {
+        if (options.max_per_key == 0) throw std::invalid_argument("key_limit_options.max_per_key must be at least 1");
+        if (options.max_keys == 0) throw std::invalid_argument("key_limit_options.max_keys must be at least 1");
+        if (options.max_key_bytes == 0)
+            throw std::invalid_argument("key_limit_options.max_key_bytes must be at least 1");
+    }
+
+    /// Gives the connection a place among those of the key. The result is empty where it gets none: at a limit by
+    /// `key_policy::refuse`, for one key more than `max_keys`, and for a key longer than `max_key_bytes`.
+    ///
+    /// At a limit with `key_policy::newest_wins` the oldest connection of the key gives up its place at once, and is
+    /// ended as by `bounded_acceptor::end`: its pending or next operation fails, and its finalizer is called when its
+    /// session lets it go, which may be after this returns.
+    ///
+    /// Exceptions: std::bad_alloc, without an effect.
+    template <class Stream, connection_finalizer Finalizer>
+    [[nodiscard]] key_permit acquire(std::string_view key, const admitted_connection<Stream, Finalizer>& peer)
+    {
+        auto holder = std::make_unique<detail::key_holder>();
+        std::tie(holder->members, holder->id) = peer.place();
+        if (!table_->enter(*holder, key)) return {};
+        return {table_, std::move(holder)};
+    }
+
+    /// Returns the number of keys that have a connection.
+    [[nodiscard]] std::size_t keys() const noexcept { return table_->keys(); }
+
+    /// Returns the number of connections of a key.
+    [[nodiscard]] std::size_t count(std::string_view key) const noexcept { return table_->count(key); }
+
+private:
+    std::shared_ptr<detail::key_table> table_;
+};
+
+} // namespace holdfast
+
+#endif
