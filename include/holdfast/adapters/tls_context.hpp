@@ -159,11 +159,11 @@ private:
         }
         ::SSL_CTX_set_max_early_data(c, 0);
         if (!protocols.empty() || options.choose_context) {
-            const kept& own = keep(c, {std::move(protocols), options.choose_context});
-            if (!own.protocols.empty()) set_protocols(c, own.protocols, is_server);
-            if (own.choose_context && is_server) {
+            kept* const own = keep(c, {std::move(protocols), options.choose_context});
+            if (!own->protocols.empty()) set_protocols(c, own->protocols, is_server);
+            if (own->choose_context && is_server) {
                 ::SSL_CTX_set_tlsext_servername_callback(c, &choose);
-                ::SSL_CTX_set_tlsext_servername_arg(c, const_cast<kept*>(&own));
+                ::SSL_CTX_set_tlsext_servername_arg(c, own);
             }
         }
         if (options.compact_records) ::SSL_CTX_set_keylog_callback(c, &detail::tls_handshake_secrets::on_key_log);
@@ -176,14 +176,14 @@ private:
         std::function<const tls_context*(std::string_view)> choose_context;
     };
 
-    static const kept& keep(SSL_CTX* c, kept values)
+    static kept* keep(SSL_CTX* c, kept values)
     {
         static const int index = ::SSL_CTX_get_ex_new_index(
             0, nullptr, nullptr, nullptr,
             [](void*, void* own, CRYPTO_EX_DATA*, int, long, void*) { delete static_cast<kept*>(own); });
         auto own = std::make_unique<kept>(std::move(values));
         if (::SSL_CTX_set_ex_data(c, index, own.get()) != 1) throw std::bad_alloc();
-        return *own.release();
+        return own.release();
     }
 
     /// OpenSSL's callback for the server's name.
