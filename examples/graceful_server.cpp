@@ -1,5 +1,5 @@
 // holdfast: graceful_server, a collector that can be replaced while its clients go on: a restart refuses
-// nobody, and every client knows what was taken.
+// no client, and every client knows what was taken.
 // SPDX-License-Identifier: BSL-1.0
 //
 // Every line that a client sends is answered by {"taken":N}, its number. At SIGTERM the server takes no new
@@ -73,7 +73,7 @@ net::awaitable<void> serve(Connection peer, holdfast::heartbeat_timer<>& heartbe
         co_await async_write_streamed<ndjson>(peer, goodbye{taken},
                                               {.chunk_bytes = cost.chunk_bytes, .progress = heartbeat});
     else if (ec)
-        throw holdfast::system_error(ec); // the finalizer is told what it stands for
+        throw holdfast::system_error(ec); // the finalizer gets what it stands for
     co_await peer.async_close();
 }
 

@@ -10,7 +10,7 @@
 // outbox. A message is kept once, in the ring, and a client is a position in it: one that is slow, or comes again,
 // continues from there. Beyond the ring it is sent the state of the market instead, the event "snapshot".
 //
-// SIGTERM drains: clients are told to come again, spread over --stagger. The ring goes into --state FILE, from which the
+// SIGTERM drains: clients are asked to reconnect, spread over --stagger. The ring goes into --state FILE, from which the
 // next process continues.
 #include "support/gateway_options.hpp"
 #include "support/http_request.hpp"

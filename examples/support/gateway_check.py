@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Restarts a push_gateway under thousands of clients and a browser, and shows that nobody has missed a message.
+"""Restarts a push_gateway under thousands of clients and a browser, and shows that no message was missed.
 
 Starts the server, clients of both kinds (server-sent events and WebSocket) and, where one is given, a headless Chromium
 with the server's page. Then it restarts the server: gracefully (SIGTERM, the ring is handed on), and with --kill by
@@ -302,7 +302,7 @@ def main():
     parser.add_argument("--until-behind", action="store_true", help="restarts once the queues of all that never read are full")
     parser.add_argument("--browser", help="the program chromium; without it there is no page")
     parser.add_argument("--report", default=".", help="the directory of the screenshots")
-    parser.add_argument("--kill", action="store_true", help="ends the server by SIGKILL too: each client is told of the gap")
+    parser.add_argument("--kill", action="store_true", help="ends the server by SIGKILL too: each client is notified of the gap")
     parser.epilog = "What follows -- is for the server."
     own = sys.argv[1:]
     split = own.index("--") if "--" in own else len(own)
@@ -383,12 +383,12 @@ def run(options, directory):
             servers.append(Server(arguments))
             load.restarted()
             load.until("all clients are back", load.all_served(), every=lambda: servers[-1].measure())
-            told = sum(load.totals[kind].gaps for kind in ("sse", "ws"))
-            print(f"after SIGKILL: {told} of {options.clients} clients were told of the gap and sent the state, "
+            notified = sum(load.totals[kind].gaps for kind in ("sse", "ws"))
+            print(f"after SIGKILL: {notified} of {options.clients} clients were notified of the gap and sent the state, "
                   f"missing {sum(t.missing for t in load.totals.values())}, "
                   f"doubled {sum(t.doubled for t in load.totals.values())}")
-            if told != options.clients:
-                faults.append("a client was not told of the gap")
+            if notified != options.clients:
+                faults.append("a client was not notified of the gap")
             faults += [f"after SIGKILL, {kind}: missing or doubled" for kind in ("sse", "ws")
                        if load.totals[kind].missing or load.totals[kind].doubled]
         for each in servers:

@@ -9,7 +9,7 @@
 
 namespace examples {
 
-/// What a subscription is told, on the node's event loop. A function may be empty.
+/// Events of a subscription, on the node's event loop. A function may be empty.
 struct engine_events {
     /// A message. Ids are the engine's, the same on every node, and come in order; none comes twice.
     std::function<void(std::string_view id, std::string_view text)> on_message{};

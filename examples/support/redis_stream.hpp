@@ -169,7 +169,7 @@ private:
 /// Publishes to a stream by XADD, and reads it by XREAD. Ids are those of the stream's entries.
 ///
 /// Two connections: one waits in XREAD. Where either ends, both are made again, after 50 ms at first, and up to a second.
-/// A gap is told by the entry that was delivered last: when it has gone, those after it may have gone, too.
+/// A gap is recognized by the entry that was delivered last: when it has gone, those after it may have gone, too.
 /// Memory: at most `batch` entries are read at a time. Not to be destroyed inside a callback.
 class redis_stream final : public message_engine {
 public:

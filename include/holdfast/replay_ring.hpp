@@ -76,7 +76,7 @@ struct replay_result {
 /// shares its memory. Messages have consecutive ids, beginning with 1. The ring has an epoch, so that a position of
 /// another ring, such as that of a process before a crash, is not taken for one of this ring.
 ///
-/// A receiver that comes again with its last position gets what it has missed, or is told that there is a gap. In the
+/// A receiver that comes again with its last position gets what it has missed, or is notified of the gap. In the
 /// same way a receiver whose outbox was full continues where it stopped: it needs no queue of its own.
 ///
 /// A graceful restart hands the ring on: `save()` after the last push, at the end of the drain, and `load()` in the next

@@ -30,7 +30,7 @@ struct replay_counters {
 };
 
 /// Sends the messages of a topic to any number of receivers, each from the position that it names. A receiver gets each
-/// message once and in order, or is told of a gap and gets the current state (`OnGap`).
+/// message once and in order, or is notified of a gap and gets the current state (`OnGap`).
 ///
 /// A receiver whose outbox is full leaves the live ones. It continues from the ring as soon as its outbox has drained to
 /// the low watermark, and is live again when it has everything: it has no queue beside its outbox. One that is too slow

@@ -156,7 +156,7 @@ TEST_CASE("a slow receiver continues from the ring, in order, with no more in it
     CHECK(made.plain == 1001);
 }
 
-TEST_CASE("a receiver too slow for the ring is told of the gap, and continues after it")
+TEST_CASE("a receiver too slow for the ring is notified of the gap, and continues after it")
 {
     net::io_context io;
     forms made;

@@ -237,7 +237,7 @@ class deflated_cursor {
     using format_type = deflated<Format>;
 
 public:
-    static constexpr bool repeatable = false; // compressing twice to know the length is for nobody
+    static constexpr bool repeatable = false; // compressing twice to know the length never pays
 
     template <class T>
     bool step(chunk_writer& out, T& source, const format_type& format)

@@ -1,4 +1,4 @@
-// holdfast: the head of an HTTP/1.1 request as a frame, and what an HTTP client is told where none can be read.
+// holdfast: the head of an HTTP/1.1 request as a frame, and the response where none can be read.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_HTTP_REQUEST_HEAD_HPP
 #define HOLDFAST_HTTP_REQUEST_HEAD_HPP

@@ -117,9 +117,9 @@ private:
             signals_.remove(SIGINT, ignored);
             signals_.remove(SIGTERM, ignored);
             acceptor_->async_drain(options_.drain, [self = this->shared_from_this()](const error_code&, std::size_t n) {
-                const bool told = self->waits();
+                const bool waited = self->waits();
                 self->end();
-                if (told && self->options_.on_drained) self->options_.on_drained(n);
+                if (waited && self->options_.on_drained) self->options_.on_drained(n);
             });
         }
 

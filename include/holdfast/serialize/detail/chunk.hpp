@@ -163,7 +163,7 @@ public:
     }
 
     // Whether an error is known to be in the pieces that follow, but not yet where. They need not fit then,
-    // since nobody will see them: the chunk is empty again.
+    // since they will not be sent: the chunk is empty again.
     bool searches() noexcept
     {
         if (error_ == errc{} || located_) [[likely]]

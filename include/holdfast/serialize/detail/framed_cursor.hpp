@@ -32,10 +32,10 @@ constexpr std::uint64_t max_frame_size()
     return std::numeric_limits<std::uint64_t>::max();
 }
 
-// Counts what a cursor writes against a size that was told before.
+// Counts what a cursor writes against a size that was stated before.
 class size_check {
 public:
-    explicit size_check(std::uint64_t told = 0) noexcept : left_(told) {}
+    explicit size_check(std::uint64_t stated = 0) noexcept : left_(stated) {}
 
     // Steps the cursor; fails where it comes to more, or ends with less.
     template <class Cursor, class Source, class Format>
@@ -64,7 +64,7 @@ class framed_cursor<Framing, Format, Source> {
     using inner_cursor = typename Format::template cursor<Source>;
     using format_type = framed<Framing, Format>;
     static constexpr bool sized = framing::sized<Framing>;
-    static constexpr bool told = std::same_as<Framing, framing::content_length>;
+    static constexpr bool stated = std::same_as<Framing, framing::content_length>;
     static_assert(!sized || is_repeatable<inner_cursor>,
                   "a length in front needs a source that can be read twice, and a format whose size does not "
                   "depend on the chunks");
@@ -78,7 +78,7 @@ public:
         if (phase_ == phase::begin && !begin(out, source, format)) return false;
         if (phase_ == phase::payload) {
             bool ended = false;
-            if constexpr (sized || told)
+            if constexpr (sized || stated)
                 ended = size_.step(inner_, out, source, format.format);
             else
                 ended = inner_.step(out, source, format.format);
@@ -98,7 +98,7 @@ private:
         requires(!sized)
     {
         if (!out.piece<Framing::max_header_size>([&](char* p) { return format.framing.write_header(p); })) return false;
-        if constexpr (told) size_ = size_check(format.framing.size);
+        if constexpr (stated) size_ = size_check(format.framing.size);
         phase_ = phase::payload;
         return true;
     }

@@ -25,7 +25,7 @@
 //     bool step(chunk_writer& out, T& value, const json& options);
 //
 // which goes on from there, and returns true when the value is written; false when the chunk is full, or
-// after out.fail(). Values whose room can be told beforehand without a walk over a range are `bounded`;
+// after out.fail(). Values whose size is known beforehand without a walk over a range are `bounded`;
 // theirs also have
 //
 //     static std::size_t room(const T& value);

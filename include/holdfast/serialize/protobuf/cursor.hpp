@@ -30,7 +30,7 @@
 //     static std::uint64_t size(T& value, protobuf_sizer& sizer);
 //
 // The first goes on from there, and returns true when the field is written; false when the chunk is full, or
-// after out.fail(). The second tells beforehand how many bytes that will be. Fields whose room can be told
+// after out.fail(). The second tells beforehand how many bytes that will be. Fields whose size is known
 // without a walk over a range are `bounded`; theirs also have
 //
 //     static std::size_t room(const T& value);
@@ -106,7 +106,7 @@ struct protobuf_cursor<T, Field, Within, protobuf_kind::scalar> {
     static char* write(char* p, const T& value, const protobuf_context&, piece_budget&) noexcept
     {
         const auto word = scalar::encode(value);
-        if constexpr (std::same_as<std::remove_const_t<T>, bool>) { // without a branch that nobody foresees
+        if constexpr (std::same_as<std::remove_const_t<T>, bool>) { // without a branch that cannot be predicted
             *tag::write(p) = static_cast<char>(word);
             return p + (Field.always || word != 0 ? max_size_of_bool : 0);
         } else {
