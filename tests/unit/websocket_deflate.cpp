@@ -612,7 +612,7 @@ TEST_CASE("the options state the memory, and are refused out of range")
                         {.max_message_bytes = 100'000, .compression = &deflate});
             const auto after = ::mallinfo2();
             const std::size_t took = after.uordblks + after.hblkhd - before.uordblks - before.hblkhd;
-            CHECK(took <= options.bytes() + 4096);
+            CHECK(took <= options.bytes() + 8192); // and what the allocator and the conversation add
             CHECK(took >= options.bytes() / 2);
         }
     }
