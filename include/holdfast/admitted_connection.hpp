@@ -45,7 +45,7 @@ public:
         using other = admitted_connection<typename Stream::template rebind_executor<Executor>::other, Finalizer>;
     };
 
-    /// Returns whether a drain has notified this connection: its next read returns the end of the stream, writing
+    /// Returns whether a drain or `shed` has notified this connection: its next read returns the end of the stream, writing
     /// still works. Thread safety: safe. Cost: a short lock.
     [[nodiscard]] bool draining() const noexcept { return this->finalizer().notified(); }
 

@@ -242,6 +242,13 @@ public:
     /// Connections stay open. No handler is called inside this call.
     void close() noexcept { core_->close(); }
 
+    /// Notifies up to `count` sessions, as a drain does; all others and the listener are not affected. Their clients connect
+    /// again, such as to a server that has joined behind the same balancer. Returns the number of notified sessions, which
+    /// is less where there are not as many. Called with some at a time, so that the clients do not all come at once.
+    ///
+    /// Thread safety: safe. Cost: O(count), and O(connections) where few are left to be notified.
+    std::size_t shed(std::size_t count) noexcept { return core_->members->shed(count); }
+
     /// Stops accepting, notifies every session, waits until the last connection has ended, and resets the remaining
     /// ones at the deadline.
     ///

@@ -473,6 +473,27 @@ TEST_CASE("a drain can be spread over a part of its deadline, and be cancelled")
     tests::run_until(io, [&] { return acceptor.census().live() == 0; });
 }
 
+TEST_CASE("shedding ends as many sessions as it says, others with the next call, and new clients are served")
+{
+    net::io_context io;
+    acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 200}};
+    acceptor.async_serve(listen_to, net::detached);
+    CHECK(acceptor.shed(10) == 0);
+    auto clients = connect(io, acceptor.local_endpoint(), 20);
+    tests::run_until(io, [&] { return acceptor.census().live() == 20; });
+    CHECK(acceptor.shed(5) == 5);
+    CHECK(acceptor.shed(5) == 5); // of those that are left
+    tests::run_until(io, [&] { return acceptor.census().ended() == 10; });
+    CHECK(acceptor.census().live() == 10);
+    auto more = connect(io, acceptor.local_endpoint(), 3);
+    tests::run_until(io, [&] { return acceptor.census().live() == 13; });
+    CHECK(acceptor.shed(0) == 0);
+    CHECK(acceptor.shed(100) == 13);
+    CHECK(acceptor.shed(100) == 0); // each once
+    tests::run_until(io, [&] { return acceptor.census().live() == 0; });
+    CHECK_FALSE(acceptor.shed(1));
+}
+
 TEST_CASE("without descriptors accepting pauses, the new client waits, and is admitted when a connection ends")
 {
     net::io_context io;

@@ -8,6 +8,7 @@
 
 #include <csignal>
 #include <optional>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -81,6 +82,28 @@ TEST_CASE("reports and reloads as often as they are wanted, then a drain at the 
         CHECK(has_default_effect(each));
 }
 
+TEST_CASE("with a notice the server accepts after the signal, until the drain begins")
+{
+    fixture f;
+    auto options = f.options();
+    options.notice = 1h;
+    std::optional<holdfast::drain_at_signal<acceptor>> stop(std::in_place, f.clients_of, options);
+    tcp::socket late(f.elsewhere);
+    ::raise(SIGTERM);
+    tests::run_until(f.io, [&] { return f.begun == 1; });
+    CHECK(has_default_effect(SIGTERM));
+    late.connect(f.clients_of.local_endpoint());
+    tests::run_until(f.io, [&] { return f.clients_of.census().live() == 2; });
+    options.notice = 1ms;
+    stop.reset();
+    stop.emplace(f.clients_of, options);
+    ::raise(SIGTERM);
+    tests::run(f.io);
+    CHECK(f.drained == 0U);
+    CHECK(f.clients_of.census().live() == 0);
+    CHECK_THROWS_AS((holdfast::drain_at_signal{f.clients_of, {.notice = -1s}}), std::invalid_argument);
+}
+
 TEST_CASE("a second signal has its default effect while the drain goes on; the others are still handled")
 {
     net::io_context io;
@@ -125,6 +148,21 @@ TEST_CASE("destroyed before a signal, during the drain, or with its wait in a co
         stop.reset();
         f->io.poll();
         CHECK(f->begun == 0);
+    }
+    SECTION("within the notice")
+    {
+        auto options = f->options();
+        options.notice = 1h;
+        stop.reset();
+        stop.emplace(f->clients_of, options);
+        ::raise(SIGTERM);
+        tests::run_until(f->io, [&] { return f->begun == 1; });
+        if (GENERATE(false, true)) {
+            stop.reset();
+            f->clients_of.async_drain({.deadline = 10s}, net::detached);
+            tests::run(f->io); // returns: nothing waits for the end of the notice
+            CHECK(!f->drained);
+        }
     }
     SECTION("during the drain")
     {

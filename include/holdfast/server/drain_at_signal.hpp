@@ -7,11 +7,13 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/error.hpp>
 
+#include <chrono>
 #include <csignal>
 #include <cstddef>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <utility>
 
 namespace holdfast {
@@ -20,7 +22,10 @@ namespace holdfast {
 struct drain_at_signal_options {
     /// Of the acceptor's `async_drain`.
     drain_options drain{};
-    /// Called at the first SIGINT or SIGTERM, before the drain begins.
+    /// The time between the signal and the beginning of the drain, in which the server goes on accepting: a load balancer
+    /// learns by its health checks that the server leaves, before a connection is refused. Must not be negative.
+    std::chrono::steady_clock::duration notice = std::chrono::steady_clock::duration::zero();
+    /// Called at the first SIGINT or SIGTERM, before the notice and the drain.
     std::function<void()> on_signal{};
     /// Called when the drain is over, with the number of connections that were reset.
     std::function<void(std::size_t)> on_drained{};
@@ -39,8 +44,8 @@ struct drain_at_signal_options {
 /// executor or while the context does not run; no callback is called afterwards, and the signals have their default
 /// effect again.
 /// Thread safety: distinct objects: safe. Shared objects: unsafe. Not two at a time for the same signal.
-/// Exceptions: std::invalid_argument for a drain option out of range, by the handler of the signal;
-/// system_error where a signal cannot be handled; std::bad_alloc.
+/// Exceptions: std::invalid_argument for a negative notice; for a drain option out of range, by the handler that begins the
+/// drain; system_error where a signal cannot be handled; std::bad_alloc.
 ///
 ///     const holdfast::drain_at_signal stop{acceptor, {.drain = {.deadline = 10s}}};
 ///     io.run();
@@ -60,13 +65,20 @@ public:
 
 private:
     using executor_type = typename Acceptor::executor_type;
+    using timer_type = net::basic_waitable_timer<std::chrono::steady_clock, net::wait_traits<std::chrono::steady_clock>,
+                                                 executor_type>;
 
     /// Shared with the pending wait and the drain, which the object may be destroyed before.
     class state : public std::enable_shared_from_this<state> {
     public:
         state(Acceptor& drained, drain_at_signal_options options)
-            : acceptor_(&drained), options_(std::move(options)), signals_(drained.get_executor(), SIGINT, SIGTERM)
+            : acceptor_(&drained),
+              options_(std::move(options)),
+              signals_(drained.get_executor(), SIGINT, SIGTERM),
+              notice_(drained.get_executor())
         {
+            if (options_.notice < options_.notice.zero())
+                throw std::invalid_argument("drain_at_signal_options::notice must not be negative");
             if (options_.on_report) signals_.add(SIGUSR1);
             if (options_.on_reload) signals_.add(SIGHUP);
         }
@@ -87,6 +99,7 @@ private:
             error_code ignored;
             signals_.clear(ignored);
             signals_.cancel(ignored);
+            notice_.cancel();
         }
 
     private:
@@ -98,7 +111,7 @@ private:
             else if (signal == SIGHUP)
                 options_.on_reload();
             else
-                drain();
+                give_notice();
             wait();
         }
 
@@ -108,7 +121,7 @@ private:
             return acceptor_ != nullptr;
         }
 
-        void drain()
+        void give_notice()
         {
             if (options_.on_signal) options_.on_signal();
             const std::lock_guard lock(mutex_);
@@ -116,6 +129,17 @@ private:
             error_code ignored;
             signals_.remove(SIGINT, ignored);
             signals_.remove(SIGTERM, ignored);
+            if (options_.notice == options_.notice.zero()) return drain();
+            notice_.expires_after(options_.notice);
+            notice_.async_wait([self = this->shared_from_this()](const error_code&) {
+                const std::lock_guard again(self->mutex_);
+                if (self->acceptor_ != nullptr) self->drain();
+            });
+        }
+
+        /// Precondition: the mutex is locked.
+        void drain()
+        {
             acceptor_->async_drain(options_.drain, [self = this->shared_from_this()](const error_code&, std::size_t n) {
                 const bool waited = self->waits();
                 self->end();
@@ -127,6 +151,7 @@ private:
         Acceptor* acceptor_; // null at the end
         const drain_at_signal_options options_;
         net::basic_signal_set<executor_type> signals_;
+        timer_type notice_;
     };
 
     const std::shared_ptr<state> state_;

@@ -219,6 +219,22 @@ public:
         return cursor < nodes_.size() ? std::optional(cursor) : std::nullopt;
     }
 
+    /// The same for up to `limit` of all, from where the last call has stopped. Returns how many were notified.
+    std::size_t shed(std::size_t limit) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        std::size_t notified = 0;
+        for (std::size_t left = nodes_.size(); left != 0 && notified != limit; --left) {
+            if (shed_cursor_ >= nodes_.size()) shed_cursor_ = 0;
+            node& n = nodes_[shed_cursor_++];
+            if (!n.live || n.notified) continue;
+            n.notified = true;
+            end_reading(n);
+            ++notified;
+        }
+        return notified;
+    }
+
     /// Ends one connection by a reset: its pending or next operation fails, and it ends for `cause`. False where it
     /// is not live any more.
     bool end(id which, close_reason cause) noexcept
@@ -426,6 +442,7 @@ private:
     index free_ = nowhere;
     std::size_t live_ = 0;
     std::size_t peak_ = 0;
+    std::size_t shed_cursor_ = 0;
     std::uint64_t departures_ = 0;
     std::uint64_t changes_ = 0;
     std::array<std::uint64_t, close_reason_count> ended_{};
