@@ -4,20 +4,25 @@
 //     GET /         a page that shows the feed, by both
 //     GET /events   server-sent events; a browser that comes again names its last event, and misses nothing
 //     GET /ws       a WebSocket; the client's first message is the id of the last message that it has had, or empty
-//     GET /metrics  Prometheus' text format; GET /healthz: 200, and 503 in a drain
+//     GET /metrics  Prometheus' text format
+//     GET /healthz  200, with the reason where the engine is away; 503 before the node has the state, and in a drain
+//
+// With --redis many nodes send the same messages with the same ids, and a client continues on any of them. A node whose
+// Redis is away serves what it has, and stays in the balancer: else the loss of one process would take out all nodes.
 //
 // What keeps the memory bounded: the number of connections; the size and the time of a request's head; the watermark of an
 // outbox. A message is kept once, in the ring, and a client is a position in it: one that is slow, or comes again,
 // continues from there. Beyond the ring it is sent the state of the market instead, the event "snapshot".
 //
 // SIGTERM drains: clients are asked to reconnect, spread over --stagger. The ring goes into --state FILE, from which the
-// next process continues.
+// next process continues. SIGUSR2 sends --shed percent of the clients away, to a node that has joined.
 #include "support/gateway_options.hpp"
 #include "support/http_request.hpp"
-#include "support/local_engine.hpp"
 #include "support/log.hpp"
 #include "support/push_page.hpp"
+#include "support/quote_feed.hpp"
 #include "support/quote_messages.hpp"
+#include "support/shed_at_signal.hpp"
 
 #include <holdfast/holdfast.hpp>
 #include <holdfast/server/admin_socket.hpp>
@@ -25,10 +30,13 @@
 #include <holdfast/server/saved_ring.hpp>
 #include <holdfast/server/server_metrics.hpp>
 
+#include <csignal>
 #include <functional>
 #include <iostream>
 #include <optional>
 #include <random>
+#include <string>
+#include <string_view>
 
 #include <unistd.h>
 
@@ -64,41 +72,16 @@ struct client {
 struct gateway {
     gateway(net::io_context& io, const gateway_options& given, holdfast::replay_ring ring)
         : options(given),
-          market(given.instruments),
-          topic(std::move(ring), {examples::as_event, examples::as_frame}),
+          feed(io.get_executor(), given, std::move(ring)),
           heartbeats(io, {.tick = 250ms, .timeout = given.timeout}),
           clients(heartbeats, {.ping_after = given.timeout / 3, .timeout = given.timeout},
                   [](client& silent) { silent.send_ping(); }),
           head_deadline(heartbeats, 10s)
     {
-        const auto lost = [this](std::string_view) { topic.restart({topic.ring().epoch() + 1, 0}); };
-        engine.subscribe(
-            topic.ring().size() != 0 ? last_id() : "",
-            {.on_message = [this](std::string_view id,
-                                  std::string_view quotes) { topic.push(examples::quote_message::text(id, quotes)); },
-             .on_gap = lost});
-    }
-
-    /// Where a client is that has had this message last; nothing where the ring does not have it any more.
-    std::optional<replay_position> position_of(std::string_view id)
-    {
-        return topic.ring().find([&](const payload& each) { return examples::quote_message(each.text()).id == id; });
-    }
-    /// The id of the last message.
-    std::string last_id()
-    {
-        std::string id = to_string(topic.ring().last()); // before the first
-        (void)topic.ring().find([&](const payload& newest) {
-            id = examples::quote_message(newest.text()).id;
-            return true;
-        });
-        return id;
     }
 
     const gateway_options& options;
-    examples::market market;
-    holdfast::replay_topic<2> topic;
-    examples::local_engine engine{topic.ring().last()}; // or that of many nodes
+    examples::quote_feed feed;
     holdfast::heartbeat_timer<> heartbeats;
     holdfast::heartbeat_profile<client> clients;
     holdfast::frame_deadline head_deadline;
@@ -116,12 +99,12 @@ net::awaitable<void> send_events(gateway& g, client& self, auto& outbox, auto& h
     self.answers = false;
     const auto send_state = [&](const replay_position&) -> holdfast::error_code {
         if (!self.snapshot_id.empty() && outbox.queued() != 0) return holdfast::errc::outbox_full; // asks again
-        self.snapshot_id = g.last_id();
+        self.snapshot_id = g.feed.last_id();
         const framed state{framing::sse{.event = "snapshot", .id = self.snapshot_id}, json{}};
         return outbox.push_streamed(
-            formatted(g.market.snapshot(), framed{framing::http_chunked{.ends = false}, state}));
+            formatted(g.feed.state().snapshot(), framed{framing::http_chunked{.ends = false}, state}));
     };
-    const auto subscription = g.topic.subscribe(outbox, form::event, from, send_state);
+    const auto subscription = g.feed.topic().subscribe(outbox, form::event, from, send_state);
     while (co_await heads.async_read_some(256)) { // what it sends has no meaning
     }
     const std::chrono::milliseconds wait(500 + g.random() % 1500);
@@ -134,18 +117,20 @@ net::awaitable<void> send_frames(gateway& g, client& self, auto& peer, auto& out
     self.ping = holdfast::websocket_ping();
     const auto send_state = [&](const replay_position&) -> holdfast::error_code {
         if (!self.snapshot_id.empty() && outbox.queued() != 0) return holdfast::errc::outbox_full; // asks again
-        self.snapshot_id = g.last_id();
-        const examples::snapshot_message state{self.snapshot_id, "snapshot", g.market.snapshot()};
+        self.snapshot_id = g.feed.last_id();
+        const examples::snapshot_message state{self.snapshot_id, "snapshot", g.feed.state().snapshot()};
         return outbox.push_streamed(formatted(state, framed{framing::websocket_fragments{}, json{}}),
                                     {.interleave_control = true});
     };
     holdfast::websocket_reader messages{std::move(heads), outbox, {.max_message_bytes = 256, .progress = self}};
     holdfast::replay_topic<2>::subscription subscription;
-    while (const auto message = co_await messages.async_next())
-        if (!subscription)
-            subscription = g.topic.subscribe(outbox, form::frame, g.position_of(message->data), send_state);
+    while (const auto message = co_await messages.async_next()) {
+        if (subscription) continue;
+        const auto from = co_await g.feed.async_find(std::string(message->data));
+        subscription = g.feed.topic().subscribe(outbox, form::frame, from, send_state);
+    }
     using code = holdfast::websocket_close_code;
-    const auto why = g.draining ? code::service_restart : code::normal; // a browser comes again
+    const auto why = peer.draining() ? code::service_restart : code::normal; // a browser comes again
     co_await holdfast::async_close_websocket(peer, outbox, {.code = why});
 }
 
@@ -158,9 +143,8 @@ void respond(gateway& g, const http_request& request, holdfast::http_exchange& e
     } else if (path == "/") {
         outbox.push(exchange.answer(200, "text/html; charset=utf-8", examples::push_page));
     } else if (path == "/healthz") {
-        outbox.push(g.draining
-                        ? exchange.error(503, "draining")
-                        : exchange.error(200, g.engine.connected() ? "ready" : "ready, but " + g.engine.problem()));
+        const bool ready = !g.draining && g.feed.ready();
+        outbox.push(exchange.error(ready ? 200 : 503, g.draining ? "draining" : g.feed.condition()));
     } else if (path == "/metrics") {
         outbox.push(exchange.begin(200, holdfast::prometheus_text::content_type));
         if (exchange.head_only()) return;
@@ -168,6 +152,8 @@ void respond(gateway& g, const http_request& request, holdfast::http_exchange& e
         const holdfast::prometheus_text text;
         exchange.chunked() ? outbox.push_streamed(formatted(source, framed{framing::http_chunked{}, text}))
                            : outbox.push_streamed(formatted(source, text));
+    } else if (!g.feed.ready() && (path == "/events" || path == "/ws")) {
+        outbox.push(exchange.error(503, "starting"));
     } else if (path == "/events") {
         outbox.push(exchange.head_only() ? exchange.begin(200, "text/event-stream")
                                          : exchange.error(505, "HTTP/1.1 only."));
@@ -196,18 +182,19 @@ net::awaitable<void> serve(auto peer, gateway& g)
                                                     {.last = served == gateway_options::max_requests}));
         if (!request) break;
         self.touch();
-        if (request->path() == "/ws") {
+        if (request->path() == "/ws" && g.feed.ready()) {
             const auto handshake = holdfast::accept_websocket(request->method(), *request);
             outbox.push(handshake.response);
             request.reset();
             if (handshake) co_return co_await send_frames(g, self, peer, outbox, heads);
             break;
         }
-        if (request->path() == "/events" && request->method() == "GET" && exchange.chunked()) {
+        if (request->path() == "/events" && request->method() == "GET" && exchange.chunked() && g.feed.ready()) {
             outbox.push(exchange.begin(200, "text/event-stream", "Cache-Control: no-store\r\n"));
-            auto from = g.position_of((*request)("Last-Event-ID"));
-            if (!from) from = g.position_of(request->parameter("last").value_or(""));
+            std::string last((*request)("Last-Event-ID"));
+            if (last.empty()) last = request->parameter("last").value_or("");
             request.reset();
+            const auto from = co_await g.feed.async_find(last);
             co_await send_events(g, self, outbox, heads, from);
             break;
         }
@@ -218,18 +205,6 @@ net::awaitable<void> serve(auto peer, gateway& g)
     holdfast::error_code ignored; // it has gone: its connection says why
     co_await outbox.async_close(net::redirect_error(net::use_awaitable, ignored));
     co_await peer.async_close(net::redirect_error(net::use_awaitable, ignored));
-}
-
-/// The feed: publishes what changes.
-net::awaitable<void> run_feed(gateway& g, net::steady_timer clock)
-{
-    for (;;) {
-        clock.expires_after(g.options.interval);
-        co_await clock.async_wait(net::use_awaitable);
-        const std::uint64_t before = g.market.version();
-        g.market.tick(g.options.rate);
-        g.engine.publish(holdfast::serialize_to_string<json>(g.market.changed_since(before)), {});
-    }
 }
 
 int run(int argc, char** argv)
@@ -250,7 +225,7 @@ int run(int argc, char** argv)
     holdfast::add_acceptor_events(g.metrics, g.events);
     holdfast::add_heartbeats(g.metrics, g.heartbeats);
     holdfast::add_pool(g.metrics, holdfast::shared_buffer_pool::of(io.get_executor()));
-    holdfast::add_topic(g.metrics, g.topic);
+    holdfast::add_topic(g.metrics, g.feed.topic());
     holdfast::add_process(g.metrics, capacity.plan, options.max_connections);
     std::optional<holdfast::admin_socket> admin;
     if (!options.admin.empty()) admin.emplace(io.get_executor(), options.admin, clients.census(), g.heartbeats);
@@ -263,18 +238,21 @@ int run(int argc, char** argv)
         io.stop();
     };
     const auto report = [&] { examples::log_text([&](std::ostream& out) { clients.census().report(out); }); };
-    const holdfast::drain_at_signal stop{clients,
-                                         {.drain = {.deadline = options.drain, .stagger = options.stagger},
-                                          .on_signal = begin_drain,
-                                          .on_drained = end_drain,
-                                          .on_report = report,
-                                          .on_reload = options.tls.reloader("push_gateway")}};
+    const holdfast::drain_at_signal stop{
+        clients,
+        {.drain = {.deadline = options.drain, .stagger = options.stagger, .serve_backlog = true},
+         .notice = options.notice,
+         .on_signal = begin_drain,
+         .on_drained = end_drain,
+         .on_report = report,
+         .on_reload = options.tls.reloader("push_gateway")}};
     options.tls.serve(clients, [&](auto peer) { return serve(std::move(peer), g); });
-    net::co_spawn(io, run_feed(g, net::steady_timer(io)), net::detached);
+    net::co_spawn(io, examples::shed_at_signal(clients, SIGUSR2, options.shed, options.stagger), net::detached);
+    if (options.publishes()) net::co_spawn(io, g.feed.publish(options.rate, options.interval), net::detached);
     std::cout << "push_gateway: listening on " << clients.local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("push_gateway");
     io.run();
-    if (!options.state.empty()) holdfast::save_ring(options.state, g.topic.ring());
+    if (!options.state.empty()) holdfast::save_ring(options.state, g.feed.topic().ring());
     return 0;
 }
 

@@ -7,216 +7,29 @@ SIGKILL too. Each client connects again by itself and names the last id that it 
 an id is missing or doubled, a gap is not as it must be, or the server's memory exceeds its plan.
 SPDX-License-Identifier: BSL-1.0
 """
-import argparse, base64, json, os, random, re, resource, select, signal, socket, subprocess, sys, tempfile, time, urllib.request
+import argparse, base64, json, os, resource, select, signal, subprocess, sys, tempfile, time
 
-EVENT = re.compile(rb"(event: snapshot\n)?id: ([0-9a-f]+)-(\d+)\n")
-MESSAGE = re.compile(rb'\{"id":"([0-9a-f]+)-(\d+)","event":"(\w+)"')
-
-
-class Totals:
-    def __init__(self):
-        self.connected = self.received = self.missing = self.doubled = self.gaps = self.snapshots = 0
+sys.dont_write_bytecode = True
+from push_clients import Load, Server
 
 
-class Client:
-    """One connection at a time. `last` is what it has had last, as epoch and number."""
+class RingLoad(Load):
+    """The ids are those of one server's ring: an epoch and consecutive numbers."""
 
-    def __init__(self, load, kind, reads=True):
-        self.load, self.kind, self.reads = load, kind, reads
-        self.totals = load.totals[kind if reads else "never read"]
-        self.last = None
-        self.socket = None
-        self.fresh = 0  # messages since the last (re)start of the server
-        self.due = 0.0
-
-    def connect(self):
-        self.head, self.buffer = True, b""
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self.socket.setblocking(False)
-        if not self.reads:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)
-        self.socket.connect_ex(("127.0.0.1", self.load.port))
-        self.load.open[self.socket.fileno()] = self
-        self.load.epoll.register(self.socket, select.EPOLLOUT)
-        self.connecting = True
-
-    def end(self, wait):
-        del self.load.open[self.socket.fileno()]
-        self.load.epoll.unregister(self.socket)
-        self.socket.close()
-        self.socket = None
-        self.load.later(self, wait)
-
-    def send(self, data):
-        try:
-            self.socket.send(data)
-        except OSError:
-            pass  # reading finds the end
-
-    def frame(self, opcode, data=b""):
-        self.send(bytes([0x80 | opcode, 0x80 | len(data)]) + bytes(4) + data)  # the mask is zero
-
-    def ready(self):
-        if self.connecting:
-            if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                return self.end(random.uniform(0.2, 1))  # the server is not there yet
-            self.connecting = False
-            last = f"{self.last[0]}-{self.last[1]}" if self.last else ""
-            if self.kind == "ws":
-                self.send(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-            else:
-                more = f"Last-Event-ID: {last}\r\n" if last else ""
-                self.send(f"GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{more}\r\n".encode())
-            self.load.epoll.modify(self.socket, select.EPOLLIN if self.reads else select.EPOLLHUP)
-            if not self.reads:
-                self.totals.connected += 1
-            return
-        if not self.reads:
-            return self.end(random.uniform(0.5, 2))
-        try:
-            data = self.socket.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            return self.end(random.uniform(0.5, 2))
-        self.buffer += data
-        if self.head:
-            end = self.buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            if self.buffer[9:12] not in (b"200", b"101"):
-                sys.exit(f"unexpected response: {self.buffer[:end].decode()}")
-            self.head, self.buffer = False, self.buffer[end + 4:]
-            self.totals.connected += 1
-            if self.kind == "ws":
-                self.frame(1, f"{self.last[0]}-{self.last[1]}".encode() if self.last else b"")
-        self.ws() if self.kind == "ws" else self.sse()
-
-    def sse(self):
-        end = self.buffer.rfind(b"\n\n")
-        if end >= 0:
-            for event in EVENT.finditer(self.buffer, 0, end + 2):
-                self.note(event[2], int(event[3]), event[1] is not None)
-            self.buffer = self.buffer[end + 2:]
-
-    def ws(self):
-        at = 0
-        while len(self.buffer) - at >= 2:
-            opcode, size, front = self.buffer[at] & 15, self.buffer[at + 1], 2
-            if size == 126:
-                front = 4
-            elif size == 127:
-                front = 10
-            if len(self.buffer) - at < front:
-                break
-            if front != 2:
-                size = int.from_bytes(self.buffer[at + 2:at + front], "big")
-            if len(self.buffer) - at < front + size:
-                break
-            data = self.buffer[at + front:at + front + size]
-            at += front + size
-            if opcode == 1:
-                message = MESSAGE.match(data)
-                self.note(message[1], int(message[2]), message[3] == b"snapshot")
-            elif opcode == 8:
-                self.load.close_codes.add(int.from_bytes(data[:2], "big"))
-                self.frame(8, data[:2])
-                return self.end(random.uniform(0.5, 2))
-            elif opcode == 9:
-                self.frame(10, data)
-        self.buffer = self.buffer[at:]
-
-    def note(self, epoch, number, snapshot):
-        epoch = epoch.decode()
+    def note(self, client, text, snapshot):
+        epoch, _, number = text.partition(b"-")
+        number, totals, last = int(number), client.totals, client.at
         if snapshot:
-            self.totals.snapshots += 1
-            self.totals.gaps += self.last is not None
+            totals.snapshots += 1
+            totals.gaps += last is not None
         else:
-            self.totals.received += 1
-            self.fresh += 1
-            if self.last is None or self.last[0] != epoch or number > self.last[1] + 1:
-                self.totals.missing += number - self.last[1] - 1 if self.last and self.last[0] == epoch else 1
-            elif number <= self.last[1]:
-                self.totals.doubled += 1
-        self.last = (epoch, number)
-
-
-class Load:
-    def __init__(self, port, kinds, count, never):
-        self.port, self.epoll, self.open, self.waiting, self.close_codes = port, select.epoll(), {}, [], set()
-        self.totals = {"sse": Totals(), "ws": Totals(), "never read": Totals()}
-        self.clients = [Client(self, kinds[i % len(kinds)]) for i in range(count)]
-        self.clients += [Client(self, "sse", reads=False) for _ in range(never)]
-        self.reading = self.clients[:count]
-        for client in self.clients:
-            self.later(client, 0)
-
-    def later(self, client, wait):
-        client.due = time.monotonic() + wait
-        self.waiting.append(client)
-
-    def turn(self, seconds=0.05):
-        now, keep, begun = time.monotonic(), [], 0
-        for client in self.waiting:
-            if client.due <= now and begun < 100:  # not all in one burst
-                client.connect()
-                begun += 1
-            else:
-                keep.append(client)
-        self.waiting = keep
-        for fd, _ in self.epoll.poll(seconds):
-            if fd in self.open:
-                self.open[fd].ready()
-
-    def until(self, what, done, deadline=90, every=lambda: None):
-        end, last = time.monotonic() + deadline, 0
-        while not done():
-            self.turn()
-            if time.monotonic() - last > 0.25:
-                last = time.monotonic()
-                every()
-            if last > end:
-                sys.exit(f"not within {deadline} s: {what}; " + str({k: vars(t) for k, t in self.totals.items()}))
-
-    def restarted(self):
-        for client in self.clients:
-            client.fresh = 0
-
-    def all_served(self, messages=3):
-        return lambda: all(client.fresh >= messages for client in self.reading)
-
-
-class Server:
-    def __init__(self, arguments):
-        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-        first = self.process.stdout.readline()
-        found = re.search(r":(\d+), pid", first)
-        if not found:
-            sys.exit(f"the server did not start: {first}")
-        self.port = int(found[1])
-        plan = ""
-        while "ladder --plan" not in plan:
-            plan = self.process.stdout.readline()
-        self.base, self.each, _ = map(int, plan.split()[-1].split("+"))
-        self.rss = 0
-
-    def measure(self):
-        try:
-            with open(f"/proc/{self.process.pid}/status") as status:
-                found = re.search(r"RssAnon:\s+(\d+)", status.read())
-            self.rss = max(self.rss, int(found[1]) * 1024 if found else 0)
-        except OSError:
-            pass
-
-    def figure(self, name):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as response:
-            return int(re.search(rf"^{name} (\d+)$", response.read().decode(), re.M)[1])
-
-    def end(self, number):
-        self.process.send_signal(number)
+            totals.received += 1
+            client.fresh += 1
+            if last is None or last[0] != epoch or number > last[1] + 1:
+                totals.missing += number - last[1] - 1 if last and last[0] == epoch else 1
+            elif number <= last[1]:
+                totals.doubled += 1
+        client.last, client.at = text, (epoch, number)
 
 
 class Browser:
@@ -321,7 +134,7 @@ def run(options, directory):
     browser, servers, faults = None, [server], []
     try:
         kinds = {"both": ("sse", "ws")}.get(options.kind, (options.kind,))
-        load = Load(server.port, kinds, options.clients, options.never)
+        load = RingLoad(server.port, kinds, options.clients, options.never)
         print(f"{count} clients connect, {options.never} of them never read", flush=True)
         load.until("all clients have messages", load.all_served(), every=lambda: servers[-1].measure())
         page = {}

@@ -11,10 +11,12 @@
 #include <holdfast/outbox_options.hpp>
 #include <holdfast/replay_ring.hpp>
 
+#include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <system_error>
 
 namespace examples {
 
@@ -25,11 +27,18 @@ struct gateway_options : server_options {
     std::chrono::milliseconds interval{250};
     byte_count ring{1024 * 1024};
     std::chrono::milliseconds stagger{2000};
+    std::chrono::milliseconds notice{0};
+    std::uint32_t shed = 30;
     std::string state;
     std::string admin;
+    std::string redis;
+    std::string topic = "quotes";
+    bool publish = false;
 
     static constexpr std::size_t max_head_bytes = 8192;
     static constexpr std::size_t max_requests = 100; ///< of a connection
+    /// What is read from the engine at once, in two forms: 256 messages of at most 8 KiB.
+    static constexpr std::size_t engine_bytes = 2 * 256 * 8192;
     static constexpr int send_buffer_bytes = 32 * 1024;
     static constexpr int receive_buffer_bytes = 4096;
     /// The queue of a client: one whose queue is full continues from the ring.
@@ -49,8 +58,19 @@ struct gateway_options : server_options {
             cli.add("interval", interval, "TIME", "time between two messages");
             cli.add("ring", ring, "BYTES", "the messages that are kept for clients that come again");
             cli.add("stagger", stagger, "TIME", "the time over which a drain sends clients away; less than --drain");
+            cli.add("notice", notice, "TIME",
+                    "the time before a drain in which /healthz says 503 and clients are still accepted: a balancer's "
+                    "health checks have to see it");
+            cli.add("shed", shed, "PERCENT",
+                    "the share of the clients that is sent away at SIGUSR2, spread over --stagger: they come to a node "
+                    "that "
+                    "has joined");
             cli.add("state", state, "FILE", "hands the ring on over a graceful restart; empty: clients start anew");
             cli.add("admin", admin, "PATH", "a local socket that answers the open connections as JSON; empty: none");
+            cli.add("redis", redis, "HOST:PORT",
+                    "messages come from a stream of Redis, which many nodes share; empty: the node's own feed");
+            cli.add("topic", topic, "NAME", "the key of that stream");
+            cli.add("publish", publish, "with --redis: this node's feed publishes to the stream; for one of the nodes");
         };
         if (!server_options::parse(argc, argv, "push_gateway",
                                    "Pushes a feed to browsers by server-sent events and WebSocket.", add))
@@ -61,8 +81,26 @@ struct gateway_options : server_options {
         if (interval.count() <= 0) command_line::fail("interval", "must be more than 0");
         if (ring.value == 0 || ring.value > (1u << 30)) command_line::fail("ring", "must be 1 to 1G");
         if (stagger >= drain) command_line::fail("stagger", "must be less than --drain");
+        if (has_engine() && redis_port() == 0) command_line::fail("redis", "must be HOST:PORT");
+        if (has_engine() && topic.empty()) command_line::fail("topic", "must not be empty");
+        if (shed == 0 || shed > 100) command_line::fail("shed", "must be 1 to 100");
         if (timeout < std::chrono::seconds(1)) command_line::fail("timeout", "must be at least 1s");
         return true;
+    }
+
+    /// Whether messages come from an engine that other nodes share.
+    [[nodiscard]] bool has_engine() const noexcept { return !redis.empty(); }
+    /// Whether this node has a feed.
+    [[nodiscard]] bool publishes() const noexcept { return publish || !has_engine(); }
+    /// 0: none, or not a port.
+    [[nodiscard]] std::uint16_t redis_port() const noexcept
+    {
+        const auto colon = redis.rfind(':');
+        std::uint16_t number = 0;
+        if (colon == redis.npos || colon == 0) return 0;
+        const char* const end = redis.data() + redis.size();
+        const auto [rest, error] = std::from_chars(redis.data() + colon + 1, end, number);
+        return error == std::errc() && rest == end ? number : std::uint16_t{0};
     }
 
     [[nodiscard]] holdfast::replay_ring_options ring_options() const
@@ -92,7 +130,8 @@ struct gateway_options : server_options {
                                              .send_buffer_bytes = send_buffer_bytes,
                                              .receive_buffer_bytes = receive_buffer_bytes};
         return plan_capacity(max_connections, tls.cost(cost),
-                             tls.fixed_bytes() + 512 * max_connections + 4 * ring.value + market::bytes(instruments));
+                             tls.fixed_bytes() + 512 * max_connections + 4 * ring.value +
+                                 2 * market::bytes(instruments) + (has_engine() ? engine_bytes : 0));
     }
 };
 

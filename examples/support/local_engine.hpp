@@ -20,7 +20,11 @@ public:
     /// Continues after `last`, the last message of the node's ring.
     explicit local_engine(const holdfast::replay_position& last) noexcept : last_(last) {}
 
-    void subscribe(std::string, engine_events events) override { events_ = std::move(events); }
+    void subscribe(std::string, engine_events events) override
+    {
+        events_ = std::move(events);
+        if (events_.on_caught_up) events_.on_caught_up();
+    }
 
     void publish(std::string_view text, std::function<void(std::string_view)> done) override
     {
@@ -32,6 +36,7 @@ public:
 
     [[nodiscard]] bool connected() const noexcept override { return true; }
     [[nodiscard]] const std::string& problem() const noexcept override { return no_problem_; }
+    [[nodiscard]] bool expects(std::string_view) const override { return false; }
 
 private:
     holdfast::replay_position last_;

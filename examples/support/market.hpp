@@ -106,6 +106,25 @@ public:
             change(below(static_cast<std::uint32_t>(size())));
     }
 
+    /// Takes an instrument's values from elsewhere, such as those that another market has changed. Returns false, without
+    /// an effect, where there is no instrument with that id, or where it cannot have such values.
+    bool apply(const quote& newest) noexcept
+    {
+        const double spread = (newest.ask - newest.bid) * 100;
+        if (newest.id >= size() || !(newest.bid >= 0 && newest.bid < 1e7) || !(spread >= 0 && spread < 65'535))
+            return false;
+        const auto index = static_cast<std::size_t>(newest.id);
+        instrument& chosen = instruments_[index];
+        chosen.bid_cents = static_cast<std::uint32_t>(newest.bid * 100 + 0.5);
+        chosen.spread_cents = static_cast<std::uint16_t>(spread + 0.5);
+        chosen.bid_size = newest.bid_size;
+        chosen.ask_size = newest.ask_size;
+        chosen.open = newest.open;
+        note_change(index);
+        chosen.time = newest.time;
+        return true;
+    }
+
     /// All instruments: a random-access view that makes each quote when it is read. It may be read while the
     /// market goes on changing: a reader that notes `version()` first misses nothing.
     [[nodiscard]] auto snapshot() const noexcept
@@ -173,10 +192,15 @@ private:
         chosen.spread_cents = static_cast<std::uint16_t>(1 + below(9));
         (step % 2 == 0 ? chosen.bid_size : chosen.ask_size) = 100 * (1 + below(50));
         if (below(1000) == 0) chosen.open = !chosen.open; // a trading halt, or its end
-        ++version_;
-        history_[version_ % history_.size()] = {chosen.stamp, index};
-        chosen.stamp = version_;
+        note_change(index);
         chosen.time = opening_time + version_;
+    }
+
+    void note_change(std::size_t index) noexcept
+    {
+        ++version_;
+        history_[version_ % history_.size()] = {instruments_[index].stamp, index};
+        instruments_[index].stamp = version_;
     }
 
     /// Whether the record of this change is still there. Precondition: 1 <= version <= version_.

@@ -3,9 +3,15 @@
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_MESSAGE_ENGINE_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_MESSAGE_ENGINE_HPP
 
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <utility>
 
 namespace examples {
 
@@ -18,6 +24,8 @@ struct engine_events {
     std::function<void(std::string_view last)> on_gap{};
     /// The engine can be reached, or not any more: `engine.problem()` says why.
     std::function<void(bool connected)> on_connected{};
+    /// All that the engine had has been delivered: after `subscribe`, and each time that the engine was away.
+    std::function<void()> on_caught_up{};
 };
 
 /// Publishes messages, and subscribes to them from an id. After the engine was away it continues from the last id.
@@ -41,8 +49,27 @@ public:
     /// Why it cannot be reached; empty where it can.
     [[nodiscard]] virtual const std::string& problem() const noexcept = 0;
 
+    /// Whether a message with this id is still to come, as far as one can know: it is after the one that was delivered last.
+    /// A client from another node may have had it already.
+    [[nodiscard]] virtual bool expects(std::string_view id) const = 0;
+
     static constexpr std::size_t max_pending = 1024;
 };
+
+/// Whether `a` comes after `b`: ids of one or two numbers, with a hyphen between them. False where either is none.
+[[nodiscard]] inline bool is_later_id(std::string_view a, std::string_view b) noexcept
+{
+    const auto parse = [](std::string_view id) {
+        std::pair<std::uint64_t, std::uint64_t> numbers{};
+        const char* const end = id.data() + id.size();
+        auto parsed = std::from_chars(id.data(), end, numbers.first);
+        if (parsed.ec == std::errc() && parsed.ptr != end && *parsed.ptr == '-')
+            parsed = std::from_chars(parsed.ptr + 1, end, numbers.second);
+        return parsed.ec == std::errc() && parsed.ptr == end ? std::optional(numbers) : std::nullopt;
+    };
+    const auto first = parse(a), second = parse(b);
+    return first && second && *first > *second;
+}
 
 } // namespace examples
 

@@ -70,6 +70,7 @@ public:
 
     [[nodiscard]] bool connected() const noexcept override { return shared_->connected; }
     [[nodiscard]] const std::string& problem() const noexcept override { return shared_->problem; }
+    [[nodiscard]] bool expects(std::string_view id) const override { return is_later_id(id, shared_->delivered); }
 
 private:
     struct shared {
@@ -80,6 +81,7 @@ private:
         std::atomic<bool> ended = false;
         engine_events events{}; // from here on: of the event loop
         bool connected = false;
+        std::string delivered; // the last id
         std::string problem = "nats: not connected yet";
 
         void change(bool on, std::string why)
@@ -158,12 +160,22 @@ private:
             status = ::js_SubscribeSync(&from, l.stream.get(), s->options.name.c_str(), nullptr, &options, nullptr);
         const std::shared_ptr<natsSubscription> subscription(from, &natsSubscription_Destroy);
         if (status == NATS_OK) on_loop(s, [](shared& loop) { loop.change(true, ""); });
+        bool caught_up = false;
+        const auto note_caught_up = [&] {
+            if (std::exchange(caught_up, true)) return;
+            on_loop(s, [](shared& loop) {
+                if (loop.events.on_caught_up) loop.events.on_caught_up();
+            });
+        };
         for (bool first = true; status == NATS_OK && !stop.stop_requested();) {
             natsMsg* taken = nullptr;
             jsMsgMetaData* known = nullptr;
             status = ::natsSubscription_NextMsg(&taken, from, 200);
             const std::shared_ptr<natsMsg> message(taken, &natsMsg_Destroy);
-            if (status == NATS_TIMEOUT) status = NATS_OK;
+            if (status == NATS_TIMEOUT) {
+                status = NATS_OK;
+                note_caught_up();
+            }
             if (taken == nullptr || ::natsMsg_GetMetaData(&known, taken) != NATS_OK) continue;
             const std::uint64_t at = known->Sequence.Stream;
             ::jsMsgMetaData_Destroy(known);
@@ -172,7 +184,8 @@ private:
             std::string text(::natsMsg_GetData(taken), static_cast<std::size_t>(::natsMsg_GetDataLength(taken)));
             on_loop(s, [gap, before = last, at, text = std::move(text)](shared& loop) {
                 if (gap && loop.events.on_gap) loop.events.on_gap(std::to_string(*before));
-                if (loop.events.on_message) loop.events.on_message(std::to_string(at), text);
+                loop.delivered = std::to_string(at);
+                if (loop.events.on_message) loop.events.on_message(loop.delivered, text);
             });
             last = at;
             first = false;

@@ -58,15 +58,18 @@ function state(name, value) {
   document.getElementById(name + '-state').className = 'state ' + value;
 }
 
-// An id is the epoch of the server's ring, a hyphen and a number: the next message has the next number.
+// An id is the epoch of the server's ring, a hyphen and a number: the next message has the next number. An id of Redis is a
+// time in milliseconds and a number: a later message has a later one, and whether one is missing does not show.
 function note(name, id, snapshot) {
   const f = feeds[name], before = f.last.split('-'), now = id.split('-');
   if (snapshot) {
     ++f.snapshots;
     if (f.last) ++f.gaps;
   } else {
-    const step = Number(now[1]) - Number(before[1]);
-    if (before[0] !== now[0] || step > 1) f.missing += Math.max(step - 1, 1);
+    const timed = /^\d{13}$/.test(now[0]);
+    let step = Number(now[1]) - Number(before[1]);
+    if (timed && f.last) step = Math.sign(Number(now[0]) - Number(before[0]) || step);
+    if ((before[0] !== now[0] && !(timed && f.last)) || step > 1) f.missing += Math.max(step - 1, 1);
     if (step < 1) ++f.doubled;
     ++f.received;
   }

@@ -214,6 +214,7 @@ public:
 
     [[nodiscard]] bool connected() const noexcept override { return reader_ready_ && writer_ready_; }
     [[nodiscard]] const std::string& problem() const noexcept override { return problem_; }
+    [[nodiscard]] bool expects(std::string_view id) const override { return is_later_id(id, last_); }
 
 private:
     static std::string_view view(const redisReply* r) { return {r->str, r->len}; }
@@ -248,7 +249,7 @@ private:
     void fail(std::string why)
     {
         const bool was_connected = connected();
-        reader_ready_ = writer_ready_ = reading_ = false;
+        reader_ready_ = writer_ready_ = reading_ = caught_up_ = false;
         problem_ = std::move(why);
         watch_.cancel();
         reader_.reset();
@@ -288,24 +289,27 @@ private:
     {
         const std::string block = std::to_string(settings_.read_timeout.count());
         const std::string count = std::to_string(settings_.batch);
+        std::vector<std::string_view> words{"XREAD", "COUNT", count, "BLOCK", block, "STREAMS", settings_.key, last_};
+        if (!caught_up_) words.erase(words.begin() + 3, words.begin() + 5);
         watch();
-        send(reader_, {"XREAD", "BLOCK", block, "COUNT", count, "STREAMS", settings_.key, last_},
-             [this](const redisReply& r) {
-                 batch_.clear();
-                 if (r.type != REDIS_REPLY_ARRAY || r.elements != 1) return; // none within the time
-                 const redisReply& entries = *r.element[0]->element[1];
-                 for (std::size_t i = 0; i != entries.elements; ++i) {
-                     const redisReply& entry = *entries.element[i];
-                     const redisReply& fields = *entry.element[1];
-                     if (fields.elements >= 2) batch_.emplace_back(view(entry.element[0]), view(fields.element[1]));
-                 }
-             });
+        send(reader_, words, [this](const redisReply& r) {
+            batch_.clear();
+            if (r.type != REDIS_REPLY_ARRAY || r.elements != 1) return; // none within the time
+            const redisReply& entries = *r.element[0]->element[1];
+            for (std::size_t i = 0; i != entries.elements; ++i) {
+                const redisReply& entry = *entries.element[i];
+                const redisReply& fields = *entry.element[1];
+                if (fields.elements >= 2) batch_.emplace_back(view(entry.element[0]), view(fields.element[1]));
+            }
+        });
         send(reader_, {"XRANGE", settings_.key, last_, last_}, [this](const redisReply& r) {
             if (!batch_.empty() && r.elements == 0 && last_ != "0" && events_.on_gap) events_.on_gap(last_);
-            for (const auto& [id, text] : std::exchange(batch_, {})) {
+            const auto batch = std::exchange(batch_, {});
+            for (const auto& [id, text] : batch) {
                 last_ = id;
                 if (events_.on_message) events_.on_message(id, text);
             }
+            if (batch.empty() && !std::exchange(caught_up_, true) && events_.on_caught_up) events_.on_caught_up();
             read();
         });
     }
@@ -332,7 +336,7 @@ private:
     holdfast::net::steady_timer retry_, watch_;
     const std::shared_ptr<bool> alive_ = std::make_shared<bool>();
     engine_events events_;
-    bool subscribed_ = false, reading_ = false;
+    bool subscribed_ = false, reading_ = false, caught_up_ = false;
     bool reader_ready_ = false, writer_ready_ = false;
     std::string last_, problem_ = "redis: not connected yet";
     std::vector<std::pair<std::string, std::string>> batch_;

@@ -90,7 +90,8 @@ struct node {
                                          texts.emplace_back(text);
                                      },
                                  .on_gap = [this](std::string_view last) { gaps.emplace_back(last); },
-                                 .on_connected = [this](bool on) { states.push_back(on); }});
+                                 .on_connected = [this](bool on) { states.push_back(on); },
+                                 .on_caught_up = [this] { caught_up_at.push_back(ids.size()); }});
     }
 
     node(net::io_context& io, std::uint16_t port, const std::string& from, std::size_t kept = 10'000)
@@ -115,6 +116,7 @@ struct node {
     std::unique_ptr<examples::message_engine> engine;
     std::vector<std::string> ids, texts, gaps;
     std::vector<bool> states;
+    std::vector<std::size_t> caught_up_at; // messages
     bool in_order = true;
 };
 
@@ -130,12 +132,27 @@ std::vector<std::string> publish(net::io_context& io, examples::message_engine& 
 
 } // namespace
 
+TEST_CASE("ids are compared as numbers, and what is no id is not later than any")
+{
+    using examples::is_later_id;
+    CHECK(is_later_id("10", "9"));
+    CHECK(is_later_id("1700000000000-10", "1700000000000-9"));
+    CHECK(is_later_id("1700000000001-0", "1700000000000-9"));
+    CHECK_FALSE(is_later_id("9", "9"));
+    CHECK_FALSE(is_later_id("1-1", "1-2"));
+    for (const char* wrong : {"", "-", "1-", "-1", "x", "1-2-3", "1-2x", " 1", "99999999999999999999"}) {
+        CHECK_FALSE(is_later_id(wrong, "0"));
+        CHECK_FALSE(is_later_id("2", wrong));
+    }
+}
+
 TEST_CASE("redis: two nodes get the same messages with the same ids, and one that comes later continues from an id")
 {
     redis_server redis;
     net::io_context io;
     node a(io, redis.port, "0"), b(io, redis.port, "0");
-    tests::run_until(io, [&] { return a.engine->connected() && b.engine->connected(); });
+    tests::run_until(io, [&] { return a.caught_up_at.size() == 1 && b.engine->connected(); });
+    CHECK(a.engine->connected());
     CHECK(a.engine->problem().empty());
     const auto ids = publish(io, *a.engine, 0, 50); // some batches
     tests::run_until(io, [&] { return a.ids.size() == 50 && b.ids.size() == 50; });
@@ -146,7 +163,12 @@ TEST_CASE("redis: two nodes get the same messages with the same ids, and one tha
 
     node third(io, redis.port, ids[9]);
     node only_new(io, redis.port, "");
-    tests::run_until(io, [&] { return third.ids.size() == 40 && only_new.engine->connected(); });
+    CHECK(third.engine->expects(ids[10])); // a client may come from another node
+    tests::run_until(io, [&] { return third.caught_up_at.size() == 1 && only_new.engine->connected(); });
+    CHECK(third.caught_up_at[0] == 40);
+    CHECK(a.caught_up_at == std::vector<std::size_t>{0}); // of an empty stream
+    CHECK_FALSE(third.engine->expects(ids[49]));
+    CHECK(third.engine->expects(ids[49] + "0"));
     CHECK(third.texts.front() == "message 10");
     for (int at = 50; only_new.ids.empty(); ++at) // until its subscription has begun
         publish(io, *b.engine, at, 1);
@@ -160,7 +182,7 @@ TEST_CASE("redis: a server that is away is told, and what was published meanwhil
     redis_server redis;
     net::io_context io;
     node a(io, redis.port, "0");
-    tests::run_until(io, [&] { return a.engine->connected(); });
+    tests::run_until(io, [&] { return a.caught_up_at.size() == 1; });
     publish(io, *a.engine, 0, 20);
     const bool killed = GENERATE(false, true);
     CAPTURE(killed);
@@ -177,7 +199,8 @@ TEST_CASE("redis: a server that is away is told, and what was published meanwhil
         tests::run_until(other, [&] { return publisher.connected(); });
         CHECK(publish(other, publisher, 20, 20).front() != "");
     }
-    tests::run_until(io, [&] { return a.ids.size() == 40; });
+    tests::run_until(io, [&] { return a.ids.size() == 40 && a.caught_up_at.size() == 2; });
+    CHECK(a.caught_up_at == std::vector<std::size_t>{0, 40});
     CHECK(a.states == std::vector<bool>{true, false, true});
     CHECK(a.engine->problem().empty());
     CHECK(a.in_order);
@@ -268,6 +291,9 @@ TEST_CASE("nats: the same through the other engine: ids in order, a server that 
     node b(make(), ids[9]);
     tests::run_until(io, [&] { return b.ids.size() == 10; });
     CHECK(b.texts[0] == "message 10");
+    tests::run_until(io, [&] { return b.caught_up_at == std::vector<std::size_t>{10}; });
+    CHECK(b.engine->expects("21"));
+    CHECK_FALSE(b.engine->expects("20"));
 
     server->signal(SIGKILL);
     server->wait();

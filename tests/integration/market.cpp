@@ -232,3 +232,30 @@ TEST_CASE("A market without instruments, or with more than there are symbols, is
     CHECK_THROWS_AS(market{market::max_instruments + 1}, std::invalid_argument);
     CHECK(market{1}.size() == 1);
 }
+
+TEST_CASE("a market that applies the changes of another one has its state, and changes of its own")
+{
+    market from(30), to(30);
+    from.tick(500);
+    const auto version = to.version();
+    for (const quote& each : from.changed_since(0))
+        REQUIRE(to.apply(each));
+    std::set<std::uint64_t> changed;
+    for (const quote& each : to.changed_since(version))
+        changed.insert(each.id);
+    for (std::size_t i = 0; i != from.size(); ++i) {
+        CHECK(tied(to[i]) == tied(from[i]));
+        CHECK(changed.contains(i) == (from[i].time != market(30)[i].time));
+    }
+    quote wrong = from[3];
+    for (const double value : {-1.0, 1e12, std::nan("")}) {
+        wrong.bid = wrong.ask = value;
+        CHECK_FALSE(to.apply(wrong));
+        wrong.bid = from[3].bid;
+        CHECK_FALSE(to.apply(wrong));
+    }
+    wrong = from[3];
+    wrong.id = 30;
+    CHECK_FALSE(to.apply(wrong));
+    CHECK(tied(to[3]) == tied(from[3]));
+}

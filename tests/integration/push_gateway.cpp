@@ -143,3 +143,17 @@ TEST_CASE("over a graceful restart and a SIGKILL no client and no browser misses
     CHECK(status == 0);
     CHECK(output.find("gateway: nothing missed, nothing doubled, within the bound\n") != std::string::npos);
 }
+
+#if defined(CLUSTER_CHECK)
+TEST_CASE("a cluster of nodes: no client misses a message, whichever node, Redis or HAProxy goes and comes back")
+{
+    process check({"/usr/bin/env", "python3", CLUSTER_CHECK, tests::examples_directory + "/push_gateway",
+                   "--redis-server", REDIS_SERVER, "--haproxy", HAPROXY, "--clients", "200", "--outage", "2",
+                   "--stagger", "1", "--slowstart", "1", "--rate", "5"});
+    std::string output;
+    const int status = check.wait(&output, std::chrono::seconds(110));
+    INFO(output);
+    CHECK(status == 0);
+    CHECK(output.find("nothing missed, nothing doubled, within the bounds\n") != std::string::npos);
+}
+#endif
