@@ -107,15 +107,17 @@ public:
     template <class F>
     void for_each(F f) const
     {
+        using duration = std::chrono::steady_clock::duration;
+        const auto now = std::chrono::steady_clock::now(); // one for all: ages can be compared
         std::array<detail::registry::member, 32> page;
         for (const auto& each : registries_) {
             std::size_t cursor = 0;
             while (const std::size_t listed = each->list(cursor, page)) {
-                const auto now = std::chrono::steady_clock::now();
                 for (std::size_t i = 0; i != listed; ++i) {
                     const detail::registry::member& m = page[i];
                     const auto remote = m.peer.text();
-                    census_entry entry{m.id, remote.view(), m.peer, now - m.since, {}, {}, m.notified, m.name.view()};
+                    const auto age = std::max(duration::zero(), now - m.since); // it may have begun meanwhile
+                    census_entry entry{m.id, remote.view(), m.peer, age, {}, {}, m.notified, m.name.view()};
                     if (m.bytes) {
                         entry.bytes_in = m.bytes->received;
                         entry.bytes_out = m.bytes->sent;

@@ -61,7 +61,7 @@ private:
     [[nodiscard]] std::vector<std::string> command(const tcp::endpoint& server, const std::string& options) const
     {
         std::ofstream(file_)
-            << "defaults\n  mode tcp\n  timeout connect 20s\n  timeout client 60s\n  timeout server 60s\n"
+            << "defaults\n  mode tcp\n  timeout connect 20s\n  timeout client 60s\n  timeout server 60s\n  retries 0\n"
             << "frontend clients\n  bind fd@3\n  default_backend servers\n"
             << "backend servers\n  server one 127.0.0.1:" << server.port() << ' ' << options << '\n';
         return {HAPROXY, "-db", "-f", file_};
