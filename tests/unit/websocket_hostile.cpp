@@ -326,6 +326,25 @@ TEST_CASE("an allocation that fails while a WebSocket closes ends its connection
     }
 }
 
+TEST_CASE("a close is cancelled between any two of its steps")
+{
+    for (int steps = 0; steps != 12; ++steps) {
+        INFO(steps << " handlers before");
+        scene s; // whose client does not answer
+        net::cancellation_signal stop;
+        std::optional<error_code> result;
+        holdfast::async_close_websocket(s.peer, s.outbox, {.deadline = std::chrono::hours(1)},
+                                        net::bind_cancellation_slot(stop.slot(), [&](error_code ec) { result = ec; }));
+        for (int n = 0; n != steps; ++n)
+            s.io.poll_one();
+        CHECK_FALSE(result);
+        stop.emit(net::cancellation_type::terminal);
+        s.settle();
+        CHECK(result == error_code(net::error::operation_aborted));
+        CHECK_FALSE(s.peer.is_open());
+    }
+}
+
 TEST_CASE("pings and pongs go between the fragments of a streamed message, nothing else does, and Close is last")
 {
     scene s;

@@ -40,7 +40,10 @@ public:
         case 1: {
             Peer* const peer = peer_; // `self`, and this with it, may be moved
             result_ = ec;
-            if (ec == net::error::operation_aborted) peer_->abort(close_reason::cancelled, ec);
+            // It may have come when the outbox had ended, and this step was queued.
+            if (self.get_cancellation_state().cancelled() != net::cancellation_type::none)
+                result_ = net::error::operation_aborted;
+            if (result_ == net::error::operation_aborted) peer_->abort(close_reason::cancelled, result_);
             try {
                 return peer_->async_close({.deadline = left(), .drain_bytes = drain_bytes_}, std::move(self));
             } catch (const std::bad_alloc&) {
