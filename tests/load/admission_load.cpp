@@ -27,6 +27,7 @@
 #include <vector>
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -34,6 +35,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/timerfd.h>
+#include <unistd.h>
 
 using namespace std::chrono_literals;
 using holdfast::acceptor_event;
@@ -293,9 +295,9 @@ TEST_CASE("20,000 clients at once: never more than 500 are inside, all are serve
 
 namespace {
 
-/// Each of `count` addresses opens so many connections, and keeps those it gets until all are judged; exit
-/// status 0 where each got exactly `allowed` and the others were reset.
-int ask_too_much(const tcp::endpoint& server, unsigned first, unsigned count, unsigned each, unsigned allowed)
+/// Each of `count` addresses opens so many connections, and keeps those it gets until all are judged and `gate` is at
+/// its end; exit status 0 where each got exactly `allowed` and the others were reset.
+int ask_too_much(const tcp::endpoint& server, unsigned first, unsigned count, unsigned each, unsigned allowed, int gate)
 {
     net::io_context io;
     raise_descriptor_limit();
@@ -316,6 +318,8 @@ int ask_too_much(const tcp::endpoint& server, unsigned first, unsigned count, un
         else
             reset = reset && ec == net::error::connection_reset;
     }
+    char none = 0;
+    reset = reset && ::read(gate, &none, 1) == 0;
     return reset && std::all_of(got.begin(), got.end(), [&](unsigned n) { return n == allowed; }) ? 0 : 1;
 }
 
@@ -336,10 +340,17 @@ TEST_CASE("each of 200 addresses has as many connections as it may, those beyond
         },
         net::detached);
     for (unsigned round = 1; round <= rounds; ++round) {
+        std::array<int, 2> gate{}; // no client leaves before the last one has come
+        REQUIRE(::pipe2(gate.data(), O_CLOEXEC) == 0);
         std::deque<tests::process> children;
         for (const unsigned first : {0U, addresses / 2})
-            children.emplace_back(
-                [&, first] { return ask_too_much(acceptor.local_endpoint(), first, addresses / 2, each, allowed); });
+            children.emplace_back([&, first] {
+                ::close(gate[1]);
+                return ask_too_much(acceptor.local_endpoint(), first, addresses / 2, each, allowed, gate[0]);
+            });
+        ::close(gate[0]);
+        serve_until(io, [&] { return acceptor.census().live() == addresses * allowed; });
+        ::close(gate[1]);
         serve_until(io, [&] { return !any_runs(children) && acceptor.census().live() == 0; });
         for (tests::process& child : children)
             CHECK(child.wait() == 0);
@@ -347,11 +358,8 @@ TEST_CASE("each of 200 addresses has as many connections as it may, those beyond
         CHECK(acceptor.census().ended() == round * addresses * allowed);
         CHECK(acceptor.addresses() == 0);
     }
-    // On a busy machine one child may have left before the other has come.
-    CHECK(most_addresses <= addresses);
-    CHECK(most_addresses >= addresses / 2);
-    CHECK(acceptor.census().peak() <= addresses * allowed);
-    CHECK(acceptor.census().peak() >= addresses / 2 * allowed);
+    CHECK(most_addresses == addresses);
+    CHECK(acceptor.census().peak() == addresses * allowed);
     acceptor.close();
     tests::run(io);
 }
