@@ -1,4 +1,4 @@
-// holdfast: tests of what surrounds HTTP: heads as frames, what a request means for its response, events, figures.
+// holdfast: tests of what surrounds HTTP: heads as frames, what a request means for its response, events.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 
@@ -7,13 +7,7 @@
 #include <holdfast/http/request_head.hpp>
 #include <holdfast/serialize/framed.hpp>
 #include <holdfast/serialize/streaming_serializer.hpp>
-#include <holdfast/server/metric_set.hpp>
-#include <holdfast/server/saved_ring.hpp>
 
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <limits>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -23,7 +17,6 @@
 using holdfast::errc;
 using holdfast::http_exchange;
 using holdfast::http_exchange_options;
-using holdfast::metric_set;
 using holdfast::sse_event;
 using namespace std::string_literals;
 using namespace std::string_view_literals;
@@ -77,7 +70,7 @@ TEST_CASE("a request's head is one frame, at whichever bytes it is cut, and the 
     CHECK(heads.parse(std::string(framing::max_overhead + 1, '\n'), 0).error == errc::malformed_frame);
 }
 
-TEST_CASE("an error of reading has a status code where a client is left to be told")
+TEST_CASE("an error of reading has a status code where a client is left to get it")
 {
     using holdfast::http_status_of;
     CHECK(http_status_of(errc::malformed_frame) == 400);
@@ -151,7 +144,7 @@ TEST_CASE("the connection stays as the request and the limits allow, and the res
     CHECK_FALSE(http_exchange().keeps_alive());
 }
 
-TEST_CASE("HEAD gets the head alone; content, and whether the client waits for leave to send it, are told")
+TEST_CASE("HEAD gets the head alone; content, and whether the client waits for leave to send it, are reported")
 {
     const auto head = exchange("HEAD", 11, {{"Host", "a"}});
     CHECK(head.head_only());
@@ -209,80 +202,4 @@ TEST_CASE("an event has a data field for each line, and is what framing::sse wri
     CHECK_THROWS_AS(plain("x", {.event = "a\nb"}), std::invalid_argument);
     CHECK_THROWS_AS(plain("x", {.id = "a\rb"}), std::invalid_argument);
     CHECK_THROWS_AS(plain("x", {.id = "a\0b"sv}), std::invalid_argument);
-}
-
-TEST_CASE("figures are written in Prometheus' format, whatever the size of the chunks, and read when they are written")
-{
-    metric_set metrics;
-    double lag = 0.25;
-    metrics.add({.name = "feed_ended_total",
-                 .help = "How many ended.",
-                 .type = holdfast::metric_type::counter,
-                 .label = "reason",
-                 .label_value = "closed by peer"},
-                [] { return std::uint64_t{12'345'678'901}; });
-    metrics.add({.name = "feed_ended_total", .help = "How many ended.", .label = "reason", .label_value = "reset"},
-                [] { return 0U; });
-    metrics.add({.name = "feed_lag_seconds", .help = "The lag."}, [&] { return lag; });
-    metrics.add({.name = "feed_odd", .help = ""}, [] { return -std::numeric_limits<double>::infinity(); });
-    const std::string expected =
-        "# HELP feed_ended_total How many ended.\n# TYPE feed_ended_total counter\n"
-        "feed_ended_total{reason=\"closed by peer\"} 12345678901\nfeed_ended_total{reason=\"reset\"} 0\n"
-        "# HELP feed_lag_seconds The lag.\n# TYPE feed_lag_seconds gauge\nfeed_lag_seconds 0.5\n"
-        "# HELP feed_odd \n# TYPE feed_odd gauge\nfeed_odd -Inf\n";
-    lag = 0.5;
-    for (const std::size_t size : {1U, 7U, 100U, 600U, 4096U}) {
-        holdfast::streaming_serializer text{std::cref(metrics), holdfast::prometheus_text{}};
-        std::string all;
-        std::vector<char> chunk(size);
-        for (std::error_code ec; !text.done();) {
-            const auto part = text.next(chunk, ec);
-            REQUIRE_FALSE(ec);
-            all.append(part.data(), part.size());
-        }
-        CHECK(all == expected);
-    }
-    metric_set largest;
-    largest.add({.name = std::string(60, 'n'),
-                 .help = std::string(150, 'h'),
-                 .type = holdfast::metric_type::counter,
-                 .label = std::string(30, 'l'),
-                 .label_value = std::string(60, 'v')},
-                [] { return -std::numeric_limits<double>::min(); });
-    CHECK(holdfast::serialize_to_string<holdfast::prometheus_text>(std::cref(largest)).size() <
-          metric_set::max_entry_size);
-    for (const holdfast::metric& bad : std::vector<holdfast::metric>{{"", ""},
-                                                                     {"1a", ""},
-                                                                     {"a b", ""},
-                                                                     {std::string(61, 'a'), ""},
-                                                                     {"a", "two\nlines"},
-                                                                     {"a", std::string(151, 'h')},
-                                                                     {"a", "", {}, "l-l"},
-                                                                     {"a", "", {}, "l", "quoted\""},
-                                                                     {"a", "", {}, "l", std::string(61, 'v')}})
-        CHECK_THROWS_AS(largest.add(bad, [] { return 1; }), std::invalid_argument);
-}
-
-TEST_CASE("a saved ring is taken once: after a crash its ids would be used again")
-{
-    const std::filesystem::path directory =
-        std::filesystem::temp_directory_path() / ("holdfast_ring_" + std::to_string(::getpid()));
-    std::filesystem::create_directory(directory);
-    const std::string path = directory / "ring";
-    holdfast::replay_ring ring;
-    ring.push(holdfast::payload("a"));
-    holdfast::save_ring(path, ring);
-    holdfast::save_ring(path, ring); // replaces it
-    CHECK(std::filesystem::status(path).permissions() ==
-          (std::filesystem::perms::owner_read | std::filesystem::perms::owner_write));
-    CHECK(std::distance(std::filesystem::directory_iterator(directory), std::filesystem::directory_iterator()) == 1);
-    CHECK(holdfast::take_saved_ring(path).last() == ring.last());
-    CHECK_FALSE(std::filesystem::exists(path));
-    CHECK(holdfast::take_saved_ring(path).epoch() != ring.epoch());
-    std::ofstream(path) << "something else";
-    CHECK(holdfast::take_saved_ring(path).last().id == 0);
-    CHECK(holdfast::take_saved_ring("").last().id == 0);
-    CHECK_THROWS_AS(holdfast::save_ring((directory / "none" / "ring").string(), ring), std::system_error);
-    CHECK_THROWS_AS(holdfast::take_saved_ring(directory), std::system_error);
-    std::filesystem::remove_all(directory);
 }

@@ -1,0 +1,69 @@
+// holdfast: tests of metric_set: figures are written in Prometheus' format, and names outside of it are refused.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+
+#include <holdfast/serialize/streaming_serializer.hpp>
+#include <holdfast/server/metric_set.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+using holdfast::metric_set;
+
+TEST_CASE("figures are written in Prometheus' format, whatever the size of the chunks, and read when they are written")
+{
+    metric_set metrics;
+    double lag = 0.25;
+    metrics.add({.name = "feed_ended_total",
+                 .help = "How many ended.",
+                 .type = holdfast::metric_type::counter,
+                 .label = "reason",
+                 .label_value = "closed by peer"},
+                [] { return std::uint64_t{12'345'678'901}; });
+    metrics.add({.name = "feed_ended_total", .help = "How many ended.", .label = "reason", .label_value = "reset"},
+                [] { return 0U; });
+    metrics.add({.name = "feed_lag_seconds", .help = "The lag."}, [&] { return lag; });
+    metrics.add({.name = "feed_odd", .help = ""}, [] { return -std::numeric_limits<double>::infinity(); });
+    const std::string expected =
+        "# HELP feed_ended_total How many ended.\n# TYPE feed_ended_total counter\n"
+        "feed_ended_total{reason=\"closed by peer\"} 12345678901\nfeed_ended_total{reason=\"reset\"} 0\n"
+        "# HELP feed_lag_seconds The lag.\n# TYPE feed_lag_seconds gauge\nfeed_lag_seconds 0.5\n"
+        "# HELP feed_odd \n# TYPE feed_odd gauge\nfeed_odd -Inf\n";
+    lag = 0.5;
+    for (const std::size_t size : {1U, 7U, 100U, 600U, 4096U}) {
+        holdfast::streaming_serializer text{std::cref(metrics), holdfast::prometheus_text{}};
+        std::string all;
+        std::vector<char> chunk(size);
+        for (std::error_code ec; !text.done();) {
+            const auto part = text.next(chunk, ec);
+            REQUIRE_FALSE(ec);
+            all.append(part.data(), part.size());
+        }
+        CHECK(all == expected);
+    }
+    metric_set largest;
+    largest.add({.name = std::string(60, 'n'),
+                 .help = std::string(150, 'h'),
+                 .type = holdfast::metric_type::counter,
+                 .label = std::string(30, 'l'),
+                 .label_value = std::string(60, 'v')},
+                [] { return -std::numeric_limits<double>::min(); });
+    CHECK(holdfast::serialize_to_string<holdfast::prometheus_text>(std::cref(largest)).size() <
+          metric_set::max_entry_size);
+    for (const holdfast::metric& bad : std::vector<holdfast::metric>{{"", ""},
+                                                                     {"1a", ""},
+                                                                     {"a b", ""},
+                                                                     {std::string(61, 'a'), ""},
+                                                                     {"a", "two\nlines"},
+                                                                     {"a", std::string(151, 'h')},
+                                                                     {"a", "", {}, "l-l"},
+                                                                     {"a", "", {}, "l", "quoted\""},
+                                                                     {"a", "", {}, "l", std::string(61, 'v')}})
+        CHECK_THROWS_AS(largest.add(bad, [] { return 1; }), std::invalid_argument);
+}
