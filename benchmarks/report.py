@@ -7,7 +7,7 @@ SPDX-License-Identifier: BSL-1.0
 import datetime, html, json, platform, re, subprocess, sys
 from collections import defaultdict
 
-more_is_better = re.compile(r"per_second$|per_cpu_second$")
+more_is_better = re.compile(r"per_second$|per_cpu_second$|^served_share$")
 # What no complete program can reach, or does only part of the work: shown, but not a peer that wins or loses.
 floors = {"memcpy", "to_chars", "relaxed_store", "epoll", "openssl_fd", "asio_wait"}
 
@@ -22,6 +22,9 @@ targets = [
     ("broadcast", "10000", "messages_per_second", "holdfast", 1.3, "asio_gather"),
     ("echo", "*", "server_cpu_ns_per_message", "holdfast_any", 1.02, "asio_coroutine"),
     ("churn", "*", "connections_per_second", "holdfast", 0.98, "asio"),
+    ("storm", "*", "served_share", "holdfast", 1.0, None),
+    ("storm", "*", "rss_anon_growth", "holdfast", 1.0, "asio_limit"),
+    ("storm", "*", "server_cpu", "holdfast", 1.0, "asio_limit"),
     ("heartbeat", "1m", "second_ns", "holdfast", 1 / 20, "wheel"),
     ("idle", "*", "rss_anon_bytes_per_connection", "holdfast", 1000, None),
     ("idle", "*", "rss_anon_bytes_per_connection", "holdfast_callback", 400, None),
@@ -39,6 +42,12 @@ targets = [
     ("scale", "2_echo", "server_cpu_ns_per_message", "holdfast", 1.05, "holdfast_one_thread"),
     ("compile_time", "readme_server", "seconds", "holdfast", 1.5, "asio"),
 ]
+
+# What a reader has to know before the figures of a benchmark.
+caveats = {
+    "storm": "At its limit holdfast has clients wait for those that are silent, until these time out: a server without a "
+             "limit (asio_unlimited) may serve all of them sooner, for the memory and the descriptors of all of them.",
+}
 
 
 def ours(subject):
@@ -173,7 +182,7 @@ def main():
     page += ["<h2>Where a peer is better</h2>",
              table(("benchmark", "case", "metric", "ours", "theirs"), lost) if lost else "<p>Nowhere in this run.</p>"]
     for bench in dict.fromkeys(key[0] for key in groups):
-        page.append(f"<h2>{html.escape(bench)}</h2>")
+        page.append(f"<h2>{html.escape(bench)}</h2>" + (f"<p>{html.escape(caveats[bench])}</p>" if bench in caveats else ""))
         for key, figures in groups.items():
             if key[0] == bench:
                 better = "more is better" if more_is_better.search(key[2]) else "less is better"
