@@ -29,13 +29,18 @@ struct handshake_options {
     /// on a local socket. For other layers a handshake is under way from the admission.
     ///
     /// The wait for the client's answer counts, since the layer's memory is in use: clients that send their first
-    /// message and no answer delay others by `handshake_timeout` for every `max_handshakes` of them.
+    /// message and no answer delay others by `contended_timeout` for every `max_handshakes` of them.
     /// `acceptor_options::max_per_address` limits their number. Since handshakes take turns, a greater number costs
     /// memory alone.
     std::size_t max_handshakes = 32;
     /// The time that a client has to send its first message, and then once more for the handshake; the wait between
     /// the two is not limited. Must be positive. The maximum: unlimited.
     std::chrono::steady_clock::duration handshake_timeout = std::chrono::seconds(5);
+    /// The time that a handshake under way has while other connections wait because of `max_handshakes`: one that takes
+    /// longer ends with `handshake_timeout`. It is checked each time that this much has passed. It should exceed the few
+    /// round trips that a handshake takes with the slowest client. Must be positive. At least `handshake_timeout`, for
+    /// example the maximum: that time alone counts.
+    std::chrono::steady_clock::duration contended_timeout = std::chrono::seconds(1);
 };
 
 /// Makes the layer of each new connection for `bounded_acceptor::async_serve`, as `tls()` does. A factory has

@@ -323,6 +323,22 @@ TEST_CASE("handshakes beyond the limit wait in order with their permit, until on
     CHECK(f.sessions == 2);
 }
 
+TEST_CASE("a client that does not answer keeps its slot only while nobody waits for it", "[tls]")
+{
+    fixture f;
+    f.serve(holdfast::tls(server_context(), {.max_handshakes = 1, .handshake_timeout = 1h, .contended_timeout = 20ms}));
+    tests::tls_peer silent(f.connect()), next(f.connect());
+    silent.handshake(); // and does not answer
+    f.io.restart();
+    f.io.run_for(100ms);
+    CHECK(f.ends.empty());
+    f.enter(next);
+    REQUIRE(f.ends.size() == 1);
+    CHECK(f.ends[0].reason == close_reason::handshake_timeout);
+    CHECK(f.ends[0].error == errc::handshake_timeout);
+    CHECK(f.sessions == 1);
+}
+
 TEST_CASE("a client that has sent only a part of its first message takes no slot", "[tls]")
 {
     fixture f;
@@ -693,12 +709,16 @@ TEST_CASE("options of handshakes out of range are refused", "[tls]")
     CHECK_THROWS_AS(
         f.acceptor.async_serve(holdfast::tls(server_context(), {.handshake_timeout = 0s}), handler, net::detached),
         std::invalid_argument);
+    CHECK_THROWS_AS(
+        f.acceptor.async_serve(holdfast::tls(server_context(), {.contended_timeout = 0s}), handler, net::detached),
+        std::invalid_argument);
     // By the call itself, also where the token starts the operation later: a coroutine could not catch it then.
     CHECK_THROWS_AS((void)f.acceptor.async_serve(holdfast::tls(server_context(), {.max_handshakes = 0}), handler,
                                                  net::use_awaitable),
                     std::invalid_argument);
     f.serve(holdfast::tls(server_context(), {.max_handshakes = SIZE_MAX,
-                                             .handshake_timeout = std::chrono::steady_clock::duration::max()}));
+                                             .handshake_timeout = std::chrono::steady_clock::duration::max(),
+                                             .contended_timeout = std::chrono::steady_clock::duration::max()}));
     tests::tls_peer client(f.connect());
     f.enter(client);
 }

@@ -75,6 +75,8 @@ inline const handshake_options& check(const handshake_options& o)
     require(o.max_handshakes != 0, "handshake_options.max_handshakes must be at least 1");
     require(o.handshake_timeout > std::chrono::steady_clock::duration::zero(),
             "handshake_options.handshake_timeout must be positive");
+    require(o.contended_timeout > std::chrono::steady_clock::duration::zero(),
+            "handshake_options.contended_timeout must be positive");
     return o;
 }
 

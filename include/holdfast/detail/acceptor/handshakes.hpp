@@ -18,6 +18,7 @@
 #include <holdfast/error.hpp>
 #include <holdfast/layer_factory.hpp>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -60,6 +61,7 @@ public:
           factory_(std::move(factory)),
           sessions_(std::move(handler)),
           time_limit_(options.handshake_timeout),
+          contended_limit_(options.contended_timeout),
           slots_(new semaphore(options.max_handshakes, SIZE_MAX)),
           turn_(new semaphore(1, SIZE_MAX))
     {
@@ -81,7 +83,7 @@ private:
     // connection that waits does so on its own executor, and goes with that one's context.
     Factory factory_;
     session_caller<layered, Handler> sessions_;
-    const std::chrono::steady_clock::duration time_limit_;
+    const std::chrono::steady_clock::duration time_limit_, contended_limit_;
     const counted_ptr<semaphore> slots_;
     const counted_ptr<semaphore> turn_; // sessions start one at a time
 };
@@ -114,7 +116,7 @@ public:
     {
         step([this] {
             if constexpr (client_begins<Factory>) {
-                limit_time();
+                limit_time(false);
                 wait_for_bytes(1);
             } else {
                 take_slot();
@@ -135,16 +137,26 @@ private:
         }
     }
 
-    void limit_time()
+    /// Begins a step's time limit. One that holds a slot may end before it, while others wait for one.
+    void limit_time(bool holds_slot)
+    {
+        const std::lock_guard lock(mutex_);
+        holds_slot_ = holds_slot;
+        deadline_ = later_by(owner_->time_limit_);
+        await_time_limit();
+    }
+
+    static clock::time_point later_by(clock::duration time) noexcept
     {
         const auto now = clock::now();
-        const auto limit = owner_->time_limit_;
-        if (limit >= clock::time_point::max() - now) return;
-        {
-            const std::lock_guard lock(mutex_);
-            deadline_ = now + limit;
-        }
-        timer_.expires_at(now + limit);
+        return time < clock::time_point::max() - now ? now + time : clock::time_point::max();
+    }
+
+    void await_time_limit()
+    {
+        wake_at_ = holds_slot_ ? std::min(deadline_, later_by(owner_->contended_limit_)) : deadline_;
+        if (wake_at_ == clock::time_point::max()) return;
+        timer_.expires_at(wake_at_);
         timer_.async_wait([self = this->shared_from_this()](const error_code& ec) {
             if (!ec) self->expire();
         });
@@ -153,7 +165,14 @@ private:
     void expire() noexcept
     {
         const std::lock_guard lock(mutex_);
-        if (clock::now() < deadline_) return; // the step that it was for has ended
+        const auto now = clock::now();
+        if (now < wake_at_) return; // the step that it was for has ended
+        if (now < deadline_ && owner_->slots_->waiting() == 0) {
+            try {
+                return await_time_limit();
+            } catch (...) { // without memory for the wait it ends now
+            }
+        }
         expired_ = true;
         if (descriptor_ >= 0) detail::disconnect(descriptor_);
     }
@@ -161,9 +180,9 @@ private:
     /// Returns whether the time limit had come before.
     bool end_time_limit() noexcept
     {
-        timer_.cancel();
         const std::lock_guard lock(mutex_);
-        deadline_ = clock::time_point::max();
+        timer_.cancel();
+        wake_at_ = clock::time_point::max();
         return expired_;
     }
 
@@ -282,7 +301,7 @@ private:
 
     void shake_hands()
     {
-        limit_time();
+        limit_time(true);
         detail::set_receive_low_watermark(descriptor_, 1);
         set_descriptor(-1); // it may be closed meanwhile, by an exception
         layered_.emplace(upgrade(std::move(*peer_), [this](typename Connection::stream_type&& socket) {
@@ -332,11 +351,8 @@ private:
     /// Ends the connection without a session.
     void fail(close_reason reason, const error_code& error) noexcept
     {
-        timer_.cancel();
-        {
-            const std::lock_guard lock(mutex_);
-            descriptor_ = -1;
-        }
+        end_time_limit();
+        set_descriptor(-1);
         slot_.release();
         if (layered_) layered_->close(reason, error);
         if (peer_) peer_->close(reason, error);
@@ -359,7 +375,9 @@ private:
     int waits_ = 0;           // pending in the queue for a slot
     std::mutex mutex_;
     clock::time_point deadline_ = clock::time_point::max();
+    clock::time_point wake_at_ = clock::time_point::max(); // the timer, while it is awaited
     int descriptor_;
+    bool holds_slot_ = false;
     bool expired_ = false;
 };
 
