@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // Subjects: see support/websocket_servers.hpp. Each is a server in a process of its own, on one thread; the clients are
-// this process. One of them orders a burst of messages of 200 bytes to all, which the server queues in one turn of its
+// this process. One of them orders a burst of messages of some 200 bytes to all, which the server queues in one turn of its
 // event loop, and the next burst when every client has received all of them.
 //
 // Metrics, the middle of the rounds, in which the subjects take turns:
@@ -10,7 +10,8 @@
 //   wall_messages_per_second  on few cores mostly the clients' cost
 //   peak_bytes_per_client     growth of the server's memory above that of the connected clients, at its peak
 //
-// Cases: the number of clients, with bursts of 16 messages; and _burst_1, one message at a time.
+// Cases: the number of clients, with bursts of 16 messages; _burst_1, one message at a time; and _deflate, bursts of 16 of a
+// message of JSON, with permessage-deflate.
 #include "support/process_time.hpp"
 #include "support/results.hpp"
 #include "support/websocket_clients.hpp"
@@ -18,6 +19,9 @@
 
 #include <malloc.h>
 #include <sys/epoll.h>
+#if defined(HOLDFAST_BENCHMARKS_ZLIB)
+#include <zlib.h>
+#endif
 
 #include <array>
 #include <chrono>
@@ -45,6 +49,41 @@ double status_of(::pid_t process, std::string_view field)
     throw std::runtime_error("no figures of the server's process");
 }
 
+/// A text message as a server sends it, of 126 to 65,535 bytes.
+std::string plain_frame(std::string_view text)
+{
+    std::string frame("\x81\x7e");
+    frame += static_cast<char>(text.size() >> 8U);
+    frame += static_cast<char>(text.size() & 0xFFU);
+    return frame.append(text);
+}
+
+#if defined(HOLDFAST_BENCHMARKS_ZLIB)
+/// Receives a compressed message of 126 to 65,535 bytes, and returns its frame. Without context takeover the next ones of
+/// the same text are equal to it.
+std::string receive_compressed(int socket, std::string_view text)
+{
+    std::string frame = benchmarks::websocket_clients::receive(socket, [](const std::string& all) {
+        return all.size() >= 4 &&
+               all.size() >= 4U + static_cast<unsigned char>(all[2]) * 256U + static_cast<unsigned char>(all[3]);
+    });
+    std::string data = frame.substr(4).append("\0\0\xff\xff", 4);
+    std::array<char, 1024> plain;
+    ::z_stream z{};
+    if (::inflateInit2(&z, -15) != Z_OK) throw std::bad_alloc();
+    z.next_in = reinterpret_cast<Bytef*>(data.data());
+    z.avail_in = static_cast<uInt>(data.size());
+    z.next_out = reinterpret_cast<Bytef*>(plain.data());
+    z.avail_out = static_cast<uInt>(plain.size());
+    const int result = ::inflate(&z, Z_SYNC_FLUSH);
+    const std::string_view got(plain.data(), plain.size() - z.avail_out);
+    ::inflateEnd(&z);
+    if (!frame.starts_with("\xc1\x7e") || result != Z_OK || got != text)
+        throw std::runtime_error("a message did not come compressed");
+    return frame;
+}
+#endif
+
 /// The clients' side of the messages: counts and compares them.
 class receivers {
 public:
@@ -60,13 +99,9 @@ public:
     receivers(const receivers&) = delete;
     ~receivers() { ::close(poll_); }
 
-    /// Receives until each client has had `burst` messages of that text.
-    void receive(std::string_view text, std::size_t burst)
+    /// Receives until each client has had that frame `burst` times.
+    void receive(std::string_view frame, std::size_t burst)
     {
-        std::string frame("\x81\x7e");
-        frame += static_cast<char>(text.size() >> 8U);
-        frame += static_cast<char>(text.size() & 0xFFU);
-        frame += text;
         std::string all;
         for (std::size_t i = 0; i != burst; ++i)
             all += frame;
@@ -106,11 +141,12 @@ struct figures {
 
 struct load {
     std::uint32_t clients = 10'000, burst = 16, bursts = 10;
+    bool deflate = false;
 };
 
 struct subject {
     std::string name;
-    std::function<void(int)> serve;
+    std::function<void(int)> serve, serve_deflate;
     std::vector<figures> rounds{};
 
     [[nodiscard]] double middle(double figures::* which) const
@@ -126,15 +162,26 @@ figures measure(const subject& each, const load& what)
 {
     const benchmarks::server_process server([&](int listener) {
         ::malloc_trim(0); // what the clients' process has freed is not there for the first connections
-        each.serve(listener);
+        (what.deflate ? each.serve_deflate : each.serve)(listener);
     });
-    benchmarks::websocket_clients clients(server.address);
+    benchmarks::websocket_clients clients(server.address, what.deflate);
     clients.grow_to(what.clients, [](auto) {});
-    receivers all(clients.sockets());
-    const std::string order = benchmarks::websocket_clients::frame(std::to_string(what.burst));
-    const auto publish = [&] {
+    const auto send_order = [&](std::uint32_t messages) {
+        const std::string order = benchmarks::websocket_clients::frame(std::to_string(messages));
         benchmarks::websocket_clients::send(clients.sockets().front(), order);
-        all.receive(benchmarks::published_text, what.burst);
+    };
+    std::string frame = plain_frame(benchmarks::published_text);
+#if defined(HOLDFAST_BENCHMARKS_ZLIB)
+    if (what.deflate) {
+        send_order(1);
+        for (const int client : clients.sockets())
+            frame = receive_compressed(client, benchmarks::published_json);
+    }
+#endif
+    receivers all(clients.sockets());
+    const auto publish = [&] {
+        send_order(what.burst);
+        all.receive(frame, what.burst);
     };
     const double before = status_of(server.pid, "VmRSS:");
     if (!(std::ofstream("/proc/" + std::to_string(server.pid) + "/clear_refs") << "5" << std::flush))
@@ -173,7 +220,7 @@ int run(int argc, char** argv)
     benchmarks::results results{"broadcast_ws"};
     benchmarks::command_line cli{"broadcast_ws", "The same messages to many WebSockets."};
     results.add_options(cli);
-    cli.add("case", only, "NAME", "burst (named by the number of clients) or burst_1; empty: all");
+    cli.add("case", only, "NAME", "burst (named by the number of clients), burst_1 or deflate; empty: all");
     cli.add("subject", only_subject, "NAME", "one server only, or all");
     cli.add("clients", what.clients, "N", "WebSockets");
     cli.add("bursts", what.bursts, "N",
@@ -183,23 +230,41 @@ int run(int argc, char** argv)
     const std::string number = std::to_string(what.clients);
     const bool bursts = only.empty() || only == "burst" || only == number;
     const bool single = only.empty() || only == "burst_1" || only == number + "_burst_1";
-    if (!bursts && !single) benchmarks::command_line::fail("case", "must be burst or burst_1");
+    const bool deflate = only.empty() || only == "deflate" || only == number + "_deflate";
+    if (!bursts && !single && !deflate) benchmarks::command_line::fail("case", "must be burst, burst_1 or deflate");
     if (what.clients == 0 || what.clients > 19'900 || what.bursts == 0 || rounds == 0)
         throw benchmarks::usage_error("there must be 1 to 19900 clients, and something to do");
     results.open();
-    std::vector<subject> subjects{{"holdfast", benchmarks::broadcast_holdfast_websocket}};
-#if defined(HOLDFAST_BENCHMARKS_BEAST)
-    subjects.push_back({"beast", benchmarks::broadcast_beast_websocket});
-    subjects.push_back({"beast_single", benchmarks::broadcast_beast_websocket_single});
+    std::vector<subject> subjects{
+#if defined(HOLDFAST_BENCHMARKS_ZLIB)
+        {"holdfast", benchmarks::broadcast_holdfast_websocket, benchmarks::broadcast_holdfast_websocket_deflate},
 #else
+        {"holdfast", benchmarks::broadcast_holdfast_websocket, nullptr},
+#endif
+#if defined(HOLDFAST_BENCHMARKS_BEAST)
+        {"beast", benchmarks::broadcast_beast_websocket, benchmarks::broadcast_beast_websocket_deflate},
+        {"beast_single", benchmarks::broadcast_beast_websocket_single,
+         benchmarks::broadcast_beast_websocket_single_deflate},
+#endif
+    };
+#if !defined(HOLDFAST_BENCHMARKS_BEAST)
     std::printf("Left out: beast, beast_single (Debian: libboost-dev)\n");
 #endif
     if (bursts) compare(results, subjects, only_subject, what, number, rounds);
     if (single) {
-        what.burst = 1;
-        what.bursts *= 4;
-        compare(results, subjects, only_subject, what, number + "_burst_1", rounds);
+        load one = what;
+        one.burst = 1;
+        one.bursts *= 4;
+        compare(results, subjects, only_subject, one, number + "_burst_1", rounds);
     }
+#if defined(HOLDFAST_BENCHMARKS_ZLIB)
+    if (deflate) {
+        what.deflate = true;
+        compare(results, subjects, only_subject, what, number + "_deflate", rounds);
+    }
+#else
+    if (deflate) std::printf("Left out: deflate (Debian: zlib1g-dev)\n");
+#endif
     results.print_table();
     return 0;
 }

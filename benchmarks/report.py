@@ -38,6 +38,7 @@ targets = [
     ("idle_ws", "*", "rss_anon_bytes_per_connection", "holdfast_callback", 1 / 12, "beast"),
     ("broadcast_ws", "10000", "messages_per_second", "holdfast", 1.5, "beast"),
     ("broadcast_ws", "10000", "messages_per_second", "holdfast", 4.0, "beast_single"),
+    ("broadcast_ws", "10000_deflate", "messages_per_second", "holdfast", 20, "beast"),
     ("scale", "2", "server_cpu_ns_per_message", "holdfast", 1.05, "holdfast_one_thread"),
     ("scale", "2_echo", "server_cpu_ns_per_message", "holdfast", 1.05, "holdfast_one_thread"),
     ("compile_time", "readme_server", "seconds", "holdfast", 1.5, "asio"),

@@ -31,6 +31,10 @@ void serve_beast_websocket_deflate(int listener);
 
 /// A message that is sent to all, and how many of them a client has ordered by its own message.
 inline const std::string published_text(200, 'm');
+/// The same where messages are compressed: 200 bytes as servers send them.
+inline const std::string published_json(
+    R"({"symbol":"EXMPL.AA","venue":"XOFF","bid":101.25,"ask":101.5,"bid_size":1200,"ask_size":800,"last":101.375,)"
+    R"("volume":1843200,"time":"2026-03-14T09:26:53.589793Z","halted":false,"sequence":271828182845})");
 inline unsigned long ordered(std::string_view message) { return std::stoul(std::string(message)); }
 
 /// The same, but a client's message is the number of messages to be sent to all clients, in one turn of the event loop.
@@ -39,9 +43,17 @@ inline unsigned long ordered(std::string_view message) { return std::stoul(std::
 /// shared by all clients and bypass websocket::stream, as it has no such write. beast_single: one
 /// websocket::stream::async_write for each message.
 void broadcast_holdfast_websocket(int listener);
+#if defined(HOLDFAST_BENCHMARKS_ZLIB)
+/// Compresses a message once for all clients.
+void broadcast_holdfast_websocket_deflate(int listener);
+#endif
 #if defined(HOLDFAST_BENCHMARKS_BEAST)
 void broadcast_beast_websocket(int listener);
 void broadcast_beast_websocket_single(int listener);
+/// Both compress for each client, with the parameters of holdfast (level, window, no context takeover) and Beast's smaller
+/// memory of the match search. The first has one compressor for all clients, the second one in each websocket::stream.
+void broadcast_beast_websocket_deflate(int listener);
+void broadcast_beast_websocket_single_deflate(int listener);
 #endif
 
 } // namespace benchmarks

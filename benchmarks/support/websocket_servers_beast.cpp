@@ -5,8 +5,10 @@
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/websocket.hpp>
+#include <boost/beast/zlib.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <deque>
 #include <exception>
@@ -52,6 +54,8 @@ template <class Client>
 struct topic {
     std::unordered_set<Client*> clients;
 
+    const bool deflate = false;
+
     void push(std::string_view text)
     {
         const auto message = std::make_shared<const std::string>(Client::encode(text));
@@ -92,9 +96,11 @@ class gathering_client {
 public:
     explicit gathering_client(websocket& to) : peer_(to) {}
 
-    static std::string encode(std::string_view text)
+    static std::string encode(std::string_view text) { return frame('\x81', text); }
+
+    static std::string frame(char first, std::string_view text)
     {
-        std::string frame("\x81");
+        std::string frame(1, first);
         if (text.size() < 126) {
             frame += static_cast<char>(text.size());
         } else {
@@ -131,10 +137,53 @@ private:
     std::size_t writing_ = 0;
 };
 
+constexpr int level = 6, window_bits = 13, memory_level = 4;
+
+/// The same, and compresses each message for itself.
+class compressing_client : public gathering_client {
+public:
+    using gathering_client::gathering_client;
+
+    static std::string encode(std::string_view text) { return std::string(text); }
+
+    void push(const std::shared_ptr<const std::string>& message)
+    {
+        gathering_client::push(std::make_shared<const std::string>(frame('\xc1', compressed(*message))));
+    }
+
+private:
+    static std::string_view compressed(std::string_view text)
+    {
+        namespace zlib = beast::zlib;
+        static zlib::deflate_stream compressor;
+        static const bool prepared = (compressor.reset(level, window_bits, memory_level, zlib::Strategy::normal), true);
+        static std::array<char, 1024> room;
+        (void)prepared;
+        compressor.reset();
+        zlib::z_params z;
+        z.next_in = text.data();
+        z.avail_in = text.size();
+        z.next_out = room.data();
+        z.avail_out = room.size();
+        beast::error_code ec;
+        compressor.write(z, zlib::Flush::sync, ec);
+        return {room.data(), room.size() - z.avail_out - 4}; // without the end of the flush
+    }
+};
+
 template <class Client>
 net::awaitable<void> broadcast_session(websocket peer, topic<Client>& all)
 {
     peer.set_option(beast::websocket::stream_base::timeout::suggested(beast::role_type::server));
+    if (all.deflate) {
+        beast::websocket::permessage_deflate options;
+        options.server_enable = true;
+        options.server_no_context_takeover = true;
+        options.server_max_window_bits = window_bits;
+        options.compLevel = level;
+        options.memLevel = memory_level;
+        peer.set_option(options);
+    }
     co_await peer.async_accept(net::use_awaitable);
     Client client(peer);
     all.clients.insert(&client);
@@ -142,7 +191,7 @@ net::awaitable<void> broadcast_session(websocket peer, topic<Client>& all)
     for (;;) { // the benchmark ends the process before a client
         co_await peer.async_read(message, net::use_awaitable);
         for (auto left = ordered({static_cast<const char*>(message.data().data()), message.size()}); left != 0; --left)
-            all.push(published_text);
+            all.push(all.deflate ? published_json : published_text);
         message.consume(message.size());
         message.shrink_to_fit();
     }
@@ -168,9 +217,9 @@ void serve(int listener, Session session)
 }
 
 template <class Client>
-void broadcast(int listener)
+void broadcast(int listener, bool deflate = false)
 {
-    topic<Client> all;
+    topic<Client> all{{}, deflate};
     serve(listener, [&](websocket peer) { return broadcast_session<Client>(std::move(peer), all); });
 }
 
@@ -186,5 +235,7 @@ void serve_beast_websocket_deflate(int listener)
 }
 void broadcast_beast_websocket(int listener) { broadcast<gathering_client>(listener); }
 void broadcast_beast_websocket_single(int listener) { broadcast<single_client>(listener); }
+void broadcast_beast_websocket_deflate(int listener) { broadcast<compressing_client>(listener, true); }
+void broadcast_beast_websocket_single_deflate(int listener) { broadcast<single_client>(listener, true); }
 
 } // namespace benchmarks

@@ -9,6 +9,7 @@
 #include <holdfast/heartbeat_timer.hpp>
 #include <holdfast/outbox_group.hpp>
 #include <holdfast/websocket.hpp>
+#include <holdfast/websocket_group.hpp>
 
 #include <chrono>
 #include <memory>
@@ -100,21 +101,31 @@ net::awaitable<void, executor> session(connection peer, holdfast::heartbeat_time
     co_await holdfast::async_close_websocket(peer, out, use_awaitable);
 }
 
+/// What is sent to all clients for one message.
+holdfast::websocket_frames published(holdfast::websocket_compression* by)
+{
+    if (by != nullptr) return by->frames(published_json);
+    const holdfast::payload plain = holdfast::websocket_frame(published_text);
+    return {plain, plain};
+}
+
 /// Sends messages to all.
 net::awaitable<void, executor> broadcast_session(connection peer, holdfast::heartbeat_timer<executor>& heartbeats,
-                                                 holdfast::buffer_pool& buffers, holdfast::outbox_group& all)
+                                                 holdfast::buffer_pool& buffers, holdfast::websocket_group& all,
+                                                 holdfast::websocket_compression* by)
 {
     auto heartbeat = heartbeats.watch(peer);
     outbox out{peer};
     std::optional<reader> messages;
-    co_await accept(peer, buffers, out, messages);
-    const holdfast::outbox_group::member member{all, out};
-    if (messages)
+    co_await accept(peer, buffers, out, messages, by);
+    if (messages) {
+        const holdfast::outbox_group::member member{all.list(messages->compression()), out};
         while (const auto m = co_await messages->async_next(use_awaitable)) {
             heartbeat.touch();
             for (unsigned long left = ordered(m->data); left != 0; --left)
-                all.push(holdfast::websocket_frame(published_text));
+                all.push(published(by));
         }
+    }
     co_await holdfast::async_close_websocket(peer, out, use_awaitable);
 }
 
@@ -199,6 +210,17 @@ void serve_callback(int listener, holdfast::websocket_compression* by)
           });
 }
 
+void broadcast(int listener, holdfast::websocket_compression* by)
+{
+    holdfast::websocket_group all;
+    serve(
+        listener,
+        [&all, by](connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers) {
+            return broadcast_session(std::move(peer), heartbeats, buffers, all, by);
+        },
+        300s); // clients that only receive are silent
+}
+
 } // namespace
 
 void serve_holdfast_websocket(int listener) { serve_coroutine(listener, nullptr); }
@@ -216,17 +238,14 @@ void serve_holdfast_websocket_callback_deflate(int listener)
     holdfast::websocket_deflate deflate;
     serve_callback(listener, &deflate);
 }
+
+void broadcast_holdfast_websocket_deflate(int listener)
+{
+    holdfast::websocket_deflate deflate;
+    broadcast(listener, &deflate);
+}
 #endif
 
-void broadcast_holdfast_websocket(int listener)
-{
-    holdfast::outbox_group all;
-    serve(
-        listener,
-        [&](connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers) {
-            return broadcast_session(std::move(peer), heartbeats, buffers, all);
-        },
-        300s); // those who only listen are silent
-}
+void broadcast_holdfast_websocket(int listener) { broadcast(listener, nullptr); }
 
 } // namespace benchmarks
