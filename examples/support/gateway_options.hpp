@@ -32,6 +32,7 @@ struct gateway_options : server_options {
     std::string state;
     std::string admin;
     std::string redis;
+    std::string nats;
     std::string topic = "quotes";
     bool publish = false;
 
@@ -69,8 +70,10 @@ struct gateway_options : server_options {
             cli.add("admin", admin, "PATH", "a local socket that answers the open connections as JSON; empty: none");
             cli.add("redis", redis, "HOST:PORT",
                     "messages come from a stream of Redis, which many nodes share; empty: the node's own feed");
-            cli.add("topic", topic, "NAME", "the key of that stream");
-            cli.add("publish", publish, "with --redis: this node's feed publishes to the stream; for one of the nodes");
+            cli.add("nats", nats, "HOST:PORT", "the same from a stream of NATS JetStream; or a URL, nats://...");
+            cli.add("topic", topic, "NAME", "the key of Redis's stream; the name of that of NATS, and its subject");
+            cli.add("publish", publish,
+                    "with --redis or --nats: this node's feed publishes to the stream; for one of the nodes");
         };
         if (!server_options::parse(argc, argv, "push_gateway",
                                    "Pushes a feed to browsers by server-sent events and WebSocket.", add))
@@ -81,7 +84,8 @@ struct gateway_options : server_options {
         if (interval.count() <= 0) command_line::fail("interval", "must be more than 0");
         if (ring.value == 0 || ring.value > (1u << 30)) command_line::fail("ring", "must be 1 to 1G");
         if (stagger >= drain) command_line::fail("stagger", "must be less than --drain");
-        if (has_engine() && redis_port() == 0) command_line::fail("redis", "must be HOST:PORT");
+        if (!redis.empty() && redis_port() == 0) command_line::fail("redis", "must be HOST:PORT");
+        if (!redis.empty() && !nats.empty()) command_line::fail("nats", "must not be given with --redis");
         if (has_engine() && topic.empty()) command_line::fail("topic", "must not be empty");
         if (shed == 0 || shed > 100) command_line::fail("shed", "must be 1 to 100");
         if (timeout < std::chrono::seconds(1)) command_line::fail("timeout", "must be at least 1s");
@@ -89,7 +93,7 @@ struct gateway_options : server_options {
     }
 
     /// Whether messages come from an engine that other nodes share.
-    [[nodiscard]] bool has_engine() const noexcept { return !redis.empty(); }
+    [[nodiscard]] bool has_engine() const noexcept { return !redis.empty() || !nats.empty(); }
     /// Whether this node has a feed.
     [[nodiscard]] bool publishes() const noexcept { return publish || !has_engine(); }
     /// 0: none, or not a port.

@@ -18,30 +18,24 @@ namespace examples {
 class local_engine final : public message_engine {
 public:
     /// Continues after `last`, the last message of the node's ring.
-    explicit local_engine(const holdfast::replay_position& last) noexcept : last_(last) {}
+    explicit local_engine(const holdfast::replay_position& last) : message_engine(true, {}), newest_(last) {}
 
     void subscribe(std::string, engine_events events) override
     {
         events_ = std::move(events);
-        if (events_.on_caught_up) events_.on_caught_up();
+        report_caught_up();
     }
 
     void publish(std::string_view text, std::function<void(std::string_view)> done) override
     {
-        ++last_.id;
-        const std::string id = to_string(last_);
+        ++newest_.id;
+        const std::string id = to_string(newest_);
         if (events_.on_message) events_.on_message(id, text);
         if (done) done(id);
     }
 
-    [[nodiscard]] bool connected() const noexcept override { return true; }
-    [[nodiscard]] const std::string& problem() const noexcept override { return no_problem_; }
-    [[nodiscard]] bool expects(std::string_view) const override { return false; }
-
 private:
-    holdfast::replay_position last_;
-    engine_events events_;
-    std::string no_problem_;
+    holdfast::replay_position newest_;
 };
 
 } // namespace examples

@@ -28,11 +28,28 @@ struct engine_events {
     std::function<void()> on_caught_up{};
 };
 
+/// The numbers of an id: one, or two with a hyphen between them; with none where it is no id.
+[[nodiscard]] inline std::optional<std::pair<std::uint64_t, std::uint64_t>> parse_id(std::string_view id) noexcept
+{
+    std::pair<std::uint64_t, std::uint64_t> numbers{};
+    const char* const end = id.data() + id.size();
+    auto parsed = std::from_chars(id.data(), end, numbers.first);
+    if (parsed.ec == std::errc() && parsed.ptr != end && *parsed.ptr == '-')
+        parsed = std::from_chars(parsed.ptr + 1, end, numbers.second);
+    return parsed.ec == std::errc() && parsed.ptr == end ? std::optional(numbers) : std::nullopt;
+}
+
+/// Whether `a` comes after `b`. False where either is no id.
+[[nodiscard]] inline bool is_later_id(std::string_view a, std::string_view b) noexcept
+{
+    const auto first = parse_id(a), second = parse_id(b);
+    return first && second && *first > *second;
+}
+
 /// Publishes messages, and subscribes to them from an id. After the engine was away it continues from the last id.
 /// Belongs to the thread that runs its event loop.
 class message_engine {
 public:
-    message_engine() = default;
     message_engine(const message_engine&) = delete;
     virtual ~message_engine() = default;
 
@@ -45,31 +62,45 @@ public:
     virtual void publish(std::string_view text, std::function<void(std::string_view id)> done) = 0;
 
     /// Whether the engine can be reached: for /healthz. A node without it serves what it has.
-    [[nodiscard]] virtual bool connected() const noexcept = 0;
+    [[nodiscard]] bool connected() const noexcept { return connected_; }
     /// Why it cannot be reached; empty where it can.
-    [[nodiscard]] virtual const std::string& problem() const noexcept = 0;
+    [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
 
     /// Whether a message with this id is still to come, as far as one can know: it is after the one that was delivered last.
     /// A client from another node may have had it already.
-    [[nodiscard]] virtual bool expects(std::string_view id) const = 0;
+    [[nodiscard]] bool expects(std::string_view id) const noexcept { return is_later_id(id, last_); }
 
     static constexpr std::size_t max_pending = 1024;
-};
 
-/// Whether `a` comes after `b`: ids of one or two numbers, with a hyphen between them. False where either is none.
-[[nodiscard]] inline bool is_later_id(std::string_view a, std::string_view b) noexcept
-{
-    const auto parse = [](std::string_view id) {
-        std::pair<std::uint64_t, std::uint64_t> numbers{};
-        const char* const end = id.data() + id.size();
-        auto parsed = std::from_chars(id.data(), end, numbers.first);
-        if (parsed.ec == std::errc() && parsed.ptr != end && *parsed.ptr == '-')
-            parsed = std::from_chars(parsed.ptr + 1, end, numbers.second);
-        return parsed.ec == std::errc() && parsed.ptr == end ? std::optional(numbers) : std::nullopt;
-    };
-    const auto first = parse(a), second = parse(b);
-    return first && second && *first > *second;
-}
+protected:
+    message_engine(bool connected, std::string problem) : connected_(connected), problem_(std::move(problem)) {}
+
+    void set_connected(bool connected, std::string problem)
+    {
+        problem_ = std::move(problem);
+        if (std::exchange(connected_, connected) != connected && events_.on_connected) events_.on_connected(connected);
+    }
+    void deliver(std::string_view id, std::string_view text)
+    {
+        last_ = id;
+        if (events_.on_message) events_.on_message(id, text);
+    }
+    void report_gap() const
+    {
+        if (events_.on_gap) events_.on_gap(last_);
+    }
+    void report_caught_up() const
+    {
+        if (events_.on_caught_up) events_.on_caught_up();
+    }
+
+    engine_events events_{};
+    std::string last_{}; ///< what `subscribe` has begun after, then the id that was delivered last
+
+private:
+    bool connected_;
+    std::string problem_;
+};
 
 } // namespace examples
 

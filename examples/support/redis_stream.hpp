@@ -183,7 +183,11 @@ public:
     };
 
     redis_stream(const holdfast::net::any_io_executor& executor, settings given)
-        : executor_(executor), settings_(std::move(given)), retry_(executor), watch_(executor)
+        : message_engine(false, "redis: not connected yet"),
+          executor_(executor),
+          settings_(std::move(given)),
+          retry_(executor),
+          watch_(executor)
     {
         connect();
     }
@@ -212,10 +216,6 @@ public:
         pending_.push_back(std::move(done));
     }
 
-    [[nodiscard]] bool connected() const noexcept override { return reader_ready_ && writer_ready_; }
-    [[nodiscard]] const std::string& problem() const noexcept override { return problem_; }
-    [[nodiscard]] bool expects(std::string_view id) const override { return is_later_id(id, last_); }
-
 private:
     static std::string_view view(const redisReply* r) { return {r->str, r->len}; }
 
@@ -237,26 +237,23 @@ private:
     void connected_to(bool& which)
     {
         which = true;
-        if (!connected()) return;
+        if (!reader_ready_ || !writer_ready_) return;
         watch_.cancel();
-        problem_.clear();
         delay_ = first_delay;
-        if (events_.on_connected) events_.on_connected(true);
+        set_connected(true, {});
         if (subscribed_) begin_reading();
     }
 
     /// Called outside of hiredis, and by the timer.
     void fail(std::string why)
     {
-        const bool was_connected = connected();
         reader_ready_ = writer_ready_ = reading_ = caught_up_ = false;
-        problem_ = std::move(why);
         watch_.cancel();
         reader_.reset();
         writer_.reset();
+        set_connected(false, std::move(why));
         for (const auto& each : std::exchange(pending_, {}))
             each({});
-        if (was_connected && events_.on_connected) events_.on_connected(false);
         retry_.expires_after(std::exchange(delay_, std::min(delay_ * 2, max_delay)));
         retry_.async_wait([this](const holdfast::error_code& ec) {
             if (!ec) connect();
@@ -303,13 +300,11 @@ private:
             }
         });
         send(reader_, {"XRANGE", settings_.key, last_, last_}, [this](const redisReply& r) {
-            if (!batch_.empty() && r.elements == 0 && last_ != "0" && events_.on_gap) events_.on_gap(last_);
+            if (!batch_.empty() && r.elements == 0 && last_ != "0") report_gap();
             const auto batch = std::exchange(batch_, {});
-            for (const auto& [id, text] : batch) {
-                last_ = id;
-                if (events_.on_message) events_.on_message(id, text);
-            }
-            if (batch.empty() && !std::exchange(caught_up_, true) && events_.on_caught_up) events_.on_caught_up();
+            for (const auto& [id, text] : batch)
+                deliver(id, text);
+            if (batch.empty() && !std::exchange(caught_up_, true)) report_caught_up();
             read();
         });
     }
@@ -335,10 +330,8 @@ private:
     const settings settings_;
     holdfast::net::steady_timer retry_, watch_;
     const std::shared_ptr<bool> alive_ = std::make_shared<bool>();
-    engine_events events_;
     bool subscribed_ = false, reading_ = false, caught_up_ = false;
     bool reader_ready_ = false, writer_ready_ = false;
-    std::string last_, problem_ = "redis: not connected yet";
     std::vector<std::pair<std::string, std::string>> batch_;
     std::deque<std::function<void(std::string_view)>> pending_; // publications
     std::chrono::milliseconds delay_ = first_delay;

@@ -49,16 +49,12 @@ struct folder {
 };
 
 /// A server on a port of its own, which can be ended and started again with what it kept.
-class redis_server {
+class server {
 public:
-    redis_server() { start(); }
-
     void start()
     {
         const std::string port_text = std::to_string(port);
-        child_.emplace(std::vector<std::string>{REDIS_SERVER, "--port", port_text, "--bind", "127.0.0.1", "--dir",
-                                                files_.path, "--appendonly", "yes", "--appendfsync", "always", "--save",
-                                                ""});
+        child_.emplace(command(port_text, files_.path));
         net::io_context io;
         tcp::socket probe(io);
         tests::connect_when_ready(probe, {net::ip::address_v4::loopback(), port}, *child_);
@@ -73,9 +69,25 @@ public:
 
     const std::uint16_t port = free_port();
 
+protected:
+    using command_of = std::vector<std::string> (*)(const std::string& port, const std::string& folder);
+    explicit server(command_of c) : command(c) { start(); }
+
 private:
+    const command_of command;
     folder files_;
     std::optional<tests::process> child_;
+};
+
+struct redis_server : server {
+    redis_server()
+        : server([](const std::string& at, const std::string& in) {
+              return std::vector<std::string>{
+                  REDIS_SERVER, "--port",        at,       "--bind", "127.0.0.1", "--dir", in, "--appendonly",
+                  "yes",        "--appendfsync", "always", "--save", ""};
+          })
+    {
+    }
 };
 
 /// What a node has received.
@@ -264,57 +276,143 @@ TEST_CASE("redis: no server at first, and none when everything ends")
 }
 
 #if defined(NATS_SERVER)
-TEST_CASE("nats: the same through the other engine: ids in order, a server that is away, a stream that was trimmed")
-{
-    const folder files;
-    const std::uint16_t port = free_port();
-    std::optional<tests::process> server;
-    net::io_context io;
-    const auto start = [&] {
-        server.emplace(std::vector<std::string>{NATS_SERVER, "-a", "127.0.0.1", "-p", std::to_string(port), "-js",
-                                                "-sd", files.path});
-        tcp::socket probe(io);
-        tests::connect_when_ready(probe, {net::ip::address_v4::loopback(), port}, *server);
-    };
-    const auto make = [&] {
+namespace {
+
+struct nats_server : server {
+    nats_server()
+        : server([](const std::string& at, const std::string& in) {
+              return std::vector<std::string>{NATS_SERVER, "-a", "127.0.0.1", "-p", at, "-js", "-sd", in};
+          })
+    {
+    }
+
+    std::unique_ptr<examples::message_engine> engine(net::io_context& io, std::int64_t kept = 10'000) const
+    {
         return std::make_unique<examples::nats_stream>(
-            io.get_executor(), examples::nats_stream::settings{
-                                   .url = "nats://127.0.0.1:" + std::to_string(port), .name = "feed", .kept = 30});
-    };
-    start();
-    node a(make(), "0");
-    tests::run_until(io, [&] { return a.engine->connected(); });
+            io.get_executor(),
+            examples::nats_stream::settings{.url = "127.0.0.1:" + std::to_string(port), .name = "feed", .kept = kept});
+    }
+};
+
+} // namespace
+
+TEST_CASE(
+    "nats: the same ids on every node, in order; a node continues from an id, and tells where the stream was trimmed")
+{
+    nats_server nats;
+    net::io_context io;
+    node a(nats.engine(io, 30), "0");
+    CHECK(publish(io, *a.engine, 0, 1) == std::vector<std::string>{""}); // it is not connected yet
+    tests::run_until(io, [&] { return a.caught_up_at.size() == 1; });
+    CHECK(a.engine->problem().empty());
     const auto ids = publish(io, *a.engine, 0, 20);
     tests::run_until(io, [&] { return a.ids.size() == 20; });
     CHECK(a.ids == ids);
     CHECK(a.texts[19] == "message 19");
-    node b(make(), ids[9]);
-    tests::run_until(io, [&] { return b.ids.size() == 10; });
+    node b(nats.engine(io, 10), ids[9]); // another limit than that of the stream
+    tests::run_until(io, [&] { return b.caught_up_at.size() == 1; });
+    CHECK(b.caught_up_at[0] == 10);
     CHECK(b.texts[0] == "message 10");
-    tests::run_until(io, [&] { return b.caught_up_at == std::vector<std::size_t>{10}; });
-    CHECK(b.engine->expects("21"));
-    CHECK_FALSE(b.engine->expects("20"));
+    CHECK(b.engine->expects(ids[19] + "0"));
+    CHECK_FALSE(b.engine->expects(ids[19]));
 
-    server->signal(SIGKILL);
-    server->wait();
-    tests::run_until(io, [&] { return !a.engine->connected() && !b.engine->connected(); });
-    CHECK(a.engine->problem().starts_with("nats: "));
-    b.engine.reset(); // it is away for longer
-    start();
-    tests::run_until(io, [&] { return a.engine->connected(); });
-    while (a.texts.back() != "message 59") // what fails is published again
-        if (publish(io, *a.engine, 59, 1) != std::vector<std::string>{""})
-            tests::run_until(io, [&] { return a.texts.back() == "message 59"; });
-    publish(io, *a.engine, 60, 40);
-    tests::run_until(io, [&] { return a.texts.back() == "message 99"; });
-    CHECK(a.in_order);
-    CHECK(a.gaps.empty());
-    CHECK(a.states == std::vector<bool>{true, false, true});
-
-    node again(make(), b.ids.back());
-    tests::run_until(io, [&] { return !again.texts.empty() && again.texts.back() == "message 99"; });
+    b.engine.reset(); // meanwhile others publish
+    publish(io, *a.engine, 20, 600);
+    tests::run_until(io, [&] { return a.texts.back() == "message 619"; });
+    node again(nats.engine(io), b.ids.back());
+    tests::run_until(io, [&] { return !again.texts.empty() && again.texts.back() == "message 619"; });
     CHECK(again.gaps == std::vector<std::string>{b.ids.back()});
-    CHECK(again.texts.front() == "message 70");
-    CHECK(again.in_order);
+    CHECK(again.texts.front() == "message 590");
+    CHECK(a.gaps.empty());
+    for (const node* each : {&a, &b, &again})
+        CHECK(each->in_order);
+}
+
+TEST_CASE("nats: a server that is away is told, and what was published meanwhile comes when it is back, once")
+{
+    nats_server nats;
+    net::io_context io;
+    node a(nats.engine(io), "0"), only_new(nats.engine(io), "");
+    tests::run_until(io, [&] { return a.engine->connected() && only_new.caught_up_at.size() == 1; });
+    const bool killed = GENERATE(false, true);
+    CAPTURE(killed);
+    if (killed) nats.signal(SIGKILL);
+    nats.stop();
+    tests::run_until(io, [&] { return !a.engine->connected() && !only_new.engine->connected(); });
+    CHECK(a.engine->problem().starts_with("nats: "));
+    CHECK(publish(io, *a.engine, 0, 1) == std::vector<std::string>{""});
+    nats.start();
+    tests::run_until(io, [&] { return a.engine->connected(); });
+    std::vector<std::string> ids = publish(io, *a.engine, 0, 40);
+    for (int i = 0; i != 40; ++i) // the publisher's connection may be the one of before: this one has failed
+        if (ids[static_cast<std::size_t>(i)].empty()) ids.push_back(publish(io, *a.engine, i, 1)[0]);
+    std::erase(ids, "");
+    CHECK(ids.size() == 40);
+    tests::run_until(io, [&] { return a.ids.size() == 40 && only_new.ids.size() == 40; });
+    CHECK(a.ids == ids);
+    CHECK(only_new.ids == ids);
+    CHECK(a.states == std::vector<bool>{true, false, true});
+    CHECK(a.gaps.empty());
+    CHECK(only_new.gaps.empty());
+    CHECK(a.engine->problem().empty());
+}
+
+TEST_CASE("nats: a server that does not answer counts as away; a stream that was deleted is a gap")
+{
+    nats_server nats;
+    net::io_context io;
+    node a(nats.engine(io), "0");
+    tests::run_until(io, [&] { return a.engine->connected(); });
+    publish(io, *a.engine, 0, 3);
+    nats.signal(SIGSTOP);
+    std::optional<std::string> id;
+    a.engine->publish("lost?", [&](std::string_view got) { id = got; });
+    tests::run_until(io, [&] { return !a.engine->connected() && id; });
+    CHECK(id == "");
+    nats.signal(SIGCONT);
+    tests::run_until(io, [&] { return a.engine->connected(); });
+    const std::string last = publish(io, *a.engine, 3, 1)[0];
+    CHECK(last != "");
+    tests::run_until(io, [&] { return a.texts.back() == "message 3"; });
+    CHECK(a.gaps.empty());
+
+    natsConnection* connection = nullptr;
+    jsCtx* stream = nullptr;
+    REQUIRE(natsConnection_ConnectTo(&connection, ("127.0.0.1:" + std::to_string(nats.port)).c_str()) == NATS_OK);
+    CHECK(natsConnection_JetStream(&stream, connection, nullptr) == NATS_OK);
+    CHECK(js_DeleteStream(stream, "feed", nullptr, nullptr) == NATS_OK);
+    jsCtx_Destroy(stream);
+    natsConnection_Destroy(connection);
+    tests::run_until(io, [&] { return !a.engine->connected(); });
+    tests::run_until(io, [&] { return a.engine->connected(); });
+    while (publish(io, *a.engine, 4, 1)[0].empty()) {
+    }
+    tests::run_until(io, [&] { return a.texts.back() == "message 4"; });
+    CHECK(a.gaps == std::vector<std::string>{last});
+    CHECK(a.in_order);
+}
+
+TEST_CASE("nats: no server at first, and a node that ends with messages on the way")
+{
+    net::io_context io;
+    {
+        const examples::nats_stream::settings nowhere{.url = "nats://127.0.0.1:" + std::to_string(free_port())};
+        node a(std::make_unique<examples::nats_stream>(io.get_executor(), nowhere), "0");
+        CHECK_FALSE(a.engine->connected());
+        tests::run_until(io, [&] { return a.engine->problem() == "nats: No server available for connection"; });
+        CHECK(a.states.empty());
+    }
+    nats_server nats;
+    {
+        node a(nats.engine(io), "0");
+        tests::run_until(io, [&] { return a.engine->connected(); });
+        publish(io, *a.engine, 0, 1000);
+    }
+    node b(nats.engine(io), "0"); // reads more than may be on the way
+    tests::run_until(io, [&] { return b.ids.size() == 1; });
+    b.engine->publish("on the way", [](std::string_view) { FAIL("the engine has gone"); });
+    b.engine.reset();
+    io.poll();
+    CHECK(b.ids.size() < 300);
 }
 #endif
