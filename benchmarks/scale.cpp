@@ -72,6 +72,7 @@ struct shard {
 template <class Serve>
 void run_shards(int listener, Serve serve)
 {
+    std::vector<std::jthread> others; // joined after the shards have ended
     holdfast::shards<shard> shards{threads, [](net::io_context& io, std::size_t) { return shard(io); }};
     sharded_acceptor acceptor{shards.context(0),
                               tcp::v4(),
@@ -79,9 +80,8 @@ void run_shards(int listener, Serve serve)
                               {.max_connections = 20'000, .next_executor = shards.least_connections()},
                               shards.finalizer()};
     serve(shards, acceptor);
-    std::vector<std::jthread> others;
     for (std::size_t i = 1; i != shards.size(); ++i)
-        others.emplace_back([&, i] { shards.run(i); });
+        others.emplace_back(shards.runner(i));
     shards.run(0);
 }
 

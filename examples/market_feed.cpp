@@ -399,7 +399,7 @@ int run(int argc, char** argv)
     capacity.print("market_feed");
     release_free_memory(); // what it keeps is part of the memory without connections
     for (std::size_t i = 1; i != shards.size(); ++i)
-        threads.emplace_back([&shards, i] { shards.run(i); });
+        threads.emplace_back(shards.runner(i));
     shards.run(0);
     print_state(clients.census());
     return 0;

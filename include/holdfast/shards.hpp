@@ -95,7 +95,11 @@ private:
 /// Lifetime: acceptors and topics may be destroyed before or after it; connections, as all that has an executor of a
 /// shard, belong into its sessions or its state. The executor of an acceptor with
 /// `least_connections()` must be that of a shard, or the acceptor must be closed before. The destructor must not be
-/// called inside `run()`, and threads that call `run()` have to be joined after it or after `stop()`.
+/// called inside `run()`.
+///
+/// Declare the threads before the shards, and give each a `runner()`. Then they are joined after the shards have ended, also
+/// where `run()` or the start of a thread throws. Threads that are declared after the shards are joined before: unless
+/// `stop()` is called, for ever.
 ///
 /// Thread safety: all members but the destructor may be called from any thread. A state belongs to the thread that
 /// runs its context.
@@ -104,13 +108,13 @@ private:
 ///         shard(net::io_context& io, std::size_t) : heartbeats(io, {.timeout = 30s}) {}
 ///         holdfast::heartbeat_timer<> heartbeats;
 ///     };
+///     std::vector<std::jthread> threads;                    // joined after the shards have ended
 ///     holdfast::shards<shard> shards{4, [](net::io_context& io, std::size_t i) { return shard(io, i); }};
 ///     holdfast::bounded_acceptor<tcp, holdfast::shard_finalizer<>> acceptor{ // one for all: its limits hold in total
 ///         shards.context(0), {tcp::v4(), 7777}, {.next_executor = shards.least_connections()}, shards.finalizer()};
 ///     acceptor.async_serve([&](auto peer, std::size_t i) { return session(std::move(peer), shards[i]); }, net::detached);
-///     std::vector<std::jthread> threads;
 ///     for (std::size_t i = 1; i != shards.size(); ++i)
-///         threads.emplace_back([&, i] { shards.run(i); });
+///         threads.emplace_back(shards.runner(i));
 ///     shards.run(0); // until shards.stop()
 template <class Shard>
 class shards {
@@ -158,8 +162,19 @@ public:
     /// What the factory has returned.
     [[nodiscard]] Shard& operator[](std::size_t shard) noexcept { return *states_[shard]; }
 
+    /// The function of a thread, made by `runner()`. It may be called once, and is moved only.
+    class run_function;
+
+    /// Returns a function that calls `run(shard)`. The destructor of the shards waits until it was called and has returned,
+    /// or was destroyed: a thread that begins after `stop()` finds the shards, too. Do not keep one uncalled on the thread that
+    /// destroys the shards.
+    [[nodiscard]] run_function runner(std::size_t shard) noexcept { return run_function(*this, shard); }
+
     /// Runs the context of a shard on this thread, until `stop()`, or after `finish()` until it has no work left. For
     /// one thread at a time. Returns the number of handlers that were called.
+    ///
+    /// Lifetime: the call must begin before the destructor of the shards: for another thread than the one that destroys
+    /// them there is `runner()`.
     ///
     /// Exceptions: what a handler throws, as `io_context::run()`; it may then be called again.
     std::size_t run(std::size_t shard)
@@ -245,22 +260,23 @@ private:
         std::atomic<bool> released = false;
     };
 
-    /// A `run()`, which may return after the object has gone.
+    /// A `run()` that has begun or will; it may return after the object has gone.
     class running {
     public:
         explicit running(std::shared_ptr<std::atomic<unsigned>> count) noexcept : count_(std::move(count))
         {
             ++*count_;
         }
-        running(const running&) = delete;
+        running(running&& other) noexcept = default;
         ~running()
         {
+            if (!count_) return;
             --*count_;
             count_->notify_all();
         }
 
     private:
-        const std::shared_ptr<std::atomic<unsigned>> count_;
+        std::shared_ptr<std::atomic<unsigned>> count_;
     };
 
     static std::size_t checked(std::size_t n)
@@ -291,6 +307,24 @@ private:
     std::vector<std::unique_ptr<context_type>> contexts_;
     std::vector<std::shared_ptr<detail::shard_link>> links_;
     std::vector<std::unique_ptr<Shard>> states_;
+};
+
+template <class Shard>
+class [[nodiscard]] shards<Shard>::run_function {
+public:
+    std::size_t operator()()
+    {
+        const running here(std::move(running_)); // ends with this call, not with the thread
+        return shards_->context(shard_).run();
+    }
+
+private:
+    friend class shards;
+    run_function(shards& of, std::size_t shard) noexcept : running_(of.running_), shards_(&of), shard_(shard) {}
+
+    running running_;
+    shards* shards_;
+    std::size_t shard_;
 };
 
 template <class Factory>

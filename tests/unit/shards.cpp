@@ -16,6 +16,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -80,7 +81,7 @@ std::vector<std::jthread> run_all(holdfast::shards<Shard>& shards)
 {
     std::vector<std::jthread> threads;
     for (std::size_t i = 0; i != shards.size(); ++i)
-        threads.emplace_back([&shards, i] { shards.run(i); });
+        threads.emplace_back(shards.runner(i));
     return threads;
 }
 
@@ -154,6 +155,47 @@ TEST_CASE("shards: sessions end while all states are there, then the states in r
     }
     CHECK(notes.entries() ==
           std::vector<std::string>{"made 0", "made 1", "session 0", "session 1", "state 1", "state 0"});
+}
+
+TEST_CASE("shards: a thread whose run begins only after the end has begun finds the shards")
+{
+    journal notes;
+    {
+        std::vector<std::jthread> threads;
+        holdfast::shards<noting_shard> shards{
+            2, [&](net::io_context& io, std::size_t i) { return noting_shard(io, i, notes); }};
+        for (std::size_t i = 0; i != 2; ++i)
+            threads.emplace_back([&notes, &io = shards.context(i), runner = shards.runner(i)]() mutable {
+                while (!io.stopped()) // by the destructor
+                    std::this_thread::yield();
+                notes.add("begins");
+                runner();
+            });
+        const auto unused = shards.runner(1); // gone before the shards
+    }
+    CHECK(notes.entries() == std::vector<std::string>{"made 0", "made 1", "begins", "begins", "state 1", "state 0"});
+}
+
+TEST_CASE("shards: where run() throws, or a thread cannot be started, the other threads end with the shards")
+{
+    const bool started = GENERATE(true, false);
+    CAPTURE(started);
+    const auto serve = [started] {
+        std::vector<std::jthread> threads;
+        auto shards = plain_shards(3);
+        threads.emplace_back(shards.runner(1));
+        const auto start = [started](auto runner) -> std::jthread {
+            if (!started) throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
+            return std::jthread(std::move(runner));
+        };
+        threads.push_back(start(shards.runner(2)));
+        shards.post_to(0, [](plain_shard&) { throw std::runtime_error("of a handler"); });
+        shards.run(0);
+    };
+    if (started)
+        CHECK_THROWS_WITH(serve(), "of a handler");
+    else
+        CHECK_THROWS_AS(serve(), std::system_error);
 }
 
 TEST_CASE("shards: acceptor and topic may go first or last")
