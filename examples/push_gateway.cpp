@@ -72,19 +72,25 @@ struct client {
 struct gateway {
     gateway(net::io_context& io, const gateway_options& given, holdfast::replay_ring ring)
         : options(given),
-          feed(io.get_executor(), given, std::move(ring)),
+          deflate(given.deflate()),
+          devices(given.devices()),
+          feed(io.get_executor(), given, std::move(ring), &deflate),
           heartbeats(io, {.tick = 250ms, .timeout = given.timeout}),
           clients(heartbeats, {.ping_after = given.timeout / 3, .timeout = given.timeout},
                   [](client& silent) { silent.send_ping(); }),
-          head_deadline(heartbeats, 10s)
+          head_deadline(heartbeats, given.head_timeout),
+          client_rate(heartbeats, given.read_rate())
     {
     }
 
     const gateway_options& options;
+    holdfast::websocket_deflate deflate;
+    holdfast::key_limits devices;
     examples::quote_feed feed;
     holdfast::heartbeat_timer<> heartbeats;
     holdfast::heartbeat_profile<client> clients;
     holdfast::frame_deadline head_deadline;
+    holdfast::read_rate_limit client_rate; // of what WebSocket clients send
     holdfast::metric_set metrics;
     holdfast::acceptor_event_counters events;
     std::minstd_rand random{std::random_device{}()};
@@ -112,7 +118,8 @@ net::awaitable<void> send_events(gateway& g, client& self, auto& outbox, auto& h
 }
 
 /// The same over a WebSocket.
-net::awaitable<void> send_frames(gateway& g, client& self, auto& peer, auto& outbox, auto& heads)
+net::awaitable<void> send_frames(gateway& g, client& self, auto& peer, auto& outbox, auto& heads,
+                                 holdfast::websocket_compression* compression)
 {
     self.ping = holdfast::websocket_ping();
     const auto send_state = [&](const replay_position&) -> holdfast::error_code {
@@ -122,16 +129,26 @@ net::awaitable<void> send_frames(gateway& g, client& self, auto& peer, auto& out
         return outbox.push_streamed(formatted(state, framed{framing::websocket_fragments{}, json{}}),
                                     {.interleave_control = true});
     };
-    holdfast::websocket_reader messages{std::move(heads), outbox, {.max_message_bytes = 256, .progress = self}};
-    holdfast::replay_topic<2>::subscription subscription;
-    while (const auto message = co_await messages.async_next()) {
+    holdfast::read_rate rate{g.client_rate};
+    holdfast::websocket_reader messages{
+        std::move(heads),
+        outbox,
+        {.max_message_bytes = 256, .progress = self, .compression = compression, .rate = &rate}};
+    const auto kind = compression != nullptr ? form::compressed_frame : form::frame;
+    examples::quote_feed::topic_type::subscription subscription;
+    holdfast::error_code ec;
+    while (const auto message = co_await messages.async_next(net::redirect_error(net::use_awaitable, ec))) {
         if (subscription) continue;
         const auto from = co_await g.feed.async_find(std::string(message->data));
-        subscription = g.feed.topic().subscribe(outbox, form::frame, from, send_state);
+        subscription = g.feed.topic().subscribe(outbox, kind, from, send_state);
     }
+    subscription.end();
     using code = holdfast::websocket_close_code;
-    const auto why = peer.draining() ? code::service_restart : code::normal; // a browser comes again
-    co_await holdfast::async_close_websocket(peer, outbox, {.code = why});
+    const bool floods = ec == holdfast::errc::rate_exceeded;
+    const auto why = floods ? code::policy_violation : peer.draining() ? code::service_restart : code::normal;
+    co_await holdfast::async_close_websocket(
+        peer, outbox, {.code = why, .reason = floods ? "too many messages in a second" : ""},
+        net::redirect_error(net::use_awaitable, ec)); // after 1012 a browser comes again
 }
 
 /// Responds to a request for what is no stream.
@@ -166,7 +183,7 @@ void respond(gateway& g, const http_request& request, holdfast::http_exchange& e
 net::awaitable<void> serve(auto peer, gateway& g)
 {
     client self{[&peer](holdfast::close_reason why) { peer.abort(why); }};
-    auto queue = gateway_options::queue;
+    auto queue = g.options.queue();
     queue.progress = self;
     holdfast::outbox outbox{peer, queue};
     self.outbox = &outbox;
@@ -177,19 +194,29 @@ net::awaitable<void> serve(auto peer, gateway& g)
                                  framing::http_request_head{}};
     std::optional<http_request> request;
     holdfast::http_exchange exchange;
+    holdfast::key_permit device;
     for (std::size_t served = 1;; ++served) {
         outbox.push(co_await examples::read_request(heads, request, exchange,
                                                     {.last = served == gateway_options::max_requests}));
         if (!request) break;
         self.touch();
-        if (request->path() == "/ws" && g.feed.ready()) {
-            const auto handshake = holdfast::accept_websocket(request->method(), *request);
+        const bool frames = request->path() == "/ws", events = request->path() == "/events";
+        if (const auto name = request->parameter("device"); name && (frames || events)) {
+            exchange.close_after();
+            device = g.devices.acquire(*name, peer);
+            if (!device) outbox.push(exchange.error(400, "A device's name has at most 64 bytes."));
+            if (!device) break;
+        }
+        if (frames && g.feed.ready()) {
+            auto* const compression = g.options.compression != 0 ? &g.deflate : nullptr;
+            const auto handshake =
+                holdfast::accept_websocket(request->method(), *request, {.compression = compression});
             outbox.push(handshake.response);
             request.reset();
-            if (handshake) co_return co_await send_frames(g, self, peer, outbox, heads);
+            if (handshake) co_return co_await send_frames(g, self, peer, outbox, heads, handshake.compression);
             break;
         }
-        if (request->path() == "/events" && request->method() == "GET" && exchange.chunked() && g.feed.ready()) {
+        if (events && request->method() == "GET" && exchange.chunked() && g.feed.ready()) {
             outbox.push(exchange.begin(200, "text/event-stream", "Cache-Control: no-store\r\n"));
             std::string last((*request)("Last-Event-ID"));
             if (last.empty()) last = request->parameter("last").value_or("");

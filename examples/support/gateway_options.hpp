@@ -8,7 +8,10 @@
 #include "server_options.hpp"
 
 #include <holdfast/acceptor_options.hpp>
+#include <holdfast/adapters/websocket_deflate.hpp>
+#include <holdfast/key_limits.hpp>
 #include <holdfast/outbox_options.hpp>
+#include <holdfast/read_rate_limit.hpp>
 #include <holdfast/replay_ring.hpp>
 
 #include <charconv>
@@ -29,6 +32,11 @@ struct gateway_options : server_options {
     std::chrono::milliseconds stagger{2000};
     std::chrono::milliseconds notice{0};
     std::uint32_t shed = 30;
+    std::chrono::milliseconds head_timeout{10'000};
+    std::chrono::milliseconds write_delay{5};
+    std::uint16_t compression = 6;
+    std::uint32_t client_rate = 10;
+    std::uint32_t per_device = 1;
     std::string state;
     std::string admin;
     std::string redis;
@@ -42,12 +50,6 @@ struct gateway_options : server_options {
     static constexpr std::size_t engine_bytes = 2 * 256 * 8192;
     static constexpr int send_buffer_bytes = 32 * 1024;
     static constexpr int receive_buffer_bytes = 4096;
-    /// The queue of a client: one whose queue is full continues from the ring.
-    static constexpr holdfast::outbox_options queue{.high_watermark = 32 * 1024,
-                                                    .low_watermark = 8 * 1024,
-                                                    .reserve_bytes = 512,
-                                                    .on_overflow = holdfast::overflow_policy::wait,
-                                                    .chunk_bytes = 4096};
 
     bool parse(int argc, char** argv)
     {
@@ -66,6 +68,16 @@ struct gateway_options : server_options {
                     "the share of the clients that is sent away at SIGUSR2, spread over --stagger: they come to a node "
                     "that "
                     "has joined");
+            cli.add("head-timeout", head_timeout, "TIME", "the time that the head of a request takes at most");
+            cli.add("write-delay", write_delay, "TIME", "messages within this time go out in one write");
+            cli.add("compression", compression, "LEVEL",
+                    "of the messages for WebSocket clients that offer permessage-deflate, 1 to 9; 0: none");
+            cli.add("client-rate", client_rate, "N",
+                    "messages that a WebSocket client may send each second; one that sends more is closed with 1008; "
+                    "0: any");
+            cli.add("per-device", per_device, "N",
+                    "streams of one device, which names itself in the query, as in /ws?device=NAME: a newer one takes "
+                    "the place of the oldest; 0: any");
             cli.add("state", state, "FILE", "hands the ring on over a graceful restart; empty: clients start anew");
             cli.add("admin", admin, "PATH", "a local socket that answers the open connections as JSON; empty: none");
             cli.add("redis", redis, "HOST:PORT",
@@ -87,7 +99,11 @@ struct gateway_options : server_options {
         if (!redis.empty() && redis_port() == 0) command_line::fail("redis", "must be HOST:PORT");
         if (!redis.empty() && !nats.empty()) command_line::fail("nats", "must not be given with --redis");
         if (has_engine() && topic.empty()) command_line::fail("topic", "must not be empty");
+        if (write_delay.count() < 0 || write_delay > std::chrono::seconds(1))
+            command_line::fail("write-delay", "must be at most 1s");
+        if (compression > 9) command_line::fail("compression", "must be 0 to 9");
         if (shed == 0 || shed > 100) command_line::fail("shed", "must be 1 to 100");
+        if (head_timeout.count() <= 0) command_line::fail("head-timeout", "must be more than 0");
         if (timeout < std::chrono::seconds(1)) command_line::fail("timeout", "must be at least 1s");
         return true;
     }
@@ -107,6 +123,36 @@ struct gateway_options : server_options {
         return error == std::errc() && rest == end ? number : std::uint16_t{0};
     }
 
+    /// Without `--compression`: of no use, and small.
+    [[nodiscard]] holdfast::websocket_deflate_options deflate() const
+    {
+        return {.level = compression == 0 ? 1 : compression};
+    }
+    /// What a WebSocket client may send.
+    [[nodiscard]] holdfast::read_rate_options read_rate() const
+    {
+        return {.messages_per_second = static_cast<double>(client_rate),
+                .bytes_per_second = 512.0 * client_rate, // its pings, too
+                .on_exceeded = holdfast::rate_policy::disconnect};
+    }
+    [[nodiscard]] holdfast::key_limit_options devices() const
+    {
+        return {.max_per_key = per_device == 0 ? SIZE_MAX : per_device,
+                .max_keys = max_connections,
+                .max_key_bytes = 64,
+                .on_limit = holdfast::key_policy::newest_wins};
+    }
+    /// The queue of a client: one whose queue is full continues from the ring.
+    [[nodiscard]] holdfast::outbox_options queue() const
+    {
+        return {.high_watermark = 32 * 1024,
+                .low_watermark = 8 * 1024,
+                .reserve_bytes = 512,
+                .on_overflow = holdfast::overflow_policy::wait,
+                .chunk_bytes = 4096,
+                .write_delay = write_delay};
+    }
+
     [[nodiscard]] holdfast::replay_ring_options ring_options() const
     {
         return {.max_bytes = static_cast<std::size_t>(ring.value)};
@@ -124,17 +170,17 @@ struct gateway_options : server_options {
         return limits;
     }
 
-    /// The most memory of a connection, and the memory without any: the ring with each message in three forms, and what
+    /// The most memory of a connection, and the memory without any: the ring with each message in four forms, and what
     /// is reserved for each connection beforehand.
     [[nodiscard]] capacity plan() const
     {
-        const holdfast::connection_cost cost{.session_bytes = 6144,
+        const holdfast::connection_cost cost{.session_bytes = 6656,
                                              .frame_bytes = max_head_bytes,
-                                             .queue_bytes = holdfast::worst_case_bytes(queue, 256),
+                                             .queue_bytes = holdfast::worst_case_bytes(queue(), 256),
                                              .send_buffer_bytes = send_buffer_bytes,
                                              .receive_buffer_bytes = receive_buffer_bytes};
         return plan_capacity(max_connections, tls.cost(cost),
-                             tls.fixed_bytes() + 512 * max_connections + 4 * ring.value +
+                             tls.fixed_bytes() + 512 * max_connections + 5 * ring.value + deflate().bytes() +
                                  2 * market::bytes(instruments) + (has_engine() ? engine_bytes : 0));
     }
 };

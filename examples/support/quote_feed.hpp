@@ -13,6 +13,7 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/replay_topic.hpp>
 #include <holdfast/serialize/json.hpp>
+#include <holdfast/websocket_compression.hpp>
 
 #include <chrono>
 #include <cstddef>
@@ -29,16 +30,17 @@ namespace examples {
 /// each new one. A quote that changed only in messages which the engine has dropped is as at first, until its next change:
 /// the engine has to keep more messages than it takes to change each quote.
 ///
-/// Lifetime: `options` must outlive it. Thread safety: one thread.
+/// Lifetime: `options` and the compression must outlive it. Thread safety: one thread.
 class quote_feed {
 public:
-    using topic_type = holdfast::replay_topic<2>;
+    using topic_type = holdfast::replay_topic<3>;
 
+    /// `compression` is that of the WebSocket clients, or null.
     quote_feed(const holdfast::net::any_io_executor& executor, const gateway_options& options,
-               holdfast::replay_ring ring)
+               holdfast::replay_ring ring, holdfast::websocket_compression* compression)
         : options_(options),
           market_(options.instruments),
-          topic_(std::move(ring), {as_event, as_frame}),
+          topic_(std::move(ring), {as_event, as_frame(nullptr), as_frame(compression)}),
           last_id_(to_string(topic_.ring().last())),
           engine_(make_engine(executor, options, topic_.ring().last()))
     {

@@ -8,7 +8,7 @@
 #include <holdfast/http/event_stream.hpp>
 #include <holdfast/payload.hpp>
 #include <holdfast/replay_ring.hpp>
-#include <holdfast/websocket_frame.hpp>
+#include <holdfast/websocket_compression.hpp>
 
 #include <cstddef>
 #include <string>
@@ -32,7 +32,7 @@ struct quote_message {
 };
 
 /// The forms of a message in a `replay_topic`.
-enum form : std::size_t { event, frame };
+enum form : std::size_t { event, frame, compressed_frame };
 
 inline holdfast::payload as_event(const holdfast::replay_position&, std::string_view kept)
 {
@@ -40,13 +40,16 @@ inline holdfast::payload as_event(const holdfast::replay_position&, std::string_
     return holdfast::sse_event(message.quotes, {.id = message.id});
 }
 
-/// A WebSocket message has its id in it.
-inline holdfast::payload as_frame(const holdfast::replay_position&, std::string_view kept)
+/// Makes WebSocket frames, for clients that negotiated this compression; null: for the others. A WebSocket message has its
+/// id in it.
+inline auto as_frame(holdfast::websocket_compression* compression)
 {
-    const quote_message message{kept};
-    std::string text("{\"id\":\"");
-    text.append(message.id).append("\",\"event\":\"change\",\"data\":").append(message.quotes).append("}");
-    return holdfast::websocket_frame(text);
+    return [compression](const holdfast::replay_position&, std::string_view kept) {
+        const quote_message message{kept};
+        std::string text("{\"id\":\"");
+        text.append(message.id).append("\",\"event\":\"change\",\"data\":").append(message.quotes).append("}");
+        return holdfast::websocket_frame(compression, text);
+    };
 }
 
 /// The state of the market as a WebSocket message. Lifetime: `id` must exist until it is sent.

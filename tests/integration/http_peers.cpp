@@ -1,4 +1,4 @@
-// holdfast: do curl, Python and Node read what framed and deflated messages are?
+// holdfast: do curl, Python and Node read what framed and deflated messages are, and wait for leave to send content?
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/process.hpp"
@@ -7,6 +7,10 @@
 
 #include <holdfast/adapters/deflate.hpp>
 #include <holdfast/connection_guard.hpp>
+#include <holdfast/frame_reader.hpp>
+#include <holdfast/http/exchange.hpp>
+#include <holdfast/http/request_head.hpp>
+#include <holdfast/outbox.hpp>
 #include <holdfast/serialize/framed.hpp>
 #include <holdfast/write_streamed.hpp>
 
@@ -174,4 +178,54 @@ TEST_CASE("curl, Python and Node read random messages in chunks, compressed, and
         FAIL_CHECK("it read " << done.printed.size() << " bytes and not the " << done.expected.size()
                               << " that were meant");
     }
+}
+
+TEST_CASE("curl sends its content once it may, and none to a server that refuses it")
+{
+    if (::access("/usr/bin/curl", X_OK) != 0) {
+        WARN("left out: there is no /usr/bin/curl");
+        return;
+    }
+    const auto [size, outcome] = GENERATE(std::pair{1000, "200"}, std::pair{1001, "413"});
+    net::io_context io;
+    tcp::acceptor listener(io, {net::ip::address_v4::loopback(), 0});
+    const std::string sent(static_cast<std::size_t>(size), 'c');
+    tests::process client({"/usr/bin/curl", "--silent", "--show-error", "--noproxy", "*", "--header",
+                           "Expect: 100-continue", "--expect100-timeout", "100", "--data-binary", sent, "--output",
+                           "/dev/null", "--write-out", "%{http_code} %{size_upload}",
+                           "http://127.0.0.1:" + std::to_string(listener.local_endpoint().port()) + "/"});
+    std::string content;
+    tests::run(io, [&]() -> net::awaitable<void> {
+        holdfast::connection_guard peer(co_await listener.async_accept(net::use_awaitable));
+        holdfast::outbox outbox{peer};
+        holdfast::frame_reader heads{peer, {.max_frame_bytes = 8192}, framing::http_request_head{}};
+        while (const auto head = co_await heads.async_next(net::use_awaitable)) {
+            const std::string text(*head);
+            const auto field = [&](std::string_view name) {
+                const auto at = text.find("\r\n" + std::string(name) + ": ");
+                if (at == text.npos) return std::string_view();
+                const auto value = at + 4 + name.size();
+                return std::string_view(text).substr(value, text.find('\r', value) - value);
+            };
+            const holdfast::http_exchange exchange{"POST", 11, field, {.max_content_bytes = 1000}};
+            CHECK(peer.stream().available() == 0); // it waits
+            if (!exchange) {
+                outbox.push(exchange.refusal());
+                break;
+            }
+            CHECK(exchange.expects_continue());
+            outbox.push(exchange.continue_response());
+            const auto got = co_await heads.async_read_exactly(static_cast<std::size_t>(exchange.content_bytes()),
+                                                               net::use_awaitable);
+            content = std::string(got->data(), got->size());
+            outbox.push(exchange.answer(200, "text/plain", "thanks"));
+        }
+        co_await outbox.async_close(net::use_awaitable);
+        co_await peer.async_close({}, net::use_awaitable);
+    });
+    std::string printed;
+    CHECK(client.wait(&printed) == 0);
+    CHECK(printed.starts_with(outcome));
+    CHECK(content == (printed.starts_with("200") ? sent : ""));
+    CHECK(printed.ends_with(printed.starts_with("200") ? " 1000" : " 0"));
 }

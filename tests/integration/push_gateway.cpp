@@ -4,6 +4,7 @@
 #include "support/example_server.hpp"
 #include "support/process.hpp"
 #include "support/sockets.hpp"
+#include "support/websocket.hpp"
 
 #include <array>
 #include <string>
@@ -82,6 +83,102 @@ TEST_CASE("push_gateway answers each request, and says what is wrong with the ot
     CHECK(count(answers, "Connection: close") == 1);
     server.child.signal(SIGTERM);
     CHECK(server.child.wait() == 0);
+}
+
+TEST_CASE("push_gateway tells a client whose request does not arrive in time, and those that ask while it drains")
+{
+    tests::example_server server("push_gateway",
+                                 {"--max-connections", "100", "--head-timeout", "300ms", "--notice", "100s"});
+    const std::string late = ask(server, "GET / HTTP/1.1\r\nHost: he");
+    CHECK(late.starts_with("HTTP/1.1 408 Request Timeout\r\n"));
+    CHECK(late.find("\r\nConnection: close\r\n") != late.npos);
+    server.child.signal(SIGTERM);
+    std::string health;
+    do {
+        health = ask(server, get("/healthz"));
+        CHECK(ask(server, get("/")).starts_with("HTTP/1.1 200 ")); // clients are still served
+    } while (health.starts_with("HTTP/1.1 200 "));
+    CHECK(health.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
+    CHECK(health.ends_with("\r\n\r\ndraining\n"));
+}
+
+TEST_CASE("a WebSocket client that sends too much is closed with 1008; of a device the newest stream stays")
+{
+    tests::example_server server("push_gateway", {"--max-connections", "100"});
+    const std::string upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    std::string flood = "GET /ws HTTP/1.1\r\nHost: here\r\n" + upgrade;
+    for (int i = 0; i != 100; ++i)
+        flood += tests::client_frame(0x81, "again");
+    CHECK(ask(server, flood)
+              .ends_with(tests::server_frame(0x88, tests::close_payload(1008, "too many messages in a second"))));
+
+    net::io_context io;
+    const auto open = [&](const std::string& path) {
+        tcp::socket client(io);
+        client.connect(server.endpoint());
+        net::write(client, net::buffer(get(path)));
+        std::string text;
+        net::read_until(client, net::dynamic_buffer(text), "\n\n"); // the state
+        CHECK(text.starts_with("HTTP/1.1 200 "));
+        return client;
+    };
+    const auto rest = [](tcp::socket& client) {
+        std::string text;
+        holdfast::error_code ec;
+        net::read(client, net::dynamic_buffer(text), ec);
+        return ec;
+    };
+    tcp::socket other = open("/events?device=other");
+    tcp::socket ghost = open("/events?device=phone%201");
+    const tcp::socket same = open("/events?last=&device=phone+1");
+    CHECK(rest(ghost)); // it has ended
+    std::string text;
+    net::read_until(other, net::dynamic_buffer(text), "\n\n"); // it goes on
+    CHECK(ask(server, get("/metrics")).find("{reason=\"superseded\"} 1\n") != std::string::npos);
+    CHECK(ask(server, get("/ws?device=" + std::string(65, 'x'), upgrade)).starts_with("HTTP/1.1 400 "));
+}
+
+TEST_CASE("Python's websockets reads compressed messages, comes again with its last id, and misses none")
+{
+    tests::example_server server("push_gateway", {"--max-connections", "100", "--interval", "5ms"});
+    process client({"/usr/bin/python3", "-c", R"(
+import asyncio, json, sys, websockets
+url = f'ws://127.0.0.1:{sys.argv[1]}/ws'
+compressed = []
+async def messages(last, count, **options):
+    async with websockets.connect(url, **options) as ws:
+        for each in ws.extensions:
+            decode = each.decode
+            def note(frame, **more):
+                compressed.append(frame.rsv1)
+                return decode(frame, **more)
+            each.decode = note
+        await ws.send(last)
+        return [json.loads(await ws.recv()) for _ in range(count)]
+async def main():
+    first = await messages('', 50)
+    second = await messages(first[-1]['id'], 50)
+    assert first[0]['event'] == 'snapshot' and {m['event'] for m in first[1:] + second} == {'change'}
+    numbers = [int(m['id'].split('-')[1]) for m in first + second]
+    assert numbers == list(range(numbers[0], numbers[0] + 100)), numbers
+    assert sum(compressed) > 90, compressed # the state is streamed, plain
+    plain = len(compressed)
+    await messages('', 5, compression=None)
+    assert len(compressed) == plain
+    print('good')
+asyncio.run(main())
+)",
+                    server.port});
+    std::string printed;
+    const int status = client.wait(&printed);
+    if (printed.find("No module named 'websockets'") != std::string::npos) {
+        WARN("left out: there are no websockets for python3 (Debian: python3-websockets)");
+        return;
+    }
+    INFO(printed);
+    CHECK(status == 0);
+    CHECK(printed == "good\n");
 }
 
 TEST_CASE("a client that names its last event continues after it; one that has missed more gets the state")
