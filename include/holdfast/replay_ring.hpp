@@ -171,6 +171,14 @@ public:
         return result;
     }
 
+    /// Returns the message at that position; null where it is not kept. Drops no message, so that several calls see the same
+    /// messages.
+    [[nodiscard]] const payload* message(const replay_position& at) const noexcept
+    {
+        if (at.epoch != epoch_ || at.id > last_ || last_ - at.id >= kept_.size()) return nullptr;
+        return &kept_[kept_.size() - 1 - static_cast<std::size_t>(last_ - at.id)].message;
+    }
+
     /// Returns the position of the newest message for which `f(payload)` returns true; nothing if there is none. For
     /// messages that have ids of their own. Exceptions: those of `f`. Cost: O(messages).
     template <class F>

@@ -9,6 +9,7 @@
 #include <holdfast/replay_ring.hpp>
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -40,6 +41,7 @@ struct replay_counters {
 /// is made when the first receiver needs it, and is shared by all. The memory of the topic is at most `max_bytes` of the
 /// ring for the messages, as much again for each form, and 64 bytes for each message and form.
 ///
+/// `Clock` is that of the ring, for `max_age`.
 /// Lifetime: subscriptions may be destroyed after the topic.
 /// Thread safety: a topic, its subscriptions and their outboxes belong to one thread or strand.
 /// Cost: a push costs a reference of 16 bytes in the queue of each live receiver. A receiver that is behind has one
@@ -48,9 +50,11 @@ struct replay_counters {
 ///     holdfast::replay_topic<2> news{{.max_bytes = 1 << 20}, {as_event, as_frame}};
 ///     const auto subscription = news.subscribe(outbox, 0, position, [&] { return outbox.push_streamed(snapshot()); });
 ///     news.push(text);
-template <std::size_t Forms>
+template <std::size_t Forms, class Clock = std::chrono::steady_clock>
 class replay_topic {
 public:
+    using ring_type = basic_replay_ring<Clock>;
+
     /// Makes one form of a message.
     using form_maker = std::function<payload(const replay_position&, std::string_view)>;
 
@@ -60,12 +64,12 @@ public:
     class subscription;
 
     replay_topic(const replay_ring_options& options, std::array<form_maker, Forms> forms)
-        : replay_topic(replay_ring(options), std::move(forms))
+        : replay_topic(ring_type(options), std::move(forms))
     {
     }
 
     /// Continues with a ring, such as one that `replay_ring::load` has made.
-    replay_topic(replay_ring ring, std::array<form_maker, Forms> forms)
+    replay_topic(ring_type ring, std::array<form_maker, Forms> forms)
         : ring_(std::move(ring)), forms_(std::move(forms)), made_(ring_.size())
     {
     }
@@ -154,7 +158,7 @@ public:
     }
 
     /// Returns the ring: for `last()` and `save()`.
-    [[nodiscard]] replay_ring& ring() noexcept { return ring_; }
+    [[nodiscard]] ring_type& ring() noexcept { return ring_; }
     [[nodiscard]] const replay_counters& counters() const noexcept { return counters_; }
     /// Returns the number of receivers, live or not.
     [[nodiscard]] std::size_t receivers() const noexcept { return receivers_; }
@@ -334,20 +338,17 @@ private:
         return from.epoch == last.epoch && from.id <= last.id && last.id - from.id <= ring_.size();
     }
 
-    /// Precondition: the ring has it.
+    /// Precondition: the ring has it. No message is dropped between that check and this call, whatever time it is.
     const payload& form_of(std::uint64_t id, std::size_t which)
     {
         const replay_position last = ring_.last();
         payload& form = made_[made_.size() - 1 - static_cast<std::size_t>(last.id - id)][which];
-        if (form.empty())
-            ring_.resume({last.epoch, id - 1}, [&](const replay_position& at, const payload& message) {
-                if (form.empty()) form = forms_[which](at, message.text());
-                return false;
-            });
+        const replay_position at{last.epoch, id};
+        if (form.empty()) form = forms_[which](at, ring_.message(at)->text());
         return form;
     }
 
-    replay_ring ring_;
+    ring_type ring_;
     std::array<form_maker, Forms> forms_;
     std::deque<std::array<payload, Forms>> made_; // of the ring's messages
     receiver live_, waiting_;                     // lists
@@ -357,8 +358,8 @@ private:
     std::size_t waiters_ = 0;
 };
 
-template <std::size_t Forms>
-class [[nodiscard]] replay_topic<Forms>::subscription {
+template <std::size_t Forms, class Clock>
+class [[nodiscard]] replay_topic<Forms, Clock>::subscription {
 public:
     /// Makes a subscription of nothing.
     subscription() noexcept = default;

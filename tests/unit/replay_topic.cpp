@@ -7,6 +7,8 @@
 #include <holdfast/outbox.hpp>
 #include <holdfast/replay_topic.hpp>
 
+#include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <random>
@@ -80,6 +82,19 @@ std::string numbers(std::uint64_t first, std::uint64_t last, std::string_view te
         all += std::to_string(first) + ":" + std::string(text) + ";";
     return all;
 }
+
+/// A clock that advances at each look, as a real one does between two.
+struct stepping_clock {
+    using duration = std::chrono::nanoseconds;
+    using rep = duration::rep;
+    using period = duration::period;
+    using time_point = std::chrono::time_point<stepping_clock>;
+    [[maybe_unused]] static constexpr bool is_steady = true;
+
+    static time_point now() noexcept { return current += duration(1); }
+
+    static inline time_point current{};
+};
 
 } // namespace
 
@@ -348,4 +363,51 @@ TEST_CASE("where messages from elsewhere are missing, every receiver has a gap, 
     CHECK(slow.stream.taken.ends_with(";gap100;"));
     CHECK(again.stream.taken == "gap100;");
     CHECK(late.stream.taken == "100:other;");
+}
+
+TEST_CASE("a message that reaches its age, at whatever moment, reaches each receiver or is a gap")
+{
+    using aging_topic = holdfast::replay_topic<1, stepping_clock>;
+    for (int age = 1; age != 40; ++age) {
+        CAPTURE(age);
+        net::io_context io;
+        aging_topic news(
+            aging_topic::ring_type({.max_age = std::chrono::nanoseconds(age)}, 7),
+            {[](const replay_position& at, std::string_view) { return payload(std::to_string(at.id) + ";"); }});
+        for (int i = 0; i != 10; ++i)
+            news.push("early");
+        struct reader {
+            explicit reader(net::io_context& on) : stream(on) {}
+            held_stream stream;
+            holdfast::outbox<held_stream> box{stream,
+                                              {.high_watermark = 64, .on_overflow = holdfast::overflow_policy::wait}};
+            aging_topic::subscription here{};
+        } live(io), late(io);
+        const auto follow = [&](reader& each, std::uint64_t from) {
+            each.here = news.subscribe(each.box, 0, replay_position{7, from}, [&each](const replay_position& at) {
+                return each.box.push(payload("gap" + std::to_string(at.id) + ";"));
+            });
+        };
+        follow(live, 10);
+        follow(late, 0);
+        for (int i = 0; i != 30; ++i)
+            news.push("now");
+        for (reader* each : {&live, &late}) {
+            for (settle(io); each->stream.in_flight(); settle(io))
+                each->stream.take();
+            std::uint64_t at = each == &live ? 10 : 0;
+            std::string_view text = each->stream.taken;
+            bool in_order = true;
+            for (auto end = text.find(';'); end != text.npos; end = text.find(';')) {
+                const bool gap = text.starts_with("gap");
+                const std::uint64_t id = std::stoul(std::string(text.substr(gap ? 3 : 0, end)));
+                in_order = in_order && (gap ? id > at : id == at + 1);
+                at = id;
+                text.remove_prefix(end + 1);
+            }
+            INFO(each->stream.taken);
+            CHECK(in_order);
+            CHECK(at == 40);
+        }
+    }
 }

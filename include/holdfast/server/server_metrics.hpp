@@ -153,8 +153,8 @@ void add_pool(metric_set& metrics, const basic_buffer_pool<Sharing>& pool)
 }
 
 /// Adds the totals of a topic and its ring. Lifetime: `topic` must outlive the set.
-template <std::size_t Forms>
-void add_topic(metric_set& metrics, replay_topic<Forms>& topic)
+template <std::size_t Forms, class Clock>
+void add_topic(metric_set& metrics, replay_topic<Forms, Clock>& topic)
 {
     const auto counter = [&](const char* name, const char* help, std::uint64_t replay_counters::* which) {
         metrics.add({.name = name, .help = help, .type = metric_type::counter},
