@@ -28,6 +28,9 @@ targets = [
     ("snapshot", "*", "rss_anon_growth", "holdfast", 1 / 50, "rapidjson_shared"),
     ("snapshot", "*", "last_byte", "holdfast", 1.0, "rapidjson_shared"),
     ("snapshot", "*", "bytes_per_cpu_second", "holdfast", 1.0, "rapidjson_shared"),
+    ("slow_readers", "*", "rss_growth_rate", "holdfast", 1 / 10, "asio_gather"),
+    ("slow_readers", "*", "cpu_ns_with", "holdfast", 1.0, "asio_gather"),
+    ("slow_readers", "*", "delivery_p99_with", "holdfast", 1.0, "asio"),
     ("heartbeat", "1m", "second_ns", "holdfast", 1 / 20, "wheel"),
     ("idle", "*", "rss_anon_bytes_per_connection", "holdfast", 1000, None),
     ("idle", "*", "rss_anon_bytes_per_connection", "holdfast_callback", 400, None),
@@ -49,6 +52,8 @@ targets = [
 
 # What a reader has to know before the figures of a benchmark.
 caveats = {
+    "slow_readers": "The peers keep every message until the slowest receiver has it; holdfast drops the oldest ones of a "
+                    "receiver beyond 16 KiB. Where no message may be lost, it has to disconnect that receiver instead.",
     "snapshot": "Servers that make a text whole pay for fresh pages as well as for their serializer. Where all clients get "
                 "the same rows at the same time, one text for all of them (rapidjson_shared) is their best.",
     "storm": "At its limit holdfast has clients wait for those that are silent, until these time out: a server without a "
