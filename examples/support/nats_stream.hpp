@@ -140,7 +140,6 @@ private:
         options.Config.OptStartSeq = last->first == from.made ? last->second + 1 : 1;
         options.Config.MaxAckPending = 256;
         options.Config.MaxDeliver = 1;
-        options.Config.Heartbeat = 1'000'000'000; // ns; NextMsg() fails without them, as where the stream was deleted
         owned<natsSubscription, natsSubscription_Destroy> subscription;
         check(::js_SubscribeSync(&subscription.object, from.stream.object, settings_.name.c_str(), nullptr, &options,
                                  nullptr));
@@ -148,8 +147,11 @@ private:
         for (bool caught_up = false; !reader_.stopped();) {
             owned<natsMsg, natsMsg_Destroy> message;
             owned<jsMsgMetaData, jsMsgMetaData_Destroy> known;
+            owned<jsConsumerInfo, jsConsumerInfo_Destroy> us;
             const natsStatus status = ::natsSubscription_NextMsg(&message.object, subscription.object, 200);
-            if (status != NATS_TIMEOUT) {
+            if (status == NATS_TIMEOUT) { // fails where the stream was deleted, which NextMsg() does not notice
+                check(::natsSubscription_GetConsumerInfo(&us.object, subscription.object, nullptr, nullptr));
+            } else {
                 check(status);
                 check(::natsMsg_GetMetaData(&known.object, message.object));
                 const position at(from.made, known.object->Sequence.Stream);
