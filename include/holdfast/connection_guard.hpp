@@ -55,11 +55,13 @@ struct close_options {
 /// What the kernel keeps: `async_close()` delivers all bytes, or resets at its limits; nothing stays. After `close()`
 /// and destruction, bytes that were sent and not yet acknowledged stay; where bytes are still unsent, because the peer
 /// does not read, the close resets the connection and discards them. Of an `admitted_connection` the bytes that stay
-/// count within the acceptor's `max_connections`: the socket keeps its descriptor until they are acknowledged, for 10
-/// seconds or until the acceptor's next connection begins or ends after that. Where live connections and these
-/// sockets together would exceed `max_connections`, or descriptors are exhausted, the oldest of these sockets is reset.
-/// Of any other guard, and once the acceptor and all its connections are gone, the kernel alone keeps them: for 10
-/// seconds after the last acknowledgement, in any number; `capacity_budget::ended_connections` plans for them. Of a
+/// count within the acceptor's `max_connections`, or within the limit of the semaphore that it shares with other
+/// acceptors: the socket keeps its descriptor until a connection of one of them begins or ends after the bytes were
+/// acknowledged, or after 10 seconds. (The kernel discards the bytes 10 seconds after the last acknowledgement in any
+/// case.) Where live connections and these sockets together would exceed that limit, or descriptors are exhausted, the
+/// oldest of these sockets is reset. Of any other guard, and once the acceptors and all their connections, and the
+/// semaphore that they share, are gone, the kernel alone keeps them: for 10 seconds after the last acknowledgement, in
+/// any number; `capacity_budget::ended_connections` plans for them. Of a
 /// local socket, bytes that the peer has not read stay until it reads or closes. No close blocks, whatever SO_LINGER
 /// says.
 ///

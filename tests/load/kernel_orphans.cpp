@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <string>
 #include <string_view>
@@ -66,36 +67,55 @@ net::awaitable<void> session(connection peer, std::string_view text, ending how)
 }
 
 /// Connects `count` clients one after the other, each of which stays open, and ends their connections in these ways in
-/// turn; returns the most kernel memory that the server's sockets, in any state, had.
-std::uint64_t most_kernel_memory(std::size_t count, client_kind kind, std::size_t bytes, std::span<const ending> ways)
+/// turn; returns the most kernel memory that the server's sockets, in any state, had. Several acceptors have a semaphore
+/// in common, and the default of `max_connections`.
+std::uint64_t most_kernel_memory(std::size_t count, client_kind kind, std::size_t bytes, std::span<const ending> ways,
+                                 std::size_t acceptors = 1)
 {
     allow_descriptors(count + 200);
     const std::string text(bytes, 'x');
     net::io_context io{1};
     std::vector<tcp::socket> clients;
-    acceptor server{io, any_port, {.max_connections = max_connections, .send_buffer_bytes = send_buffer_bytes}};
-    server.async_serve([&, next = std::size_t{0}](
-                           auto peer) mutable { return session(std::move(peer), text, ways[next++ % ways.size()]); },
-                       net::detached);
-    const auto port = server.local_endpoint().port();
+    holdfast::async_semaphore semaphore(io, max_connections);
+    holdfast::acceptor_options options{.send_buffer_bytes = send_buffer_bytes};
+    if (acceptors == 1)
+        options.max_connections = max_connections;
+    else
+        options.connection_semaphore = &semaphore;
+    std::deque<acceptor> servers;
+    while (servers.size() != acceptors)
+        servers.emplace_back(io, any_port, options)
+            .async_serve([&, next = std::size_t{0}](
+                             auto peer) mutable { return session(std::move(peer), text, ways[next++ % ways.size()]); },
+                         net::detached);
+    const auto ended = [&] {
+        std::uint64_t sum = 0;
+        for (const acceptor& each : servers)
+            sum += each.census().ended();
+        return sum;
+    };
     std::uint64_t most = 0;
-    std::uint64_t ended = 0;
     for (std::size_t i = 0; i != count; ++i) {
         tcp::socket& client = clients.emplace_back(io, tcp::v4());
         client.set_option(net::socket_base::receive_buffer_size(4096));
-        client.connect(server.local_endpoint());
+        client.connect(servers[i % acceptors].local_endpoint());
         if (kind == client_kind::vanished) tests::drop_incoming(client);
         if (i % max_connections != max_connections - 1) continue; // so many at a time
-        ended = i + 1;
-        tests::run_until(io, [&] { return server.census().ended() == ended; });
+        tests::run_until(io, [&] { return ended() == i + 1; });
         if ((i + 1) % (count / 50) != 0) continue; // what stays, stays for seconds
-        const auto now = ladder::read_port_buffers(port);
-        REQUIRE(now);
-        most = std::max(most, *now);
+        std::uint64_t now = 0;
+        for (const acceptor& each : servers) {
+            const auto buffers = ladder::read_port_buffers(each.local_endpoint().port());
+            REQUIRE(buffers);
+            now += *buffers;
+        }
+        most = std::max(most, now);
     }
-    CHECK(ended == count);
-    CHECK(server.census().live() == 0);
-    server.close();
+    CHECK(ended() == count);
+    for (acceptor& each : servers) {
+        CHECK(each.census().live() == 0);
+        each.close();
+    }
     tests::run(io);
     return most;
 }
@@ -116,4 +136,10 @@ TEST_CASE("clients that acknowledge nothing: the kernel keeps no more than max_c
     for (const ending& one : all_endings)
         CHECK(most_kernel_memory(200, client_kind::vanished, 20'000, {&one, 1}) <= bound);
     CHECK(most_kernel_memory(many, client_kind::vanished, 20'000, all_endings) <= bound);
+}
+
+TEST_CASE("acceptors that share a semaphore: the kernel keeps no more than that semaphore's worth, for all together")
+{
+    CHECK(most_kernel_memory(400, client_kind::vanished, 20'000, all_endings, 3) <= bound);
+    CHECK(most_kernel_memory(400, client_kind::reads_nothing, 60'000, all_endings, 3) <= bound);
 }

@@ -7,6 +7,7 @@
 
 #include <holdfast/bounded_acceptor.hpp>
 
+#include <array>
 #include <cstddef>
 #include <deque>
 #include <utility>
@@ -30,23 +31,28 @@ void receive_again(tcp::socket& client)
 
 /// A server whose connections send a line and end, and clients that hear nothing of it.
 struct unheard {
-    explicit unheard(std::size_t limit) : server(io, any_port, {.max_connections = limit})
+    explicit unheard(const holdfast::acceptor_options& options) : server(io, any_port, options) { serve(server); }
+    explicit unheard(std::size_t limit) : unheard(holdfast::acceptor_options{.max_connections = limit}) {}
+
+    static void serve(acceptor& one)
     {
-        server.async_serve(
+        one.async_serve(
             [](connection peer) -> net::awaitable<void> {
                 co_await net::async_write(peer.stream(), net::buffer("bye\n", 4), net::use_awaitable);
             },
             net::detached);
     }
 
-    tcp::socket& connect()
+    tcp::socket& connect(acceptor& to)
     {
         tcp::socket& client = clients.emplace_back(io);
-        client.connect(server.local_endpoint());
+        const auto ended = to.census().ended();
+        client.connect(to.local_endpoint());
         tests::drop_incoming(client);
-        tests::run_until(io, [&] { return server.census().ended() == clients.size(); });
+        tests::run_until(io, [&] { return to.census().ended() == ended + 1; });
         return client;
     }
+    tcp::socket& connect() { return connect(server); }
 
     net::io_context io;
     std::deque<tcp::socket> clients;
@@ -133,4 +139,35 @@ TEST_CASE("where descriptors are exhausted, an ended connection's is given up fo
     const tests::descriptor_limit none_left(0);
     tests::run_until(test.io, [&] { return test.server.census().ended() == 5; });
     CHECK(tests::read_to_end(next).bytes == "bye\n");
+}
+
+TEST_CASE(
+    "ended connections count within the limit of the semaphore that all acceptors share, whatever max_connections")
+{
+    net::io_context io; // the semaphore's: it waits nowhere by itself
+    holdfast::async_semaphore four(io, 4);
+    unheard first({.connection_semaphore = &four});
+    acceptor second(first.io, any_port, {.connection_semaphore = &four});
+    const std::array shards{net::make_strand(first.io), net::make_strand(first.io)};
+    acceptor third(first.io, any_port,
+                   {.connection_semaphore = &four, .next_executor = [&, turn = std::size_t{0}]() mutable {
+                        const std::size_t shard = turn++ % shards.size();
+                        return holdfast::connection_placement(shards[shard], shard);
+                    }});
+    unheard::serve(second);
+    unheard::serve(third);
+    const std::size_t before = open_descriptors();
+    for (int i = 0; i != 5; ++i)
+        for (acceptor* const each : {&first.server, &second, &third})
+            first.connect(*each);
+    CHECK(open_descriptors() == before + first.clients.size() + 4);
+    CHECK(four.in_use() <= 3); // the acceptors': no ended connection keeps a unit
+
+    four.set_limit(3); // from the next connection on
+    first.connect(second);
+    CHECK(open_descriptors() == before + first.clients.size() + 3);
+
+    second.close(); // the others' limit covers its ended connections
+    first.connect(third);
+    CHECK(open_descriptors() == before - 1 + first.clients.size() + 3);
 }

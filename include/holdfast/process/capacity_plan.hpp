@@ -56,8 +56,8 @@ struct capacity_budget {
     /// How many of these are not for connections: listener, epoll, timer, files.
     std::uint64_t spare_descriptors = 16;
     /// How many ended connections may still have bytes in the kernel at the same time, beyond the connections of the
-    /// plan. An acceptor's ended connections count within its `max_connections`: 0, but for rejected ones, of which
-    /// there are up to `max_pending_rejects`. Of a `connection_guard` without an acceptor: those that end in 10
+    /// plan. An acceptor's ended connections count within its `max_connections`, or within the limit of the semaphore
+    /// that it shares: 0, but for rejected ones, of which each acceptor has up to `max_pending_rejects`. Of a `connection_guard` without an acceptor: those that end in 10
     /// seconds by `close()` or destruction.
     std::uint64_t ended_connections = 0;
     /// How many connections may be in their handshake at the same time (`handshake_options::max_handshakes`).

@@ -85,8 +85,11 @@ protected:
         registry::departure_wait departure;
     };
 
-    HOLDFAST_DECL accept_queue(const net::any_io_executor& ex, std::shared_ptr<registry> connections,
-                               async_semaphore* semaphore, std::size_t max_connections);
+    using semaphore = semaphore_core<synchronized>;
+
+    /// Each connection takes a unit of `connections`. `expected` is how many there may be.
+    HOLDFAST_DECL accept_queue(const net::any_io_executor& ex, counted_ptr<semaphore> connections, std::size_t expected,
+                               std::size_t max_per_address);
     virtual ~accept_queue() { unhook(); }
 
     /// Runs the loop on the executor until it waits again.
@@ -131,7 +134,6 @@ protected:
     std::size_t backlog_left_ = 0;
     socket_file file_;
 
-    async_semaphore own_semaphore_; // unless it shares one
     semaphore_claim<synchronized> claim_;
     permit permit_; // of the next connection; the loop's
 

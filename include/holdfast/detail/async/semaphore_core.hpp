@@ -10,6 +10,7 @@
 #include <holdfast/error.hpp>
 
 #include <cstddef>
+#include <memory>
 #include <mutex>
 #include <tuple>
 #include <utility>
@@ -179,6 +180,15 @@ public:
         return waiting_;
     }
 
+    /// The object that the users of the semaphore share; the first call makes it. Of one type for each semaphore.
+    template <class T>
+    std::shared_ptr<T> shared()
+    {
+        const std::lock_guard lock(mutex_);
+        if (!shared_) shared_ = std::make_shared<T>();
+        return std::static_pointer_cast<T>(shared_);
+    }
+
 private:
     /// The limit may have been lowered below the units in use.
     std::size_t free() const noexcept { return limit_ > in_use_ ? limit_ - in_use_ : 0; }
@@ -227,6 +237,7 @@ private:
     std::size_t waiting_ = 0;
     intrusive_list<waiter_type> queue_;
     error_code closed_;
+    std::shared_ptr<void> shared_;
 };
 
 /// Acquires n units for a handler `void(error_code, permit)`. The semaphore object may be destroyed meanwhile.

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstddef>
 #include <deque>
+#include <mutex>
 #include <new>
 
 #include <fcntl.h>
@@ -102,6 +103,50 @@ private:
     std::deque<entry> sockets_;
     std::size_t open_ = 0;
     std::size_t next_ = 0;
+};
+
+/// The connections of all acceptors that share a semaphore, and the lingering sockets of those that have ended: together
+/// they are at most as many as the semaphore has units. Thread-safe.
+class socket_bound {
+public:
+    using clock = lingering_sockets::clock;
+
+    /// Counts a connection, which takes the place of the oldest lingering socket where both together exceed `limit`.
+    void enter(std::size_t limit, clock::time_point now) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        ++live_;
+        lingering_.prune(now);
+        while (lingering_.size() != 0 && (live_ > limit || lingering_.size() > limit - live_))
+            lingering_.drop_oldest();
+    }
+
+    /// A connection has ended; its socket lingers or is closed.
+    void leave() noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        --live_;
+        if (lingering_.size() != 0) lingering_.prune(clock::now());
+    }
+
+    /// See `lingering_sockets::keep`.
+    bool keep(int descriptor) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return lingering_.keep(descriptor, clock::now());
+    }
+
+    /// See `lingering_sockets::drop_oldest`.
+    bool drop_oldest() noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return lingering_.drop_oldest();
+    }
+
+private:
+    std::mutex mutex_;
+    std::size_t live_ = 0;
+    lingering_sockets lingering_;
 };
 
 } // namespace holdfast::detail

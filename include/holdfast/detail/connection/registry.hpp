@@ -7,6 +7,8 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/connection_name.hpp>
+#include <holdfast/detail/async/counted_ptr.hpp>
+#include <holdfast/detail/async/semaphore_core.hpp>
 #include <holdfast/detail/connection/address_table.hpp>
 #include <holdfast/detail/connection/lingering_sockets.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
@@ -67,18 +69,21 @@ public:
         std::optional<clock::time_point> oldest;
     };
 
-    registry(std::size_t expected, std::size_t max_per_address)
-        : addresses(max_per_address, expected), expected_(expected)
+    registry(counted_ptr<semaphore_core<synchronized>> semaphore, std::size_t expected, std::size_t max_per_address)
+        : addresses(max_per_address, expected),
+          semaphore_(std::move(semaphore)),
+          sockets_(semaphore_->shared<socket_bound>())
     {
         nodes_.reserve(std::min<std::size_t>(expected, 1U << 20U)); // address space only, until used
     }
 
     /// Enters a connection, and takes over the unit that it holds. It takes the place of the oldest ended connection
-    /// whose last bytes are not acknowledged, where both together would exceed the expected number. Allocates only
+    /// whose last bytes are not acknowledged, where both together would exceed the semaphore's limit. Allocates only
     /// beyond the expected number; strong guarantee.
     index enter(int descriptor, permit& unit, const peer_address& peer)
     {
         const auto now = clock::now();
+        const std::size_t limit = semaphore_->limit();
         const std::lock_guard lock(mutex_);
         index place = free_;
         if (place == nowhere) {
@@ -92,9 +97,7 @@ public:
         if (live_ == 0) self_ = shared_from_this();
         units_.merge(unit);
         peak_ = std::max(peak_, ++live_);
-        lingering_.prune(now);
-        while (lingering_.size() != 0 && lingering_.size() + live_ > expected_)
-            lingering_.drop_oldest();
+        sockets_->enter(limit, now);
         return place;
     }
 
@@ -126,17 +129,11 @@ public:
     void prepare_close(int descriptor) noexcept
     {
         if (!detail::prepare_close(descriptor) || !detail::is_tcp_without_unread(descriptor)) return;
-        const auto now = clock::now();
-        const std::lock_guard lock(mutex_);
-        if (!lingering_.keep(descriptor, now)) detail::reset_at_close(descriptor);
+        if (!sockets_->keep(descriptor)) detail::reset_at_close(descriptor);
     }
 
     /// Gives up the socket of one ended connection, where there is any: descriptors are exhausted.
-    bool drop_lingering() noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        return lingering_.drop_oldest();
-    }
+    bool drop_lingering() noexcept { return sockets_->drop_oldest(); }
 
     id id_of(index place) const noexcept
     {
@@ -198,7 +195,7 @@ public:
         ++changes_;
         wake_waits();
         freed = units_.split(1);
-        if (lingering_.size() != 0) lingering_.prune(clock::now());
+        sockets_->leave();
         if (--live_ == 0) last = std::move(self_);
     }
 
@@ -435,8 +432,8 @@ private:
     mutable std::mutex mutex_;
     std::shared_ptr<registry> self_; // while there are connections
     permit units_;                   // one for each of them
-    const std::size_t expected_;
-    lingering_sockets lingering_;
+    const counted_ptr<semaphore_core<synchronized>> semaphore_;
+    const std::shared_ptr<socket_bound> sockets_;
     std::vector<node> nodes_;
     std::unordered_map<index, connection_name> names_; // of those that have one
     index free_ = nowhere;

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <string>
 #include <vector>
@@ -22,12 +23,17 @@
 
 namespace holdfast::detail {
 
+inline counted_ptr<semaphore_core<synchronized>> semaphore_of(const acceptor_options& options)
+{
+    if (options.connection_semaphore != nullptr) return semaphore_access::core(*options.connection_semaphore);
+    return counted_ptr(
+        new semaphore_core<synchronized>(options.max_connections, std::numeric_limits<std::size_t>::max()));
+}
+
 HOLDFAST_DECL accept_loop::accept_loop(const net::any_io_executor& ex, acceptor_options options, bool is_tcp,
                                        bool is_type_erased)
-    : accept_queue(ex,
-                   std::make_shared<registry>(check(options, is_tcp, is_type_erased).max_connections,
-                                              address_limit(options)),
-                   options.connection_semaphore, options.max_connections),
+    : accept_queue(ex, semaphore_of(check(options, is_tcp, is_type_erased)), options.max_connections,
+                   address_limit(options)),
       reporter(std::make_shared<event_reporter>(options.on_event)),
       proxy(options.proxy.trusted_senders.empty()
                 ? nullptr

@@ -61,12 +61,11 @@ private:
     op_storage* storage_;
 };
 
-HOLDFAST_DECL accept_queue::accept_queue(const net::any_io_executor& ex, std::shared_ptr<registry> connections,
-                                         async_semaphore* semaphore, std::size_t max_connections)
+HOLDFAST_DECL accept_queue::accept_queue(const net::any_io_executor& ex, counted_ptr<semaphore> connections,
+                                         std::size_t expected, std::size_t max_per_address)
     : executor(ex),
-      members(std::move(connections)),
-      own_semaphore_(net::any_io_executor(), max_connections), // its operations name theirs
-      claim_(semaphore_access::core(semaphore != nullptr ? *semaphore : own_semaphore_))
+      members(std::make_shared<registry>(connections, expected, max_per_address)),
+      claim_(std::move(connections))
 {
 }
 
