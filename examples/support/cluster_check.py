@@ -2,10 +2,11 @@
 """Runs three push_gateway nodes behind HAProxy, with Redis between them, and shows that no client misses a message.
 
 Starts everything on free ports of loopback, and thousands of clients of both kinds (server-sent events and WebSocket) that
-come through HAProxy. Publishes messages into the stream itself, so that it knows each id. Then come the faults: each node
-restarted in turn, a node killed, Redis away, HAProxy reloaded, clients that continue on another node, a stream that was
-trimmed. Prints a line for each; exits with 1 where an id is missing or doubled, a gap is not as it must be, a connection is
-refused while nodes are restarted, or a node's memory exceeds its bound.
+come through HAProxy, one in four of them over TLS, which HAProxy ends; with --browser a Chromium with the nodes' page, too.
+Publishes messages into the stream itself, so that it knows each id. Then come the faults: each node restarted in turn, a node
+killed, Redis stopped and started, HAProxy reloaded, clients that continue on another node, a stream that was trimmed. Prints
+a line for each; exits with 1 where an id is missing or doubled, a gap is not as it must be, a connection is refused while
+nodes are restarted, or a node's memory exceeds its bound.
 
 Ten million connections, on paper
 ---------------------------------
@@ -34,18 +35,20 @@ push_gateway prints states the most: 63 KB a connection in the process and 146 K
 
 SPDX-License-Identifier: BSL-1.0
 """
-import argparse, csv, http.client, io, json, os, random, resource, shutil, signal, socket, sys, tempfile, time
+import argparse, csv, http.client, io, json, os, random, resource, shutil, signal, socket, ssl, subprocess, sys, tempfile, time
 
 sys.dont_write_bytecode = True
+from browser import Browser
 from push_clients import PROXY, Load, Server, start
 
 INSTRUMENTS = 24
 
 # HAProxy sees TCP connections, not requests: it has no parser between a client and a node, and a stream costs it two
-# sockets and their buffers. It may as well end TLS: `bind ... ssl crt FILE`.
+# sockets and their buffers. On the second port it ends TLS; the nodes behind see the same bytes.
 HAPROXY = """
 global
     maxconn {maxconn}
+    ssl-default-bind-options ssl-min-ver TLSv1.2
     stats socket {directory}/haproxy.sock mode 600 level admin
     hard-stop-after 5m          # of the old process after a reload: its streams end until then
 defaults
@@ -59,6 +62,7 @@ defaults
 frontend clients
     bind fd@{listener}          # the script's socket: the new process of a reload has the same backlog. As a service: -W, and
                                 # reloads by SIGUSR2 hand the sockets on
+    bind fd@{tls_listener} ssl crt {directory}/balancer.pem
     default_backend nodes
 backend nodes
     balance leastconn           # connections live for hours: turns would leave a node that joins empty
@@ -157,9 +161,12 @@ class Clients(Load):
     """The ids are those of the stream, whose order is that of their publication. Of each client every message after its
     first has to come, once."""
 
-    def __init__(self, published, port, count):
+    def __init__(self, published, port, tls_port, certificate, count):
         self.published, self.unknown = published, 0
         super().__init__(port, ("sse", "ws"), count, may_refuse=True)
+        self.tls_port, context = tls_port, ssl.create_default_context(cafile=certificate)
+        for client in self.clients[::8] + self.clients[1::8]:  # of both kinds
+            client.tls = context
 
     def note(self, client, text, snapshot):
         n, totals, before = self.published.index.get(text), client.totals, client.at
@@ -204,7 +211,9 @@ class Cluster:
         self.options, self.directory = options, directory
         self.redis, self.nodes, self.all_nodes, self.balancers = None, [], [], []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.port = self.listener.getsockname()[1]
+        self.tls_listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self.port, self.tls_port = self.listener.getsockname()[1], self.tls_listener.getsockname()[1]
+        self.browser, self.page, self.page_totals = None, {}, {}
         self.most = options.clients + 200  # of a node: after a reload HAProxy counts from zero, and spreads less evenly
         self.peaks = {}
 
@@ -216,11 +225,24 @@ class Cluster:
         self.nodes = [self.start_node(free_port()) for _ in range(o.nodes)]
         with open(f"{self.directory}/haproxy.cfg", "w") as file:
             file.write(HAPROXY.format(maxconn=o.clients + 200, directory=self.directory, listener=self.listener.fileno(),
-                                      slowstart=o.slowstart))
+                                      tls_listener=self.tls_listener.fileno(), slowstart=o.slowstart))
             for i, node in enumerate(self.nodes):
                 file.write(f"    server node{i + 1} 127.0.0.1:{node.port}\n")
+        certificate = self.make_certificate()
         self.start_balancer()
-        self.clients = Clients(self.published, self.port, o.clients)
+        self.clients = Clients(self.published, self.port, self.tls_port, certificate, o.clients)
+
+    def make_certificate(self):
+        """For HAProxy, which reads it with its key from one file; returns the file of the certificate alone."""
+        certificate, key = f"{self.directory}/certificate.pem", f"{self.directory}/key.pem"
+        subprocess.run([self.options.openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+                        "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out",
+                        certificate], check=True, stdout=self.log, stderr=self.log)
+        with open(f"{self.directory}/balancer.pem", "w") as both:
+            for name in (certificate, key):
+                with open(name) as file:
+                    both.write(file.read())
+        return certificate
 
     def start_node(self, port):
         node = Server([self.options.node, "--port", str(port), "--redis", f"127.0.0.1:{self.redis.port}",
@@ -232,7 +254,7 @@ class Cluster:
 
     def start_balancer(self, *arguments):
         self.balancers.append(start([self.options.haproxy, "-db", "-f", f"{self.directory}/haproxy.cfg", *arguments],
-                                    pass_fds=[self.listener.fileno()], stdout=self.log, stderr=self.log))
+                                    pass_fds=[self.listener.fileno(), self.tls_listener.fileno()], stdout=self.log, stderr=self.log))
         self.until("HAProxy has all nodes", lambda: self.up() == len(self.nodes), lambda: time.sleep(0.1))
 
     @property
@@ -282,10 +304,40 @@ class Cluster:
         """Of each node, without the one that asks."""
         return [node.figure("holdfast_connections") - 1 for node in self.nodes]
 
+    # The page of a node in a browser. Its ids do not show whether one is missing: that is counted here.
+
+    def open_page(self):
+        self.browser = Browser(self.options.browser, f"http://127.0.0.1:{self.port}/", f"{self.directory}/profile")
+        self.look_at_page(lambda p: p["rows"] == INSTRUMENTS and all(f["received"] > 2 for f in p["feeds"].values()))
+
+    def look_at_page(self, done):
+        """Until done(page)."""
+        def asked():
+            self.page = self.browser.feeds(lambda: self.clients.turn(0))
+            return len(self.page["feeds"]) == 2 and done(self.page)
+        self.until("the page", asked)
+
+    def check_page(self):
+        """Returns what it has received since the last check, which has to be what was published, and its faults."""
+        before, newest = self.page["feeds"], self.published.last.decode()
+        number = lambda feed: self.published.index[feed["last"].encode()]
+        self.look_at_page(lambda p: all(number(f) >= self.published.index[newest.encode()] for f in p["feeds"].values()))
+        faults = []
+        for kind, feed in self.page["feeds"].items():
+            d = {name: feed[name] - before[kind][name] for name in ("received", "doubled", "gaps", "opened")}
+            d["missing"] = number(feed) - number(before[kind]) - d["received"]
+            totals = self.page_totals.setdefault(kind, dict.fromkeys(d, 0))
+            for name in d:
+                totals[name] += d[name]
+            faults += [f"the page, {kind}: {d[name]} {name}" for name in ("missing", "doubled", "gaps") if d[name]]
+        return faults
+
     # The faults.
 
     def connect(self):
         self.all_up_to_date()
+        if self.options.browser:
+            self.open_page()
 
     def roll(self):
         for i, node in enumerate(self.nodes):
@@ -381,6 +433,8 @@ class Cluster:
             connection.close()
 
     def end(self):
+        if self.browser:
+            self.browser.end()
         for process in [node.process for node in self.all_nodes] + self.balancers + ([self.redis.process] if self.redis else []):
             if process.poll() is None:
                 process.kill()
@@ -392,15 +446,17 @@ def run(options, directory):
     try:
         cluster.start()
         clients, published = cluster.clients, cluster.published
-        print(f"{options.nodes} nodes, {options.clients} clients through HAProxy, {options.rate:g} messages a second\n\n"
-              f"{'':36} {'seconds':>7} {'published':>9} {'received':>9} {'missing':>7} {'doubled':>7} {'gaps':>5} {'refused':>7} "
-              f"{'reconnects':>10}  connections of each node", flush=True)
+        secure = sum(client.tls is not None for client in clients.clients)
+        print(f"{options.nodes} nodes, {options.clients} clients through HAProxy, {secure} of them over TLS, which it ends; "
+              f"{options.rate:g} messages a second\n\n"
+              f"{'':38} {'seconds':>7} {'published':>9} {'received':>9} {'missing':>7} {'doubled':>7} {'gaps':>5} {'refused':>7} "
+              f"{'reconnects':>10} {'over TLS':>8}  connections of each node", flush=True)
         for name, fault, may_refuse in (
                 ("clients connect", cluster.connect, False),
                 ("each node restarted in turn", cluster.roll, False),
                 ("a node killed, and started again", cluster.kill, True),
                 ("the others shed a third", cluster.shed, False),
-                (f"Redis away for {options.outage:g} s", cluster.redis_away, False),
+                (f"Redis stopped, started {options.outage:g} s later", cluster.redis_away, False),
                 ("HAProxy reloaded", cluster.reload, False),
                 ("clients continue on another node", cluster.other_node, False),
                 ("the stream trimmed beyond their ids", cluster.trim, False)):
@@ -409,14 +465,22 @@ def run(options, directory):
             if fault != cluster.trim:
                 cluster.check_state()
             d = {key: value - before[key] for key, value in clients.sums().items()}
-            print(f"{name:36} {time.monotonic() - start_time:7.1f} {len(published) - count:9} {d['received']:9} "
+            print(f"{name:38} {time.monotonic() - start_time:7.1f} {len(published) - count:9} {d['received']:9} "
                   f"{d['missing']:7} {d['doubled']:7} {d['gaps']:5} {d['refused']:7} "
-                  f"{d['connected'] if fault != cluster.connect else 0:10}  {' '.join(map(str, cluster.connections()))}", flush=True)
+                  f"{d['connected'] if fault != cluster.connect else 0:10} "
+                  f"{d['secured'] if fault != cluster.connect else 0:8}  {' '.join(map(str, cluster.connections()))}", flush=True)
             faults += [f"{name}: {d[what]} {what}" for what in ("missing", "doubled") if d[what]]
             if d["gaps"] != expected_gaps:
                 faults.append(f"{name}: {d['gaps']} gaps, not {expected_gaps}")
             if d["refused"] and not may_refuse:
                 faults.append(f"{name}: {d['refused']} connections refused")
+            if cluster.browser and fault not in (cluster.connect, cluster.trim):  # it may reconnect to the node that has a gap
+                faults += [f"{name}: {each}" for each in cluster.check_page()]
+        for kind, t in cluster.page_totals.items():
+            print(f"{'a page in Chromium, ' + kind:38} {'':7} {'':9} {t['received']:9} {t['missing']:7} {t['doubled']:7} {t['gaps']:5} "
+                  f"{'':7} {t['opened']:10}")
+            if t["opened"] == 0:
+                faults.append(f"the page, {kind}: it has not connected again")
         if clients.unknown:
             faults.append(f"{clients.unknown} messages have an id that was not published")
         print()
@@ -446,10 +510,12 @@ def main():
     parser.add_argument("--slowstart", type=int, default=3, help="of HAProxy, in seconds (default 3)")
     parser.add_argument("--redis-server", default=shutil.which("redis-server"), help="the program")
     parser.add_argument("--haproxy", default=shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin"), help="the program")
+    parser.add_argument("--openssl", default=shutil.which("openssl"), help="the program, which makes a certificate")
+    parser.add_argument("--browser", help="the program chromium; without it there is no page")
     options = parser.parse_args()
-    for name in ("redis_server", "haproxy"):
+    for name in ("redis_server", "haproxy", "openssl"):
         if not getattr(options, name):
-            print(f"cluster: there is no {name.replace('_', '-')}: apt-get install redis-server haproxy")
+            print(f"cluster: there is no {name.replace('_', '-')}: apt-get install redis-server haproxy openssl")
             sys.exit(2)
     if options.nodes < 2 or options.clients < 50:
         parser.error("at least 2 nodes and 50 clients")

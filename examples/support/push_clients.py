@@ -3,7 +3,7 @@
 For gateway_check.py and cluster_check.py.
 SPDX-License-Identifier: BSL-1.0
 """
-import ctypes, random, re, select, signal, socket, subprocess, sys, time
+import ctypes, random, re, select, signal, socket, ssl, subprocess, sys, time
 
 PROXY = b"PROXY TCP4 127.0.0.1 127.0.0.1 1000 2000\r\n"  # as a balancer sends it
 EVENT = re.compile(rb"(event: snapshot\n)?id: ([0-9a-f]+-\d+)\n")
@@ -13,6 +13,7 @@ MESSAGE = re.compile(rb'\{"id":"([0-9a-f]+-\d+)","event":"(\w+)"')
 class Totals:
     def __init__(self):
         self.connected = self.received = self.missing = self.doubled = self.gaps = self.snapshots = self.refused = 0
+        self.secured = 0  # of `connected`: over TLS
 
 
 class Client:
@@ -25,18 +26,21 @@ class Client:
         self.last = b""
         self.at = None
         self.socket = None
-        self.port = None  # of a server behind a balancer: the client sends the balancer's header itself
+        self.port = None  # of a server behind a balancer: the client sends the balancer's header itself, without TLS
+        self.tls = None  # the context, for the load's `tls_port`
         self.fresh = 0  # messages since the last (re)start of the server
         self.due = 0.0
 
     def connect(self):
         self.head, self.buffer = True, b""
+        self.secure = self.tls is not None and self.port is None
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.setblocking(False)
         if not self.reads:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)
-        self.socket.connect_ex(("127.0.0.1", self.port or self.load.port))
-        self.load.open[self.socket.fileno()] = self
+        self.socket.connect_ex(("127.0.0.1", self.port or (self.load.tls_port if self.secure else self.load.port)))
+        self.descriptor = self.socket.fileno()
+        self.load.open[self.descriptor] = self
         self.load.epoll.register(self.socket, select.EPOLLOUT)
         self.connecting = True
 
@@ -44,8 +48,8 @@ class Client:
         """Connects again after that time; None: not by itself."""
         if self.head and self.reads:
             self.totals.refused += 1
-        del self.load.open[self.socket.fileno()]
-        self.load.epoll.unregister(self.socket)
+        del self.load.open[self.descriptor]
+        self.load.epoll.unregister(self.descriptor)
         self.socket.close()
         self.socket = None
         if wait is not None:
@@ -64,6 +68,8 @@ class Client:
         if self.connecting:
             if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 return self.end(random.uniform(0.2, 1))  # the server is not there yet
+            if self.secure and not self.handshake():
+                return
             self.connecting = False
             proxy = PROXY if self.port else b""
             if self.kind == "ws":
@@ -79,14 +85,17 @@ class Client:
         if not self.reads:
             return self.end(random.uniform(0.5, 2))
         try:
-            data = self.socket.recv(65536)
-        except BlockingIOError:
+            while True:
+                data = self.socket.recv(65536)
+                self.buffer += data
+                if not data or not self.secure or self.socket.pending() == 0:
+                    break
+        except (BlockingIOError, ssl.SSLWantReadError):
             return
         except OSError:
             data = b""
         if not data:
             return self.end(random.uniform(0.5, 2))
-        self.buffer += data
         if self.head:
             end = self.buffer.find(b"\r\n\r\n")
             if end < 0:
@@ -97,9 +106,25 @@ class Client:
                 return self.end(random.uniform(0.5, 2))
             self.head, self.buffer = False, self.buffer[end + 4:]
             self.totals.connected += 1
+            self.totals.secured += self.secure
             if self.kind == "ws":
                 self.frame(1, self.last)
         self.ws() if self.kind == "ws" else self.sse()
+
+    def handshake(self):
+        """Whether it is complete."""
+        try:
+            if not isinstance(self.socket, ssl.SSLSocket):
+                self.socket = self.tls.wrap_socket(self.socket, server_hostname="localhost", do_handshake_on_connect=False)
+            self.socket.do_handshake()
+            return True
+        except ssl.SSLWantReadError:
+            self.load.epoll.modify(self.socket, select.EPOLLIN)
+        except ssl.SSLCertVerificationError as error:
+            sys.exit(f"the certificate: {error}")
+        except OSError:
+            self.end(random.uniform(0.5, 2))
+        return False
 
     def sse(self):
         end = self.buffer.rfind(b"\n\n")
@@ -141,6 +166,7 @@ class Load:
 
     def __init__(self, port, kinds, count, never=0, may_refuse=False):
         self.may_refuse = may_refuse
+        self.tls_port = None
         self.port, self.epoll, self.open, self.waiting, self.close_codes = port, select.epoll(), {}, [], set()
         self.totals = {"sse": Totals(), "ws": Totals(), "never read": Totals()}
         self.clients = [Client(self, kinds[i % len(kinds)]) for i in range(count)]
