@@ -7,7 +7,7 @@ SPDX-License-Identifier: BSL-1.0
 import datetime, html, json, platform, re, subprocess, sys
 from collections import defaultdict
 
-more_is_better = re.compile(r"per_second$|per_cpu_second$|^served_share$")
+more_is_better = re.compile(r"per_second$|per_cpu_second$|^(served_share|snapshot_share|survived)$")
 # What no complete program can reach, or does only part of the work: shown, but not a peer that wins or loses.
 floors = {"memcpy", "to_chars", "relaxed_store", "epoll", "openssl_fd", "asio_wait"}
 
@@ -47,11 +47,19 @@ targets = [
     ("broadcast_ws", "10000_deflate", "messages_per_second", "holdfast", 20, "beast"),
     ("scale", "2", "server_cpu_ns_per_message", "holdfast", 1.05, "holdfast_one_thread"),
     ("scale", "2_echo", "server_cpu_ns_per_message", "holdfast", 1.05, "holdfast_one_thread"),
+    ("all_together", "climb", "survived", "holdfast", 1.0, "peers"),
+    ("all_together", "climb", "snapshot_share", "holdfast", 1.0, "peers"),
+    ("all_together", "500", "rss_anon", "holdfast", 1 / 10, "naive_feed"),
+    ("all_together", "2000", "rss_anon", "holdfast", 1 / 2, "asyncio_advised"),
+    ("all_together", "climb", "server_cpu", "holdfast", 1 / 4, "asyncio_advised"),
     ("compile_time", "readme_server", "seconds", "holdfast", 1.5, "asio"),
 ]
 
 # What a reader has to know before the figures of a benchmark.
 caveats = {
+    "all_together": "Four servers, one job: whole processes with their language's runtime, so that the first rungs show what "
+                    "each takes without clients. Their memory ends at the same limit; one that reaches it may go on accepting "
+                    "and serve no client: snapshot_share and survived show that.",
     "slow_readers": "The peers keep every message until the slowest receiver has it; holdfast drops the oldest ones of a "
                     "receiver beyond 16 KiB. Where no message may be lost, it has to disconnect that receiver instead.",
     "snapshot": "Servers that make a text whole pay for fresh pages as well as for their serializer. Where all clients get "
