@@ -51,7 +51,7 @@ void compare_bursts(benchmarks::results& results, const broadcast_load& what, co
     }
 }
 
-/// The same subscribers without and with some more who never read.
+/// The same subscribers without and with some more that never read.
 void compare_slow(benchmarks::results& results, broadcast_load what, std::uint32_t mute)
 {
     const broadcast_figures none = measure_broadcast<holdfast_server>(what);

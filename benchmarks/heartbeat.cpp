@@ -206,7 +206,7 @@ public:
     {
         touch_all();
         io_.poll();                         // what the leaps of others have made due
-        constexpr int seconds_a_round = 10; // fewer than the time-out: nobody dies
+        constexpr int seconds_a_round = 10; // fewer than the time-out: none times out
         double total = 0;
         for (int i = 0; i != seconds_a_round; ++i) {
             // The messages of a second, as far as they cost caches: but nobody's heartbeat is touched.
@@ -293,7 +293,7 @@ public:
             if (next != sessions_.size())
                 net::post(io_, std::ref(turn));
             else
-                net::post(io_, [this] { io_.stop(); }); // behind the last of the aborted waits
+                net::post(io_, [this] { io_.stop(); }); // after the last of the aborted waits
         };
         net::post(io_, std::ref(turn));
         io_.restart();

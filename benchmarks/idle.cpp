@@ -37,7 +37,7 @@ namespace {
 using benchmarks::checked;
 using benchmarks::fail;
 
-// What a server tells of its own heap, in memory that it shares with the clients' process.
+// What a server reports of its own heap, in memory that it shares with the clients' process.
 
 constexpr std::size_t grain = 16; // of malloc's blocks
 
@@ -164,7 +164,7 @@ void nap(long milliseconds)
 
 snapshot look(::pid_t server, bool can_be_asked)
 {
-    nap(50); // what is still to be done behind the last answer
+    nap(50); // what is still to be done after the last answer
     snapshot now;
     std::error_code ec;
     now.rss = static_cast<double>(holdfast::read_process_memory(server, ec).rss_anon);
@@ -174,7 +174,7 @@ snapshot look(::pid_t server, bool can_be_asked)
     ::kill(server, SIGUSR1);
     for (int i = 0; i != 1000 && report->answered != question; ++i)
         nap(1);
-    if (report->answered != question) throw std::runtime_error("the server does not tell its heap");
+    if (report->answered != question) throw std::runtime_error("the server does not report its heap");
     now.heap = static_cast<double>(report->bytes);
     now.blocks = report->blocks;
     return now;
@@ -241,7 +241,7 @@ void print_sizes()
                 "node\n"
                 "  (24 B); with a coroutine its frame, that of the operation it awaits and that of co_spawn (with\n"
                 "  g++ 12 blocks of 320, 208 and 256 B; with any_io_executor 368, 208 and 448).\n"
-                "  What would take away more: the time of birth in the registry alone (8 B); with coroutines a "
+                "  What would take away more: the time of admission in the registry alone (8 B); with coroutines a "
                 "co_spawn\n"
                 "  of our own (80 B, or 224), since Asio's awaitable keeps its state in that frame. Frames from "
                 "exact "

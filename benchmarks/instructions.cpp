@@ -148,8 +148,8 @@ public:
         checked(::connect(client, reinterpret_cast<const ::sockaddr*>(&address_), sizeof address_), "connect");
         const int on = 1;
         ::setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        const ::timeval patience{10, 0};
-        ::setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        const ::timeval time_limit{10, 0};
+        ::setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &time_limit, sizeof time_limit);
         return client;
     }
 

@@ -258,7 +258,7 @@ void check_rows([[maybe_unused]] const std::string& name, [[maybe_unused]] const
 #endif
 }
 
-// `sample` is the first of the rows, for those who check, and for Python. Python is measured where `with_python`.
+// `sample` is the first of the rows, for the checks, and for Python. Python is measured where `with_python`.
 template <class Row>
 void rows_case(benchmarks::results& results, const std::string& name, const std::vector<Row>& rows,
                const std::vector<Row>& sample, std::uint32_t rounds, bool with_python)

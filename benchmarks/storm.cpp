@@ -239,7 +239,7 @@ figures measure(const std::function<void(int)>& serve, const storm& what)
         first.connect(server.address, 0, false);
         for (int i = 0; i != 2000 && !served; ++i)
             first.poll([&](std::uint32_t) { served = true; });
-        if (!served) throw std::runtime_error("the server serves nobody");
+        if (!served) throw std::runtime_error("the server serves no client");
     }
     const double before = benchmarks::rss_anon(server.pid);
     double most = before;

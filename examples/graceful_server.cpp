@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // Every line that a client sends is answered by {"taken":N}, its number. At SIGTERM the server takes no new
-// client, finishes the lines that have come, tells each client {"goodbye":N}, so that it sends the lines
+// client, finishes the lines that have come, sends each client {"goodbye":N}, so that it sends the lines
 // after N to the next server, and ends when the last one has gone, or at the deadline. A listening socket
 // that the service manager keeps open is used when there: new clients wait in its backlog from one server to
 // the next.

@@ -89,7 +89,7 @@ examples::log_record record_of(std::string_view message)
     return record;
 }
 
-/// One program. A batch that is none ends its connection: there is no telling where the next one begins.
+/// One program. A batch that is none ends its connection: where the next one begins is unknown.
 template <class Connection>
 net::awaitable<void> collect(Connection peer, collector& c)
 {
@@ -198,7 +198,7 @@ std::optional<examples::log_level> level_of(const std::string& name)
     return {};
 }
 
-/// What a request asks of the log, and from where on: behind the last event that the reader knows, the last
+/// What a request asks of the log, and from where on: after the last event that the reader knows, the last
 /// so many records, or from now on.
 template <class Connection>
 net::awaitable<void> answer_logs(Connection& peer, collector& c, const examples::http_request& request,
@@ -250,7 +250,7 @@ net::awaitable<void> serve(Connection peer, collector& c, const acceptor& progra
     co_await peer.async_close();
 }
 
-/// Wakes the readers once a second, who look whether they are still wanted.
+/// Wakes the readers once a second, to check whether they are still wanted.
 net::awaitable<void> run_clock(collector& c, const bool& over)
 {
     net::steady_timer clock(c.news.get_executor());

@@ -203,8 +203,8 @@ holdfast::payload changes_since(const examples::market& market, std::uint64_t ve
 net::awaitable<void> next_tick(market_clock& clock)
 {
     clock.timer.expires_after(clock.draining ? 50ms : std::chrono::milliseconds(examples::tick_period));
-    holdfast::error_code hurried;
-    co_await clock.timer.async_wait(net::redirect_error(net::use_awaitable, hurried));
+    holdfast::error_code woken;
+    co_await clock.timer.async_wait(net::redirect_error(net::use_awaitable, woken));
 }
 
 /// Changes the market of a single shard.

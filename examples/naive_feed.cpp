@@ -190,7 +190,7 @@ private:
     std::uint64_t pings_ = 0;
 };
 
-/// The listener, the market, and everybody who is connected.
+/// The listener, the market, and all connected clients.
 class server {
 public:
     server(net::io_context& io, const examples::feed_options& options, net::ssl::context* tls)
@@ -218,7 +218,7 @@ public:
     }
 
 private:
-    /// Accepts whoever comes; --max-connections limits nothing here. When the descriptors have run out, each
+    /// Accepts every client; --max-connections limits nothing here. When the descriptors have run out, each
     /// attempt fails at once and the loop burns a core. Cure: bounded_acceptor.
     void accept()
     {

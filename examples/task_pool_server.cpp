@@ -215,7 +215,7 @@ int run(int argc, char** argv)
     cli.add("part", part_size, "N", "numbers in each part");
     cli.add("timeout", timeout, "TIME", "a client that neither asks nor reads for so long is dropped");
     cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for jobs before they are aborted");
-    cli.add("admin", admin_path, "PATH", "a local socket that answers who is there, as JSON; empty: none");
+    cli.add("admin", admin_path, "PATH", "a local socket that answers with the census, as JSON; empty: none");
     examples::tls_option tls;
     tls.add_to(cli);
     if (!cli.parse(argc, argv)) return 0;

@@ -44,7 +44,7 @@ struct broadcast_figures {
     double processor = 0; ///< the server's, in seconds
     double wall = 0;
     double messages = 0;     ///< delivered
-    double p50_delivery = 0; ///< in seconds, of those who read
+    double p50_delivery = 0; ///< in seconds, of those that read
     double p99_delivery = 0;
     std::uint64_t rss_before = 0; ///< RssAnon of the server, all connected
     std::uint64_t rss_half = 0;   ///< after half of the time
@@ -82,7 +82,7 @@ inline std::string make_message(std::size_t size)
     return text;
 }
 
-/// Reads all that comes, notes how old each message is, and tells the server of each burst that is complete.
+/// Reads all that comes, notes how old each message is, and notifies the server of each burst that is complete.
 inline void read_all(const ::sockaddr_in& server, const broadcast_load& what, int told, broadcast_figures& result)
 {
     const int poll = checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1");

@@ -28,7 +28,7 @@ template <class Executor>
 using reader =
     holdfast::frame_reader<typename connection<Executor>::stream_type, holdfast::framing::line, holdfast::buffer_pool>;
 
-/// A line with its LF, which is still there behind it.
+/// A line with its LF, which still follows it.
 inline net::const_buffer with_end(std::string_view line) { return net::buffer(line.data(), line.size() + 1); }
 
 template <class Executor>

@@ -1,4 +1,4 @@
-"""A line server in asyncio, for the benchmarks: sends each line back, drops who is silent for 30 seconds.
+"""A line server in asyncio, for the benchmarks: sends each line back, drops clients that are silent for 30 seconds.
 
 Its listening socket is descriptor 3.
 SPDX-License-Identifier: BSL-1.0

@@ -1,4 +1,4 @@
-// holdfast: servers that send each line back, on one thread, and drop who is silent for 30 seconds.
+// holdfast: servers that send each line back, on one thread, and drop clients that are silent for 30 seconds.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_BENCHMARKS_SUPPORT_LINE_SERVERS_HPP
 #define HOLDFAST_BENCHMARKS_SUPPORT_LINE_SERVERS_HPP
@@ -17,7 +17,7 @@ void serve_holdfast_callback(int listener);
 /// A coroutine with `echo() || watchdog()` and a buffer of 4 KiB.
 void serve_asio_coroutine(int listener);
 /// Callbacks of a shared session with a buffer of 4 KiB and a timer, which looks when it expires whether
-/// somebody spoke meanwhile.
+/// a client spoke meanwhile.
 void serve_asio_callback(int listener);
 /// Callbacks of a shared session that waits for readability: no buffer, and no timer either.
 void serve_asio_wait(int listener);

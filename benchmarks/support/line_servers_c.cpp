@@ -32,7 +32,7 @@ void send_at_once(int descriptor)
     ::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-/// A connection of the epoll server, in a list of those who spoke last.
+/// A connection of the epoll server, in a list ordered by their last message.
 struct epoll_peer {
     epoll_peer* next = nullptr;
     epoll_peer* previous = nullptr;

@@ -199,8 +199,8 @@ private:
         std::string head;        ///< of the response, as far as it has come
         websocket_frames frames; ///< what has come of the server's frames
         std::uint32_t aborts_left = 0;
-        steady::time_point since{}; ///< when this state began, or something was read last
-        steady::time_point born{};  ///< when this connection was up
+        steady::time_point since{};        ///< when this state began, or something was read last
+        steady::time_point connected_at{}; ///< when this connection was up
     };
 
     static constexpr std::uint32_t channel_key = UINT32_MAX;
@@ -323,15 +323,15 @@ private:
             break;
         case client_kind::half_closed:
             // It has read all when nothing has come for a while; a server that never stops sending gets five seconds.
-            if (!each.shut &&
-                (now - each.since > std::chrono::milliseconds{300} || now - each.born > std::chrono::seconds{5})) {
+            if (!each.shut && (now - each.since > std::chrono::milliseconds{300} ||
+                               now - each.connected_at > std::chrono::seconds{5})) {
                 if (each.tls) each.tls.shutdown();
                 ::shutdown(each.fd, SHUT_WR);
                 each.shut = true;
             }
             break;
         case client_kind::aborting:
-            if (each.aborts_left > 0 && now - each.born > std::chrono::milliseconds{250}) {
+            if (each.aborts_left > 0 && now - each.connected_at > std::chrono::milliseconds{250}) {
                 --each.aborts_left;
                 ++statistics_.resets;
                 reset(each);
@@ -501,7 +501,7 @@ private:
         --connecting_;
         each.state = client_state::up;
         each.tries = 0;
-        each.since = each.born = steady::now();
+        each.since = each.connected_at = steady::now();
         ++statistics_.up;
         ++statistics_.connects;
         switch (each.kind) {

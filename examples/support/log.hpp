@@ -83,9 +83,9 @@ private:
         void sink_it_(const spdlog::details::log_msg& message) override
         {
             std::string text;
-            if (const std::size_t dropped = thread_->overrun_counter(); dropped != told_) {
-                text = "log: " + std::to_string(dropped - told_) + " lines were dropped\n";
-                told_ = dropped;
+            if (const std::size_t dropped = thread_->overrun_counter(); dropped != reported_) {
+                text = "log: " + std::to_string(dropped - reported_) + " lines were dropped\n";
+                reported_ = dropped;
             }
             text.append(message.payload.data(), message.payload.size()) += '\n';
             std::string_view rest = text;
@@ -112,7 +112,7 @@ private:
 
         const int descriptor_;
         spdlog::details::thread_pool* const thread_;
-        std::size_t told_ = 0; // of the dropped lines
+        std::size_t reported_ = 0; // of the dropped lines
         bool given_up_ = false;
     };
 

@@ -43,7 +43,7 @@ struct log_filter {
 };
 
 /// Records come in at one end, each serialized once for all readers, and fall out at the other when they are
-/// more than `bytes`. A reader is a number, of the record that it has yet to see: who is too slow misses
+/// more than `bytes`. A reader is a number, of the record that it has yet to see: one that is too slow misses
 /// some, and costs nothing.
 class log_window {
 public:
@@ -138,7 +138,7 @@ public:
     private:
         void take()
         {
-            const bool behind = of_->next_ < of_->window_.first(); // the reader is to be told first
+            const bool behind = of_->next_ < of_->window_.first(); // the reader is notified first
             text_ = behind || of_->empty() ? holdfast::payload() : of_->window_.text(of_->next_++);
         }
 

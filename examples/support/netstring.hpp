@@ -12,7 +12,7 @@
 
 namespace examples {
 
-/// The payload's length in decimal digits and a colon in front of it, a comma behind it (which is not looked
+/// The payload's length in decimal digits and a colon in front of it, a comma after it (which is not looked
 /// at). At most nine digits are read.
 struct netstring {
     /// Reading: what is known of the frame that `bytes` begin with.

@@ -48,7 +48,7 @@ public:
         case 5:
             field.integer = fixed(4);
             break;
-        default: // groups, which nobody writes any more
+        default: // groups, which are obsolete
             malformed();
         }
         if (field.number == 0) malformed();

@@ -122,7 +122,7 @@ struct acceptor_options {
     /// `admitted_connection::set_peer`; with `proxy` on the executor of the connection, for several at a time where they
     /// have several threads. Must not throw.
     std::function<address_rule(const net::ip::address&)> address_filter{};
-    /// The PROXY protocol: whose connections are forwarded, and begin with a header that says for whom. Off by default.
+    /// The PROXY protocol: whose connections are forwarded, and begin with a header that names the client. Off by default.
     /// Requires `async_serve`.
     proxy_options proxy{};
     /// Maximum rate of admitted connections, per second. 0 to 10^9; 0: unlimited. A client that has left before

@@ -216,7 +216,7 @@ private:
         }
 
         std::mutex mutex_;
-        std::atomic<bool> has_executor_ = false; // the context does not tell its own
+        std::atomic<bool> has_executor_ = false; // the context does not report its own
     };
 
     /// Takes a block for bytes that were granted.

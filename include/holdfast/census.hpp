@@ -1,4 +1,4 @@
-// holdfast: census, a view on the connections of one acceptor or of several: who is here, how the others
+// holdfast: census, a view on the connections of one acceptor or of several: which are live, how the others
 // ended.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_CENSUS_HPP
@@ -95,10 +95,10 @@ public:
     [[nodiscard]] std::chrono::steady_clock::duration oldest() const noexcept
     {
         const auto now = std::chrono::steady_clock::now();
-        auto born = now;
+        auto since = now;
         for (const auto& each : registries_)
-            born = std::min(born, each->read().oldest.value_or(now));
-        return now - born;
+            since = std::min(since, each->read().oldest.value_or(now));
+        return now - since;
     }
 
     /// Calls `f(const census_entry&)` for each connection that is open, in no particular order. No lock is

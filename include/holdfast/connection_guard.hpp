@@ -143,7 +143,7 @@ public:
     /// Returns the time since the guard took over the stream. Cost: reads the clock.
     [[nodiscard]] std::chrono::steady_clock::duration age() const noexcept
     {
-        return std::chrono::steady_clock::now() - birth_;
+        return std::chrono::steady_clock::now() - created_at_;
     }
 
     /// Notes an error of an operation on the stream. The first error noted is the cause of the end where the
@@ -265,7 +265,7 @@ private:
     void close_unnamed() noexcept;
 
     holder stream_;
-    std::chrono::steady_clock::time_point birth_;
+    std::chrono::steady_clock::time_point created_at_;
     error_code noted_{};
     close_reason reason_ = close_reason::none;
     bool live_ = true;

@@ -10,7 +10,7 @@
 
 namespace holdfast {
 
-/// A name of a connection's peer: of the user who has logged in, or of a client's certificate. Trivially copyable;
+/// A name of a connection's peer: of the user that has logged in, or of a client's certificate. Trivially copyable;
 /// holds no memory.
 class connection_name {
 public:

@@ -53,7 +53,7 @@ struct handshake_options {
 /// - optionally `static constexpr bool client_begins = true`, where the client is the first to send, as in TLS: `make`
 ///   is then called when its first message has arrived, so that silent clients cost no more than a socket;
 /// - beside that optionally `first_message_size(begun)`: takes the bytes that have arrived, a `std::span<const
-///   std::byte>` of at least one, and returns the size of the first message as far as they tell: more than their number
+///   std::byte>` of at least one, and returns the size of the first message as far as they show it: more than their number
 ///   while it is incomplete. It is at most 16389 bytes (one TLS record); a client whose message is longer fails with
 ///   `message_size`. Without this function any byte will do.
 /// - optionally `peer_name(stream)`, which returns what the handshake has found out about the peer, as a string: it is

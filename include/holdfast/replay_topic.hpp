@@ -239,7 +239,7 @@ private:
         bool queue_next()
         {
             replay_topic& from = *this->topic;
-            if (!this->knows || !from.has_all_after(this->position)) return tell_gap();
+            if (!this->knows || !from.has_all_after(this->position)) return report_gap();
             if (this->position == from.ring_.last()) {
                 this->link(from.live_);
                 return false;
@@ -261,7 +261,7 @@ private:
         }
 
         /// Returns whether the state is queued, so that the receiver goes on.
-        bool tell_gap()
+        bool report_gap()
         {
             const replay_position at = this->topic->ring_.last();
             const error_code ec = on_gap(at);

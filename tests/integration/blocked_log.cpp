@@ -152,7 +152,7 @@ TEST_CASE("a log whose reader is gone neither ends the process nor blocks its en
         const examples::log_queue log(full.writing);
         for (int i = 0; i != 10'000; ++i)
             examples::log_line("line ", i);
-    } // nobody reads
+    } // without a reader
     examples::log_line("without a log");
     CHECK(full.read_all().find("line ") != std::string::npos);
 }

@@ -189,7 +189,7 @@ TEST_CASE("redis: two nodes get the same messages with the same ids, and one tha
         CHECK(each->gaps.empty());
 }
 
-TEST_CASE("redis: a server that is away is told, and what was published meanwhile comes when it is back, once")
+TEST_CASE("redis: a server that is away is reported, and what was published meanwhile comes when it is back, once")
 {
     redis_server redis;
     net::io_context io;
@@ -297,7 +297,7 @@ struct nats_server : server {
 } // namespace
 
 TEST_CASE(
-    "nats: the same ids on every node, in order; a node continues from an id, and tells where the stream was trimmed")
+    "nats: the same ids on every node, in order; a node continues from an id, and reports where the stream was trimmed")
 {
     nats_server nats;
     net::io_context io;
@@ -328,7 +328,7 @@ TEST_CASE(
         CHECK(each->in_order);
 }
 
-TEST_CASE("nats: a server that is away is told, and what was published meanwhile comes when it is back, once")
+TEST_CASE("nats: a server that is away is reported, and what was published meanwhile comes when it is back, once")
 {
     nats_server nats;
     net::io_context io;

@@ -58,7 +58,7 @@ TEST_CASE("100 slow readers of a 100 MB snapshot cost market_feed a chunk and 4 
     CHECK(feed.child.running());
 }
 
-TEST_CASE("market_feed stays below the line that it states, also where nobody reads")
+TEST_CASE("market_feed stays below the line that it states, also where no client reads")
 {
     server feed("market_feed", {"--max-connections", "600", "--chunk", "16k", "--send-buffer", "64k"});
     const std::string stated = feed.line_beginning("market_feed: the line: ");
@@ -92,7 +92,7 @@ TEST_CASE("a server says how many connections fit, and refuses or warns of what 
     CHECK(line.find("not even one connection fits") != std::string::npos);
 }
 
-TEST_CASE("market_feed turns away who is one too many for an address, with a line that says so, and logs it")
+TEST_CASE("market_feed rejects one connection too many of an address, with a line that says so, and logs it")
 {
     server feed("market_feed", {"--instruments", "10", "--per-address", "2"});
     net::io_context io;
@@ -109,7 +109,7 @@ TEST_CASE("market_feed turns away who is one too many for an address, with a lin
           "");
 }
 
-TEST_CASE("the same 100 slow readers are more than naive_feed can bear")
+TEST_CASE("the same 100 slow readers exceed the memory of naive_feed")
 {
     server feed("naive_feed", {"--instruments", "1000000", "--send-buffer", "64k", "--memory-limit", "2G"});
     std::string output;
@@ -174,7 +174,7 @@ TEST_CASE("market_feed on three threads sends all clients the same changes, keep
     CHECK(output.find("  drained: 7\n") != std::string::npos);
 }
 
-TEST_CASE("market_feed tells 100 idle clients to go and exits long before its deadline of 30 seconds")
+TEST_CASE("market_feed notifies 100 idle clients of its drain and exits long before its deadline of 30 seconds")
 {
     server feed("market_feed", {"--instruments", "10", "--drain", "30s"});
     net::io_context io;
@@ -247,17 +247,17 @@ TEST_CASE("echo_server logs why each client went")
 {
     server echo("echo_server", {});
     net::io_context io;
-    for (const bool politely : {true, false}) {
+    for (const bool orderly : {true, false}) {
         tcp::socket client(io);
         client.connect(echo.endpoint());
         net::write(client, net::buffer(std::string("one\n")));
         std::string answer;
         net::read_until(client, net::dynamic_buffer(answer), '\n');
-        if (politely)
+        if (orderly)
             client.close();
         else
             tests::reset(client);
-        CHECK(echo.line_beginning(politely ? "closed by peer after" : "reset by peer after") != "");
+        CHECK(echo.line_beginning(orderly ? "closed by peer after" : "reset by peer after") != "");
     }
 }
 
@@ -357,7 +357,7 @@ TEST_CASE("what cannot work is refused in one line that says what to do, with ex
 TEST_CASE("a port that needs a privilege which the process lacks is refused with the way out")
 {
     if (::geteuid() == 0) {
-        // As nobody, in a child's child: this process must stay as it is.
+        // As the user "nobody", in a child's child: this process must stay as it is.
         std::string line;
         process child({"/usr/bin/env", "setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all",
                        programs + "/echo_server", "--port", "80"});

@@ -185,7 +185,7 @@ TEST_CASE("what --tls cannot use is refused in one line")
     }
 }
 
-TEST_CASE("the ladder climbs over TLS, and stays away from a certificate that it was not told to trust")
+TEST_CASE("the ladder climbs over TLS, and stays away from a certificate that it does not trust")
 {
     const tests::certificate files, other;
     example_server server("echo_server", arguments(files));

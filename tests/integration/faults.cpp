@@ -1,4 +1,4 @@
-// holdfast: does an example that serves lines, or netstrings, bear it when its n-th operation fails,
+// holdfast: does an example that serves lines, or netstrings, survive when its n-th operation fails,
 // whichever that is? No fault leaks, hangs, or stops the others from being served. SPDX-License-Identifier:
 // BSL-1.0
 #include "support/example_faults.hpp"
@@ -40,15 +40,15 @@ const tested_program tested{"--max-connections 3 " FAULTS_ARGUMENTS, 1, [](clien
 TEST_CASE("any system call on a socket may fail, while clients come, speak, and go in good order or not")
 {
     any_operation_may_fail({"three ways to go", [](stage& s) {
-                                client polite(s.where);
-                                polite.send(message("one") + message("two"));
-                                answers(polite, 2);
-                                polite.half_close();
-                                polite.read_to_end();
-                                client rude(s.where);
-                                rude.send(message("three"));
-                                answers(rude, 1);
-                                rude.reset();
+                                client orderly(s.where);
+                                orderly.send(message("one") + message("two"));
+                                answers(orderly, 2);
+                                orderly.half_close();
+                                orderly.read_to_end();
+                                client resetting(s.where);
+                                resetting.send(message("three"));
+                                answers(resetting, 1);
+                                resetting.reset();
                                 s.staying.emplace_back(s.where).send(begun("four"));
                             }});
 }
@@ -56,13 +56,13 @@ TEST_CASE("any system call on a socket may fail, while clients come, speak, and 
 TEST_CASE("any system call on a socket may fail, while clients say all at once, or nothing")
 {
     any_operation_may_fail({"all at once, or nothing", [](stage& s) {
-                                client hurried(s.where);
+                                client pipelining(s.where);
                                 std::string six;
                                 for (const char digit : std::string_view("123456"))
                                     six += message({&digit, 1});
-                                hurried.send(six);
-                                hurried.half_close();
-                                hurried.read_to_end();
+                                pipelining.send(six);
+                                pipelining.half_close();
+                                pipelining.read_to_end();
                                 client(s.where).reset();
                                 client(s.where).close();
                                 s.staying.emplace_back(s.where);
@@ -106,7 +106,7 @@ TEST_CASE("any system call on a socket may fail, while a client is silent for to
                                 client silent(s.where);
                                 silent.read_to_end();
                             },
-                            FAULTS_IMPATIENT});
+                            FAULTS_SHORT_TIMEOUT});
 }
 
 TEST_CASE("any system call on a socket may fail, while clients read slowly, or not before the server drains")
@@ -131,8 +131,8 @@ TEST_CASE("any system call on a socket may fail, while a client never reads and 
     any_operation_may_fail({"no reader",
                             [](stage& s) {
                                 const std::string line = message(std::string(2000, 'x'));
-                                client& deaf = s.mute.emplace_back(s.where, 2048);
-                                deaf.send(line + line + line + line + line);
+                                client& non_reader = s.mute.emplace_back(s.where, 2048);
+                                non_reader.send(line + line + line + line + line);
                             },
                             "--drain 500ms"});
 }

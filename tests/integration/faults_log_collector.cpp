@@ -1,4 +1,4 @@
-// holdfast: does log_collector bear it when its n-th operation fails, whichever that is?
+// holdfast: does log_collector survive when its n-th operation fails, whichever that is?
 // SPDX-License-Identifier: BSL-1.0
 #include "support/example_faults.hpp"
 
@@ -122,8 +122,8 @@ TEST_CASE("any system call on a socket may fail, while a reader takes nothing an
     any_operation_may_fail({"no reader",
                             [](stage& s) {
                                 feed(s, batch(20, 3000));
-                                client& deaf = s.mute.emplace_back(s.where, 2048);
-                                ask(deaf, "/logs?last=20");
+                                client& non_reader = s.mute.emplace_back(s.where, 2048);
+                                ask(non_reader, "/logs?last=20");
                             },
                             "--drain 500ms"});
 }

@@ -1,4 +1,4 @@
-// holdfast: does task_pool_server bear it when its n-th operation fails, whichever that is, and parts of jobs
+// holdfast: does task_pool_server survive when its n-th operation fails, whichever that is, and parts of jobs
 // are at work meanwhile? SPDX-License-Identifier: BSL-1.0
 #include "support/example_faults.hpp"
 
@@ -18,15 +18,15 @@ const tested_program tested{"--max-connections 3 --parts-per-client 2 --at-once 
 TEST_CASE("any system call on a socket may fail, while clients ask, and go in good order or not")
 {
     any_operation_may_fail({"three ways to go", [](stage& s) {
-                                client polite(s.where);
-                                polite.send("1 30\nwhat\n");
-                                polite.lines(4);
-                                polite.half_close();
-                                polite.read_to_end();
-                                client rude(s.where);
-                                rude.send("1 40\n");
-                                rude.lines(1);
-                                rude.reset();
+                                client orderly(s.where);
+                                orderly.send("1 30\nwhat\n");
+                                orderly.lines(4);
+                                orderly.half_close();
+                                orderly.read_to_end();
+                                client resetting(s.where);
+                                resetting.send("1 40\n");
+                                resetting.lines(1);
+                                resetting.reset();
                                 s.staying.emplace_back(s.where).send("1 20"); // and no end of the line
                             }});
 }
@@ -34,10 +34,10 @@ TEST_CASE("any system call on a socket may fail, while clients ask, and go in go
 TEST_CASE("any system call on a socket may fail, while clients ask for all at once, or too much, or leave")
 {
     any_operation_may_fail({"all at once", [](stage& s) {
-                                client hurried(s.where);
-                                hurried.send("1 30\n1 20\n1 10\n");
-                                hurried.half_close();
-                                hurried.read_to_end();
+                                client pipelining(s.where);
+                                pipelining.send("1 30\n1 20\n1 10\n");
+                                pipelining.half_close();
+                                pipelining.read_to_end();
                                 client endless(s.where);
                                 endless.send("1 50\n" + std::string(100, '1')); // more than a line may have
                                 endless.read_to_end();

@@ -1,4 +1,4 @@
-// holdfast: tests that a restart of graceful_server refuses nobody and loses no line, whatever its clients
+// holdfast: tests that a restart of graceful_server refuses no client and loses no line, whatever its clients
 // do.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
@@ -47,7 +47,7 @@ struct tally {
 constexpr std::uint64_t batch = 20; ///< lines that a client delivers in one connection, if it can
 
 /// A client that has lines to deliver, one after the other. After a goodbye it delivers the rest of its batch
-/// to whoever listens next.
+/// to the process that listens next.
 net::awaitable<void> deliver(net::io_context& io, tcp::endpoint server, tally& seen)
 {
     const std::string line = "line\n";
@@ -84,7 +84,7 @@ net::awaitable<void> deliver(net::io_context& io, tcp::endpoint server, tally& s
 
 } // namespace
 
-TEST_CASE("a restart under load refuses nobody and loses no line, and the old server exits 0")
+TEST_CASE("a restart under load refuses no client and loses no line, and the old server exits 0")
 {
     net::io_context io;
     tcp::acceptor listener(io, {net::ip::address_v4::loopback(), 0}); // the service manager's
@@ -104,7 +104,7 @@ TEST_CASE("a restart under load refuses nobody and loses no line, and the old se
     };
     more(500);
     for (int restart = 0; restart != 3; ++restart) {
-        std::vector<tcp::socket> quiet; // they say nothing more, and have to be told
+        std::vector<tcp::socket> quiet; // they send nothing more, and have to be notified
         for (int i = 0; i != 20; ++i) {
             quiet.emplace_back(io).connect(listener.local_endpoint());
             ::fcntl(quiet.back().native_handle(), F_SETFD, FD_CLOEXEC);
@@ -114,7 +114,7 @@ TEST_CASE("a restart under load refuses nobody and loses no line, and the old se
             CHECK(answer == "{\"taken\":1}\n");
         }
         first->signal(SIGTERM);
-        // The clients go on until it has gone, and then nobody accepts for a while: new clients wait.
+        // The clients go on until it has gone, and then no process accepts for a while: new clients wait.
         for (auto& each : quiet) {
             tests::run_until(io, [&] { return each.available() != 0; });
             CHECK(tests::read_to_end(each).bytes == "{\"goodbye\":1}\n");
@@ -138,10 +138,10 @@ TEST_CASE("a restart under load refuses nobody and loses no line, and the old se
     first->signal(SIGTERM);
     CHECK(first->wait() == 0);
     std::cout << seen.connections << " connections over 3 restarts: " << seen.refused << " refused, " << seen.broken
-              << " broken, " << seen.goodbyes << " told to go on elsewhere, " << seen.delivered << " lines\n";
+              << " broken, " << seen.goodbyes << " notified, " << seen.delivered << " lines\n";
 }
 
-TEST_CASE("the ladder climbs across two restarts: nobody is refused, no connection broken, all come back")
+TEST_CASE("the ladder climbs across two restarts: no client is refused, no connection broken, all come back")
 {
     net::io_context io;
     tcp::acceptor listener(io, {net::ip::address_v4::loopback(), 0}); // the service manager's

@@ -155,7 +155,7 @@ constexpr const char* node = R"(
 
 } // namespace
 
-TEST_CASE("curl, Python and Node read random messages in chunks, compressed, and of a length that was told")
+TEST_CASE("curl, Python and Node read random messages in chunks, compressed, and of an announced length")
 {
     const std::string program = GENERATE("/usr/bin/curl", "/usr/bin/python3", "/usr/bin/node");
     if (::access(program.c_str(), X_OK) != 0) {

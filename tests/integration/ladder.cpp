@@ -36,7 +36,7 @@ struct server_habits {
     bool accepts = true;            ///< false: new clients stay in a backlog of a few
     bool keeps_descriptors = false; ///< forgets to close those that the peer has ended
     std::uint32_t dies_at = 0;      ///< ends at so many connections; 0: never
-    std::string asks{};             ///< sent after the greeting; whoever says pong is closed
+    std::string asks{};             ///< sent after the greeting; a client that answers pong is closed
 };
 
 /// A server in a process of its own, on a port that the kernel chose; it ends with this object.
@@ -517,7 +517,7 @@ TEST_CASE("Each vice fails the verdict with its own reason")
         points.resize(3);
         reason = "the server ended at 3,120 connections (climb 1, rung 10,000)";
     }
-    SECTION("nobody up when measured, where a budget is to be judged")
+    SECTION("no client up when measured, where a budget is to be judged")
     {
         points[1].up = points[2].up = 0;
         reason = "no connection was up";
@@ -579,7 +579,7 @@ TEST_CASE("Arenas of malloc are named where memory stays, and only there")
     CHECK(last().text.find("MALLOC_ARENA_MAX=2") != std::string::npos);
 }
 
-TEST_CASE("One rung alone is judged by its quotient, several that nobody added to by the last one's")
+TEST_CASE("One rung alone is judged by its quotient, several without new clients by the last one's")
 {
     std::vector<ladder::measured_point> points{point("baseline", 0, MiB), point("climb 1", 100, 3 * MiB)};
     CHECK(*ladder::judge(points, {}).bytes_per_connection == 2.0 * MiB / 100);
@@ -708,7 +708,7 @@ TEST_CASE("A server that leaks 64 KiB a connection is above its budget and memor
     CHECK(*run.judgement.bytes_per_connection > 60 * 1024);
 }
 
-TEST_CASE("A server that forgets to close half-closed connections is told how many descriptors it holds")
+TEST_CASE("A server that forgets to close half-closed connections is shown with the descriptors that it holds")
 {
     const test_server server{{.keeps_descriptors = true}};
     ladder::settings wanted = short_run();
@@ -727,7 +727,7 @@ TEST_CASE("A server that ends under the climb is a result: the connections it re
     CHECK(run.points.back().rss_anon > 0);
 }
 
-TEST_CASE("A server that admits only some ends the climb at the deadline, and the verdict says who was short "
+TEST_CASE("A server that admits only some ends the climb at the deadline, and the verdict says which part was short "
           "of what")
 {
     const test_server server{{.accepts = false}};
@@ -743,7 +743,7 @@ TEST_CASE("A server that admits only some ends the climb at the deadline, and th
 
 TEST_CASE("Clients send the hello and answer what they are asked, slow ones too, but silent ones never")
 {
-    const test_server server{{.greeting = 1000, .asks = "{\"ping\":1}\n"}}; // whoever says pong is closed
+    const test_server server{{.greeting = 1000, .asks = "{\"ping\":1}\n"}}; // a client that answers pong is closed
     ladder::settings wanted = short_run();
     wanted.mix = ladder::client_mix::parse("idle=6,slow=2,silent=2");
     SECTION("a wrong hello, no answers")
@@ -851,7 +851,7 @@ TEST_CASE("Pings and Close frames are found among a server's frames, wherever th
     }
 }
 
-TEST_CASE("Nobody listening is a usage error that says so")
+TEST_CASE("No listener is a usage error that says so")
 {
     std::uint16_t port = 0;
     {

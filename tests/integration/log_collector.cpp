@@ -187,7 +187,7 @@ TEST_CASE("curl reads what protoc's classes sent: live and later, filtered, as l
     CHECK(server.child.wait() == 0);
 }
 
-TEST_CASE("a reader that is too slow is told how many records it has missed, and costs no memory")
+TEST_CASE("a reader that is too slow learns how many records it has missed, and costs no memory")
 {
     collector server({"--window", "16k"});
     net::io_context io;
@@ -222,7 +222,7 @@ TEST_CASE("a reader that is too slow is told how many records it has missed, and
     CHECK(server.child.wait() == 0);
 }
 
-TEST_CASE("who sends no batch, or asks for what is not there, is told or dropped; the others go on")
+TEST_CASE("a client that sends no batch, or asks for what is not there, gets an error or is dropped; the others go on")
 {
     collector server;
     using namespace std::string_literals;

@@ -68,7 +68,7 @@ std::string header(std::string_view request, std::string_view name)
 }
 
 /// Serves one connection after another until `session`, which gets a request's head, says that it was the
-/// last; what `client`, which is told the port, has printed by then.
+/// last; what `client`, started with the port, has printed by then.
 template <class Session>
 std::string serve(std::vector<std::string> client, const Session& session)
 {

@@ -1,4 +1,4 @@
-// holdfast: does push_gateway answer as HTTP says, and does nobody, a browser included, miss a message over a restart?
+// holdfast: does push_gateway answer as HTTP says, and does no client, a browser included, miss a message over a restart?
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/example_server.hpp"
@@ -85,7 +85,7 @@ TEST_CASE("push_gateway answers each request, and says what is wrong with the ot
     CHECK(server.child.wait() == 0);
 }
 
-TEST_CASE("push_gateway tells a client whose request does not arrive in time, and those that ask while it drains")
+TEST_CASE("push_gateway answers a client whose request does not arrive in time, and those that ask while it drains")
 {
     tests::example_server server("push_gateway",
                                  {"--max-connections", "100", "--head-timeout", "300ms", "--notice", "100s"});
@@ -223,7 +223,7 @@ TEST_CASE("a client that names its last event continues after it; one that has m
     CHECK(server.child.wait() == 0);
 }
 
-TEST_CASE("over a graceful restart and a SIGKILL no client and no browser misses a message without being told")
+TEST_CASE("over a graceful restart and a SIGKILL no client and no browser misses a message without notice")
 {
     std::vector<std::string> command{
         "/usr/bin/env", "python3",  GATEWAY_CHECK,   tests::examples_directory + "/push_gateway",

@@ -138,11 +138,11 @@ TEST_CASE("a client that leaves in the middle of its job leaves nothing at work,
 {
     server pool({"--part", "1000"});
     client stays(pool);
-    for (const bool politely : {true, false}) {
+    for (const bool orderly : {true, false}) {
         client leaves(pool);
         leaves.send(endless);
         leaves.lines(5);
-        if (politely)
+        if (orderly)
             leaves.socket.close();
         else
             tests::reset(leaves.socket);

@@ -59,7 +59,7 @@ net::awaitable<void> accept_all(tcp::acceptor& listener, endings& codes)
     }
 }
 
-/// Serves the program, which is told the port, until it ends; returns the codes with which its connections were closed.
+/// Serves the program, started with the port, until it ends; returns the codes with which its connections were closed.
 endings serve(std::vector<std::string> client, std::string& printed)
 {
     net::io_context io;

@@ -204,7 +204,7 @@ private:
         if (!ec) co_await socket->async_receive(net::buffer(&letter, 1), net::redirect_error(net::use_awaitable, ec));
         alarm.cancel();
         error_code gone;
-        socket->close(gone); // no reset: under such a load the loopback device loses some, and nobody repeats them
+        socket->close(gone); // no reset: under such a load the loopback device loses some, and they are not repeated
         co_return !ec && letter == '!';
     }
 
@@ -237,7 +237,7 @@ TEST_CASE("20,000 clients at once: never more than 500 are inside, all are serve
             error_code ec;
             co_await peer.stream().async_read_some(net::buffer(&letter, 1),
                                                    net::redirect_error(net::use_awaitable, ec));
-            while (full.expiry() > clock_type::now()) { // nobody goes before the house has been full
+            while (full.expiry() > clock_type::now()) { // no client leaves before the limit was reached
                 error_code woken;
                 co_await full.async_wait(net::redirect_error(net::use_awaitable, woken));
             }
@@ -406,7 +406,7 @@ std::vector<std::size_t> readable(std::vector<tcp::socket>& clients, const std::
     return found;
 }
 
-/// Moves those whom the server has greeted from `waiting` to `inside`.
+/// Moves those that the server has greeted from `waiting` to `inside`.
 void let_in(std::vector<tcp::socket>& clients, std::vector<std::size_t>& waiting, std::vector<std::size_t>& inside,
             int wait)
 {
@@ -468,7 +468,7 @@ TEST_CASE("64 descriptors and 150 clients that stay: it rests, serves the old on
         CHECK(echoes(clients[i]));
 
     // No timer expires any more, but for one that runs already: only the descriptor that comes back can be
-    // the reason why the next one is let in.
+    // the reason why the next one is admitted.
     counts.timers_stopped = true;
     std::vector<clock_type::duration> delays;
     for (int leaving = 0; leaving != 40; ++leaving) {
@@ -558,12 +558,12 @@ TEST_CASE("whatever accept() fails with, and however often, the hook is not floo
     for (const int error : {ECONNABORTED, EPROTO, ENETDOWN, EHOSTUNREACH, ETIMEDOUT, EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
         const bool shortage = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
         net::io_context io;
-        int told = 0;
+        int reported = 0;
         acceptor_type acceptor{io.get_executor(), any_port, {.on_event = [&](const acceptor_event& event) {
                                    CHECK(event.what ==
                                          (shortage ? acceptor_event::kind::starved : acceptor_event::kind::lost));
                                    CHECK(event.error.value() == error);
-                                   ++told;
+                                   ++reported;
                                }}};
         std::vector<connection> kept;
         acceptor.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
@@ -573,8 +573,8 @@ TEST_CASE("whatever accept() fails with, and however often, the hook is not floo
         auto clients = tests::connect(io, acceptor.local_endpoint(), 1);
         tests::run_until(io, [&] { return kept.size() == 1; });
         CHECK(observed().failures == 0);
-        CHECK(told >= (shortage ? 3 : 16));
-        CHECK(told < 50);
+        CHECK(reported >= (shortage ? 3 : 16));
+        CHECK(reported < 50);
         acceptor.close();
         kept.clear();
         tests::run(io);

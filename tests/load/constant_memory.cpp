@@ -98,7 +98,7 @@ TEST_CASE("a gigabyte of JSON from a generated range is made without an allocati
     CHECK(grown.most() <= 64 * kib);
 }
 
-TEST_CASE("ten million rows that never exist go through a socket to a reader who counts them, in flat memory")
+TEST_CASE("ten million rows that never exist go through a socket to a reader that counts them, in flat memory")
 {
     constexpr std::size_t rows = 10'000'000;
     net::io_context io;
@@ -156,7 +156,7 @@ TEST_CASE("a gigabyte to each of a hundred stalled peers takes a chunk each, or 
             async_write_streamed(connection.first, quotes(10'000'000),
                                  {.chunk_bytes = chunk, .double_buffered = ahead, .progress = progress},
                                  [&](error_code, std::size_t) { ++completed; });
-        for (std::uint64_t before = 1; before != taken;) { // until nobody takes any more
+        for (std::uint64_t before = 1; before != taken;) { // until no more is taken
             before = taken;
             io.poll();
             grown.look();

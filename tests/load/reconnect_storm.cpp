@@ -29,13 +29,13 @@ net::awaitable<void> echo(connection peer)
 }
 
 /// Sends a line, and connects anew when the answer has not come in time; until it has.
-net::awaitable<void> client(tcp::endpoint server, std::chrono::milliseconds patience, std::size_t& attempts,
+net::awaitable<void> client(tcp::endpoint server, std::chrono::milliseconds timeout, std::size_t& attempts,
                             std::size_t& served)
 {
     const auto executor = co_await net::this_coro::executor;
     for (;;) {
         tcp::socket socket(executor);
-        net::steady_timer alarm(executor, patience);
+        net::steady_timer alarm(executor, timeout);
         ++attempts;
         error_code ec;
         co_await socket.async_connect(server, net::redirect_error(net::use_awaitable, ec));

@@ -77,7 +77,7 @@ enum class way {
     move
 };
 
-/// One way to end. The session tells its client by `letter` what to do, so none races with another: each
+/// One way to end. The session sends its client a `letter` that says what to do, so none races with another: each
 /// connection must end for exactly the reason its session meant.
 struct plan {
     way how;
@@ -314,7 +314,7 @@ private:
     }
 
     /// From time to time: ends those to be ended by their id, and those that their sessions moved away; once
-    /// nobody arrives any more, sends off those that wait.
+    /// no client arrives any more, ends those that wait.
     void sweep()
     {
         timer_.expires_after(20ms);

@@ -46,7 +46,7 @@ struct tested_program {
 };
 extern const tested_program tested;
 
-/// What clients do, one after the other. Whatever befell one of them, a witness comes in at the end and must
+/// What clients do, one after the other. Whatever failed for one of them, a witness connects at the end and must
 /// be served; then comes SIGTERM.
 struct scene {
     std::string name;
@@ -116,7 +116,7 @@ int run_all_ways(const scene& scene, std::uint64_t nth)
     return 0;
 }
 
-/// A client that bears with everything but silence.
+/// A client that accepts every answer but silence.
 class client {
 public:
     explicit client(const tcp::endpoint& server) : client(server, {}) {}
@@ -161,7 +161,7 @@ private:
     error_code ec_;
 };
 
-/// Where the next line of the server's output says that a door is.
+/// Where the next line of the server's output says where it listens.
 tcp::endpoint next_door(tests::process& server)
 {
     const std::string line = server.line();
@@ -171,15 +171,15 @@ tcp::endpoint next_door(tests::process& server)
     return {net::ip::address_v4::loopback(), static_cast<unsigned short>(std::stoul(line.substr(port + 1)))};
 }
 
-/// Where a scene plays, and who is still there when it is over.
+/// Where a scene plays, and which clients are still there when it is over.
 struct stage {
-    tcp::endpoint where;           ///< the last door
+    tcp::endpoint where;           ///< the last listener
     tcp::endpoint first_door = {}; ///< the same where there is one
     std::list<client> staying{};   ///< they read on as the server drains
     std::list<client> mute{};      ///< they never read again
 };
 
-/// One session of the program; returns what it printed. `served` is told whether the witness was.
+/// One session of the program; returns what it printed. `served` says whether the witness was.
 std::string play(const scene& scene, tests::process& server, bool& served)
 {
     const tcp::endpoint first = next_door(server);

@@ -241,7 +241,7 @@ TEST_CASE("clients that did not have to wait are not examined")
     later.after(event::permit_taken); // a pause
     later.now += 1s;
     later.after(event::woken);
-    later.after(event::would_block); // the backlog is empty: those who come now have not waited
+    later.after(event::would_block); // the backlog is empty: later clients have not waited
     later.after(event::woken);
     CHECK(later.after(event::accepted) == step::admit);
 }

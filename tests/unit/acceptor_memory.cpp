@@ -129,7 +129,7 @@ TEST_CASE("whichever allocation fails while a new client comes in, the next one 
         }
 }
 
-TEST_CASE("whichever allocation fails, a drain that has begun completes, and the sessions are told or not")
+TEST_CASE("whichever allocation fails, a drain that has begun completes, and the sessions are notified or not")
 {
     if (!tests::counts_bytes) return; // no allocation can be made to fail here
     bool failed = true;

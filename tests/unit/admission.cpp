@@ -44,7 +44,7 @@ const tcp::endpoint any_port{net::ip::address_v4::loopback(), 0};
 using time_point = std::chrono::steady_clock::time_point;
 constexpr time_point start{1000h};
 
-/// Keeps every connection until it is told to let go.
+/// Keeps every connection until it is released.
 struct keeper {
     std::vector<connection> kept;
 
@@ -204,7 +204,7 @@ TEST_CASE("a gate that stays shut lets one in each probe_interval, and not at on
     CHECK_FALSE(gate.open(2, start + 1999ms));
     CHECK(gate.open(2, start + 2s));
     auto now = start + 2s;
-    for (int i = 0; i != 100; ++i) { // who follows its advice makes few looks, and sees every opening
+    for (int i = 0; i != 100; ++i) { // following its advice takes few polls, and finds every opening
         now = gate.look_again(now);
         if (gate.open(2, now)) break;
     }
@@ -230,7 +230,7 @@ TEST_CASE("the gate asks for few measurements far from the mark, and for many ne
     CHECK(gate.due(start + 100ms)); // and whenever the last one is old
 }
 
-TEST_CASE("of a queue of which only the length is known, nobody is overdue early, and nobody much later")
+TEST_CASE("of a queue of which only the length is known, no client is overdue early, and none much later")
 {
     const std::uint32_t seed = std::random_device{}();
     INFO("seed " << seed);
@@ -297,7 +297,7 @@ TEST_CASE("one address has so many connections and no more, the others theirs, a
     tests::run(io);
 }
 
-TEST_CASE("those who are gone before they are accepted, or in a handshake, give permit and address back")
+TEST_CASE("clients that leave before they are accepted, or in a handshake, return permit and address")
 {
     net::io_context io;
     holdfast::async_semaphore room(io.get_executor(), 20);
@@ -324,7 +324,7 @@ TEST_CASE("those who are gone before they are accepted, or in a handshake, give 
     CHECK(room.in_use() == 0);
 }
 
-TEST_CASE("who is turned away gets the reject_message and an end of stream, and cannot hold a descriptor for long")
+TEST_CASE("a rejected client gets the reject_message and an end of stream, and cannot hold a descriptor for long")
 {
     net::io_context io;
     acceptor_type acceptor{io.get_executor(),
@@ -338,12 +338,12 @@ TEST_CASE("who is turned away gets the reject_message and an end of stream, and 
     all.serve(acceptor);
     auto first = connect(io, acceptor.local_endpoint(), 1);
     tests::run_until(io, [&] { return all.kept.size() == 1; });
-    auto polite = connect(io, acceptor.local_endpoint(), 1);
+    auto reading = connect(io, acceptor.local_endpoint(), 1);
     tests::run_until(io, [&] { return acceptor.rejected() == 1; });
-    const auto answer = tests::read_to_end(polite[0]);
+    const auto answer = tests::read_to_end(reading[0]);
     CHECK(answer.bytes == "full\n");
     CHECK(answer.end == net::error::eof);
-    polite.clear();
+    reading.clear();
     while (io.poll() != 0) { // its reject_message is over
     }
     // Those that never close: two get a reject_message, the third a reset; after the deadline there is room again.
@@ -358,11 +358,11 @@ TEST_CASE("who is turned away gets the reject_message and an end of stream, and 
     CHECK(acceptor.census().ended() == 1);
     acceptor.close();
     all.kept.clear();
-    tests::run(io); // the farewells end by their deadline
+    tests::run(io); // the rejects end by their deadline
 }
 
 TEST_CASE(
-    "who has waited in the backlog for the backlog_timeout time gets the reject_message, and room still goes to others")
+    "a client that has waited for the backlog_timeout gets the reject_message, and free places still go to others")
 {
     net::io_context io;
     std::vector<acceptor_event> events;
@@ -384,7 +384,7 @@ TEST_CASE(
     CHECK(std::chrono::steady_clock::now() - begin >= 100ms);
     for (int i = 0; i != 2; ++i)
         CHECK(tests::read_to_end(waiting[static_cast<std::size_t>(i)]).bytes == "full\n");
-    CHECK(tests::read_to_end(waiting[2]).end == net::error::connection_reset); // too many farewells
+    CHECK(tests::read_to_end(waiting[2]).end == net::error::connection_reset); // too many pending rejects
     CHECK(events.back().what == acceptor_event::kind::rejected);
     CHECK(events.back().limit == admission_limit::connections);
     CHECK(all.kept.size() == 1);
@@ -399,7 +399,7 @@ TEST_CASE(
     tests::run(io);
 }
 
-TEST_CASE("patience ends also in a pause for the rate, and close() ends the looking")
+TEST_CASE("backlog_timeout ends also in a pause for the rate, and close() ends the polling")
 {
     net::io_context io;
     acceptor_type acceptor{
@@ -490,7 +490,7 @@ TEST_CASE("a new client without memory for it while the acceptor waited stays in
     }
 }
 
-TEST_CASE("no more than the rate are let in, the others wait in the backlog and come in later")
+TEST_CASE("no more than the rate are admitted, the others wait in the backlog and are admitted later")
 {
     net::io_context io;
     int pauses = 0;
@@ -747,7 +747,7 @@ TEST_CASE("each connection gets the executor that the user's function returns, a
     tests::run(io);
 }
 
-TEST_CASE("of many events of one kind the hook is told sixteen at once, and later how many there were")
+TEST_CASE("of many events of one kind the hook gets sixteen at once, and later their number")
 {
     net::io_context io;
     std::uint64_t calls = 0, sum = 0;

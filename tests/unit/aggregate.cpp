@@ -306,7 +306,7 @@ TEST_CASE("what is a range or a string or described stays that")
     STATIC_REQUIRE_FALSE(plain_struct<described_quote>);
 }
 
-TEST_CASE("plain_struct tells who needs no description")
+TEST_CASE("plain_struct names the types that need no description")
 {
     STATIC_REQUIRE(plain_struct<quote>);
     STATIC_REQUIRE(plain_struct<book<quote>>);

@@ -152,7 +152,7 @@ TEST_CASE("a permit moves its units, returns what it held when assigned to, and 
     CHECK(semaphore.in_use() == 0);
 }
 
-TEST_CASE("more units than the limit are refused at once, and do not block those who come after")
+TEST_CASE("more units than the limit are refused at once, and do not block later ones")
 {
     net::io_context io;
     async_semaphore semaphore(io.get_executor(), 2);
@@ -184,7 +184,7 @@ TEST_CASE("zero units are granted at once, even at the limit and past the waiter
     CHECK_FALSE(waits.completed);
 }
 
-TEST_CASE("a semaphore with no units lets nobody in, and says so at once")
+TEST_CASE("a semaphore without units grants nothing, and fails at once")
 {
     net::io_context io;
     async_semaphore semaphore(io.get_executor(), 0);
@@ -307,7 +307,7 @@ TEST_CASE("permits may outlive the semaphore, and its context")
     CHECK_FALSE(kept);
 }
 
-TEST_CASE("close() fails the waiters and all who come after with its reason, and permits that are out stay valid")
+TEST_CASE("close() fails the waiters and all later ones with its reason, and permits that are out stay valid")
 {
     net::io_context io;
     async_semaphore semaphore(io.get_executor(), 1);
@@ -611,10 +611,10 @@ TEST_CASE("one more waiter than allowed is refused at once, and a place that bec
     tests::run(io);
     CHECK(third.taken);
 
-    async_semaphore impatient(io.get_executor(), 1, {.max_waiting = 0});
+    async_semaphore without_waiting(io.get_executor(), 1, {.max_waiting = 0});
     outcome granted, refused;
-    impatient.async_acquire(1, into(granted));
-    impatient.async_acquire(1, into(refused));
+    without_waiting.async_acquire(1, into(granted));
+    without_waiting.async_acquire(1, into(refused));
     tests::run(io);
     CHECK(granted.taken);
     CHECK(refused.error == error_code(errc::too_many_waiting));
@@ -684,7 +684,7 @@ TEST_CASE("wherever an allocation fails, in acquire, grant, cancel or release, n
             });
             attempt([&] { semaphore.async_acquire(1, tests::allocating_from(memory, into(o[3]))); });
             attempt([&] { io.poll(); });
-            // Where a wait can't begin, Asio leaves its slot as it was half made: nobody may emit to that.
+            // Where a wait can't begin, Asio leaves its slot as it was half made: it must not be emitted to.
             if (begun) stop.emit(net::cancellation_type::terminal);
             for (auto& each : o) { // released one after the other, as they are granted
                 each.taken.release();
@@ -895,7 +895,7 @@ private:
                 r = requests_.erase(r);
             }
         }
-        for (const request* r : queue_) // nobody is stuck: who still waits does so for want of units
+        for (const request* r : queue_) // none is stuck: what still waits does so for lack of units
             REQUIRE((r == queue_.front() ? in_use_ + r->units > limit_ : true));
         for (const request& r : requests_)
             REQUIRE(r.state == request::waiting);
@@ -908,7 +908,7 @@ private:
     std::size_t limit_ = 7;
     std::size_t in_use_ = 0;
     std::list<request> requests_;     // every one that has not completed
-    std::deque<request*> queue_;      // who waits, in order
+    std::deque<request*> queue_;      // the waiting ones, in order
     std::vector<request*> cancelled_; // of those, whose signal was emitted
     std::vector<permit> holders_;
     std::optional<async_semaphore> semaphore_{std::in_place, io_.get_executor(), limit_,
@@ -1032,7 +1032,7 @@ TEST_CASE("a semaphore may be destroyed by one thread while others return its un
     }
 }
 
-TEST_CASE("on four threads, too, the unit goes to who asked first, and who holds it is alone")
+TEST_CASE("on four threads, too, the unit goes to the first request, and has one holder at a time")
 {
     constexpr int total = tests::sanitized ? 5'000 : 50'000;
     net::io_context io;

@@ -74,7 +74,7 @@ TEST_CASE("the client beyond the limit waits in the backlog and gets in when one
     tests::run(io);
 }
 
-TEST_CASE("never more than the limit are let in, however many come and go")
+TEST_CASE("never more than the limit are admitted, however many come and go")
 {
     net::io_context io;
     acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 7}};
@@ -176,7 +176,7 @@ TEST_CASE("close() ends a pending accept, one that waits for room, and serving, 
     CHECK(first->reason() == close_reason::local);
 }
 
-TEST_CASE("those who wait in the backlog when the acceptor closes are reset by the kernel")
+TEST_CASE("clients in the backlog when the acceptor closes are reset by the kernel")
 {
     net::io_context io;
     acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 1}};
@@ -192,7 +192,7 @@ TEST_CASE("those who wait in the backlog when the acceptor closes are reset by t
     tests::run(io);
 }
 
-TEST_CASE("an accept is cancelled by its slot, at the limit and before, and nobody is lost")
+TEST_CASE("an accept is cancelled by its slot, at the limit and before, and no connection is lost")
 {
     for (const auto type :
          {net::cancellation_type::terminal, net::cancellation_type::partial, net::cancellation_type::total}) {
@@ -316,7 +316,7 @@ TEST_CASE("100 idle sessions drain long before a deadline of 30 seconds, and non
 {
     net::io_context io;
     acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 200}};
-    int told = 0;
+    int notified = 0;
     acceptor.async_serve(
         [&](connection peer) -> net::awaitable<void> {
             return [](connection p, int& count) -> net::awaitable<void> {
@@ -329,7 +329,7 @@ TEST_CASE("100 idle sessions drain long before a deadline of 30 seconds, and non
                                           net::redirect_error(net::use_awaitable, ec));
                 CHECK_FALSE(ec); // writing still works
                 co_await p.async_close();
-            }(std::move(peer), told);
+            }(std::move(peer), notified);
         },
         net::detached);
     auto clients = connect(io, acceptor.local_endpoint(), 100);
@@ -342,7 +342,7 @@ TEST_CASE("100 idle sessions drain long before a deadline of 30 seconds, and non
     });
     tests::run(io);
     CHECK(aborted == 0U);
-    CHECK(told == 100);
+    CHECK(notified == 100);
     CHECK(acceptor.census().ended(close_reason::drained) == 100);
     CHECK(std::chrono::steady_clock::now() - start < 15s); // not the deadline's doing
     for (auto& client : clients) {
@@ -354,7 +354,7 @@ TEST_CASE("100 idle sessions drain long before a deadline of 30 seconds, and non
     }
 }
 
-TEST_CASE("a drain aborts those who do not go, at the deadline, and counts them")
+TEST_CASE("a drain aborts the remaining sessions at the deadline, and counts them")
 {
     net::io_context io;
     acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 10}};
@@ -373,7 +373,7 @@ TEST_CASE("a drain aborts those who do not go, at the deadline, and counts them"
     tests::run(io);
 }
 
-TEST_CASE("who is accepted just as a drain begins is served and told; the others stay in the backlog")
+TEST_CASE("who is accepted just as a drain begins is served and notified; the others stay in the backlog")
 {
     // On several threads a new client can be accepted while the drain already runs on the acceptor's strand.
     std::size_t aborted = 0;

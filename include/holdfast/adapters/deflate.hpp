@@ -81,7 +81,7 @@ public:
         if (context_ == nullptr) return;
         core_->give_back(*std::exchange(context_, nullptr));
         core_ = {};
-        turn_.release(); // behind the context, which the next one takes
+        turn_.release(); // after the context, which the next one takes
     }
 
     /// Whether it holds a compressor.

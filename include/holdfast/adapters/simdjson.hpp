@@ -110,18 +110,18 @@ private:
         value,     // at a value, the text before it written
         string,    // in a string value
         literal,   // in a number that simdjson kept as text
-        next,      // behind a value
+        next,      // after a value
         separator, // before another value or key
         key,       // at or in a key
-        colon,     // behind a key
-        end_line,  // behind everything
+        colon,     // after a key
+        end_line,  // after everything
         done,
     };
 
     template <class Source>
     void begin(const Source& source) noexcept
     {
-        // An element, array or object is nothing but its place on the tape, which it doesn't tell.
+        // An element, array or object is nothing but its place on the tape, which is private.
         static_assert(sizeof(Source) == sizeof(tape_ref) && std::is_trivially_copyable_v<Source> &&
                           std::is_trivially_copyable_v<tape_ref>,
                       "holdfast does not know this version of simdjson");
@@ -357,7 +357,7 @@ private:
     static_assert(margin >= static_cast<std::ptrdiff_t>(json_double_room + 2));
 
     // Writes the string that a word of the tape stands for where there is the margin up to `end`; nullptr
-    // where there is no room for all of it. Behind each string simdjson's buffer goes on for 32 bytes.
+    // where there is no room for all of it. After each string simdjson's buffer continues for 32 bytes.
     static char* write_padded(char* p, const char* const end, const char* strings, std::uint64_t word) noexcept
     {
         static_assert(simdjson::SIMDJSON_PADDING >= 32);

@@ -129,7 +129,7 @@ private:
 
 /// Measures what the TLS engine takes for a server's connection of `context`: by the handshakes of twenty
 /// connections with OpenSSL's client over local sockets. A client's certificate, some 5 to 7 KB where it is kept, is not included.
-/// None where the C library or the allocator does not tell how much of the heap is in use (other than glibc 2.33 and
+/// None where the C library or the allocator does not report how much of the heap is in use (other than glibc 2.33 and
 /// newer, or under a sanitizer).
 ///
 /// Call it at the start of the program: what other threads allocate meanwhile would be counted.

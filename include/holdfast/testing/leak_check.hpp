@@ -21,7 +21,7 @@
 namespace holdfast {
 
 /// Checks that a test of a server leaves nothing behind: when the scope ends, the live `connection_guard`s
-/// and the open descriptors of the process are back to what they were at its beginning. Else it says who is
+/// and the open descriptors of the process are back to what they were at its beginning. Else it says what is
 /// left: each guard with its age and the line of code that made it (for an acceptor's connections, the line
 /// that made the acceptor), each descriptor with what it leads to.
 ///

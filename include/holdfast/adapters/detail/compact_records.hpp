@@ -33,7 +33,7 @@ enum class tls_alert : std::uint8_t {
     user_canceled = 90,
 };
 
-/// OpenSSL's reason for more records without data in a row than are borne.
+/// OpenSSL's reason for more records without data in a row than are accepted.
 inline constexpr int tls_too_many_messages = SSL_R_UNEXPECTED_MESSAGE;
 
 /// The cipher suites whose records can be protected here; all that OpenSSL negotiates by default.
@@ -446,7 +446,7 @@ private:
         return outcome::data;
     }
 
-    /// Records without data in a row that are borne: more are an attack on the processor.
+    /// Records without data in a row that are accepted: more are an attack on the processor.
     static constexpr std::uint8_t max_without_data = 32;
 
     /// Of handshake messages (RFC 8446, 4).

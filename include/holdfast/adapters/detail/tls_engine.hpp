@@ -369,7 +369,7 @@ private:
     }
 
     /// OpenSSL's message callback after the handshake. OpenSSL answers any number of KeyUpdates, and of attempts to
-    /// renegotiate, without returning to its caller; here they are borne as the compact records bear them.
+    /// renegotiate, without returning to its caller; here they are accepted as the compact records accept them.
     static void on_message(int written, int, int type, const void* bytes, std::size_t, SSL*, void* engine) noexcept
     {
         if (written != 0 || (type != SSL3_RT_HEADER && type != SSL3_RT_INNER_CONTENT_TYPE)) return;

@@ -50,7 +50,7 @@ protected:
     /// Starts a session with the connection that was admitted late.
     virtual void start_late() noexcept = 0;
 
-    /// Sets the options of the connections: on the listener, from which TCP's connections inherit them at their birth
+    /// Sets the options of the connections: on the listener, from which TCP's connections inherit them when they begin
     /// in the kernel. Later would be too late for the window that the client was offered, and a system call more for
     /// each; it is done for those alone that were in the backlog of a listener that was adopted, and for local
     /// sockets, which inherit nothing.

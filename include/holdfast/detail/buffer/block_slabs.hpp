@@ -48,9 +48,9 @@ public:
     void give_back(char* block, std::size_t keep) noexcept
     {
         resident_.push_back(block); // within the capacity that grow() reserved
-        if (resident_bytes() <= keep || resident_.size() < patience_) return;
+        if (resident_bytes() <= keep || resident_.size() < trim_threshold_) return;
         release(keep / 2);
-        patience_ = 2 * resident_.size(); // where little could be released, the search must pay for itself
+        trim_threshold_ = 2 * resident_.size(); // where little could be released, the search must pay for itself
     }
 
     /// Releases the memory of blocks that were free since the last call.
@@ -58,7 +58,7 @@ public:
     {
         if (unused_ != 0) release((resident_.size() - unused_) * block_bytes_);
         unused_ = resident_.size();
-        patience_ = 0;
+        trim_threshold_ = 0;
     }
 
 private:
@@ -127,10 +127,10 @@ private:
 
     const std::size_t block_bytes_; // a power of two
     std::vector<char*> slabs_;
-    std::vector<char*> resident_; // free, with memory
-    std::vector<char*> released_; // free, without
-    std::size_t unused_ = 0;      // the least that were free with memory since the last trim
-    std::size_t patience_ = 0;    // how many may be free before it is worth a look
+    std::vector<char*> resident_;    // free, with memory
+    std::vector<char*> released_;    // free, without
+    std::size_t unused_ = 0;         // the least that were free with memory since the last trim
+    std::size_t trim_threshold_ = 0; // how many may be free before it is worth a look
 };
 
 } // namespace holdfast::detail

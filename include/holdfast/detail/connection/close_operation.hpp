@@ -190,7 +190,7 @@ private:
         // Not the handler's memory: the watchdog's completion may hold it for longer than the operation lasts.
         connection_ = std::make_shared<closing_connection<Guard>>(std::move(guard), drain_bytes_, guard.noted_);
         const action first = connection_->machine.start(connection_->peek(), connection_->resets_at_close());
-        guard.reason_ = connection_->machine.reason(); // NOLINT(bugprone-use-after-move): what it tells as an empty one
+        guard.reason_ = connection_->machine.reason(); // NOLINT(bugprone-use-after-move): what an empty one returns
         if (first != action::close) {
             using clock = std::chrono::steady_clock;
             const auto now = clock::now();

@@ -9,7 +9,7 @@ template <class Stream, connection_finalizer Finalizer>
 connection_guard<Stream, Finalizer>::connection_guard(Stream stream, Finalizer finalizer,
                                                       std::source_location where) noexcept(holder::makes_noexcept)
     : stream_(std::in_place, [&]() -> Stream { return std::move(stream); }),
-      birth_(std::chrono::steady_clock::now()),
+      created_at_(std::chrono::steady_clock::now()),
       finalizer_(std::move(finalizer)),
       tracked_(where)
 {
@@ -19,7 +19,7 @@ connection_guard<Stream, Finalizer>::connection_guard(Stream stream, Finalizer f
 template <class Stream, connection_finalizer Finalizer>
 connection_guard<Stream, Finalizer>::connection_guard(connection_guard&& other) noexcept(holder::moves_noexcept)
     : stream_(std::move(other.stream_)),
-      birth_(other.birth_),
+      created_at_(other.created_at_),
       noted_(other.noted_),
       reason_(other.reason_),
       live_(std::exchange(other.live_, false)),
@@ -37,7 +37,7 @@ connection_guard<Stream, Finalizer>::operator=(connection_guard&& other) noexcep
     if (this == &other) return *this;
     connection_guard replaced(std::move(*this));
     stream_ = std::move(other.stream_);
-    birth_ = other.birth_;
+    created_at_ = other.created_at_;
     noted_ = other.noted_;
     reason_ = other.reason_;
     live_ = std::exchange(other.live_, false);
@@ -52,7 +52,7 @@ template <class Stream, connection_finalizer Finalizer>
 connection_guard<Stream, Finalizer>::connection_guard(ended_t, Stream stream,
                                                       Finalizer finalizer) noexcept(holder::makes_noexcept)
     : stream_(std::in_place, [&]() -> Stream { return std::move(stream); }),
-      birth_(std::chrono::steady_clock::now()),
+      created_at_(std::chrono::steady_clock::now()),
       live_(false),
       finalizer_(std::move(finalizer)),
       tracked_(std::source_location())
@@ -64,7 +64,7 @@ template <class Stream, connection_finalizer Finalizer>
 template <class Below, class Make>
 connection_guard<Stream, Finalizer>::connection_guard(layered_t, connection_guard<Below, Finalizer>& below, Make&& make)
     : stream_(make_layer(below, std::forward<Make>(make))),
-      birth_(below.birth_),
+      created_at_(below.created_at_),
       noted_(below.noted_),
       reason_(below.reason_),
       live_(std::exchange(below.live_, false)),

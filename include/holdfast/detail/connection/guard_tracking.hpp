@@ -1,4 +1,4 @@
-// holdfast: where and when each live connection_guard was born, for leak_check; in debug builds only.
+// holdfast: where and when each live connection_guard was made, for leak_check; in debug builds only.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_CONNECTION_GUARD_TRACKING_HPP
 #define HOLDFAST_DETAIL_CONNECTION_GUARD_TRACKING_HPP
@@ -55,7 +55,7 @@ public:
         unlink(list);
     }
 
-    /// How many guards were born so far.
+    /// How many guards were made so far.
     static std::uint64_t born() noexcept
     {
         all& list = everyone();

@@ -322,7 +322,7 @@ public:
         wake_waits();
     }
 
-    /// Waits for departures, on behalf of one who owns it: several may wait at once, each until its own time.
+    /// Waits for departures, on behalf of its owner: several may wait at once, each until its own time.
     /// It belongs to one thread or strand, but for what a departure does to it.
     class departure_wait {
     public:

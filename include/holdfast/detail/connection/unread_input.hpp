@@ -1,4 +1,4 @@
-// holdfast: what a socket's unread input tells: whether the connection has ended behind it, when it counts as readable.
+// holdfast: what a socket's unread input shows: whether the connection has ended after it, when it counts as readable.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_DETAIL_CONNECTION_UNREAD_INPUT_HPP
 #define HOLDFAST_DETAIL_CONNECTION_UNREAD_INPUT_HPP

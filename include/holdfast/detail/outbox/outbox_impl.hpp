@@ -419,7 +419,7 @@ void outbox<Stream>::write_next(bool at_once) noexcept
         }
         ++sends;
         note_sent(n);
-        if (ec) { // in the next turn, after a reader that can tell why: giving up aborts it
+        if (ec) { // in the next turn, after a reader that knows why: giving up aborts it
             flight_->failure = ec;
             if (!write_later()) give_up(ec);
             return;

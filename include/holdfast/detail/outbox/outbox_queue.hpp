@@ -60,8 +60,8 @@ public:
         return outcome::queued;
     }
 
-    /// Queues a control message, if it fits into the reserve: behind all others, or ahead of all that is not
-    /// fixed, and behind the earlier ones there. With a key it takes the place of the last one of that key where there
+    /// Queues a control message, if it fits into the reserve: after all others, or ahead of all that is not
+    /// fixed, and after the earlier ones there. With a key it takes the place of the last one of that key where there
     /// is no room otherwise.
     outcome push_control(outbox_item item, bool next, const std::uint64_t* key = nullptr) noexcept
     {
@@ -82,7 +82,7 @@ public:
         return outcome::queued;
     }
 
-    /// Queues a control message behind all others, whatever the reserve. Nothing is pushed after it.
+    /// Queues a control message after all others, whatever the reserve. Nothing is pushed after it.
     outcome push_final(outbox_item item) noexcept
     {
         item.make_control(false);
@@ -242,7 +242,7 @@ private:
         return first ? 1 : 0;
     }
 
-    /// The place of a payload with that key that is not fixed, else that behind the last.
+    /// The place of a payload with that key that is not fixed, else that after the last.
     [[nodiscard]] std::size_t find(std::uint64_t key) const noexcept
     {
         for (std::size_t i = ring_.size(), end = fixed(); i != end; --i)
@@ -314,7 +314,7 @@ private:
             let_control_pass();
     }
 
-    /// Control messages that go next were queued behind the chunk of the source in front.
+    /// Control messages that go next were queued after the chunk of the source in front.
     void let_control_pass() noexcept
     {
         std::size_t count = 0;

@@ -45,7 +45,7 @@ private:
     const bool interleaves_control_;
 };
 
-/// What lies in a place of the queue. It is copied freely; whoever takes it out of the queue calls
+/// What lies in a place of the queue. It is copied freely; what takes it out of the queue calls
 /// `release()`.
 class outbox_item {
 public:
@@ -124,7 +124,7 @@ private:
 static_assert(sizeof(outbox_item) == 16);
 
 /// A ring of items. Those in front can be pinned while a write refers to them: they then stay at their
-/// address, since another thread may read them, whatever happens behind them; the ring must outlive that write.
+/// address, since another thread may read them, whatever happens after them; the ring must outlive that write.
 ///
 /// The first places are in the ring itself: most outboxes have few messages at a time, and need no memory for them.
 class outbox_ring {
@@ -169,7 +169,7 @@ public:
     /// The first, which is not pinned, becomes the last.
     void move_first_behind() noexcept { move_first_behind(size_ - 1); }
 
-    /// The first, which is not pinned, goes behind the next `count`.
+    /// The first, which is not pinned, goes after the next `count`.
     void move_first_behind(std::size_t count) noexcept
     {
         const outbox_item first = pop_front();

@@ -32,7 +32,7 @@
 //     static char* write(char* p, const T& value, const json& options, piece_budget& budget);
 //
 // so that a whole row is written with one check, and only the row that straddles the chunk's end takes steps.
-// Where the room is the same for all values, it is `max_room`, and who calls write() takes it from the budget
+// Where the room is the same for all values, it is `max_room`, and the caller of write() takes it from the budget
 // (as a sum, for a row); else write() does. `Within` is the type of the tree that the value lies in
 // (detail/json_tree.hpp), or void.
 

@@ -44,7 +44,7 @@ struct decimal {
 // For 16 or 17 digits.
 constexpr decimal with_17_digits(std::uint64_t digits, int exponent) noexcept
 {
-    const bool lacks_one = digits < 10'000'000'000'000'000; // which is anybody's guess, so there is no branch
+    const bool lacks_one = digits < 10'000'000'000'000'000; // which is unpredictable, so there is no branch
     return {digits + (9 * digits & (0 - std::uint64_t{lacks_one})), exponent - lacks_one};
 }
 
@@ -163,7 +163,7 @@ inline char* write_shortest(char* p, double value) noexcept
             put(p + 2 - whole);
             return p + 2 - whole + size;
         }
-        // to_chars gives all digits of what is beyond the integers that a double can tell apart.
+        // to_chars gives all digits of what is beyond the integers that a double can represent.
         if (whole > size && value >= 0x1p53) return std::to_chars(p, p + json_double_room, value).ptr;
         put(p);
         if (whole >= size) return p + whole;

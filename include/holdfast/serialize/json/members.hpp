@@ -43,7 +43,7 @@ bool json_is_empty(const T& value)
     } else {
         static_assert(
             requires { std::ranges::empty(value); },
-            "holdfast::omit_empty is for optionals, strings, and ranges that tell whether they are empty");
+            "holdfast::omit_empty is for optionals, strings, and ranges that have empty()");
         return std::ranges::empty(value);
     }
 }

@@ -143,7 +143,7 @@ class json_range_cursor {
         "holdfast::recursive<Depth>(...)");
 
 public:
-    // A short array that lies in memory belongs to its row: walking it tells its room.
+    // A short array that lies in memory belongs to its row: walking it gives its size.
     static constexpr bool bounded = Layout::bounded && std::ranges::contiguous_range<const R> &&
                                     std::ranges::sized_range<const R> && json_bounded<element_cursor>;
     static constexpr bool repeatable = std::ranges::forward_range<range> && is_repeatable<element_cursor>;

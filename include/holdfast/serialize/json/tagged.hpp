@@ -1,4 +1,4 @@
-// holdfast: the cursors of variants whose objects tell by a member of their own which alternative they are.
+// holdfast: the cursors of variants whose objects name their alternative in a member of their own.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_SERIALIZE_JSON_TAGGED_HPP
 #define HOLDFAST_SERIALIZE_JSON_TAGGED_HPP

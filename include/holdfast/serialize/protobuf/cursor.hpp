@@ -30,14 +30,14 @@
 //     static std::uint64_t size(T& value, protobuf_sizer& sizer);
 //
 // The first goes on from there, and returns true when the field is written; false when the chunk is full, or
-// after out.fail(). The second tells beforehand how many bytes that will be. Fields whose size is known
+// after out.fail(). The second returns beforehand how many bytes that will be. Fields whose size is known
 // without a walk over a range are `bounded`; theirs also have
 //
 //     static std::size_t room(const T& value);
 //     static char* write(char* p, const T& value, const protobuf_context& context, piece_budget& budget);
 //
 // so that a whole row is written with one check (the budget is that of JSON's cursors), and its length put
-// before it afterwards: only what fits neither into the chunk nor into the spill is gone through to tell its
+// before it afterwards: only what fits neither into the chunk nor into the spill is traversed for its
 // length, and takes steps. `Within` is the type of the tree that the value lies in
 // (detail/protobuf_tree.hpp), or void.
 
@@ -65,7 +65,7 @@ struct protobuf_context {
     }
 };
 
-// What a pass that tells lengths carries with it.
+// What a pass for lengths carries with it.
 struct protobuf_sizer {
     errc error{};
     std::size_t depth = 0; // of the nodes of a tree

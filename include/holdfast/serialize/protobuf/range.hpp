@@ -28,7 +28,7 @@
 
 namespace holdfast::detail {
 
-// A short array that lies in memory belongs to its row: walking it tells its room.
+// A short array that lies in memory belongs to its row: walking it gives its size.
 template <class R>
 concept protobuf_in_memory = std::ranges::contiguous_range<const R> && std::ranges::sized_range<const R>;
 inline constexpr std::size_t protobuf_longest = 16;
