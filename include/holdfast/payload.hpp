@@ -115,6 +115,12 @@ public:
         if (block_ != nullptr) block_->drop();
     }
 
+    /// Where references to the bytes may be copied and destroyed.
+    [[nodiscard]] payload_sharing sharing() const noexcept
+    {
+        return block_ != nullptr ? block_->sharing : payload_sharing::any_thread;
+    }
+
     /// Returns the bytes. They stay at their address until the last reference is destroyed.
     [[nodiscard]] std::string_view text() const noexcept
     {

@@ -47,7 +47,8 @@ using shard_topic_counts = detail::topic_counts;
 ///
 /// Lifetime: the topic may be destroyed before or after the shards. Destroying it drops what is queued and fails
 /// pending operations with `errc::outbox_closed`; a call of the receiver may be under way on another thread then, so
-/// what the receiver refers to belongs into the shard. When a shard has ended, the others still get messages.
+/// what the receiver refers to belongs into the shard. When a shard has ended, the others still get messages. After the
+/// context of its executor has ended, `publish()` may be called, `async_publish()` not.
 ///
 /// Thread safety: all members may be called from any thread.
 ///
@@ -92,7 +93,8 @@ public:
 
     [[nodiscard]] executor_type get_executor() const noexcept { return executor_; }
 
-    /// Queues the message for each shard. Fails, for all of them, with
+    /// Queues the message for each shard; a payload for `payload_sharing::one_thread` is copied. Fails, for all of them,
+    /// with
     /// - `errc::exceeds_limit`: the message is larger than a queue;
     /// - `errc::outbox_full`: the policy is `wait`, and a shard has no space;
     /// - `errc::outbox_closed`: all shards have ended.
@@ -131,7 +133,8 @@ public:
                                                                       std::move(message), std::optional<conflate>(key));
     }
 
-    /// What the queue of a shard has done, and holds. Cost: a short lock.
+    /// What the queue of a shard has done, and holds. Precondition: `shard` is less than the number of shards. Cost: a
+    /// short lock.
     [[nodiscard]] shard_topic_counts counts(std::size_t shard) const noexcept { return core_->counts(shard); }
 
 private:

@@ -197,13 +197,15 @@ public:
             each->io.stop();
     }
 
-    /// Calls `f(state)` on the thread of a shard, later.
+    /// Calls `f(state)` on the thread of a shard, later; never, where the shard's state has been destroyed, as in the
+    /// destructor of another state.
     ///
     /// Exceptions: std::bad_alloc; what `f` throws leaves that `run()`. Cost: one allocation.
     template <class F>
         requires std::invocable<F&, Shard&>
     void post_to(std::size_t shard, F f)
     {
+        if (shard >= states_.size()) return;
         detail::execute_later(context(shard).get_executor(),
                               [&state = *states_[shard], f = std::move(f)]() mutable { f(state); });
     }
@@ -213,7 +215,7 @@ public:
         requires std::invocable<F&, Shard&> && std::copy_constructible<F>
     void post_to_all(const F& f)
     {
-        for (std::size_t i = 0; i != size(); ++i)
+        for (std::size_t i = 0; i != states_.size(); ++i)
             post_to(i, f);
     }
 

@@ -248,6 +248,22 @@ TEST_CASE("shards: acceptor and topic may go first or last")
     CHECK(second == error_code(errc::outbox_closed));
 }
 
+TEST_CASE("shards: a state posts to all shards in its destructor: nothing of it is called")
+{
+    struct posting_shard {
+        explicit posting_shard(holdfast::shards<posting_shard>*& to) : all(to) {}
+        posting_shard(const posting_shard&) = delete;
+        ~posting_shard()
+        {
+            all->post_to_all([](posting_shard&) { FAIL("its context has ended"); });
+        }
+        holdfast::shards<posting_shard>*& all;
+    };
+    holdfast::shards<posting_shard>* all = nullptr;
+    holdfast::shards<posting_shard> shards{3, [&](net::io_context&, std::size_t) { return posting_shard(all); }};
+    all = &shards;
+}
+
 TEST_CASE("shards: what is posted runs on the thread of its shard")
 {
     struct shard {
@@ -302,14 +318,18 @@ TEST_CASE("shards: each connection goes to the shard with the fewest; limits hol
         std::vector<connection> connections{};
     };
     constexpr std::size_t count = 4, each = 5;
-    const bool by_address = GENERATE(false, true);
-    CAPTURE(by_address);
+    enum class limit { connections, address, rate };
+    const limit reached = GENERATE(limit::connections, limit::address, limit::rate);
+    CAPTURE(static_cast<int>(reached));
     holdfast::shards<shard> shards{count, [](net::io_context& io, std::size_t) { return shard{io}; }};
     acceptor_type acceptor{shards.context(0),
                            {net::ip::address_v4::loopback(), 0},
-                           {.max_connections = by_address ? 1000 : count * each,
-                            .max_per_address = by_address ? count * each : 0,
+                           {.max_connections = reached == limit::connections ? count * each : 1000,
+                            .max_per_address = reached == limit::address ? count * each : 0,
+                            .accepts_per_second = reached == limit::rate ? 1e-6 : 0, // none within the test
+                            .accept_burst = count * each,
                             .on_connection_limit = holdfast::overload_policy::reset,
+                            .on_rate_limit = holdfast::overload_policy::reset,
                             .next_executor = shards.least_connections()},
                            shards.finalizer()};
     std::atomic<std::size_t> elsewhere = 0, begun = 0;
@@ -338,6 +358,7 @@ TEST_CASE("shards: each connection goes to the shard with the fewest; limits hol
     refused.connect(acceptor.local_endpoint(), ignored);
     CHECK(tests::read_to_end(refused).bytes.empty());
     CHECK(acceptor.rejected() == 1);
+    if (reached == limit::rate) return shards.stop(); // ends give nothing of it back
 
     std::latch ended(1); // what becomes free, wherever it is, others get
     shards.post_to(2, [&](shard& s) {
@@ -391,6 +412,40 @@ TEST_CASE("shard_topic: every shard gets each message once, in order, with a cou
     }
     CHECK(small.use_count() == 1);
     CHECK(large.use_count() == 1);
+}
+
+TEST_CASE("shard_topic: a payload that belongs to one thread is copied before others get it")
+{
+    auto shards = plain_shards(2);
+    holdfast::shard_topic<plain_shard> topic{shards.context(0), shards, receive, {.max_copied_bytes = 3}};
+    const payload own("abcd", holdfast::payload_sharing::one_thread);
+    REQUIRE_FALSE(topic.publish(own));
+    CHECK(own.use_count() == 1);
+    for (std::size_t i = 0; i != 2; ++i)
+        shards.context(i).poll();
+    CHECK(shards[0].references[0] == 2); // the topic's and the receiver's
+    CHECK(shards[1].got == std::vector<std::string>{"abcd"});
+}
+
+TEST_CASE("shard_topic: after the end of all shards each publication fails, the first, too")
+{
+    net::io_context io;
+    const bool waits = GENERATE(false, true), asynchronous = GENERATE(false, true);
+    CAPTURE(waits, asynchronous);
+    std::optional<holdfast::shards<plain_shard>> shards;
+    shards.emplace(2, [](net::io_context&, std::size_t) { return plain_shard(); });
+    holdfast::shard_topic<plain_shard> topic{
+        io, *shards, receive, {.on_overflow = waits ? overflow_policy::wait : overflow_policy::drop_oldest}};
+    shards.reset();
+    for (int i = 0; i != 2; ++i) {
+        std::optional<error_code> result;
+        if (asynchronous)
+            topic.async_publish(payload("late"), [&](error_code ec) { result = ec; });
+        else
+            result = topic.publish(payload("late"));
+        tests::run(io);
+        CHECK(result == error_code(errc::outbox_closed));
+    }
 }
 
 TEST_CASE("shard_topic: a shard that falls behind loses its oldest messages, the others none")

@@ -35,6 +35,7 @@ public:
 
     static ptr make(payload message, std::optional<conflate> key, std::size_t shards)
     {
+        if (message.sharing() == payload_sharing::one_thread) message = payload(message.text());
         void* const memory = ::operator new(sizeof(topic_message) + shards * sizeof(topic_message*));
         return {::new (memory) topic_message(std::move(message), key, shards), [](topic_message* m) { m->destroy(); }};
     }
@@ -136,8 +137,7 @@ public:
                 message->drop();
                 continue;
             }
-            any = true;
-            if (wake) post(i);
+            if (!wake || post(i)) any = true;
         }
         return any ? error_code() : errc::outbox_closed;
     }
@@ -282,13 +282,15 @@ private:
         }
     }
 
-    void post(std::size_t shard) noexcept
+    /// Returns false where the shard has ended; its queue is closed then.
+    bool post(std::size_t shard) noexcept
     {
         try {
-            if (!queues_[shard].link->post(delivery(shared_from_this(), shard))) close(shard);
+            if (queues_[shard].link->post(delivery(shared_from_this(), shard))) return true;
         } catch (...) { // the storage suffices: only where an Asio of the future needs more, and there is no memory
-            close(shard);
         }
+        close(shard);
+        return false;
     }
 
     void close(std::size_t shard) noexcept
@@ -312,7 +314,7 @@ private:
         struct post_again { // also where the receiver throws
             ~post_again()
             {
-                if (rest) core.post(at);
+                if (rest) (void)core.post(at);
             }
             topic_core& core;
             std::size_t at;
