@@ -8,7 +8,8 @@
 // process of its own on one thread; the clients are this one, and only read.
 //
 // Metrics: rss_anon_bytes_per_connection, what is there when all is sent, without what there was before the
-// first connection; peak_extra_bytes, the most that there was; text_bytes_per_second of processor time.
+// first connection; peak_extra_bytes, the most that there was; text_bytes_per_second of processor time;
+// wire_bytes_per_message, what comes of the text.
 #include "support/json_rows.hpp"
 #include "support/results.hpp"
 #include "support/server_process.hpp"
@@ -196,13 +197,19 @@ public:
         std::array<::epoll_event, 128> events;
         const int n = ::epoll_wait(poll_, events.data(), events.size(), milliseconds);
         static std::array<char, 256 * 1024> waste;
-        for (int i = 0; i < n; ++i)
-            if (::recv(events[static_cast<std::size_t>(i)].data.fd, waste.data(), waste.size(), MSG_DONTWAIT) == 0)
-                throw std::runtime_error("the server ended a connection");
+        for (int i = 0; i < n; ++i) {
+            const ::ssize_t size =
+                ::recv(events[static_cast<std::size_t>(i)].data.fd, waste.data(), waste.size(), MSG_DONTWAIT);
+            if (size == 0) throw std::runtime_error("the server ended a connection");
+            bytes_ += static_cast<std::uint64_t>(std::max<::ssize_t>(size, 0));
+        }
         return n > 0;
     }
 
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+
 private:
+    std::uint64_t bytes_ = 0;
     const int poll_;
     std::vector<int> sockets_;
 };
@@ -222,8 +229,11 @@ double rss_of(::pid_t server)
     return static_cast<double>(memory.rss_anon);
 }
 
-void measure(const std::string& name, void (*serve)(int, const job&), const job& what, std::uint32_t connections,
-             benchmarks::results& results)
+struct figures {
+    double kept = 0, peak = 0, text_per_second = 0, wire = 0;
+};
+
+figures measure(void (*serve)(int, const job&), const job& what, std::uint32_t connections)
 {
     *what.sent = 0;
     const benchmarks::server_process server([&](int listener) { serve(listener, what); });
@@ -253,29 +263,46 @@ void measure(const std::string& name, void (*serve)(int, const job&), const job&
             throw std::runtime_error("the server stopped sending");
     }
     const double seconds = now(cpu) - began;
+    while (all.read_some(50)) // what is still on its way
+        continue;
     const double after = rss_of(server.pid);
     const auto n = static_cast<double>(connections);
     const auto text = static_cast<double>(holdfast::serialized_size<holdfast::ndjson>(what.rows));
-    const std::string which = std::to_string(connections);
-    results.add(name, which, "rss_anon_bytes_per_connection", (after - before) / n, "B");
-    results.add(name, which, "peak_extra_bytes", std::max(peak, after) - before, "B");
-    results.add(name, which, "text_bytes_per_second", n * text / seconds, "B/cpu_s");
+    return {(after - before) / n, std::max(peak, after) - before, n * text / seconds,
+            static_cast<double>(all.bytes()) / n};
 }
+
+struct subject {
+    const char* name;
+    void (*serve)(int, const job&);
+    std::vector<figures> rounds{};
+
+    [[nodiscard]] double middle(double figures::* of) const
+    {
+        std::vector<double> values;
+        for (const figures& each : rounds)
+            values.push_back(each.*of);
+        return benchmarks::median(values);
+    }
+};
 
 int run(int argc, char** argv)
 {
     std::uint32_t connections = 10'000;
     std::uint32_t compressors = 16;
-    examples::byte_count message{1024 * 1024};
+    std::uint32_t rounds = 3;
+    examples::byte_count message{256 * 1024};
     benchmarks::results results{"deflate"};
     benchmarks::command_line cli{"deflate", "What connections keep that have sent a compressed message."};
     results.add_options(cli);
     cli.add("connections", connections, "N", "connections, each of which gets a message");
     cli.add("message", message, "BYTES", "how long its text is");
     cli.add("compressors", compressors, "N", "those in holdfast's pool");
+    cli.add("rounds", rounds, "N", "rounds of each server, in turns; the middle one counts");
     if (!cli.parse(argc, argv)) return 0;
     if (connections == 0 || connections > 19'000) benchmarks::command_line::fail("connections", "must be 1 to 19000");
     if (compressors == 0) benchmarks::command_line::fail("compressors", "must be at least 1");
+    if (rounds == 0) benchmarks::command_line::fail("rounds", "must be at least 1");
     results.open();
 
     job what{benchmarks::make_quotes(different_rows), compressors, nullptr};
@@ -286,8 +313,17 @@ int run(int argc, char** argv)
     void* const shared = ::mmap(nullptr, sizeof *what.sent, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) fail("mmap");
     what.sent = ::new (shared) std::atomic<std::uint32_t>(0);
-    measure("holdfast", serve_holdfast, what, connections, results);
-    measure("zlib", serve_zlib, what, connections, results);
+    std::array<subject, 2> subjects{subject{"holdfast", serve_holdfast}, subject{"zlib", serve_zlib}};
+    for (std::uint32_t round = 0; round != rounds; ++round)
+        for (subject& each : subjects)
+            each.rounds.push_back(measure(each.serve, what, connections));
+    const std::string name = std::to_string(connections);
+    for (const subject& each : subjects) {
+        results.add(each.name, name, "rss_anon_bytes_per_connection", each.middle(&figures::kept), "B");
+        results.add(each.name, name, "peak_extra_bytes", each.middle(&figures::peak), "B");
+        results.add(each.name, name, "text_bytes_per_second", each.middle(&figures::text_per_second), "B/cpu_s");
+        results.add(each.name, name, "wire_bytes_per_message", each.middle(&figures::wire), "B");
+    }
     results.print_table();
     return 0;
 }
