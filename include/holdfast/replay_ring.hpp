@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_REPLAY_RING_HPP
 #define HOLDFAST_REPLAY_RING_HPP
 
+#include <holdfast/detail/connection/random_seed.hpp>
 #include <holdfast/payload.hpp>
 
 #include <charconv>
@@ -13,7 +14,6 @@
 #include <deque>
 #include <limits>
 #include <optional>
-#include <random>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -99,8 +99,12 @@ public:
 
     /// Constructs an empty ring with a random epoch.
     ///
-    /// Exceptions: std::invalid_argument for an option out of range; those of std::random_device.
-    explicit basic_replay_ring(const replay_ring_options& options = {}) : basic_replay_ring(options, random_epoch()) {}
+    /// Exceptions: std::invalid_argument for an option out of range; std::system_error where the system has no
+    /// random numbers.
+    explicit basic_replay_ring(const replay_ring_options& options = {})
+        : basic_replay_ring(options, detail::random_seed())
+    {
+    }
 
     /// Constructs an empty ring with that epoch.
     basic_replay_ring(const replay_ring_options& options, std::uint64_t epoch) : options_(options), epoch_(epoch)
@@ -265,12 +269,6 @@ private:
     };
 
     static constexpr std::string_view signature = "holdfast replay_ring 1\n"; // the version
-
-    static std::uint64_t random_epoch()
-    {
-        std::random_device random;
-        return std::uint64_t{random()} << 32U | random();
-    }
 
     static std::size_t cost(const payload& message) noexcept { return message.size() + 32; }
 
