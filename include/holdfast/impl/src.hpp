@@ -10,5 +10,7 @@
 
 #include <holdfast/detail/acceptor/impl/accept_loop.ipp>
 #include <holdfast/detail/acceptor/impl/accept_queue.ipp>
+#include <holdfast/detail/acceptor/impl/proxy_reading.ipp>
+#include <holdfast/detail/acceptor/impl/timed_steps.ipp>
 
 #endif

@@ -9,6 +9,7 @@
 #include <holdfast/connection_guard.hpp>
 #include <holdfast/detail/acceptor/event_reporter.hpp>
 #include <holdfast/detail/acceptor/session_starter.hpp>
+#include <holdfast/detail/acceptor/timed_steps.hpp>
 #include <holdfast/detail/async/counted_ptr.hpp>
 #include <holdfast/detail/async/paced_executor.hpp>
 #include <holdfast/detail/async/semaphore_core.hpp>
@@ -18,12 +19,10 @@
 #include <holdfast/error.hpp>
 #include <holdfast/layer_factory.hpp>
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -88,35 +87,25 @@ private:
     const counted_ptr<semaphore> turn_; // sessions start one at a time
 };
 
-/// One connection, from its admission until its session starts or it has ended. Its steps run one after another on the
-/// connection's executor; the time limit may run beside them, and only wakes them, by a system call.
+/// One connection, from its admission until its session starts or it has ended.
 template <class Connection, class Factory, class Handler>
-class handshakes<Connection, Factory, Handler>::handshake : public std::enable_shared_from_this<handshake> {
-    using clock = std::chrono::steady_clock;
-    using executor_type = typename Connection::executor_type;
-
+class handshakes<Connection, Factory, Handler>::handshake final : public timed_steps {
 public:
     handshake(std::shared_ptr<handshakes> owner, std::shared_ptr<event_reporter> reporter, Connection&& peer,
               std::size_t shard, const net::ip::tcp::endpoint& remote)
-        : owner_(std::move(owner)),
-          reporter_(std::move(reporter)),
+        : timed_steps(peer.get_executor(), std::move(reporter), shard, remote,
+                      detail::lowest_layer(peer.stream()).native_handle()),
+          owner_(std::move(owner)),
           peer_(std::move(peer)),
-          executor_(peer_->get_executor()),
-          timer_(executor_),
-          claim_(owner_->slots_),
-          shard_(shard),
-          remote_(remote),
-          descriptor_(detail::lowest_layer(peer_->stream()).native_handle())
+          claim_(owner_->slots_)
     {
     }
-
-    handshake(const handshake&) = delete;
 
     void start() noexcept
     {
         step([this] {
             if constexpr (client_begins<Factory>) {
-                limit_time(false);
+                limit_time(owner_->time_limit_);
                 wait_for_bytes(1);
             } else {
                 take_slot();
@@ -125,72 +114,13 @@ public:
     }
 
 private:
-    /// Carries out a part of it; an exception ends the connection.
-    template <class F>
-    void step(F f) noexcept
+    [[nodiscard]] std::shared_ptr<handshake> self()
     {
-        try {
-            f();
-        } catch (...) {
-            const connection_end end = end_by(std::current_exception());
-            fail(end.reason, end.error);
-        }
+        return std::static_pointer_cast<handshake>(this->shared_from_this());
     }
 
-    /// Begins a step's time limit. One that holds a slot may end before it, while others wait for one.
-    void limit_time(bool holds_slot)
-    {
-        const std::lock_guard lock(mutex_);
-        holds_slot_ = holds_slot;
-        deadline_ = later_by(owner_->time_limit_);
-        await_time_limit();
-    }
-
-    static clock::time_point later_by(clock::duration time) noexcept
-    {
-        const auto now = clock::now();
-        return time < clock::time_point::max() - now ? now + time : clock::time_point::max();
-    }
-
-    void await_time_limit()
-    {
-        wake_at_ = holds_slot_ ? std::min(deadline_, later_by(owner_->contended_limit_)) : deadline_;
-        if (wake_at_ == clock::time_point::max()) return;
-        timer_.expires_at(wake_at_);
-        timer_.async_wait([self = this->shared_from_this()](const error_code& ec) {
-            if (!ec) self->expire();
-        });
-    }
-
-    void expire() noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        const auto now = clock::now();
-        if (now < wake_at_) return; // the step that it was for has ended
-        if (now < deadline_ && owner_->slots_->waiting() == 0) {
-            try {
-                return await_time_limit();
-            } catch (...) { // without memory for the wait it ends now
-            }
-        }
-        expired_ = true;
-        if (descriptor_ >= 0) detail::disconnect(descriptor_);
-    }
-
-    /// Returns whether the time limit had come before.
-    bool end_time_limit() noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        timer_.cancel();
-        wake_at_ = clock::time_point::max();
-        return expired_;
-    }
-
-    [[nodiscard]] bool expired() noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        return expired_;
-    }
+    /// One that holds a slot has less time while others wait for one.
+    [[nodiscard]] bool contended() const noexcept override { return owner_->slots_->waiting() != 0; }
 
     /// Waits until so many bytes can be read at once, or the connection has ended. The kernel counts them: a client
     /// that sends them one by one does not wake this, and bytes that stay unread cause no further wake.
@@ -199,8 +129,7 @@ private:
         if (size != awaited_) detail::set_receive_low_watermark(descriptor_, size);
         awaited_ = size;
         detail::lowest_layer(peer_->stream())
-            .async_wait(net::socket_base::wait_read,
-                        [self = this->shared_from_this()](const error_code& ec) { self->readable(ec); });
+            .async_wait(net::socket_base::wait_read, [self = self()](const error_code& ec) { self->readable(ec); });
     }
 
     void readable(const error_code& ec) noexcept
@@ -239,15 +168,12 @@ private:
         if (slot_) return await_turn();
         detail::set_receive_low_watermark(descriptor_, max_first_message + 1); // more than it has yet to send
         const std::lock_guard lock(mutex_);
-        claim_.async_acquire(net::any_io_executor(executor_), 1,
-                             [self = this->shared_from_this()](const error_code& ec, permit slot) {
-                                 self->granted(ec, std::move(slot));
-                             });
+        claim_.async_acquire(
+            executor_, 1, [self = self()](const error_code& ec, permit slot) { self->granted(ec, std::move(slot)); });
         waits_ = 1;
         try {
             detail::lowest_layer(peer_->stream())
-                .async_wait(net::socket_base::wait_read,
-                            [self = this->shared_from_this()](const error_code&) { self->stirred(); });
+                .async_wait(net::socket_base::wait_read, [self = self()](const error_code&) { self->stirred(); });
             ++waits_;
         } catch (const std::bad_alloc&) { // that the client has left is found when there is a slot
         }
@@ -295,13 +221,13 @@ private:
     /// Handshakes take turns, and handlers that are ready, of sessions that exist, run between two of their steps.
     void await_turn()
     {
-        paced_executor<executor_type>(executor_).execute(
-            [self = this->shared_from_this()] { self->step([&] { self->shake_hands(); }); });
+        paced_executor<net::any_io_executor>(executor_).execute(
+            [self = self()] { self->step([&] { self->shake_hands(); }); });
     }
 
     void shake_hands()
     {
-        limit_time(true);
+        limit_time(owner_->time_limit_, owner_->contended_limit_);
         detail::set_receive_low_watermark(descriptor_, 1);
         set_descriptor(-1); // it may be closed meanwhile, by an exception
         layered_.emplace(upgrade(std::move(*peer_), [this](typename Connection::stream_type&& socket) {
@@ -309,18 +235,10 @@ private:
         }));
         peer_.reset();
         set_descriptor(detail::lowest_layer(layered_->stream()).native_handle());
-        owner_->factory_.async_handshake(layered_->stream(),
-                                         net::bind_executor(paced_executor<executor_type>(executor_),
-                                                            [self = this->shared_from_this()](const error_code& ec) {
-                                                                self->step([&] { self->done(ec); });
-                                                            }));
-    }
-
-    void set_descriptor(int descriptor) noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        descriptor_ = descriptor;
-        if (expired_ && descriptor >= 0) detail::disconnect(descriptor);
+        owner_->factory_.async_handshake(
+            layered_->stream(),
+            net::bind_executor(paced_executor<net::any_io_executor>(executor_),
+                               [self = self()](const error_code& ec) { self->step([&] { self->done(ec); }); }));
     }
 
     void done(const error_code& ec)
@@ -332,24 +250,16 @@ private:
         if constexpr (requires { owner_->factory_.peer_name(layered_->stream()); })
             if (const auto name = owner_->factory_.peer_name(layered_->stream()); !name.empty())
                 layered_->set_name(name);
-        if (permit turn = owner_->turn_->try_take(1)) return start_session(turn);
-        start_acquire(
-            owner_->turn_, net::any_io_executor(executor_), 1,
-            [self = this->shared_from_this()](const error_code&, const permit& turn) { self->start_session(turn); });
+        start_in_turn(owner_->turn_);
     }
 
-    void start_session(const permit& /*turn*/) noexcept
+    void start_session() override
     {
-        try {
-            layered session = std::move(*layered_);
-            owner_->sessions_.start(reporter_, std::move(session), shard_, remote_);
-        } catch (...) {
-            reporter_->report({acceptor_event::kind::session_failed, {}, std::current_exception(), {}, 1, remote_});
-        }
+        layered session = std::move(*layered_);
+        owner_->sessions_.start(reporter_, std::move(session), shard_, remote_);
     }
 
-    /// Ends the connection without a session.
-    void fail(close_reason reason, const error_code& error) noexcept
+    void fail(close_reason reason, const error_code& error) noexcept override
     {
         end_time_limit();
         set_descriptor(-1);
@@ -360,25 +270,14 @@ private:
     }
 
     const std::shared_ptr<handshakes> owner_;
-    const std::shared_ptr<event_reporter> reporter_;
     std::optional<Connection> peer_; // until it has its layer
     std::optional<layered> layered_;
-    const executor_type executor_;
-    net::basic_waitable_timer<clock, net::wait_traits<clock>, executor_type> timer_;
     semaphore_claim<synchronized> claim_; // on a slot
-    const std::size_t shard_;
-    const net::ip::tcp::endpoint remote_;
     permit slot_;
     error_code slot_error_;
     error_code peer_end_;     // seen in the queue
     std::size_t awaited_ = 1; // bytes
     int waits_ = 0;           // pending in the queue for a slot
-    std::mutex mutex_;
-    clock::time_point deadline_ = clock::time_point::max();
-    clock::time_point wake_at_ = clock::time_point::max(); // the timer, while it is awaited
-    int descriptor_;
-    bool holds_slot_ = false;
-    bool expired_ = false;
 };
 
 } // namespace holdfast::detail
