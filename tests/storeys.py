@@ -20,7 +20,7 @@ storeys = {
     "acceptor": ("acceptor_event acceptor_options bounded_acceptor layer_factory proxy_protocol detail/acceptor/*", "base asio async waiting connection process"),
     "heartbeat": ("heartbeat_* frame_deadline read_rate_limit detail/heartbeat/*", "base asio async waiting"),
     "frame": ("frame_reader detail/frame/*", "base asio async waiting buffer connection"),
-    "outbox": ("payload replay_ring replay_topic serialized_payload write_streamed outbox outbox_options outbox_group detail/outbox/*",
+    "outbox": ("payload replay_ring replay_topic serialized_payload write_streamed outbox outbox_options outbox_totals outbox_group detail/outbox/*",
                "base serialize asio async waiting buffer connection"),
     "shards": ("shards shard_topic detail/shards/*", "base asio async waiting connection acceptor outbox"),
     "websocket": ("websocket websocket_* detail/websocket/*", "base serialize asio async waiting buffer connection frame outbox"),

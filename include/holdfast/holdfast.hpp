@@ -32,6 +32,7 @@
 #include <holdfast/outbox.hpp>
 #include <holdfast/outbox_group.hpp>
 #include <holdfast/outbox_options.hpp>
+#include <holdfast/outbox_totals.hpp>
 #include <holdfast/payload.hpp>
 #include <holdfast/peer_address.hpp>
 #include <holdfast/process/capacity_plan.hpp>

@@ -28,7 +28,8 @@ TEST_CASE("figures are written in Prometheus' format, whatever the size of the c
                 [] { return std::uint64_t{12'345'678'901}; });
     metrics.add({.name = "feed_ended_total", .help = "How many ended.", .label = "reason", .label_value = "reset"},
                 [] { return 0U; });
-    metrics.add({.name = "feed_lag_seconds", .help = "The lag."}, [&] { return lag; });
+    metrics.add({.name = "feed_lag_seconds", .help = "The lag.", .join = holdfast::metric_join::highest},
+                [&] { return lag; });
     metrics.add({.name = "feed_odd", .help = ""}, [] { return -std::numeric_limits<double>::infinity(); });
     const std::string expected =
         "# HELP feed_ended_total How many ended.\n# TYPE feed_ended_total counter\n"
@@ -47,6 +48,20 @@ TEST_CASE("figures are written in Prometheus' format, whatever the size of the c
         }
         CHECK(all == expected);
     }
+    metric_set other; // of another shard
+    other.add({.name = "feed_ended_total", .help = ""}, [] { return 3; });
+    other.add({.name = "feed_ended_total", .help = ""}, [] { return 2; });
+    other.add({.name = "feed_lag_seconds", .help = ""}, [] { return 0.25; });
+    other.add({.name = "feed_odd", .help = ""}, [] { return 7; });
+    holdfast::metric_values both{metrics};
+    lag = 0;
+    both.join(other);
+    CHECK(holdfast::serialize_to_string<holdfast::prometheus_text>(both) ==
+          "# HELP feed_ended_total How many ended.\n# TYPE feed_ended_total counter\n"
+          "feed_ended_total{reason=\"closed by peer\"} 12345678904\nfeed_ended_total{reason=\"reset\"} 2\n"
+          "# HELP feed_lag_seconds The lag.\n# TYPE feed_lag_seconds gauge\nfeed_lag_seconds 0.5\n"
+          "# HELP feed_odd \n# TYPE feed_odd gauge\nfeed_odd -Inf\n");
+
     metric_set largest;
     largest.add({.name = std::string(60, 'n'),
                  .help = std::string(150, 'h'),

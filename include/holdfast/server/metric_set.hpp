@@ -25,6 +25,9 @@ enum class metric_type : std::uint8_t {
     gauge,
 };
 
+/// How the values of a metric of several sets are joined (`metric_values`).
+enum class metric_join : std::uint8_t { sum, highest };
+
 /// The name and the meaning of a metric, and the label of one of its values.
 struct metric {
     std::string name; ///< 1 to 60 letters, digits, underscores and colons; no digit first.
@@ -32,6 +35,7 @@ struct metric {
     metric_type type = metric_type::gauge;
     std::string label{};       ///< The name of the label, at most 30 characters. Empty: a single value.
     std::string label_value{}; ///< At most 60 bytes, without quotes and backslashes.
+    metric_join join = metric_join::sum;
 };
 
 /// The figures of a server. Each is a function, which is called when a scrape comes to it: a scrape takes one chunk of
@@ -70,17 +74,27 @@ public:
 
     /// Writes value number `index` at `p`, and the lines that describe its metric before the first of them. Returns the
     /// end. Precondition: index < size().
-    char* write(char* p, std::size_t index) const
+    char* write(char* p, std::size_t index) const { return write(p, index, value(index)); }
+
+private:
+    friend class metric_values;
+
+    struct entry {
+        metric what;
+        std::function<double()> value;
+    };
+
+    [[nodiscard]] double value(std::size_t index) const { return entries_[index].value(); }
+
+    char* write(char* p, std::size_t index, double value) const
     {
-        const entry& here = entries_[index];
-        const metric& of = here.what;
+        const metric& of = entries_[index].what;
         if (index == 0 || entries_[index - 1].what.name != of.name) {
             p = put(put(put(put(put(p, "# HELP "), of.name), " "), of.help), "\n# TYPE ");
             p = put(put(p, of.name), of.type == metric_type::counter ? " counter\n" : " gauge\n");
         }
         p = put(p, of.name);
         if (!of.label.empty()) p = put(put(put(put(put(p, "{"), of.label), "=\""), of.label_value), "\"}");
-        const double value = here.value();
         p = put(p, " ");
         if (std::isfinite(value))
             p = std::to_chars(p, p + 32, value).ptr;
@@ -88,12 +102,6 @@ public:
             p = put(p, std::isnan(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf");
         return put(p, "\n");
     }
-
-private:
-    struct entry {
-        metric what;
-        std::function<double()> value;
-    };
 
     static char* put(char* p, std::string_view text) noexcept { return std::copy(text.begin(), text.end(), p); }
 
@@ -120,6 +128,45 @@ private:
     std::vector<entry> entries_;
 };
 
+/// The values of a `metric_set` at one moment; or of several sets to which the same metrics were added in the same order,
+/// such as those of shards, whose values are joined. Sent as `prometheus_text`, like a set.
+///
+/// Lifetime: refers to the first set.
+/// Thread safety: distinct objects: safe. A set is read by the thread that constructs or calls `join`: with shards, each
+/// set by the thread of its shard, one after the other.
+///
+///     holdfast::metric_values all{first.metrics};
+///     all.join(second.metrics); // on its thread
+///     outbox.push_streamed(holdfast::formatted(std::move(all), holdfast::prometheus_text{}));
+class metric_values {
+public:
+    /// Reads each value of a set. Exceptions: std::bad_alloc.
+    explicit metric_values(const metric_set& of) : set_(&of)
+    {
+        values_.reserve(of.size());
+        for (std::size_t i = 0; i != of.size(); ++i)
+            values_.push_back(of.value(i));
+    }
+
+    /// Joins each value with that of another set: by `metric::join`. Precondition: the set has the same metrics.
+    void join(const metric_set& other)
+    {
+        for (std::size_t i = 0; i != values_.size(); ++i)
+            if (set_->entries_[i].what.join == metric_join::sum)
+                values_[i] += other.value(i);
+            else
+                values_[i] = std::max(values_[i], other.value(i));
+    }
+
+    [[nodiscard]] std::size_t size() const noexcept { return values_.size(); }
+    /// As `metric_set::write`.
+    char* write(char* p, std::size_t index) const { return set_->write(p, index, values_[index]); }
+
+private:
+    const metric_set* set_;
+    std::vector<double> values_;
+};
+
 namespace detail {
 
 class prometheus_cursor {
@@ -129,19 +176,22 @@ public:
     template <class Source, class Format>
     bool step(chunk_writer& out, const Source& source, const Format&)
     {
-        const metric_set& of = source; // a reference_wrapper converts
+        const auto& of = figures(source);
         for (; next_ != of.size(); ++next_)
             if (!out.piece<metric_set::max_entry_size>([&](char* p) { return of.write(p, next_); })) return false;
         return true;
     }
 
 private:
+    static const metric_set& figures(const metric_set& of) noexcept { return of; } // a reference_wrapper converts
+    static const metric_values& figures(const metric_values& of) noexcept { return of; }
+
     std::size_t next_ = 0;
 };
 
 } // namespace detail
 
-/// A format: a `metric_set` in Prometheus' text format, version 0.0.4. Pass the set by `std::cref`.
+/// A format: a `metric_set` or `metric_values` in Prometheus' text format, version 0.0.4. Pass a set by `std::cref`.
 struct prometheus_text {
     static constexpr std::string_view content_type = "text/plain; version=0.0.4; charset=utf-8";
 

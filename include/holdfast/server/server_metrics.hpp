@@ -8,12 +8,14 @@
 #include <holdfast/census.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/outbox_totals.hpp>
 #include <holdfast/process/capacity_plan.hpp>
 #include <holdfast/process/memory.hpp>
 #include <holdfast/replay_topic.hpp>
 #include <holdfast/server/metric_set.hpp>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -25,38 +27,36 @@ namespace holdfast {
 
 /// Counts the events of an acceptor, for `add_acceptor_events`. Call it in `acceptor_options::on_event`.
 ///
-/// Thread safety: belongs to the acceptor's executor, unless sessions run on others.
+/// Thread safety: all members may be called from any thread.
 class acceptor_event_counters {
 public:
     void operator()(const acceptor_event& event) noexcept
     {
         using kind = acceptor_event::kind;
         const auto limit = static_cast<std::size_t>(event.limit);
-        if (event.what == kind::rejected)
-            rejected_[limit] += event.count;
-        else if (event.what == kind::paused)
-            paused_[limit] += event.count;
-        else
-            others_[static_cast<std::size_t>(event.what)] += event.count;
+        auto& counter = event.what == kind::rejected ? rejected_[limit]
+                        : event.what == kind::paused ? paused_[limit]
+                                                     : others_[static_cast<std::size_t>(event.what)];
+        counter.fetch_add(event.count, std::memory_order_relaxed);
     }
 
     [[nodiscard]] std::uint64_t rejected(admission_limit limit) const noexcept
     {
-        return rejected_[static_cast<std::size_t>(limit)];
+        return rejected_[static_cast<std::size_t>(limit)].load(std::memory_order_relaxed);
     }
     [[nodiscard]] std::uint64_t paused(admission_limit limit) const noexcept
     {
-        return paused_[static_cast<std::size_t>(limit)];
+        return paused_[static_cast<std::size_t>(limit)].load(std::memory_order_relaxed);
     }
     /// Of the other kinds.
     [[nodiscard]] std::uint64_t of(acceptor_event::kind what) const noexcept
     {
-        return others_[static_cast<std::size_t>(what)];
+        return others_[static_cast<std::size_t>(what)].load(std::memory_order_relaxed);
     }
 
 private:
-    std::array<std::uint64_t, admission_limit_count> rejected_{}, paused_{};
-    std::array<std::uint64_t, acceptor_event::kind_count> others_{};
+    std::array<std::atomic<std::uint64_t>, admission_limit_count> rejected_{}, paused_{};
+    std::array<std::atomic<std::uint64_t>, acceptor_event::kind_count> others_{};
 };
 
 /// Adds the connections of a census: open, peak, and ended by reason.
@@ -132,12 +132,29 @@ void add_heartbeats(metric_set& metrics, const heartbeat_timer<Executor, Clock>&
                  .help = "Ticks that came so late that they were joined with the next one.",
                  .type = metric_type::counter},
                 [&] { return heartbeats.counters().missed; });
-    metrics.add({.name = "holdfast_loop_lag_seconds", .help = "How late the last tick was."},
+    constexpr auto highest = metric_join::highest;
+    metrics.add({.name = "holdfast_loop_lag_seconds", .help = "How late the last tick was.", .join = highest},
                 [&, seconds] { return seconds(heartbeats.counters().last_lateness); });
-    metrics.add({.name = "holdfast_loop_lag_max_seconds", .help = "How late a tick was at most."},
+    metrics.add({.name = "holdfast_loop_lag_max_seconds", .help = "How late a tick was at most.", .join = highest},
                 [&, seconds] { return seconds(heartbeats.counters().longest_lateness); });
-    metrics.add({.name = "holdfast_loop_turn_max_seconds", .help = "The longest turn of the timer itself."},
-                [&, seconds] { return seconds(heartbeats.counters().longest_turn); });
+    metrics.add(
+        {.name = "holdfast_loop_turn_max_seconds", .help = "The longest turn of the timer itself.", .join = highest},
+        [&, seconds] { return seconds(heartbeats.counters().longest_turn); });
+}
+
+/// Adds the totals of all outboxes of the program.
+inline void add_outboxes(metric_set& metrics)
+{
+    const auto counter = [&](const char* name, const char* help, std::uint64_t outbox_totals::* which) {
+        metrics.add({.name = name, .help = help, .type = metric_type::counter},
+                    [which] { return read_outbox_totals().*which; });
+    };
+    counter("holdfast_outbox_writes_total", "Writes to the streams.", &outbox_totals::writes);
+    counter("holdfast_outbox_messages_total", "Messages sent completely.", &outbox_totals::messages);
+    counter("holdfast_outbox_bytes_total", "Bytes sent.", &outbox_totals::bytes);
+    counter("holdfast_outbox_dropped_total", "Messages dropped from full queues.", &outbox_totals::dropped);
+    counter("holdfast_outbox_replaced_total", "Messages replaced by newer ones of their key.",
+            &outbox_totals::replaced);
 }
 
 /// Adds the bytes of a buffer pool, under its name. Lifetime: `pool` must outlive the set.
@@ -152,15 +169,17 @@ void add_pool(metric_set& metrics, const basic_buffer_pool<Sharing>& pool)
                 [&] { return pool.counters().kept_bytes; });
 }
 
-/// Adds the totals of a topic and its ring. Lifetime: `topic` must outlive the set.
+/// Adds the totals of a topic and its ring. Joined (`metric_values`), topics of shards are one. Lifetime: `topic` must outlive
+/// the set.
 template <std::size_t Forms, class Clock>
 void add_topic(metric_set& metrics, replay_topic<Forms, Clock>& topic)
 {
-    const auto counter = [&](const char* name, const char* help, std::uint64_t replay_counters::* which) {
-        metrics.add({.name = name, .help = help, .type = metric_type::counter},
+    const auto counter = [&](const char* name, const char* help, std::uint64_t replay_counters::* which,
+                             metric_join join = metric_join::sum) {
+        metrics.add({.name = name, .help = help, .type = metric_type::counter, .join = join},
                     [&topic, which] { return topic.counters().*which; });
     };
-    counter("holdfast_topic_published_total", "Messages published.", &replay_counters::published);
+    counter("holdfast_topic_published_total", "Messages published.", &replay_counters::published, metric_join::highest);
     counter("holdfast_topic_sent_total", "Messages queued to receivers.", &replay_counters::sent);
     counter("holdfast_topic_fell_behind_total", "How often a receiver's queue was full.",
             &replay_counters::fell_behind);
@@ -172,8 +191,9 @@ void add_topic(metric_set& metrics, replay_topic<Forms, Clock>& topic)
                 [&topic] { return topic.behind(); });
     metrics.add({.name = "holdfast_ring_bytes", .help = "Bytes of the messages that are kept for replay."},
                 [&topic] { return topic.ring().bytes(); });
-    metrics.add({.name = "holdfast_ring_messages", .help = "Messages that are kept for replay."},
-                [&topic] { return topic.ring().size(); });
+    metrics.add(
+        {.name = "holdfast_ring_messages", .help = "Messages that are kept for replay.", .join = metric_join::highest},
+        [&topic] { return topic.ring().size(); });
 }
 
 /// Adds the memory of this process, and beside it the bound that was computed before the start.

@@ -190,7 +190,9 @@ inline void outbox_base::note_sent(std::size_t n) noexcept
 {
     detail::outbox_queue& queue = flight_->queue;
     const bool counts = queue.writes_messages() || acknowledged_.in_flight();
+    const std::size_t before = queue.size();
     queue.sent(n);
+    if (n != 0) detail::outbox_tally::own().note_write(before - queue.size(), n);
     if (is_closed_) return;
     if (progress_ && counts) note_progress(n);
     if (queue.bytes() <= soft_watermark_) flight_->ticks_above = 0;

@@ -4,6 +4,7 @@
 #define HOLDFAST_DETAIL_OUTBOX_OUTBOX_QUEUE_HPP
 
 #include <holdfast/detail/outbox/outbox_ring.hpp>
+#include <holdfast/outbox_totals.hpp>
 #include <holdfast/payload.hpp>
 
 #include <algorithm>
@@ -52,6 +53,7 @@ public:
         if (replaces) {
             std::exchange(ring_[older], item).release();
             ++conflated_;
+            outbox_tally::own().note_replaced();
         } else {
             if (!ring_.reserve_one()) return outcome::no_memory;
             ring_.insert(ring_.size(), item);
@@ -261,6 +263,7 @@ private:
             control_bytes_ = static_cast<std::uint32_t>(bytes);
             std::exchange(older, item).release();
             ++conflated_;
+            outbox_tally::own().note_replaced();
             return outcome::queued;
         }
         return outcome::full;
@@ -279,6 +282,7 @@ private:
         if (found < needed) return false;
         bytes_ -= found;
         dropped_ += count;
+        outbox_tally::own().note_dropped(count);
         ring_.remove_if(fixed(), [&](const outbox_item& item) { return count != 0 && may_drop(item) && count-- != 0; });
         return true;
     }

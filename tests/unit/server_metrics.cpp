@@ -1,0 +1,172 @@
+// holdfast: tests of server_metrics: each figure is that of its object, and the labels are a closed set.
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+#include "support/sockets.hpp"
+
+#include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/outbox.hpp>
+#include <holdfast/outbox_totals.hpp>
+#include <holdfast/replay_topic.hpp>
+#include <holdfast/serialize/streaming_serializer.hpp>
+#include <holdfast/server/server_metrics.hpp>
+
+#include <charconv>
+#include <functional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+using namespace std::chrono_literals;
+using holdfast::acceptor_event;
+using holdfast::admission_limit;
+using holdfast::metric_set;
+using holdfast::payload;
+using tests::tcp;
+namespace net = holdfast::net;
+
+namespace {
+
+std::string text_of(const metric_set& metrics)
+{
+    return holdfast::serialize_to_string<holdfast::prometheus_text>(std::cref(metrics));
+}
+
+/// The value after the name and its label.
+double value_of(const metric_set& metrics, std::string_view name)
+{
+    const std::string text = text_of(metrics);
+    const auto line = text.find(std::string("\n").append(name).append(" "));
+    REQUIRE(line != text.npos);
+    double value = -1;
+    std::from_chars(text.data() + line + name.size() + 2, text.data() + text.size(), value);
+    return value;
+}
+
+} // namespace
+
+TEST_CASE("events of an acceptor are counted by kind and limit, whichever thread reports them")
+{
+    holdfast::acceptor_event_counters events;
+    metric_set metrics;
+    holdfast::add_acceptor_events(metrics, events);
+    using kind = acceptor_event::kind;
+    const auto report = [&] {
+        for (int i = 0; i != 1000; ++i) {
+            events(acceptor_event{.what = kind::rejected, .limit = admission_limit::per_address, .count = 3});
+            events(acceptor_event{.what = kind::paused, .limit = admission_limit::memory});
+            events(acceptor_event{.what = kind::handshake_failed});
+        }
+    };
+    std::thread other(report);
+    report();
+    other.join();
+    CHECK(value_of(metrics, "holdfast_accept_rejected_total{limit=\"connections of one address\"}") == 6000);
+    CHECK(value_of(metrics, "holdfast_accept_rejected_total{limit=\"memory\"}") == 0);
+    CHECK(value_of(metrics, "holdfast_accept_paused_total{limit=\"memory\"}") == 2000);
+    CHECK(value_of(metrics, "holdfast_accept_events_total{event=\"handshake failed\"}") == 2000);
+    CHECK(value_of(metrics, "holdfast_accept_events_total{event=\"lost\"}") == 0);
+}
+
+TEST_CASE("messages and bytes count once they are sent, and those that were dropped or replaced by themselves")
+{
+    metric_set metrics;
+    holdfast::add_outboxes(metrics);
+    const auto figures = [&] {
+        std::vector<double> all;
+        for (const std::string_view each : {"writes", "messages", "bytes", "dropped", "replaced"})
+            all.push_back(value_of(metrics, std::string("holdfast_outbox_").append(each).append("_total")));
+        return all;
+    };
+    const auto before = figures();
+    const auto send = [] { // on a thread
+        net::io_context io;
+        auto [server, client] = tests::socket_pair(io);
+        holdfast::outbox outbox{server, {.high_watermark = 100, .on_overflow = holdfast::overflow_policy::drop_oldest}};
+        const payload message("0123456789");
+        for (int i = 0; i != 5; ++i) // of 26 bytes each: three fit
+            outbox.push(message);
+        outbox.push_control(payload("ping"));
+        io.run();
+        outbox.push(message, holdfast::conflate{1});
+        outbox.push(message, holdfast::conflate{1});
+        io.restart();
+        io.run();
+    };
+    std::thread other(send);
+    other.join();
+    send();
+    auto after = figures();
+    for (std::size_t i = 0; i != after.size(); ++i)
+        after[i] -= before[i];
+    CHECK(after[0] >= 4);
+    CHECK(after[0] < 10); // several messages in one
+    after.erase(after.begin());
+    CHECK(after == std::vector<double>{10, 88, 4, 2});
+}
+
+TEST_CASE("the figures of connections, heartbeats, pools and topics are those of their objects")
+{
+    net::io_context io, clients;
+    holdfast::bounded_acceptor<tcp> acceptor{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    std::vector<holdfast::bounded_acceptor<tcp>::connection_type> kept;
+    acceptor.async_serve([&](auto peer) { kept.push_back(std::move(peer)); }, net::detached);
+    auto sockets = tests::connect(clients, acceptor.local_endpoint(), 3);
+    tests::run_until(io, [&] { return kept.size() == 3; });
+    kept.back().abort(holdfast::close_reason::superseded);
+    kept.pop_back();
+
+    holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.timeout = 30s}};
+    holdfast::shared_buffer_pool& pool = holdfast::shared_buffer_pool::of(io.get_executor());
+    const auto loan = pool.try_borrow(1000);
+    holdfast::replay_topic<1> topic{holdfast::replay_ring_options{.max_bytes = 1000},
+                                    {[](const auto&, std::string_view text) { return payload(text); }}};
+    topic.push("one");
+    topic.push("two");
+    const holdfast::capacity_plan plan{{.session_bytes = 1000}, {.memory_bytes = 1'000'000'000, .fixed_bytes = 5000}};
+
+    metric_set metrics;
+    holdfast::add_census(metrics, acceptor.census());
+    const holdfast::acceptor_event_counters events;
+    holdfast::add_acceptor_events(metrics, events);
+    holdfast::add_heartbeats(metrics, heartbeats);
+    holdfast::add_outboxes(metrics);
+    holdfast::add_pool(metrics, pool);
+    holdfast::add_topic(metrics, topic);
+    holdfast::add_process(metrics, plan, 10);
+    CHECK(value_of(metrics, "holdfast_connections") == 2);
+    CHECK(value_of(metrics, "holdfast_connections_peak") == 3);
+    CHECK(value_of(metrics, "holdfast_connections_ended_total{reason=\"superseded\"}") == 1);
+    CHECK(value_of(metrics, "holdfast_connections_ended_total{reason=\"drained\"}") == 0);
+    CHECK(value_of(metrics, "holdfast_heartbeat_watched") == 0);
+    CHECK(value_of(metrics, "holdfast_pool_lent_bytes") == static_cast<double>(pool.counters().lent_bytes));
+    CHECK(pool.counters().lent_bytes >= 1000);
+    CHECK(value_of(metrics, "holdfast_topic_published_total") == 2);
+    CHECK(value_of(metrics, "holdfast_ring_messages") == 2);
+    CHECK(value_of(metrics, "holdfast_plan_process_bytes") == static_cast<double>(plan.user_bytes_at(10)));
+    CHECK(value_of(metrics, "holdfast_plan_connections") == 10);
+    CHECK(value_of(metrics, "holdfast_process_rss_anon_bytes") > 0);
+
+    // What a server sends is what was added: a metric is described once, and no label comes with the clients.
+    const std::string text = text_of(metrics);
+    std::set<std::string> described, labels;
+    std::size_t values = 0;
+    for (std::size_t at = 0; at != text.size();) {
+        const auto end = text.find('\n', at);
+        const std::string line = text.substr(at, end - at);
+        at = end + 1;
+        if (line.starts_with("# TYPE ")) CHECK(described.insert(line).second);
+        if (line.starts_with("#")) continue;
+        ++values;
+        const auto label = line.find('{');
+        if (label != line.npos) labels.insert(line.substr(label + 1, line.find('=') - label - 1));
+    }
+    CHECK(values == metrics.size());
+    CHECK(labels == std::set<std::string>{"event", "limit", "reason"});
+    kept.clear();
+    acceptor.close();
+    io.restart();
+    io.run();
+}
