@@ -14,13 +14,16 @@
 // outbox. A message is kept once, in the ring, and a client is a position in it: one that is slow, or comes again,
 // continues from there. Beyond the ring it is sent the state of the market instead, the event "snapshot".
 //
+// A client that names its device, /ws?device=NAME, takes the place of the device's last stream. With --threads each thread has
+// connections and a ring of its own; the first one passes the messages on to the others.
+//
 // SIGTERM drains: clients are asked to reconnect, spread over --stagger. The ring goes into --state FILE, from which the
 // next process continues. SIGUSR2 sends --shed percent of the clients away, to a node that has joined.
+#include "support/gateway.hpp"
 #include "support/gateway_options.hpp"
 #include "support/http_request.hpp"
 #include "support/log.hpp"
 #include "support/push_page.hpp"
-#include "support/quote_feed.hpp"
 #include "support/quote_messages.hpp"
 #include "support/shed_at_signal.hpp"
 
@@ -28,15 +31,14 @@
 #include <holdfast/server/admin_socket.hpp>
 #include <holdfast/server/drain_at_signal.hpp>
 #include <holdfast/server/saved_ring.hpp>
-#include <holdfast/server/server_metrics.hpp>
 
 #include <csignal>
-#include <functional>
 #include <iostream>
 #include <optional>
-#include <random>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <vector>
 
 #include <unistd.h>
 
@@ -44,61 +46,14 @@ namespace net = holdfast::net;
 namespace framing = holdfast::framing;
 using net::ip::tcp;
 using namespace std::chrono_literals;
-using acceptor = holdfast::bounded_acceptor<tcp>;
-using examples::gateway_options, examples::http_request, examples::form;
+using acceptor = holdfast::bounded_acceptor<tcp, holdfast::shard_finalizer<>>;
+using examples::gateway, examples::gateway_client, examples::gateway_options, examples::http_request, examples::form;
 using holdfast::formatted, holdfast::framed, holdfast::json, holdfast::payload, holdfast::replay_position;
 
 namespace {
 
-/// A client, as its heartbeat sees it.
-struct client {
-    std::function<void(holdfast::close_reason)> abort; // its connection
-    holdfast::outbox_base* outbox = nullptr;
-    payload ping{};
-    bool answers = true;       // pings
-    std::string snapshot_id{}; // of the last one, while it is sent
-    holdfast::heartbeat heartbeat{};
-
-    void touch() noexcept { heartbeat.touch(); }
-    void send_ping()
-    {
-        if (!answers && outbox->queued() == 0)
-            touch(); // it has all that there is; keepalive finds out when it has gone
-        if (outbox->control_bytes() == 0) outbox->push_control(ping);
-    }
-};
-
-/// What all sessions share. Everything runs on one thread.
-struct gateway {
-    gateway(net::io_context& io, const gateway_options& given, holdfast::replay_ring ring)
-        : options(given),
-          deflate(given.deflate()),
-          devices(given.devices()),
-          feed(io.get_executor(), given, std::move(ring), &deflate),
-          heartbeats(io, {.tick = 250ms, .timeout = given.timeout}),
-          clients(heartbeats, {.ping_after = given.timeout / 3, .timeout = given.timeout},
-                  [](client& silent) { silent.send_ping(); }),
-          head_deadline(heartbeats, given.head_timeout),
-          client_rate(heartbeats, given.read_rate())
-    {
-    }
-
-    const gateway_options& options;
-    holdfast::websocket_deflate deflate;
-    holdfast::key_limits devices;
-    examples::quote_feed feed;
-    holdfast::heartbeat_timer<> heartbeats;
-    holdfast::heartbeat_profile<client> clients;
-    holdfast::frame_deadline head_deadline;
-    holdfast::read_rate_limit client_rate; // of what WebSocket clients send
-    holdfast::metric_set metrics;
-    holdfast::acceptor_event_counters events;
-    std::minstd_rand random{std::random_device{}()};
-    bool draining = false;
-};
-
 /// Sends events until the client goes, or is sent away.
-net::awaitable<void> send_events(gateway& g, client& self, auto& outbox, auto& heads,
+net::awaitable<void> send_events(gateway& g, gateway_client& self, auto& outbox, auto& heads,
                                  std::optional<replay_position> from)
 {
     self.ping = holdfast::sse_comment();
@@ -118,7 +73,7 @@ net::awaitable<void> send_events(gateway& g, client& self, auto& outbox, auto& h
 }
 
 /// The same over a WebSocket.
-net::awaitable<void> send_frames(gateway& g, client& self, auto& peer, auto& outbox, auto& heads,
+net::awaitable<void> send_frames(gateway& g, gateway_client& self, auto& peer, auto& outbox, auto& heads,
                                  holdfast::websocket_compression* compression)
 {
     self.ping = holdfast::websocket_ping();
@@ -152,7 +107,7 @@ net::awaitable<void> send_frames(gateway& g, client& self, auto& peer, auto& out
 }
 
 /// Responds to a request for what is no stream.
-void respond(gateway& g, const http_request& request, holdfast::http_exchange& exchange, auto& outbox)
+net::awaitable<void> respond(gateway& g, const http_request& request, holdfast::http_exchange& exchange, auto& outbox)
 {
     const std::string_view path = request.path();
     if (request.method() != "GET" && !exchange.head_only()) {
@@ -160,15 +115,11 @@ void respond(gateway& g, const http_request& request, holdfast::http_exchange& e
     } else if (path == "/") {
         outbox.push(exchange.answer(200, "text/html; charset=utf-8", examples::push_page));
     } else if (path == "/healthz") {
-        const bool ready = !g.draining && g.feed.ready();
-        outbox.push(exchange.error(ready ? 200 : 503, g.draining ? "draining" : g.feed.condition()));
+        const bool draining = g.node.draining;
+        outbox.push(
+            exchange.error(draining || !g.feed.ready() ? 503 : 200, draining ? "draining" : g.feed.condition()));
     } else if (path == "/metrics") {
-        outbox.push(exchange.begin(200, holdfast::prometheus_text::content_type));
-        if (exchange.head_only()) return;
-        const auto source = std::cref(g.metrics);
-        const holdfast::prometheus_text text;
-        exchange.chunked() ? outbox.push_streamed(formatted(source, framed{framing::http_chunked{}, text}))
-                           : outbox.push_streamed(formatted(source, text));
+        co_await examples::send_metrics(g.node, exchange, outbox);
     } else if (!g.feed.ready() && (path == "/events" || path == "/ws")) {
         outbox.push(exchange.error(503, "starting"));
     } else if (path == "/events") {
@@ -182,7 +133,8 @@ void respond(gateway& g, const http_request& request, holdfast::http_exchange& e
 /// Serves one client: requests, or a stream.
 net::awaitable<void> serve(auto peer, gateway& g)
 {
-    client self{[&peer](holdfast::close_reason why) { peer.abort(why); }};
+    ++g.sessions;
+    gateway_client self{[&peer](holdfast::close_reason why) { peer.abort(why); }};
     auto queue = g.options.queue();
     queue.progress = self;
     holdfast::outbox outbox{peer, queue};
@@ -203,14 +155,13 @@ net::awaitable<void> serve(auto peer, gateway& g)
         const bool frames = request->path() == "/ws", events = request->path() == "/events";
         if (const auto name = request->parameter("device"); name && (frames || events)) {
             exchange.close_after();
-            device = g.devices.acquire(*name, peer);
+            device = g.node.devices.acquire(*name, peer);
             if (!device) outbox.push(exchange.error(400, "A device's name has at most 64 bytes."));
             if (!device) break;
         }
         if (frames && g.feed.ready()) {
-            auto* const compression = g.options.compression != 0 ? &g.deflate : nullptr;
             const auto handshake =
-                holdfast::accept_websocket(request->method(), *request, {.compression = compression});
+                holdfast::accept_websocket(request->method(), *request, {.compression = g.compression()});
             outbox.push(handshake.response);
             request.reset();
             if (handshake) co_return co_await send_frames(g, self, peer, outbox, heads, handshake.compression);
@@ -225,7 +176,7 @@ net::awaitable<void> serve(auto peer, gateway& g)
             co_await send_events(g, self, outbox, heads, from);
             break;
         }
-        respond(g, *request, exchange, outbox);
+        co_await respond(g, *request, exchange, outbox);
         if (!exchange.keeps_alive()) break;
         co_await outbox.async_flush(); // a client that does not read its responses sends no more requests
     }
@@ -240,29 +191,35 @@ int run(int argc, char** argv)
     if (!options.parse(argc, argv)) return 0;
     const auto capacity = options.plan();
     const examples::log_queue log;
-    net::io_context io(1);
-    gateway g(io, options, holdfast::take_saved_ring(options.state, options.ring_options()));
+    examples::gateway_node node(options);
+    auto ring = holdfast::take_saved_ring(options.state, options.ring_options());
+    std::string kept = ring.save();    // each thread has a copy
+    std::vector<std::jthread> threads; // joined after the shards have ended
+    std::optional<examples::feed_topic> topic;
+    holdfast::shards<gateway> shards{options.threads, [&](net::io_context& io, std::size_t i) {
+                                         return gateway(io, node, i == 0 ? std::move(ring) : options.load_ring(kept));
+                                     }};
+    node.shards = &shards;
+    std::string().swap(kept);
+    net::io_context& io = shards.context(0);
     auto limits = options.limits();
-    limits.on_event = [&g](const holdfast::acceptor_event& event) {
-        g.events(event);
+    limits.next_executor = shards.least_connections();
+    limits.on_event = [&node](const holdfast::acceptor_event& event) {
+        node.events(event);
         examples::log_line("push_gateway: ", event);
     };
-    acceptor clients{io.get_executor(), options.endpoint(), limits};
-    holdfast::add_census(g.metrics, clients.census());
-    holdfast::add_acceptor_events(g.metrics, g.events);
-    holdfast::add_heartbeats(g.metrics, g.heartbeats);
-    holdfast::add_pool(g.metrics, holdfast::shared_buffer_pool::of(io.get_executor()));
-    holdfast::add_topic(g.metrics, g.feed.topic());
-    holdfast::add_process(g.metrics, capacity.plan, options.max_connections);
+    acceptor clients{io.get_executor(), options.endpoint(), limits, shards.finalizer()};
+    examples::add_metrics(node, clients.census(), capacity);
+    examples::start_feed(shards, topic);
     std::optional<holdfast::admin_socket> admin;
-    if (!options.admin.empty()) admin.emplace(io.get_executor(), options.admin, clients.census(), g.heartbeats);
+    if (!options.admin.empty()) admin.emplace(io.get_executor(), options.admin, clients.census(), shards[0].heartbeats);
     const auto begin_drain = [&] {
         examples::log_line("push_gateway: draining ", clients.census().live(), " connections");
-        g.draining = true;
+        node.draining = true;
     };
     const auto end_drain = [&](std::size_t reset) {
         examples::log_line("push_gateway: drained, ", reset, " reset");
-        io.stop();
+        shards.stop();
     };
     const auto report = [&] { examples::log_text([&](std::ostream& out) { clients.census().report(out); }); };
     const holdfast::drain_at_signal stop{
@@ -273,13 +230,16 @@ int run(int argc, char** argv)
          .on_drained = end_drain,
          .on_report = report,
          .on_reload = options.tls.reloader("push_gateway")}};
-    options.tls.serve(clients, [&](auto peer) { return serve(std::move(peer), g); });
+    options.tls.serve(clients, [&](auto peer, std::size_t shard) { return serve(std::move(peer), shards[shard]); });
     net::co_spawn(io, examples::shed_at_signal(clients, SIGUSR2, options.shed, options.stagger), net::detached);
-    if (options.publishes()) net::co_spawn(io, g.feed.publish(options.rate, options.interval), net::detached);
+    if (options.publishes()) net::co_spawn(io, shards[0].feed.publish(options.rate, options.interval), net::detached);
     std::cout << "push_gateway: listening on " << clients.local_endpoint() << ", pid " << ::getpid() << '\n';
     capacity.print("push_gateway");
-    io.run();
-    if (!options.state.empty()) holdfast::save_ring(options.state, g.feed.topic().ring());
+    for (std::size_t i = 1; i != shards.size(); ++i)
+        threads.emplace_back(shards.runner(i));
+    shards.run(0);
+    threads.clear(); // no thread has more messages than the first one
+    if (!options.state.empty()) holdfast::save_ring(options.state, shards[0].feed.topic().ring());
     return 0;
 }
 

@@ -64,6 +64,10 @@ def run(options, directory):
         load = RingLoad(server.port, kinds, options.clients, options.never)
         print(f"{count} clients connect, {options.never} of them never read", flush=True)
         load.until("all clients have messages", load.all_served(), every=lambda: servers[-1].measure())
+        threads = server.figures("push_gateway_thread_connections")
+        print(f"connections of each thread: {', '.join(map(str, threads))}", flush=True)
+        if max(threads) - min(threads) > 2 + count // 20:
+            faults.append("the threads have unequal numbers of connections")
         page = {}
 
         def look(done):
@@ -88,7 +92,11 @@ def run(options, directory):
                 server.measure()
                 behind["number"] = server.figure("holdfast_topic_behind")
             load.until("the queues of those that never read are full", lambda: behind["number"] >= options.never, every=ask)
-            print(f"{behind['number']} clients are behind", flush=True)
+            names = ("topic_fell_behind_total", "topic_gaps_total", "outbox_messages_total", "outbox_bytes_total")
+            fell, gaps, messages, sent = (server.figure("holdfast_" + name) for name in names)
+            print(f"the queues of {behind['number']} clients are full: messages for them wait in the ring alone; queues became "
+                  f"full {fell} times, {gaps - count} gaps; sent to all {messages} messages, {sent / 2**20:.1f} MiB; RssAnon "
+                  f"{server.rss / 2**20:.1f} MiB of {(server.base + count * server.each) / 2**20:.1f} MiB", flush=True)
         before = time.monotonic()
         server.end(signal.SIGTERM)
         load.until("the server drains", lambda: server.process.poll() is not None, every=server.measure)

@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 namespace examples {
@@ -37,6 +38,7 @@ struct gateway_options : server_options {
     std::uint16_t compression = 6;
     std::uint32_t client_rate = 10;
     std::uint32_t per_device = 1;
+    std::uint16_t threads = 1;
     std::string state;
     std::string admin;
     std::string redis;
@@ -56,6 +58,7 @@ struct gateway_options : server_options {
         port = 8080;
         max_connections = 12'000;
         const auto add = [this](command_line& cli) {
+            cli.add("threads", threads, "N", "threads, each with connections of its own");
             cli.add("instruments", instruments, "N", "instruments in the market");
             cli.add("rate", rate, "N", "instruments that change with each message");
             cli.add("interval", interval, "TIME", "time between two messages");
@@ -90,6 +93,7 @@ struct gateway_options : server_options {
         if (!server_options::parse(argc, argv, "push_gateway",
                                    "Pushes a feed to browsers by server-sent events and WebSocket.", add))
             return false;
+        if (threads == 0 || threads > 256) command_line::fail("threads", "must be 1 to 256");
         if (instruments == 0 || instruments > market::max_instruments)
             command_line::fail("instruments", "must be 1 to " + std::to_string(market::max_instruments));
         if (rate == 0 || rate > 10'000) command_line::fail("rate", "must be 1 to 10000");
@@ -123,11 +127,19 @@ struct gateway_options : server_options {
         return error == std::errc() && rest == end ? number : std::uint16_t{0};
     }
 
-    /// Without `--compression`: of no use, and small.
+    /// Compression for all threads. Without `--compression` it is of no use, and small.
     [[nodiscard]] holdfast::websocket_deflate_options deflate() const
     {
-        return {.level = compression == 0 ? 1 : compression};
+        const std::size_t number = compression == 0 ? 1 : threads;
+        return {.compressors = number, .decompressors = number, .level = compression == 0 ? 1 : compression};
     }
+    /// A ring as `replay_ring::save` has written it.
+    [[nodiscard]] holdfast::replay_ring load_ring(std::string_view kept) const
+    {
+        return holdfast::replay_ring::load(kept, ring_options()).value();
+    }
+    /// What the engine has sent at once and another thread has not taken yet, or the whole state.
+    [[nodiscard]] std::size_t passed_on_bytes() const noexcept { return engine_bytes + std::size_t{256} * instruments; }
     /// What a WebSocket client may send.
     [[nodiscard]] holdfast::read_rate_options read_rate() const
     {
@@ -179,9 +191,13 @@ struct gateway_options : server_options {
                                              .queue_bytes = holdfast::worst_case_bytes(queue(), 256),
                                              .send_buffer_bytes = send_buffer_bytes,
                                              .receive_buffer_bytes = receive_buffer_bytes};
+        constexpr std::uint64_t thread_bytes = 1024 * 1024; // stack, malloc's arena
+        const std::uint64_t of_thread = 5 * ring.value + market::bytes(instruments);
+        const std::uint64_t of_others = of_thread + thread_bytes + passed_on_bytes();
         return plan_capacity(max_connections, tls.cost(cost),
-                             tls.fixed_bytes() + 512 * max_connections + 5 * ring.value + deflate().bytes() +
-                                 2 * market::bytes(instruments) + (has_engine() ? engine_bytes : 0));
+                             tls.fixed_bytes() + 512 * max_connections + deflate().bytes() + of_thread +
+                                 (threads - 1u) * of_others + market::bytes(instruments) +
+                                 (has_engine() ? engine_bytes : 0));
     }
 };
 

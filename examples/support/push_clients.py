@@ -241,7 +241,12 @@ class Server:
             pass
 
     def figure(self, name):
-        return int(re.search(rf"^{name} (\d+)\r?$", self.get("/metrics"), re.M)[1])
+        return self.figures(name)[0]
+
+    def figures(self, name):
+        """The values of a metric, with whichever label."""
+        found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", self.get("/metrics"), re.M)
+        return [int(float(value)) for value in found]
 
     def get(self, path):
         """The response to a request, in text."""

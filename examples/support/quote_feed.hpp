@@ -4,6 +4,7 @@
 #define HOLDFAST_EXAMPLES_SUPPORT_QUOTE_FEED_HPP
 
 #include "engine_option.hpp"
+#include "feed_event.hpp"
 #include "gateway_options.hpp"
 #include "log.hpp"
 #include "market.hpp"
@@ -11,6 +12,7 @@
 #include "quote_reader.hpp"
 
 #include <holdfast/asio.hpp>
+#include <holdfast/payload.hpp>
 #include <holdfast/replay_topic.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/websocket_compression.hpp>
@@ -18,6 +20,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,9 +29,12 @@
 
 namespace examples {
 
-/// Reads all that the engine has: the ring keeps the last messages, and the market is the state after all of them. Then sends
-/// each new one. A quote that changed only in messages which the engine has dropped is as at first, until its next change:
-/// the engine has to keep more messages than it takes to change each quote.
+/// The messages of the engine on one thread: the ring keeps the last of them, and the market is the state after all of them.
+/// A quote that changed only in messages which the engine has dropped is as at first, until its next change: the engine has
+/// to keep more messages than it takes to change each quote.
+///
+/// The feed of the first thread reads the engine, and passes each event on to the feeds of the others, which are numbered. A
+/// thread that was so far behind that events were dropped is sent the state.
 ///
 /// Lifetime: `options` and the compression must outlive it. Thread safety: one thread.
 class quote_feed {
@@ -36,13 +42,11 @@ public:
     using topic_type = holdfast::replay_topic<3>;
 
     /// `compression` is that of the WebSocket clients, or null.
-    quote_feed(const holdfast::net::any_io_executor& executor, const gateway_options& options,
-               holdfast::replay_ring ring, holdfast::websocket_compression* compression)
+    quote_feed(const gateway_options& options, holdfast::replay_ring ring, holdfast::websocket_compression* compression)
         : options_(options),
           market_(options.instruments),
           topic_(std::move(ring), {as_event, as_frame(nullptr), as_frame(compression)}),
-          last_id_(to_string(topic_.ring().last())),
-          engine_(make_engine(executor, options, topic_.ring().last()))
+          last_id_(to_string(topic_.ring().last()))
     {
         const auto last = topic_.ring().last();
         topic_.ring().resume({last.epoch, last.id - topic_.ring().size()},
@@ -51,15 +55,71 @@ public:
                                  last_id_ = message.id;
                                  return reader_.apply(message.quotes, market_);
                              });
-        engine_->subscribe(
-            topic_.ring().size() != 0 ? last_id_ : "0",
-            {.on_message = [this](std::string_view id, std::string_view quotes) { take(id, quotes); },
-             .on_gap = [this](std::string_view) { lose(); },
-             .on_connected = [this](bool on) { log_line("feed: ", on ? "the engine is there" : problem()); },
-             .on_caught_up = [this] { ready_ = true; }});
     }
     quote_feed(const quote_feed&) = delete;
     quote_feed& operator=(const quote_feed&) = delete;
+
+    /// Of the first thread: reads all that the engine has, then each new message. `others` passes an event on to the other
+    /// threads; it may be empty, and may be called until the feed is destroyed.
+    void subscribe(const holdfast::net::any_io_executor& executor, std::function<void(holdfast::payload)> others)
+    {
+        others_ = std::move(others);
+        engine_ = make_engine(executor, options_, topic_.ring().last());
+        engine_->subscribe(topic_.ring().size() != 0 ? last_id_ : "0",
+                           {.on_message =
+                                [this](std::string_view id, std::string_view quotes) {
+                                    pass_on(feed_event::message, id, quotes);
+                                    take(id, quotes);
+                                },
+                            .on_gap =
+                                [this](std::string_view) {
+                                    pass_on(feed_event::gap);
+                                    lose();
+                                },
+                            .on_connected =
+                                [this](bool on) {
+                                    log_line("feed: ", on ? "the engine is there" : engine_->problem());
+                                    pass_condition_on();
+                                },
+                            .on_caught_up =
+                                [this] {
+                                    ready_ = true;
+                                    pass_condition_on();
+                                }});
+    }
+
+    /// Of the other threads: takes an event of the first one. Calls `ask()` where events are missing: the first thread is to
+    /// call `pass_state_on()`.
+    void receive(std::string_view text, const std::function<void()>& ask)
+    {
+        const feed_event event{text};
+        if (event.number != number_ + 1) {
+            log_line("feed: this thread was too slow after ", last_id_, ", and asks for the state");
+            lost_ = true;
+            ask();
+        }
+        number_ = event.number;
+        if (event.what == feed_event::condition) {
+            ready_ = event.id == "ready";
+            problem_ = event.text;
+        } else if (event.what == feed_event::state && lost_) {
+            lost_ = false;
+            reader_.apply(event.text, market_);
+            last_id_ = event.id;
+            topic_.restart({topic_.ring().epoch() + 1, 0});
+        } else if (event.what == feed_event::message && !lost_) {
+            take(event.id, event.text);
+        } else if (event.what == feed_event::gap && !lost_) {
+            lose();
+        }
+    }
+
+    /// Of the first thread: passes on all that there is.
+    void pass_state_on()
+    {
+        pass_on(feed_event::state, last_id_, holdfast::serialize_to_string<holdfast::json>(market_.snapshot()));
+        pass_condition_on();
+    }
 
     [[nodiscard]] topic_type& topic() noexcept { return topic_; }
     /// The market after the message `last_id()`.
@@ -71,17 +131,19 @@ public:
     /// For /healthz.
     [[nodiscard]] std::string condition() const
     {
-        return (ready_ ? "ready" : "starting") + (engine_->connected() ? std::string() : ", but " + problem());
+        std::string text = ready_ ? "ready" : "starting";
+        if (const std::string& why = problem(); !why.empty()) text.append(", but ").append(why);
+        return text;
     }
 
     /// Completes with the position of a client that has had this message last; with none where the ring does not have it any
-    /// more. A client of another node may have had a message that is still to come here: then once it has come, or the
-    /// client's time is over.
+    /// more. A client of another node or thread may have had a message that is still to come here: then once it has come, or
+    /// the client's time is over.
     holdfast::net::awaitable<std::optional<holdfast::replay_position>> async_find(std::string id)
     {
         using namespace std::chrono_literals;
         holdfast::net::steady_timer clock(co_await holdfast::net::this_coro::executor);
-        for (auto left = options_.timeout; engine_->expects(id) && left > 0ms; left -= 50ms) {
+        for (auto left = options_.timeout; expects(id) && left > 0ms; left -= 50ms) {
             clock.expires_after(50ms);
             co_await clock.async_wait(holdfast::net::use_awaitable);
         }
@@ -90,8 +152,8 @@ public:
             [&](const holdfast::payload& each) { return quote_message(each.text()).id == id; });
     }
 
-    /// Changes `rate` instruments after each interval, and publishes them; for ever. What the engine has not taken is not
-    /// sent to any client.
+    /// Of the first thread: changes `rate` instruments after each interval, and publishes them; for ever. What the engine
+    /// has not taken is not sent to any client.
     holdfast::net::awaitable<void> publish(std::size_t rate, std::chrono::milliseconds interval)
     {
         std::optional<market> source;
@@ -127,15 +189,33 @@ private:
         topic_.restart({topic_.ring().epoch() + 1, 0});
     }
 
-    [[nodiscard]] std::string problem() const { return engine_->problem(); }
+    void pass_on(char what, std::string_view id = {}, std::string_view text = {})
+    {
+        if (others_) others_(feed_event::make(++number_, what, id, text));
+    }
+    void pass_condition_on() { pass_on(feed_event::condition, ready_ ? "ready" : "starting", engine_->problem()); }
+
+    [[nodiscard]] const std::string& problem() const noexcept { return engine_ ? engine_->problem() : problem_; }
+
+    /// Whether the message is still to come, as far as one can know.
+    [[nodiscard]] bool expects(std::string_view id) const
+    {
+        if (options_.has_engine()) return is_later_id(id, last_id_);
+        const auto wanted = holdfast::parse_replay_position(id), last = holdfast::parse_replay_position(last_id_);
+        return wanted && last && wanted->epoch == last->epoch && wanted->id > last->id;
+    }
 
     const gateway_options& options_;
     market market_;
     quote_reader reader_;
     topic_type topic_;
     std::string last_id_;
-    std::unique_ptr<message_engine> engine_;
+    std::string problem_;
+    std::function<void(holdfast::payload)> others_;
+    std::uint64_t number_ = 0; // of the last event
     bool ready_ = false;
+    bool lost_ = false; // events, until the state comes
+    std::unique_ptr<message_engine> engine_;
 };
 
 } // namespace examples
