@@ -8,6 +8,12 @@
 //   rss_anon_bytes_per_connection  the process's anonymous memory
 //   heap_bytes_per_connection      what malloc says is in use, where it can be asked
 // The case "slope" is the growth from the first to the last case: without what a server takes once.
+//
+// At last 10,000 connections (or all, where there are fewer) are in mid-frame at the same time: each has sent 2,048 bytes
+// of a line, then the rest of it.
+//   rss_anon_extra_bytes_per_connection  more than before: case "mid_frame" while the lines are incomplete, "after_frame"
+//                                        when all have come back. The servers that send back what they read, as soon as
+//                                        they have read it, hold no incomplete line: those of plain Asio, Beast and epoll
 #include "support/holdfast_sessions.hpp"
 #include "support/line_servers.hpp"
 #include "support/results.hpp"
@@ -125,20 +131,40 @@ public:
             for (std::size_t i = first; i != last; ++i)
                 if (::send(sockets_[i], line.data(), line.size(), MSG_NOSIGNAL) != std::ssize(line)) fail("send");
             for (std::size_t i = first; i != last; ++i)
-                expect_line(sockets_[i]);
+                expect(sockets_[i], line.size());
         }
     }
 
+    /// The first `n` send a part of a line.
+    void begin_lines(std::size_t n)
+    {
+        const std::string part(part_bytes, 'x');
+        for (std::size_t i = 0; i != n; ++i)
+            if (::send(sockets_[i], part.data(), part.size(), MSG_NOSIGNAL) != std::ssize(part)) fail("send");
+    }
+
+    /// They send the rest, and get the line back.
+    void end_lines(std::size_t n)
+    {
+        for (std::size_t i = 0; i != n; ++i)
+            if (::send(sockets_[i], "\n", 1, MSG_NOSIGNAL) != 1) fail("send");
+        for (std::size_t i = 0; i != n; ++i)
+            expect(sockets_[i], part_bytes + 1);
+    }
+
+    [[nodiscard]] std::size_t size() const noexcept { return sockets_.size(); }
+
 private:
+    static constexpr std::size_t part_bytes = 2048;
     static constexpr std::string_view line = "hello, this is a line of 32 bytes\n";
 
-    static void expect_line(int socket)
+    static void expect(int socket, std::size_t bytes)
     {
-        std::array<char, 64> got;
-        for (std::size_t n = 0; n != line.size();) {
+        std::array<char, 4096> got;
+        for (std::size_t n = 0; n != bytes;) {
             ::pollfd readable{socket, POLLIN, 0};
             if (::poll(&readable, 1, 10'000) != 1) throw std::runtime_error("the server stopped answering");
-            const auto more = ::recv(socket, got.data() + n, got.size() - n, 0);
+            const auto more = ::recv(socket, got.data(), got.size(), 0);
             if (more <= 0) fail("recv");
             n += static_cast<std::size_t>(more);
         }
@@ -211,6 +237,16 @@ void measure(const subject& s, const std::vector<std::uint32_t>& cases, benchmar
     for (std::size_t i = 0; i != cases.size(); ++i)
         add(std::to_string(cases[i]), none, at[i], cases[i] - warm);
     if (cases.size() > 1) add("slope", at.front(), at.back(), cases.back() - cases.front());
+    const std::size_t busy = std::min<std::size_t>(load.size(), 10'000);
+    const auto add_extra = [&](const char* name) {
+        results.add(s.name, name, "rss_anon_extra_bytes_per_connection",
+                    (look(server.pid, false).rss - at.back().rss) / static_cast<double>(busy), "B");
+    };
+    load.begin_lines(busy);
+    nap(500); // until the server has read them
+    add_extra("mid_frame");
+    load.end_lines(busy);
+    add_extra("after_frame");
     if (!breakdown || !s.can_be_asked) return;
     std::printf("%s, on the heap for each connection:\n", s.name.c_str());
     const auto n = static_cast<double>(cases.back() - warm);
