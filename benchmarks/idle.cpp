@@ -275,10 +275,9 @@ void print_sizes()
     print("the session of holdfast_callback, which is all of these", sizeof(benchmarks::callback_session), 0);
     std::printf("  Besides: Asio's state of a descriptor and the pending wait (176 and 96 B below), the registry's "
                 "node\n"
-                "  (24 B); with a coroutine its frame, that of the operation it awaits and that of co_spawn (with\n"
+                "  (40 B); with a coroutine its frame, that of the operation it awaits and that of co_spawn (with\n"
                 "  g++ 12 blocks of 320, 208 and 256 B; with any_io_executor 368, 208 and 448).\n"
-                "  What would take away more: the time of admission in the registry alone (8 B); with coroutines a "
-                "co_spawn\n"
+                "  What would take away more: with coroutines a co_spawn\n"
                 "  of our own (80 B, or 224), since Asio's awaitable keeps its state in that frame. Frames from "
                 "exact "
                 "slabs\n"

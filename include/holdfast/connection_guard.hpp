@@ -7,6 +7,7 @@
 #include <holdfast/connection_end.hpp>
 #include <holdfast/detail/async/context_shutdown.hpp>
 #include <holdfast/detail/connection/close_operation.hpp>
+#include <holdfast/detail/connection/creation_time.hpp>
 #include <holdfast/detail/connection/guard_tracking.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
@@ -140,11 +141,9 @@ public:
     /// Returns why it ended; `close_reason::none` before, and for a guard that was moved from.
     [[nodiscard]] close_reason reason() const noexcept { return reason_; }
 
-    /// Returns the time since the guard took over the stream. Cost: reads the clock.
-    [[nodiscard]] std::chrono::steady_clock::duration age() const noexcept
-    {
-        return std::chrono::steady_clock::now() - created_at_;
-    }
+    /// Returns the time since the guard took over the stream; of an acceptor's connection that has ended, zero. Cost: reads
+    /// the clock; of an acceptor's connection also a short lock.
+    [[nodiscard]] std::chrono::steady_clock::duration age() const noexcept { return created_at_.age(finalizer_); }
 
     /// Notes an error of an operation on the stream. The first error noted is the cause of the end where the
     /// guard is then destroyed, or closed by `async_close()`: the finalizer gets `reason_of(error)` and the error.
@@ -265,7 +264,7 @@ private:
     void close_unnamed() noexcept;
 
     holder stream_;
-    std::chrono::steady_clock::time_point created_at_;
+    [[no_unique_address]] detail::creation_time<Finalizer> created_at_;
     error_code noted_{};
     close_reason reason_ = close_reason::none;
     bool live_ = true;

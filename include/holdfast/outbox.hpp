@@ -97,12 +97,15 @@ public:
     {
         return flight_ ? flight_->queue.allocated() * sizeof(detail::outbox_item) : 0;
     }
-    /// Returns the number of messages that `overflow_policy::drop_oldest` has dropped.
-    [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_ + (flight_ ? flight_->queue.dropped() : 0); }
-    /// Returns the number of messages that were replaced by newer ones.
+    /// Returns the number of messages that `overflow_policy::drop_oldest` has dropped. At most 2^32 - 1.
+    [[nodiscard]] std::uint64_t dropped() const noexcept
+    {
+        return detail::saturated_count(dropped_, flight_ ? flight_->queue.dropped() : 0);
+    }
+    /// Returns the number of messages that were replaced by newer ones. At most 2^32 - 1.
     [[nodiscard]] std::uint64_t conflated() const noexcept
     {
-        return conflated_ + (flight_ ? flight_->queue.conflated() : 0);
+        return detail::saturated_count(conflated_, flight_ ? flight_->queue.conflated() : 0);
     }
 
 private:
@@ -136,8 +139,8 @@ private:
         holdfast::progress progress_;
         error_code closed_;
     };
-    std::uint64_t dropped_ = 0; // before the flight, as is `conflated_`
-    std::uint64_t conflated_ = 0;
+    std::uint32_t dropped_ = 0; // before the flight, as is `conflated_`
+    std::uint32_t conflated_ = 0;
     detail::saturated_size high_watermark_, low_watermark_, soft_watermark_;
     std::uint32_t reserve_bytes_;
     std::uint32_t chunk_bytes_;
@@ -172,7 +175,7 @@ private:
 /// operations must run there too. Other threads post to that executor: one message for each thread, which pushes it to
 /// its outboxes (see `outbox_group`).
 ///
-/// Cost: `sizeof`, 88 bytes (64-bit), while nothing is queued. Otherwise a block of some 500 bytes on a socket, 850 on other
+/// Cost: `sizeof`, 80 bytes (64-bit), while nothing is queued. Otherwise a block of some 500 bytes on a socket, 850 on other
 /// streams, with places for eight messages; more places, of 16 bytes, which double; and a chunk while it sends a streamed
 /// message. A push allocates nothing else. Messages that the kernel takes at once need no operation of Asio's.
 ///

@@ -73,7 +73,7 @@ static_assert(std::is_trivially_destructible_v<websocket_options>);
 ///
 /// In each case the session then ends with `async_close_websocket`, which sends what is queued.
 ///
-/// Size: 104 bytes (64-bit).
+/// Size: 88 bytes (64-bit).
 /// Lifetime: refers to the stream, outbox, pool, progress and deadline. Must stay at its address while an operation is
 /// pending.
 /// Thread safety: one operation at a time, on the thread or strand of the outbox; the handlers of its operations must
@@ -118,11 +118,7 @@ public:
     /// Exceptions: std::invalid_argument for an option out of range.
     websocket_reader(Peer& peer, Pool& pool, outbox_base& outbox, const websocket_options& options = {})
         : base(peer, options.progress, options.rate, pool, options.max_message_bytes, options.buffer_bytes,
-               options.deadline),
-          framing_{&outbox,
-                   {static_cast<std::uint32_t>(buffer_.max_frame()), options.text, options.binary,
-                    options.compression != nullptr},
-                   options.compression}
+               options.deadline, detail::websocket_protocol{&outbox, options.compression, options.text, options.binary})
     {
     }
 
@@ -180,11 +176,11 @@ public:
     /// `no_close_frame` if there was none.
     [[nodiscard]] websocket_close_code close_code() const noexcept
     {
-        return static_cast<websocket_close_code>(framing_.close_code);
+        return static_cast<websocket_close_code>(buffer_.protocol().close_code);
     }
 
     /// Returns the compression of the options, for `websocket_frame`; null if none was negotiated.
-    [[nodiscard]] websocket_compression* compression() const noexcept { return framing_.compression; }
+    [[nodiscard]] websocket_compression* compression() const noexcept { return buffer_.protocol().compression; }
 
     /// Returns the reason of the peer's Close frame. Valid until the next operation.
     [[nodiscard]] std::string_view close_reason() const noexcept { return buffer_.close_reason(); }
@@ -196,7 +192,7 @@ private:
     using loan_type = typename Pool::loan_type;
     using frame_type = websocket_message;
 
-    detail::websocket_protocol framing_;
+    [[no_unique_address]] detail::framing_of_buffer framing_;
 };
 
 template <class Peer>

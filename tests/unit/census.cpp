@@ -6,6 +6,7 @@
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/census.hpp>
 
+#include <chrono>
 #include <future>
 #include <map>
 #include <optional>
@@ -24,9 +25,14 @@ namespace net = holdfast::net;
 namespace {
 
 std::map<close_reason, std::uint64_t>* told = nullptr;
+std::chrono::steady_clock::duration last_age{};
 
 struct tell {
-    void operator()(const holdfast::connection_end& end) const noexcept { ++(*told)[end.reason]; }
+    void operator()(const holdfast::connection_end& end) const noexcept
+    {
+        ++(*told)[end.reason];
+        last_age = end.age;
+    }
 };
 
 using acceptor_type = holdfast::bounded_acceptor<tcp, tell>;
@@ -110,6 +116,38 @@ TEST_CASE("the report names what lives and why the others ended, and a view outl
     std::ostringstream text;
     census.report(text);
     CHECK(text.str() == "live 0, peak 1, ended 3\n  closed here: 3\n");
+}
+
+TEST_CASE("a connection's age is that of its entry until it ends, moved or not, and then zero")
+{
+    std::map<close_reason, std::uint64_t> finalized;
+    told = &finalized;
+    net::io_context io;
+    acceptor_type acceptor{io.get_executor(), {net::ip::address_v4::loopback(), 0}};
+    const auto census = acceptor.census();
+    tcp::socket client(io);
+    client.connect(acceptor.local_endpoint());
+    std::optional<acceptor_type::connection_type> peer;
+    acceptor.async_accept(
+        [&](error_code, acceptor_type::connection_type accepted) { peer.emplace(std::move(accepted)); });
+    tests::run(io);
+    const auto wait = [&](auto until) {
+        while (census.oldest() <= until) {
+        }
+    };
+    wait(std::chrono::microseconds(1));
+    const auto first = census.oldest();
+    const auto second = peer->age();
+    CHECK(second >= first);
+    CHECK(census.oldest() >= second);
+    auto moved = std::move(*peer);
+    CHECK(moved.age() >= second);
+    CHECK(peer->age() == peer->age().zero());
+    wait(moved.age());
+    const auto before = moved.age();
+    moved.close();
+    CHECK(last_age >= before);
+    CHECK(moved.age() == moved.age().zero());
 }
 
 TEST_CASE("each member is shown with its peer, its age, and the bytes that the kernel has counted")

@@ -756,7 +756,7 @@ TEST_CASE("an idle outbox holds no memory but itself; a burst costs a fixed numb
     std::string waste(1 << 20, '\0');
     const payload message("0123456789");
     outbox box{server, {.low_watermark = 0}};
-    STATIC_REQUIRE(sizeof(outbox<tcp::socket>) <= 72 + sizeof(error_code)); // as its documentation says
+    STATIC_REQUIRE(sizeof(outbox<tcp::socket>) <= 64 + sizeof(error_code)); // as its documentation says
     const auto burst = [&](int count) {
         for (int i = 0; i != count; ++i)
             if (box.push(message)) throw 0;

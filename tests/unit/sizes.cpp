@@ -34,14 +34,14 @@ TEST_CASE("a guard adds at most an error code, 16 bytes and its finalizer to the
     STATIC_REQUIRE(guard_adds<tcp::socket, to_one> <= guard_words + sizeof(to_one));
 }
 
-TEST_CASE("admission adds two words to the guard, for the census and all that a new client takes up")
+TEST_CASE("admission adds one word to the guard, for the census and all that a new client takes up")
 {
-    STATIC_REQUIRE(sizeof(holdfast::admitted_connection<>) <= sizeof(tcp::socket) + guard_words + 16);
+    STATIC_REQUIRE(sizeof(holdfast::admitted_connection<>) <= sizeof(tcp::socket) + guard_words + 8);
 }
 
 TEST_CASE("a reader and an outbox are as small as they say")
 {
     STATIC_REQUIRE(sizeof(holdfast::frame_reader<tcp::socket>) == 64);
-    STATIC_REQUIRE(sizeof(holdfast::websocket_reader<tcp::socket>) == 104);
-    STATIC_REQUIRE(sizeof(holdfast::outbox<tcp::socket>) <= 72 + sizeof(holdfast::error_code));
+    STATIC_REQUIRE(sizeof(holdfast::websocket_reader<tcp::socket>) == 88);
+    STATIC_REQUIRE(sizeof(holdfast::outbox<tcp::socket>) <= 64 + sizeof(holdfast::error_code));
 }

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_DETAIL_SATURATED_HPP
 #define HOLDFAST_DETAIL_SATURATED_HPP
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -19,6 +20,13 @@ constexpr std::uint64_t saturated_product(std::uint64_t a, std::uint64_t b) noex
 {
     constexpr std::uint64_t largest = std::numeric_limits<std::uint64_t>::max();
     return b != 0 && a > largest / b ? largest : a * b;
+}
+
+/// The sum, for a counter of 4 bytes.
+constexpr std::uint32_t saturated_count(std::uint32_t a, std::uint64_t b) noexcept
+{
+    return static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(saturated_sum(a, b), std::numeric_limits<std::uint32_t>::max()));
 }
 
 /// A size in 4 bytes. What does not fit is `SIZE_MAX`.

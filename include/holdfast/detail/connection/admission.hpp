@@ -8,14 +8,16 @@
 #include <holdfast/detail/connection/registry.hpp>
 #include <holdfast/error.hpp>
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
 namespace holdfast::detail {
 
 /// The finalizer of an admitted connection: around the user's own, it leaves the registry, which returns the permit
-/// and the address's entry. Two words.
+/// and the address's entry. Two words, of which one takes the place of the guard's time of creation.
 template <connection_finalizer Finalizer>
 class admission {
 public:
@@ -52,9 +54,17 @@ public:
     void before_close(connection_end& end) noexcept
     {
         const auto known = registry_->disarm(place_, end.reason);
+        end.age = std::chrono::steady_clock::now() - known.since;
         end.reason = known.cause;
         end.peer = known.peer;
         end.name = known.name;
+    }
+
+    /// When the connection began; nothing after its end.
+    [[nodiscard]] std::optional<registry::clock::time_point> created_at() const noexcept
+    {
+        if (registry_ == nullptr) return std::nullopt;
+        return registry_->since(place_);
     }
 
     void prepare_close(int descriptor) noexcept { registry_->prepare_close(descriptor); }

@@ -9,7 +9,6 @@ template <class Stream, connection_finalizer Finalizer>
 connection_guard<Stream, Finalizer>::connection_guard(Stream stream, Finalizer finalizer,
                                                       std::source_location where) noexcept(holder::makes_noexcept)
     : stream_(std::in_place, [&]() -> Stream { return std::move(stream); }),
-      created_at_(std::chrono::steady_clock::now()),
       finalizer_(std::move(finalizer)),
       tracked_(where)
 {
@@ -52,7 +51,6 @@ template <class Stream, connection_finalizer Finalizer>
 connection_guard<Stream, Finalizer>::connection_guard(ended_t, Stream stream,
                                                       Finalizer finalizer) noexcept(holder::makes_noexcept)
     : stream_(std::in_place, [&]() -> Stream { return std::move(stream); }),
-      created_at_(std::chrono::steady_clock::now()),
       live_(false),
       finalizer_(std::move(finalizer)),
       tracked_(std::source_location())
@@ -104,11 +102,13 @@ template <class Stream, connection_finalizer Finalizer>
 connection_end connection_guard<Stream, Finalizer>::begin_end(close_reason reason, const error_code& error) noexcept
 {
     live_ = false;
-    connection_end last{reason, error, age(), {}};
-    if constexpr (requires { finalizer_.before_close(last); })
+    connection_end last{reason, error, {}, {}};
+    if constexpr (requires { finalizer_.before_close(last); }) {
         finalizer_.before_close(last);
-    else if constexpr (!std::is_same_v<Finalizer, no_finalizer>)
-        last.peer = peer_address::of_socket(descriptor());
+    } else {
+        last.age = age();
+        if constexpr (!std::is_same_v<Finalizer, no_finalizer>) last.peer = peer_address::of_socket(descriptor());
+    }
     reason_ = last.reason;
     return last;
 }

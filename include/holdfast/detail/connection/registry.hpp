@@ -90,10 +90,10 @@ public:
             place = static_cast<index>(nodes_.size());
             nodes_.emplace_back();
         } else {
-            free_ = nodes_[place].next_free;
+            free_ = nodes_[place].next_free();
         }
         node& n = nodes_[place];
-        n = node{now, descriptor, nowhere, n.generation + 1, peer, close_reason::none, false, true, false, false};
+        n = node{.since = now, .descriptor = descriptor, .generation = n.generation + 1, .peer = peer, .live = true};
         if (live_ == 0) self_ = shared_from_this();
         units_.merge(unit);
         peak_ = std::max(peak_, ++live_);
@@ -101,8 +101,9 @@ public:
         return place;
     }
 
-    /// The end of a connection: its first cause, and its peer.
+    /// The end of a connection: its first cause, its peer, and when it began.
     struct ending {
+        clock::time_point since;
         close_reason cause;
         peer_address peer;
         connection_name name;
@@ -121,7 +122,7 @@ public:
                                 cause == close_reason::handshake_failed))
             cause = close_reason::drained;
         n.cause = cause;
-        return {cause, n.peer, name_of(place)};
+        return {n.since, cause, n.peer, name_of(place)};
     }
 
     /// Prepares a disarmed descriptor for its close. Sent bytes that the peer has not acknowledged keep the socket open,
@@ -139,6 +140,12 @@ public:
     {
         const std::lock_guard lock(mutex_);
         return id(nodes_[place].generation) << 32U | place;
+    }
+
+    clock::time_point since(index place) const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return nodes_[place].since;
     }
 
     peer_address peer_of(index place) const noexcept
@@ -190,7 +197,7 @@ public:
         ++ended_[static_cast<std::size_t>(n.cause)];
         n.live = false;
         if (!names_.empty()) names_.erase(place);
-        n.next_free = std::exchange(free_, place);
+        n.next_free(std::exchange(free_, place));
         ++departures_;
         ++changes_;
         wake_waits();
@@ -262,7 +269,8 @@ public:
         const std::lock_guard lock(mutex_);
         node& n = nodes_[place];
         n.within_message = within;
-        if (within || !std::exchange(n.postponed, false)) return;
+        if (within || !n.postponed) return;
+        n.postponed = false;
         end_reading(n);
     }
 
@@ -387,15 +395,19 @@ private:
     struct node {
         clock::time_point since;
         int descriptor = closed;
-        index next_free = nowhere;
         std::uint32_t generation = 0; // how many connections this slot has had
         peer_address peer;
         close_reason cause = close_reason::none;
-        bool notified = false;
-        bool live = false;
-        bool within_message = false;
-        bool postponed = false; // notified, but its reading goes on until the message's end
+        bool notified : 1 = false;
+        bool live : 1 = false;
+        bool within_message : 1 = false;
+        bool postponed : 1 = false; // notified, but its reading goes on until the message's end
+
+        // The next free slot of one that is not live, in the place of its time.
+        [[nodiscard]] index next_free() const noexcept { return static_cast<index>(since.time_since_epoch().count()); }
+        void next_free(index place) noexcept { since = clock::time_point(clock::duration(place)); }
     };
+    static_assert(sizeof(node) == 40);
 
     static void end_reading(const node& n) noexcept
     {

@@ -501,8 +501,8 @@ void outbox<Stream>::drop_flight() noexcept
 {
     end_delay();
     flight& old = in_flight();
-    dropped_ += old.queue.dropped();
-    conflated_ += old.queue.conflated();
+    dropped_ = detail::saturated_count(dropped_, old.queue.dropped());
+    conflated_ = detail::saturated_count(conflated_, old.queue.conflated());
     flight_ = nullptr;
     old.owner = nullptr;
     if (!old.pending) delete &old;

@@ -41,10 +41,11 @@ struct websocket_protocol {
     static constexpr conflate pong{0};
 
     outbox_base* outbox;
-    websocket_limits limits;
-    websocket_compression* compression = nullptr; // null: not negotiated
-    websocket_errc failure{};                     // then nothing is read any more
-    bool closed = false;                          // by a Close frame
+    websocket_compression* compression; // null: not negotiated
+    bool text;                          // accepted
+    bool binary;                        // accepted
+    bool closed = false;                // by a Close frame
+    std::uint8_t failure = 0;           // a websocket_errc: then nothing is read any more
     std::uint16_t close_code = 1006;
 
     void answer_ping(std::string_view data) noexcept
@@ -67,7 +68,7 @@ struct websocket_protocol {
 
     void fail(websocket_errc error) noexcept
     {
-        failure = error;
+        failure = static_cast<std::uint8_t>(error);
         close(close_code_of(error), websocket_category::text(static_cast<int>(error)));
     }
 };
@@ -82,6 +83,9 @@ struct websocket_bytes : buffer_head<Loan> {
     message_assembler::result compressed; // a message for whose decompression there was no buffer yet
     inflated_message<Loan> inflated;
 };
+
+/// The framing of a websocket_reader: its buffer keeps the state of it, where it takes less.
+struct framing_of_buffer {};
 
 template <class Pool>
 class websocket_buffer : public borrowed_buffer<Pool, websocket_bytes<typename Pool::loan_type>> {
@@ -102,10 +106,14 @@ public:
     using base::pool;
     using typename base::loan_type;
 
-    websocket_buffer(Pool& from, std::size_t longest, std::size_t first, frame_time_limit* limit)
-        : base(from, longest, first, limit, "websocket_options.max_message_bytes must be at least 1")
+    websocket_buffer(Pool& from, std::size_t longest, std::size_t first, frame_time_limit* limit,
+                     const websocket_protocol& protocol)
+        : base(from, longest, first, limit, "websocket_options.max_message_bytes must be at least 1"),
+          protocol_(protocol)
     {
     }
+
+    [[nodiscard]] const websocket_protocol& protocol() const noexcept { return protocol_; }
 
     /// Takes over the bytes that another reader has received and not handed out. Throws std::bad_alloc if they need a
     /// larger buffer and there is none to be had; the other then keeps them.
@@ -128,30 +136,31 @@ public:
     }
 
     /// Returns the next whole message. Nothing when there is none yet, or, with `why`, when there will be none.
-    std::optional<websocket_message> take(websocket_protocol& protocol, std::error_code& why) noexcept
+    std::optional<websocket_message> take(framing_of_buffer, std::error_code& why) noexcept
     {
-        ended_ = protocol.closed;
-        if (protocol.failure != websocket_errc{})
-            why = protocol.failure;
-        else if (protocol.closed)
+        if (protocol_.failure != 0)
+            why = static_cast<websocket_errc>(protocol_.failure);
+        else if (protocol_.closed)
             why = errc::truncated_frame; // which `ended()` turns into the end
         else if (late())
             why = errc::frame_timeout;
         if (why || !holds()) return std::nullopt;
         held()->inflated.clear();
+        const websocket_limits limits{max_message(), protocol_.text, protocol_.binary,
+                                      protocol_.compression != nullptr};
         for (;;) {
             const bool again = held()->compressed.what == event::message;
-            const auto next = again ? held()->compressed : held()->assembler.next(data(), protocol.limits);
+            const auto next = again ? held()->compressed : held()->assembler.next(data(), limits);
             switch (next.what) {
             case event::incomplete:
                 if (held()->assembler.idle()) untime();
                 return std::nullopt;
             case event::message:
-                if (next.compressed) return inflate(protocol, next, why);
+                if (next.compressed) return inflate(next, why);
                 untime();
                 return websocket_message{next.bytes, kind_of(next)};
             case event::ping:
-                protocol.answer_ping(next.bytes);
+                protocol_.answer_ping(next.bytes);
                 break;
             case event::pong:
                 break;
@@ -159,23 +168,23 @@ public:
                 if (const auto close = websocket_close_payload::parse(next.bytes); close.error == websocket_errc{}) {
                     untime();
                     held()->close_reason = close.reason;
-                    protocol.closed = ended_ = true;
-                    protocol.close_code = close.code;
-                    protocol.close(static_cast<websocket_close_code>(close.code), {});
+                    protocol_.closed = true;
+                    protocol_.close_code = close.code;
+                    protocol_.close(static_cast<websocket_close_code>(close.code), {});
                     why = errc::truncated_frame;
                 } else {
-                    fail(protocol, close.error, why);
+                    fail(close.error, why);
                 }
                 return std::nullopt;
             case event::violation:
-                fail(protocol, next.error, why);
+                fail(next.error, why);
                 return std::nullopt;
             }
         }
     }
 
     /// Whether the peer has closed the connection by a Close frame.
-    [[nodiscard]] bool ended() const noexcept { return ended_; }
+    [[nodiscard]] bool ended() const noexcept { return protocol_.closed; }
 
     /// The reason in the peer's Close frame.
     [[nodiscard]] std::string_view close_reason() const noexcept
@@ -186,7 +195,7 @@ public:
     /// Whether no message has begun, and no byte is held that was not examined.
     [[nodiscard]] bool empty() const noexcept
     {
-        return !holds() || ended_ || (held()->assembler.idle() && held()->compressed.what != event::message);
+        return !holds() || ended() || (held()->assembler.idle() && held()->compressed.what != event::message);
     }
 
     /// Returns the buffer to the pool if it is empty.
@@ -219,32 +228,33 @@ private:
         return message.text ? websocket_kind::text : websocket_kind::binary;
     }
 
-    std::optional<websocket_message> inflate(websocket_protocol& protocol, const message_assembler::result& message,
-                                             std::error_code& why) noexcept
+    [[nodiscard]] std::uint32_t max_message() const noexcept { return static_cast<std::uint32_t>(this->max_frame()); }
+
+    std::optional<websocket_message> inflate(const message_assembler::result& message, std::error_code& why) noexcept
     {
         bytes& b = *held();
-        why = b.inflated.take(*protocol.compression, message.bytes, message.text, protocol.limits.max_message, pool());
+        why = b.inflated.take(*protocol_.compression, message.bytes, message.text, max_message(), pool());
         if (why == errc::pool_exhausted) {
             b.compressed = message;
             return std::nullopt;
         }
         b.compressed = {};
         if (why) {
-            fail(protocol, static_cast<websocket_errc>(why.value()), why);
+            fail(static_cast<websocket_errc>(why.value()), why);
             return std::nullopt;
         }
         untime();
         return websocket_message{b.inflated.bytes(), kind_of(message)};
     }
 
-    void fail(websocket_protocol& protocol, websocket_errc error, std::error_code& why) noexcept
+    void fail(websocket_errc error, std::error_code& why) noexcept
     {
-        protocol.fail(error);
+        protocol_.fail(error);
         why = error;
         drop();
     }
 
-    bool ended_ = false;
+    websocket_protocol protocol_;
 };
 
 } // namespace holdfast::detail
