@@ -61,7 +61,7 @@ targets = [
 
 # What a reader has to know before the figures of a benchmark.
 caveats = {
-    "idle": "asio_wait, asio_lean and epoll enforce no time-out of their own. mid_frame and after_frame: only holdfast, libevent, "
+    "idle": "asio_wait and asio_lean enforce no time-out. mid_frame and after_frame: only holdfast, libevent, "
             "asyncio and go wait for whole lines; the others send back what they read, and hold their buffer all the time. "
             "holdfast's buffers are a pool with a bound, beyond which connections wait for one.",
     "all_together": "Four servers, one job: whole processes with their language's runtime, so that the first rungs show what "
