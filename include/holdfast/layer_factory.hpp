@@ -37,8 +37,8 @@ struct handshake_options {
     /// the two is not limited. Must be positive. The maximum: unlimited.
     std::chrono::steady_clock::duration handshake_timeout = std::chrono::seconds(5);
     /// The time that a handshake under way has while other connections wait because of `max_handshakes`: one that takes
-    /// longer ends with `handshake_timeout`. It is checked each time that this much has passed. It should exceed the few
-    /// round trips that a handshake takes with the slowest client. Must be positive. At least `handshake_timeout`, for
+    /// longer ends with `handshake_timeout`, unless the client has answered and the server is late. It is checked each
+    /// time that this much has passed. It should exceed the few round trips of a handshake with the slowest client. Must be positive. At least `handshake_timeout`, for
     /// example the maximum: that time alone counts.
     std::chrono::steady_clock::duration contended_timeout = std::chrono::seconds(1);
 };

@@ -119,8 +119,12 @@ private:
         return std::static_pointer_cast<handshake>(this->shared_from_this());
     }
 
-    /// One that holds a slot has less time while others wait for one.
-    [[nodiscard]] bool contended() const noexcept override { return owner_->slots_->waiting() != 0; }
+    /// One that holds a slot has less time while others wait for one, unless its client has answered and this side is
+    /// late.
+    [[nodiscard]] bool contended() const noexcept override
+    {
+        return owner_->slots_->waiting() != 0 && !detail::has_unread_input(descriptor_);
+    }
 
     /// Waits until so many bytes can be read at once, or the connection has ended. The kernel counts them: a client
     /// that sends them one by one does not wake this, and bytes that stay unread cause no further wake.

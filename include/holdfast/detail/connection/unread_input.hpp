@@ -42,6 +42,13 @@ inline input_state look_at_input(int descriptor) noexcept
     return now;
 }
 
+/// Whether the next read would return something: bytes, the end or an error.
+inline bool has_unread_input(int descriptor) noexcept
+{
+    ::pollfd at{descriptor, POLLIN, 0};
+    return ::poll(&at, 1, 0) > 0;
+}
+
 /// Whether the descriptor is closed, or its connection has ended in both directions.
 inline bool has_hung_up(int descriptor) noexcept
 {
