@@ -4,10 +4,14 @@
 // Subjects: see support/websocket_servers.hpp; Python's websockets and Node's ws beside them. Each runs in a process of its
 // own; the clients are this one.
 //
-// Cases: the number of connections; and _deflate: with permessage-deflate, and a compressed message each way.
+// Cases: the number of connections; _deflate: with permessage-deflate, and a compressed message each way; _tls: over TLS.
 //
 // Metric, for each number of connections; those of a server's first 64 connections do not count:
 //   rss_anon_bytes_per_connection  the process's anonymous memory
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+#include "../tests/support/certificates.hpp"
+#include "support/tls_clients.hpp"
+#endif
 #include "support/results.hpp"
 #include "support/websocket_clients.hpp"
 #include "support/websocket_servers.hpp"
@@ -31,12 +35,13 @@ namespace {
 
 constexpr std::size_t warm = 64;
 
+const std::string text = "a WebSocket message of 32 bytes.";
+const std::string expected = "\x81\x20" + text; // what comes back
+
 /// Connects until there are `n`; each new one gets a message back.
 void grow_to(benchmarks::websocket_clients& clients, std::size_t n)
 {
-    static const std::string text = "a WebSocket message of 32 bytes.";
     static const std::string sent = benchmarks::websocket_clients::frame(text);
-    static const std::string expected = "\x81\x20" + text;
     clients.grow_to(n, [](std::span<const int> added) {
         for (const int each : added)
             benchmarks::websocket_clients::send(each, sent);
@@ -77,6 +82,22 @@ struct subject {
     std::function<void(int)> serve_deflate{}; // none: it is not measured
 };
 
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+/// The handshake of a WebSocket, and a message that comes back.
+void greet(benchmarks::tls_client& client)
+{
+    client.write(std::string(benchmarks::websocket_clients::request).append("\r\n"));
+    std::string response;
+    for (char next = 0; !response.ends_with("\r\n\r\n"); response += next)
+        client.read_all(&next, 1);
+    if (!response.starts_with("HTTP/1.1 101 ")) throw std::runtime_error("a server does not accept the WebSocket");
+    client.write(benchmarks::websocket_clients::frame(text));
+    std::string got(expected.size(), '\0');
+    client.read_all(got.data(), got.size());
+    if (got != expected) throw std::runtime_error("a message came back changed");
+}
+#endif
+
 double rss_anon(::pid_t server)
 {
     std::error_code ec;
@@ -104,6 +125,28 @@ void measure(const subject& each, bool deflate, const std::vector<std::uint32_t>
                     (rss_anon(server.pid) - none) / static_cast<double>(n - warm), "B");
     }
 }
+
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+void measure_tls(const subject& each, const std::vector<std::uint32_t>& cases, std::chrono::seconds quiet,
+                 benchmarks::results& results)
+{
+    const benchmarks::server_process server([&](int listener) {
+        ::malloc_trim(0);
+        each.serve(listener);
+    });
+    constexpr std::size_t handshakes = 32; // at a time
+    benchmarks::tls_clients load(server.address);
+    load.grow_to(warm, handshakes, greet);
+    std::this_thread::sleep_for(quiet);
+    const double none = rss_anon(server.pid);
+    for (const std::uint32_t n : cases) {
+        load.grow_to(n, handshakes, greet);
+        std::this_thread::sleep_for(quiet);
+        results.add(each.name, std::to_string(n) + "_tls", "rss_anon_bytes_per_connection",
+                    (rss_anon(server.pid) - none) / static_cast<double>(n - warm), "B");
+    }
+}
+#endif
 
 int run(int argc, char** argv)
 {
@@ -151,6 +194,27 @@ int run(int argc, char** argv)
     else
         std::printf("Left out: node_ws (Debian: node-ws)\n");
 
+    std::vector<subject> tls_subjects;
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+    const tests::certificate certificate;
+    const benchmarks::tls_files files{certificate.chain_file(), certificate.key_file()};
+    for (const bool compact : {false, true}) {
+        const std::string suffix = compact ? "_compact" : "";
+        tls_subjects.push_back({"holdfast" + suffix, [&files, compact](int listener) {
+                                    benchmarks::serve_holdfast_websocket_tls(listener, files, compact);
+                                }});
+        tls_subjects.push_back({"holdfast_callback" + suffix, [&files, compact](int listener) {
+                                    benchmarks::serve_holdfast_websocket_callback_tls(listener, files, compact);
+                                }});
+    }
+#if defined(HOLDFAST_BENCHMARKS_BEAST)
+    tls_subjects.push_back(
+        {"beast", [&files](int listener) { benchmarks::serve_beast_websocket_tls(listener, files); }});
+#endif
+#else
+    std::printf("Left out: tls (Debian: libssl-dev)\n");
+#endif
+
     bool found = false;
     for (const subject& each : subjects) {
         if (!only_subject.empty() && each.name != only_subject) continue;
@@ -158,6 +222,13 @@ int run(int argc, char** argv)
         for (const bool deflate : {false, true})
             if (!deflate || each.serve_deflate) measure(each, deflate, cases, std::chrono::seconds(quiet), results);
     }
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+    for (const subject& each : tls_subjects) {
+        if (!only_subject.empty() && each.name != only_subject) continue;
+        found = true;
+        measure_tls(each, cases, std::chrono::seconds(quiet), results);
+    }
+#endif
     if (!found) benchmarks::command_line::fail("subject", "there is no such server");
     results.print_table();
     return 0;

@@ -52,6 +52,7 @@ targets = [
     (21, "stream_tls", "*", "bytes_per_cpu_second", "holdfast", 1.0, "asio_ssl"),
     (22, "idle_ws", "*", "rss_anon_bytes_per_connection", "holdfast", 1 / 5, "beast"),
     (22, "idle_ws", "*", "rss_anon_bytes_per_connection", "holdfast_callback", 1 / 12, "beast"),
+    (22, "idle_ws", "*_tls", "rss_anon_bytes_per_connection", "holdfast_callback_compact", 1 / 12, "beast"),
     (22, "broadcast_ws", "10000", "messages_per_second", "holdfast", 1.5, "beast"),
     (22, "broadcast_ws", "10000", "messages_per_second", "holdfast", 4.0, "beast_single"),
     (22, "broadcast_ws", "10000_deflate", "messages_per_second", "holdfast", 20.0, "beast"),

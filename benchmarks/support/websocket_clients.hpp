@@ -66,6 +66,11 @@ public:
 
     [[nodiscard]] std::span<const int> sockets() const { return sockets_; }
 
+    /// The handshake without its last line end.
+    static constexpr std::string_view request =
+        "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+
     /// A text message, as a client sends it. At most 65,535 bytes. The mask is 0.
     static std::string frame(std::string_view text)
     {
@@ -102,10 +107,6 @@ public:
     }
 
 private:
-    static constexpr std::string_view request =
-        "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
-
     void connect()
     {
         sockets_.push_back(checked(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"));

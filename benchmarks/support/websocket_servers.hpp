@@ -29,6 +29,20 @@ void serve_beast_websocket(int listener);
 void serve_beast_websocket_deflate(int listener);
 #endif
 
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+/// The files of a server's certificate.
+struct tls_files {
+    std::string chain, key;
+};
+
+/// The same over TLS; with `compact` holdfast has compact records. Beast has its ssl_stream over tcp_stream.
+void serve_holdfast_websocket_tls(int listener, const tls_files& files, bool compact);
+void serve_holdfast_websocket_callback_tls(int listener, const tls_files& files, bool compact);
+#if defined(HOLDFAST_BENCHMARKS_BEAST)
+void serve_beast_websocket_tls(int listener, const tls_files& files);
+#endif
+#endif
+
 /// A message that is sent to all, and how many of them a client has ordered by its own message.
 inline const std::string published_text(200, 'm');
 /// The same where messages are compressed: 200 bytes as servers send them.

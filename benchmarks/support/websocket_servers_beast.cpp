@@ -3,12 +3,17 @@
 #include "websocket_servers.hpp"
 
 #include <boost/asio.hpp>
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+#include <boost/asio/ssl.hpp>
+#include <boost/beast/ssl.hpp>
+#endif
 #include <boost/beast/core.hpp>
 #include <boost/beast/websocket.hpp>
 #include <boost/beast/zlib.hpp>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <exception>
@@ -28,8 +33,14 @@ namespace net = boost::asio;
 namespace beast = boost::beast;
 using net::ip::tcp;
 
-net::awaitable<void> session(beast::websocket::stream<beast::tcp_stream> peer, bool deflate)
+template <class Websocket>
+net::awaitable<void> session(Websocket peer, bool deflate)
 {
+    if constexpr (requires { peer.next_layer().next_layer(); }) { // TLS
+        beast::get_lowest_layer(peer).expires_after(std::chrono::seconds(30));
+        co_await peer.next_layer().async_handshake(net::ssl::stream_base::server, net::use_awaitable);
+        beast::get_lowest_layer(peer).expires_never(); // websocket::stream has its own
+    }
     peer.set_option(beast::websocket::stream_base::timeout::suggested(beast::role_type::server));
     if (deflate) {
         beast::websocket::permessage_deflate options;
@@ -197,6 +208,7 @@ net::awaitable<void> broadcast_session(websocket peer, topic<Client>& all)
     }
 }
 
+/// Calls `session(socket)` for each connection.
 template <class Session>
 net::awaitable<void> accept(net::io_context& io, int listener, Session session)
 {
@@ -204,7 +216,7 @@ net::awaitable<void> accept(net::io_context& io, int listener, Session session)
     for (;;) {
         tcp::socket peer = co_await from.async_accept(net::use_awaitable);
         peer.set_option(tcp::no_delay(true));
-        net::co_spawn(io, session(websocket(std::move(peer))), [](const std::exception_ptr&) {});
+        net::co_spawn(io, session(std::move(peer)), [](const std::exception_ptr&) {});
     }
 }
 
@@ -220,19 +232,31 @@ template <class Client>
 void broadcast(int listener, bool deflate = false)
 {
     topic<Client> all{{}, deflate};
-    serve(listener, [&](websocket peer) { return broadcast_session<Client>(std::move(peer), all); });
+    serve(listener, [&](tcp::socket peer) { return broadcast_session<Client>(websocket(std::move(peer)), all); });
 }
 
 } // namespace
 
 void serve_beast_websocket(int listener)
 {
-    serve(listener, [](websocket peer) { return session(std::move(peer), false); });
+    serve(listener, [](tcp::socket peer) { return session(websocket(std::move(peer)), false); });
 }
 void serve_beast_websocket_deflate(int listener)
 {
-    serve(listener, [](websocket peer) { return session(std::move(peer), true); });
+    serve(listener, [](tcp::socket peer) { return session(websocket(std::move(peer)), true); });
 }
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+void serve_beast_websocket_tls(int listener, const tls_files& files)
+{
+    net::ssl::context context(net::ssl::context::tls_server);
+    context.use_certificate_chain_file(files.chain);
+    context.use_private_key_file(files.key, net::ssl::context::pem);
+    serve(listener, [&](tcp::socket peer) {
+        using tls_websocket = beast::websocket::stream<beast::ssl_stream<beast::tcp_stream>>;
+        return session(tls_websocket(beast::tcp_stream(std::move(peer)), context), false);
+    });
+}
+#endif
 void broadcast_beast_websocket(int listener) { broadcast<gathering_client>(listener); }
 void broadcast_beast_websocket_single(int listener) { broadcast<single_client>(listener); }
 void broadcast_beast_websocket_deflate(int listener) { broadcast<compressing_client>(listener, true); }

@@ -5,6 +5,9 @@
 #if defined(HOLDFAST_BENCHMARKS_ZLIB)
 #include <holdfast/adapters/websocket_deflate.hpp>
 #endif
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+#include <holdfast/adapters/tls_layer.hpp>
+#endif
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 #include <holdfast/outbox_group.hpp>
@@ -30,9 +33,12 @@ using namespace std::chrono_literals;
 using executor = net::io_context::executor_type;
 using acceptor = holdfast::bounded_acceptor<tcp, holdfast::no_finalizer, executor>;
 using connection = acceptor::connection_type;
-using reader = holdfast::websocket_reader<connection, holdfast::buffer_pool>;
-using line_reader = holdfast::frame_reader<connection, holdfast::framing::line, holdfast::buffer_pool>;
-using outbox = holdfast::outbox<connection::stream_type>;
+template <class Peer>
+using reader = holdfast::websocket_reader<Peer, holdfast::buffer_pool>;
+template <class Peer>
+using line_reader = holdfast::frame_reader<Peer, holdfast::framing::line, holdfast::buffer_pool>;
+template <class Peer>
+using outbox = holdfast::outbox<typename Peer::stream_type>;
 using message = std::optional<holdfast::websocket_message>;
 constexpr net::use_awaitable_t<executor> use_awaitable;
 
@@ -72,11 +78,13 @@ private:
 };
 
 /// A coroutine of its own, so that what it needs goes with it.
-net::awaitable<void, executor> accept(connection& peer, holdfast::buffer_pool& buffers, outbox& out,
-                                      std::optional<reader>& messages, holdfast::websocket_compression* by = nullptr)
+template <class Peer>
+net::awaitable<void, executor> accept(Peer& peer, holdfast::buffer_pool& buffers, outbox<Peer>& out,
+                                      std::optional<reader<Peer>>& messages,
+                                      holdfast::websocket_compression* by = nullptr)
 {
     request head;
-    line_reader lines{peer, buffers, request_options};
+    line_reader<Peer> lines{peer, buffers, request_options};
     while (const auto line = co_await lines.async_next(use_awaitable))
         if (!head.add(*line)) break;
     const auto handshake = holdfast::accept_websocket(head.method(), head, {.compression = by});
@@ -86,12 +94,13 @@ net::awaitable<void, executor> accept(connection& peer, holdfast::buffer_pool& b
     if (handshake) messages.emplace(std::move(lines), out, options);
 }
 
-net::awaitable<void, executor> session(connection peer, holdfast::heartbeat_timer<executor>& heartbeats,
+template <class Peer>
+net::awaitable<void, executor> session(Peer peer, holdfast::heartbeat_timer<executor>& heartbeats,
                                        holdfast::buffer_pool& buffers, holdfast::websocket_compression* by)
 {
     auto heartbeat = heartbeats.watch(peer);
-    outbox out{peer, {.high_watermark = 8192}};
-    std::optional<reader> messages;
+    outbox<Peer> out{peer, {.high_watermark = 8192}};
+    std::optional<reader<Peer>> messages;
     co_await accept(peer, buffers, out, messages, by);
     if (messages)
         while (const auto m = co_await messages->async_next(use_awaitable)) {
@@ -115,8 +124,8 @@ net::awaitable<void, executor> broadcast_session(connection peer, holdfast::hear
                                                  holdfast::websocket_compression* by)
 {
     auto heartbeat = heartbeats.watch(peer);
-    outbox out{peer};
-    std::optional<reader> messages;
+    outbox<connection> out{peer};
+    std::optional<reader<connection>> messages;
     co_await accept(peer, buffers, out, messages, by);
     if (messages) {
         const holdfast::outbox_group::member member{all.list(messages->compression()), out};
@@ -130,38 +139,40 @@ net::awaitable<void, executor> broadcast_session(connection peer, holdfast::hear
 }
 
 /// The same as `session` in callbacks. It owns itself.
+template <class Peer>
 class callback_session {
 public:
-    callback_session(connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers,
+    callback_session(Peer peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers,
                      holdfast::websocket_compression* by)
         : peer_(std::move(peer)), heartbeat_(heartbeats.watch(peer_)), out_(peer_, {.high_watermark = 8192})
     {
-        handshake_.reset(new handshake{by, {}, {peer_, buffers, request_options}});
+        next_line(std::unique_ptr<handshake>(new handshake{by, {}, {peer_, buffers, request_options}}));
     }
 
-    void next_line()
+private:
+    /// What is needed until the WebSocket is accepted.
+    struct handshake {
+        holdfast::websocket_compression* compression;
+        request head;
+        line_reader<Peer> lines;
+    };
+
+    void next_line(std::unique_ptr<handshake> begun)
     {
-        handshake_->lines.async_next([this](error_code ec, std::optional<std::string_view> line) {
+        line_reader<Peer>& lines = begun->lines;
+        lines.async_next([this, begun = std::move(begun)](error_code ec, std::optional<std::string_view> line) mutable {
             if (ec || !line) return end();
-            if (handshake_->head.add(*line)) return next_line();
-            const auto accepted = holdfast::accept_websocket(handshake_->head.method(), handshake_->head,
-                                                             {.compression = handshake_->compression});
+            if (begun->head.add(*line)) return next_line(std::move(begun));
+            const auto accepted =
+                holdfast::accept_websocket(begun->head.method(), begun->head, {.compression = begun->compression});
             out_.push(accepted.response);
             if (!accepted) return end();
             auto options = message_options;
             options.compression = accepted.compression;
-            messages_.emplace(std::move(handshake_->lines), out_, options);
-            handshake_.reset();
+            messages_.emplace(std::move(begun->lines), out_, options);
             next();
         });
     }
-
-private:
-    struct handshake {
-        holdfast::websocket_compression* compression;
-        request head;
-        line_reader lines;
-    };
 
     void next()
     {
@@ -178,11 +189,10 @@ private:
         holdfast::async_close_websocket(peer_, out_, [this](error_code) { delete this; });
     }
 
-    connection peer_;
+    Peer peer_;
     holdfast::heartbeat heartbeat_;
-    outbox out_;
-    std::unique_ptr<handshake> handshake_;
-    std::optional<reader> messages_;
+    outbox<Peer> out_;
+    std::optional<reader<Peer>> messages_;
 };
 
 template <class Session>
@@ -206,9 +216,29 @@ void serve_callback(int listener, holdfast::websocket_compression* by)
 {
     serve(listener,
           [by](connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers) {
-              (new callback_session(std::move(peer), heartbeats, buffers, by))->next_line();
+              new callback_session<connection>(std::move(peer), heartbeats, buffers, by);
           });
 }
+
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+using tls_connection = connection::rebind_stream<holdfast::tls_stream<connection::stream_type>>;
+
+/// Calls `session(peer, heartbeats, buffers)` for each connection.
+template <class Session>
+void serve_tls(int listener, const tls_files& files, bool compact, Session session)
+{
+    net::io_context io(1);
+    holdfast::heartbeat_timer<executor> heartbeats{io.get_executor(), {.tick = 1s, .timeout = 30s}};
+    holdfast::buffer_pool buffers{io.get_executor()};
+    const auto context = holdfast::tls_context::server(
+        {.certificate_chain_file = files.chain, .private_key_file = files.key, .compact_records = compact});
+    acceptor from{io.get_executor(), tcp::v4(), listener, {.max_connections = 20'000}};
+    from.async_serve(
+        holdfast::tls(context), [&](tls_connection peer) { return session(std::move(peer), heartbeats, buffers); },
+        net::detached);
+    io.run();
+}
+#endif
 
 void broadcast(int listener, holdfast::websocket_compression* by)
 {
@@ -225,6 +255,24 @@ void broadcast(int listener, holdfast::websocket_compression* by)
 
 void serve_holdfast_websocket(int listener) { serve_coroutine(listener, nullptr); }
 void serve_holdfast_websocket_callback(int listener) { serve_callback(listener, nullptr); }
+
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+void serve_holdfast_websocket_tls(int listener, const tls_files& files, bool compact)
+{
+    serve_tls(listener, files, compact,
+              [](tls_connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers) {
+                  return session(std::move(peer), heartbeats, buffers, nullptr);
+              });
+}
+
+void serve_holdfast_websocket_callback_tls(int listener, const tls_files& files, bool compact)
+{
+    serve_tls(listener, files, compact,
+              [](tls_connection peer, holdfast::heartbeat_timer<executor>& heartbeats, holdfast::buffer_pool& buffers) {
+                  new callback_session<tls_connection>(std::move(peer), heartbeats, buffers, nullptr);
+              });
+}
+#endif
 
 #if defined(HOLDFAST_BENCHMARKS_ZLIB)
 void serve_holdfast_websocket_deflate(int listener)
