@@ -232,7 +232,7 @@ net::awaitable<void> run_clock_of_all(market_clock& clock, holdfast::shard_topic
 
 void print_state(const holdfast::census& members)
 {
-    members.report(std::cout);
+    examples::log_text([&](std::ostream& out) { members.report(out); });
     std::error_code ec;
     examples::log_line("RssAnon ", holdfast::read_process_memory(::getpid(), ec).rss_anon / 1024, " KiB");
 }

@@ -9,6 +9,7 @@
 #include <holdfast/holdfast.hpp>
 #include <holdfast/server/admin_socket.hpp>
 #include <holdfast/server/drain_at_signal.hpp>
+#include <holdfast/server/line_log.hpp>
 
 #include <charconv>
 #include <cstddef>
@@ -17,6 +18,7 @@
 #include <exception>
 #include <iostream>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -42,8 +44,10 @@ struct answer {
     std::optional<std::size_t> value;
 };
 
+holdfast::line_log server_log; // drops lines where the log's reader does not read, instead of blocking
+
 struct log_end {
-    void operator()(const holdfast::connection_end& end) const noexcept { std::clog << end << '\n'; }
+    void operator()(const holdfast::connection_end& end) const noexcept { server_log(end); }
 };
 using acceptor = holdfast::bounded_acceptor<tcp, log_end>;
 
@@ -71,7 +75,7 @@ void check_capacity()
     const std::uint64_t memory = holdfast::read_memory_limit(error);
     if (error) throw std::system_error(error, "the memory limit cannot be read");
     const holdfast::capacity_plan plan{cost, {.memory_bytes = memory}};
-    std::clog << plan;
+    server_log(plan);
     if (plan.max_connections() < max_connections)
         throw std::runtime_error("not all connections fit into the memory: lower max_connections");
 }
@@ -86,13 +90,17 @@ void run(std::uint16_t port, const std::string& admin_path)
                      {.max_connections = max_connections,
                       .send_buffer_bytes = cost.send_buffer_bytes,
                       .receive_buffer_bytes = cost.receive_buffer_bytes,
-                      .on_event = [](const holdfast::acceptor_event& event) { std::clog << event << '\n'; }}};
+                      .on_event = [](const holdfast::acceptor_event& event) { server_log(event); }}};
     std::optional<holdfast::admin_socket> admin;
     if (!admin_path.empty()) admin.emplace(io.get_executor(), admin_path, clients.census(), heartbeats);
-    const holdfast::drain_at_signal stop{
-        clients, {.drain = {.deadline = 10s}, .on_report = [&] { clients.census().report(std::clog); }}};
+    const auto report = [&] {
+        std::ostringstream text;
+        clients.census().report(text);
+        server_log(text.view());
+    };
+    const holdfast::drain_at_signal stop{clients, {.drain = {.deadline = 10s}, .on_report = report}};
     clients.async_serve([&](auto peer) { return serve(std::move(peer), heartbeats); }, net::detached);
-    std::clog << "starting_point: listening on " << clients.local_endpoint() << std::endl;
+    server_log("starting_point: listening on ", clients.local_endpoint());
     io.run(); // returns when the drain is over
 }
 

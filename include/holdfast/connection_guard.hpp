@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <exception>
 #include <source_location>
+#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
@@ -31,7 +32,7 @@ struct upgrade_access;
 
 /// Limits of `connection_guard::async_close`.
 struct close_options {
-    /// Maximum time to wait for the peer's end of stream. Negative values mean zero, `duration::max()` for ever.
+    /// Maximum time to wait for the peer's end of stream. Must not be negative; `duration::max()` means for ever.
     std::chrono::steady_clock::duration deadline = std::chrono::seconds(5);
     /// Maximum number of bytes of the peer to read and discard meanwhile. `SIZE_MAX` means unlimited.
     std::size_t drain_bytes = 1024 * 1024;
@@ -183,7 +184,8 @@ public:
     /// and nothing of the peer's was unread; else `close_reason::local`.
     /// Cancellation: terminal, partial and total: resets like a limit, and completes with `operation_aborted`.
     /// Lifetime: no other operation may be pending on the stream.
-    /// Exceptions: `std::bad_alloc` where there is no memory to begin: the guard then still has its connection, or the
+    /// Exceptions: `std::invalid_argument` for a negative deadline; the guard then still has its connection.
+    /// `std::bad_alloc` where there is no memory to begin: the guard then still has its connection, or the
     /// connection has ended for `close_reason::out_of_memory`; the handler is not called. (A coroutine that awaits it
     /// ends the program then, in Asio 1.22: its awaitables do not support an initiation that throws.) Where memory is
     /// exhausted later, the connection ends alike, and the exception leaves the context's `run()`, as with Asio's own
@@ -192,6 +194,8 @@ public:
     template <net::completion_token_for<void(error_code)> CompletionToken>
     auto async_close(close_options options, CompletionToken&& token)
     {
+        if (options.deadline < options.deadline.zero())
+            throw std::invalid_argument("close_options::deadline must not be negative");
         return net::async_compose<CompletionToken, void(error_code)>(
             detail::close_operation<connection_guard>(*this, options.deadline, options.drain_bytes), token,
             stream_.get());

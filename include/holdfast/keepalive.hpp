@@ -50,19 +50,21 @@ error_code keepalive(Stream& stream, const keepalive_options& options = {}) noex
     const auto seconds_of = [](milliseconds time) {
         return static_cast<int>(std::clamp<seconds::rep>(ceil<seconds>(time).count(), -1, longest));
     };
-    const auto backlog_timeout = options.unacknowledged != milliseconds::zero()
-                                     ? options.unacknowledged
-                                     : options.idle + options.interval * options.probes;
     const auto set = [descriptor](int level, int name, int value) {
         return ::setsockopt(descriptor, level, name, &value, sizeof value) == 0;
     };
     if (options.unacknowledged < milliseconds::zero() || options.probes < 1) return net::error::invalid_argument;
     if (set(SOL_SOCKET, SO_KEEPALIVE, 1) && set(IPPROTO_TCP, TCP_KEEPIDLE, seconds_of(options.idle)) &&
         set(IPPROTO_TCP, TCP_KEEPINTVL, seconds_of(options.interval)) &&
-        set(IPPROTO_TCP, TCP_KEEPCNT, options.probes) &&
-        set(IPPROTO_TCP, TCP_USER_TIMEOUT,
-            static_cast<int>(std::clamp<milliseconds::rep>(backlog_timeout.count(), 1, longest))))
-        return {};
+        set(IPPROTO_TCP, TCP_KEEPCNT, options.probes)) {
+        // Only now: of values that the kernel has taken, the sum cannot overflow.
+        const auto user_timeout = options.unacknowledged != milliseconds::zero()
+                                      ? options.unacknowledged
+                                      : options.idle + options.interval * options.probes;
+        if (set(IPPROTO_TCP, TCP_USER_TIMEOUT,
+                static_cast<int>(std::clamp<milliseconds::rep>(user_timeout.count(), 1, longest))))
+            return {};
+    }
     return {errno, net::error::get_system_category()};
 }
 

@@ -39,7 +39,7 @@ std::string read(tests::tls_peer& client, Enough enough)
 std::string common_name(tests::tls_peer& client)
 {
     char name[64];
-    const std::unique_ptr<X509, decltype(&::X509_free)> seen(::SSL_get1_peer_certificate(client.ssl()), &::X509_free);
+    const std::unique_ptr<X509, decltype(&::X509_free)> seen(::SSL_get_peer_certificate(client.ssl()), &::X509_free);
     ::X509_NAME_get_text_by_NID(::X509_get_subject_name(seen.get()), NID_commonName, name, sizeof name);
     return name;
 }

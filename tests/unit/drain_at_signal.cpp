@@ -101,7 +101,22 @@ TEST_CASE("with a notice the server accepts after the signal, until the drain be
     tests::run(f.io);
     CHECK(f.drained == 0U);
     CHECK(f.clients_of.census().live() == 0);
-    CHECK_THROWS_AS((holdfast::drain_at_signal{f.clients_of, {.notice = -1s}}), std::invalid_argument);
+    // Options out of range are refused at the start, not when the signal comes; the largest notice is for ever.
+    using duration = std::chrono::steady_clock::duration;
+    const auto refused = [&](const holdfast::drain_at_signal_options& tried) {
+        try {
+            const holdfast::drain_at_signal started{f.clients_of, tried};
+            return false;
+        } catch (const std::invalid_argument&) {
+            return true;
+        }
+    };
+    for (const duration time :
+         {duration::min(), duration(-1), duration(0), duration(1), duration::max() - duration(1), duration::max()}) {
+        CHECK(refused({.notice = time}) == (time < duration(0)));
+        CHECK(refused({.drain = {.deadline = time}}) == (time < duration(0)));
+        CHECK(refused({.drain = {.deadline = 1s, .stagger = time}}) == (time < duration(0) || time >= 1s));
+    }
 }
 
 TEST_CASE("a second signal has its default effect while the drain goes on; the others are still handled")

@@ -116,6 +116,16 @@ TEST_CASE("every option of an outbox either works at its extremes or is refused 
         else
             CHECK(works({.notsent_lowat_bytes = n}));
     }
+    using std::chrono::milliseconds;
+    constexpr milliseconds zero{0}, one{1}, longest{60'000};
+    for (const milliseconds time : {milliseconds::min(), -one, zero, one, longest, longest + one,
+                                    milliseconds::max() - one, milliseconds::max()}) {
+        INFO(time.count());
+        if (time < zero || time > longest)
+            CHECK_THROWS_WITH(works({.write_delay = time}), Catch::Contains("write_delay"));
+        else
+            CHECK(works({.write_delay = time}));
+    }
     CHECK_THROWS_WITH(works({.on_overflow = static_cast<overflow_policy>(3)}), Catch::Contains("on_overflow"));
 }
 

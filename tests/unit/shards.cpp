@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <latch>
 #include <memory>
 #include <mutex>
@@ -382,6 +383,15 @@ TEST_CASE("shard_topic: options out of range are refused")
     CHECK_THROWS_AS(topic(shards.context(0), shards, receive, {.max_queued_bytes = 64}), std::invalid_argument);
     CHECK_THROWS_AS(topic(shards.context(0), shards, receive, {.on_overflow = overflow_policy::disconnect}),
                     std::invalid_argument);
+    for (const std::size_t size : {std::size_t(0), std::size_t(1), SIZE_MAX - 1, SIZE_MAX}) {
+        topic any(shards.context(0), shards, receive, {.max_copied_bytes = size});
+        CHECK_FALSE(any.publish(payload("copied or shared")));
+        if (size > 64)
+            CHECK_FALSE(topic(shards.context(0), shards, receive, {.max_queued_bytes = size}).publish(payload("1")));
+        else
+            CHECK_THROWS_AS(topic(shards.context(0), shards, receive, {.max_queued_bytes = size}),
+                            std::invalid_argument);
+    }
     topic smallest(shards.context(0), shards, receive, {.max_queued_bytes = 65});
     CHECK_FALSE(smallest.publish(payload("1")));
     CHECK(smallest.publish(payload("12")) == errc::exceeds_limit);

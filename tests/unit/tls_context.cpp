@@ -8,6 +8,7 @@
 #include <holdfast/adapters/tls_layer.hpp>
 #include <holdfast/bounded_acceptor.hpp>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -76,7 +77,7 @@ std::string certificate_for(const holdfast::tls_context& context, const char* ho
     });
     REQUIRE_FALSE(*done);
     CHECK(server.compact() == context.compact_records());
-    const std::unique_ptr<X509, decltype(&::X509_free)> seen(::SSL_get1_peer_certificate(client.ssl()), &::X509_free);
+    const std::unique_ptr<X509, decltype(&::X509_free)> seen(::SSL_get_peer_certificate(client.ssl()), &::X509_free);
     return common_name(seen.get());
 }
 
@@ -281,4 +282,18 @@ TEST_CASE("a session is resumed by its ticket alone: the server keeps none, and 
         ::SSL_shutdown(client.ssl()); // else OpenSSL would not use the session again
     }
     ::SSL_SESSION_free(kept);
+}
+
+TEST_CASE("numbers of tickets, up to the largest", "[tls]")
+{
+    const tests::certificate files;
+    for (const std::size_t tickets :
+         {std::size_t(0), std::size_t(1), std::size_t(16), std::size_t(17), SIZE_MAX - 1, SIZE_MAX}) {
+        holdfast::tls_context_options options{
+            .certificate_chain_file = files.chain_file(), .private_key_file = files.key_file(), .tickets = tickets};
+        if (tickets > 16)
+            CHECK_THROWS_WITH(holdfast::tls_context::server(options), Catch::Contains("tickets"));
+        else
+            CHECK_NOTHROW(holdfast::tls_context::server(options));
+    }
 }

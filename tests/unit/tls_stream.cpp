@@ -348,8 +348,7 @@ TEST_CASE("a certificate that is reloaded serves new handshakes; connections tha
     f.client.emplace(std::move(b));
     f.handshake();
     char name[64];
-    const std::unique_ptr<X509, decltype(&::X509_free)> seen(::SSL_get1_peer_certificate(f.client->ssl()),
-                                                             &::X509_free);
+    const std::unique_ptr<X509, decltype(&::X509_free)> seen(::SSL_get_peer_certificate(f.client->ssl()), &::X509_free);
     ::X509_NAME_get_text_by_NID(::X509_get_subject_name(seen.get()), NID_commonName, name, sizeof name);
     CHECK(std::string(name) == "renewed.example");
     std::filesystem::remove(f.files.chain_file());

@@ -7,6 +7,7 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/detail/async/counted_ptr.hpp>
+#include <holdfast/detail/saturated.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
@@ -17,6 +18,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -36,10 +38,13 @@ struct deflate_options {
     int memory_level = 8;
 
     /// Memory of one compressor in bytes: 4 * 2^window_bits + 2^(memory_level + 9) + 14 KiB. It is allocated
-    /// with the pool.
+    /// with the pool. SIZE_MAX where these are out of range.
     [[nodiscard]] constexpr std::size_t compressor_bytes() const noexcept
     {
-        return (std::size_t{4} << window_bits) + (std::size_t{512} << memory_level) + 14 * 1024;
+        using detail::saturated_shift;
+        using detail::saturated_sum;
+        return saturated_sum(saturated_sum(saturated_shift(4, window_bits), saturated_shift(512, memory_level)),
+                             14 * 1024);
     }
 };
 
@@ -128,6 +133,7 @@ public:
     explicit deflate_pool(executor_type executor, const deflate_options& options = {})
         : core_(new detail::deflate_core), turns_(std::move(executor), options.compressors)
     {
+        if (options.compressors == 0) throw std::invalid_argument("deflate_options.compressors must be at least 1");
         core_->make(options.compressors, options.container, options.level, options.window_bits, options.memory_level);
     }
 

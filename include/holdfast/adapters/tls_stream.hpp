@@ -101,7 +101,8 @@ public:
 
     /// Before a client's handshake: requests the server `host` (SNI), and accepts a certificate for that name only, or
     /// for that address where `host` is the text of one. Without it a client's handshake fails with
-    /// `net::error::invalid_argument`, unless the verification was switched off on `native_session()`.
+    /// `net::error::invalid_argument`, unless the verification was switched off on `native_session()`. (OpenSSL 1.1.1 cannot
+    /// say whether a name was set there, by SSL_set1_host: with it this function has to be called.)
     ///
     /// Exceptions: std::invalid_argument for a name that OpenSSL does not take; std::logic_error after the handshake;
     /// std::bad_alloc.
@@ -109,7 +110,8 @@ public:
     {
         if (core_->engine.has_handshaken()) throw std::logic_error("tls_stream::set_server_name: after the handshake");
         SSL* const ssl = native_session();
-        if (::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl), host.c_str()) == 1) return;
+        if (::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl), host.c_str()) == 1)
+            return core_->engine.note_server_name();
         ::ERR_clear_error();
         ::SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
         if (host.empty() || ::SSL_set1_host(ssl, host.c_str()) != 1 ||
@@ -117,6 +119,7 @@ public:
             ::ERR_clear_error();
             throw std::invalid_argument("tls_stream::set_server_name: not a host's name");
         }
+        core_->engine.note_server_name();
     }
 
     /// The protocol that ALPN has negotiated; empty where none was. After the handshake.

@@ -5,6 +5,7 @@
 
 #include <holdfast/adapters/detail/deflate_context.hpp>
 #include <holdfast/adapters/detail/inflate_context.hpp>
+#include <holdfast/detail/saturated.hpp>
 #include <holdfast/payload.hpp>
 #include <holdfast/websocket_compression.hpp>
 #include <holdfast/websocket_frame.hpp>
@@ -37,11 +38,17 @@ struct websocket_deflate_options {
     /// compression.
     unsigned client_window_bits = 15;
 
-    /// Memory in bytes of all compressors and decompressors. It is allocated at construction.
+    /// Memory in bytes of all compressors and decompressors. It is allocated at construction. It saturates at SIZE_MAX.
     [[nodiscard]] constexpr std::size_t bytes() const noexcept
     {
-        return compressors * ((std::size_t{4} << window_bits) + (std::size_t{512} << memory_level) + 16 * 1024) +
-               decompressors * ((std::size_t{1} << client_window_bits) + 10 * 1024);
+        using detail::saturated_product;
+        using detail::saturated_shift;
+        using detail::saturated_sum;
+        const auto compressor = saturated_sum(
+            saturated_sum(saturated_shift(4, window_bits), saturated_shift(512, memory_level)), 16 * 1024);
+        const auto decompressor = saturated_sum(saturated_shift(1, client_window_bits), 10 * 1024);
+        return saturated_sum(saturated_product(compressors, compressor),
+                             saturated_product(decompressors, decompressor));
     }
 };
 

@@ -29,6 +29,13 @@ constexpr std::uint32_t saturated_count(std::uint32_t a, std::uint64_t b) noexce
         std::min<std::uint64_t>(saturated_sum(a, b), std::numeric_limits<std::uint32_t>::max()));
 }
 
+/// value * 2^bits; the largest value where `bits` is out of range, too.
+constexpr std::uint64_t saturated_shift(std::uint64_t value, std::int64_t bits) noexcept
+{
+    if (bits < 0 || bits > 63) return std::numeric_limits<std::uint64_t>::max();
+    return saturated_product(value, std::uint64_t{1} << bits);
+}
+
 /// A size in 4 bytes. What does not fit is `SIZE_MAX`.
 class saturated_size {
 public:

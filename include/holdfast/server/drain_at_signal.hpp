@@ -5,8 +5,10 @@
 
 #include <holdfast/acceptor_options.hpp>
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/acceptor/acceptor_settings.hpp>
 #include <holdfast/error.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
@@ -23,7 +25,8 @@ struct drain_at_signal_options {
     /// Of the acceptor's `async_drain`.
     drain_options drain{};
     /// The time between the signal and the beginning of the drain, in which the server goes on accepting: a load balancer
-    /// learns by its health checks that the server leaves, before a connection is refused. Must not be negative.
+    /// learns by its health checks that the server leaves, before a connection is refused. Must not be negative. The maximum: the
+    /// drain never begins.
     std::chrono::steady_clock::duration notice = std::chrono::steady_clock::duration::zero();
     /// Called at the first SIGINT or SIGTERM, before the notice and the drain.
     std::function<void()> on_signal{};
@@ -44,8 +47,7 @@ struct drain_at_signal_options {
 /// executor or while the context does not run; no callback is called afterwards, and the signals have their default
 /// effect again.
 /// Thread safety: distinct objects: safe. Shared objects: unsafe. Not two at a time for the same signal.
-/// Exceptions: std::invalid_argument for a negative notice; for a drain option out of range, by the handler that begins the
-/// drain; system_error where a signal cannot be handled; std::bad_alloc.
+/// Exceptions: std::invalid_argument for an option out of range; system_error where a signal cannot be handled; std::bad_alloc.
 ///
 ///     const holdfast::drain_at_signal stop{acceptor, {.drain = {.deadline = 10s}}};
 ///     io.run();
@@ -79,6 +81,7 @@ private:
         {
             if (options_.notice < options_.notice.zero())
                 throw std::invalid_argument("drain_at_signal_options::notice must not be negative");
+            detail::check(options_.drain); // here, where the server can still refuse to start
             if (options_.on_report) signals_.add(SIGUSR1);
             if (options_.on_reload) signals_.add(SIGHUP);
         }
@@ -130,7 +133,8 @@ private:
             signals_.remove(SIGINT, ignored);
             signals_.remove(SIGTERM, ignored);
             if (options_.notice == options_.notice.zero()) return drain();
-            notice_.expires_after(options_.notice);
+            const auto now = std::chrono::steady_clock::now();
+            notice_.expires_at(now + std::min(options_.notice, std::chrono::steady_clock::time_point::max() - now));
             notice_.async_wait([self = this->shared_from_this()](const error_code&) {
                 const std::lock_guard again(self->mutex_);
                 if (self->acceptor_ != nullptr) self->drain();

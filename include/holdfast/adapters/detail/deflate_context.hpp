@@ -34,17 +34,19 @@ class deflate_context {
 public:
     deflate_context(deflate_container container, int level, int window_bits, int memory_level)
     {
+        if (window_bits < 9 || window_bits > 15)
+            throw std::invalid_argument("deflate_options.window_bits must be 9 to 15");
+        if (level < 0 || level > 9) throw std::invalid_argument("deflate_options.level must be 0 to 9");
         const int bits = container == deflate_container::raw    ? -window_bits
                          : container == deflate_container::zlib ? window_bits
                                                                 : window_bits + 16;
-        if (window_bits < 9 || window_bits > 15) throw std::invalid_argument("deflate: window_bits");
         switch (::deflateInit2(&zlib_, level, Z_DEFLATED, bits, memory_level, Z_DEFAULT_STRATEGY)) {
         case Z_OK:
             return;
         case Z_MEM_ERROR:
             throw std::bad_alloc();
         default:
-            throw std::invalid_argument("deflate: level or memory_level");
+            throw std::invalid_argument("deflate_options.memory_level must be 1 to 9");
         }
     }
     deflate_context(const deflate_context&) = delete;
@@ -106,6 +108,7 @@ public:
     template <class... Args>
     void make(std::size_t count, Args... args)
     {
+        if (count > free_.max_size()) throw std::bad_alloc();
         free_.reserve(count);
         for (std::size_t i = 0; i != count; ++i)
             free_.push_back(all_.emplace_back(std::make_unique<deflate_context>(args...)).get());

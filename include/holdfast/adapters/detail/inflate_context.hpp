@@ -88,6 +88,7 @@ class inflate_pool {
 public:
     inflate_pool(std::size_t count, unsigned window_bits)
     {
+        if (count > free_.max_size()) throw std::bad_alloc();
         free_.reserve(count);
         for (std::size_t i = 0; i != count; ++i)
             free_.push_back(all_.emplace_back(std::make_unique<inflate_context>(window_bits)).get());

@@ -187,8 +187,9 @@ public:
     /// Whether it is a client's that is to verify the peer, and does not know which name.
     [[nodiscard]] bool lacks_server_name() const noexcept
     {
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L
         if (::SSL_is_server(ssl_) != 0 || (::SSL_get_verify_mode(ssl_) & SSL_VERIFY_PEER) == 0) return false;
+        if (server_named_) return false;
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
         X509_VERIFY_PARAM* const wanted = ::SSL_get0_param(ssl_);
         if (::X509_VERIFY_PARAM_get0_host(wanted, 0) != nullptr) return false;
         char* const address = ::X509_VERIFY_PARAM_get1_ip_asc(wanted);
@@ -196,9 +197,12 @@ public:
         ::OPENSSL_free(address);
         return none;
 #else
-        return false; // it cannot be asked
+        return true; // OpenSSL cannot be asked whether the user has named one
 #endif
     }
+
+    /// The verification of the peer knows its name.
+    void note_server_name() noexcept { server_named_ = true; }
 
     /// How many bytes are held here that no readiness of the descriptor announces: plaintext, and records
     /// received but not opened. An end that was found after the last data counts as one.
@@ -633,6 +637,7 @@ private:
     std::uint8_t without_data_ = 0;     // records of handshake messages in a row, after the handshake
     bool compact_ : 1 = false;
     const bool wants_compact_ : 1;
+    bool server_named_ : 1 = false;
     bool shut_down_ : 1 = false;
     bool end_found_ : 1 = false; // after data that was returned first
 };
