@@ -14,7 +14,7 @@ elsewhere = {
     "proxy_options": "proxy_protocol",
     "drain_at_signal_options": "drain_at_signal",
     "frame_options": "frame_handover",
-    "handshake_options": "serve_layers",
+    "handshake_options": "layer_factory",
     "heartbeat_options": "heartbeat_limits",
     "heartbeat_profile_options": "heartbeat_limits",
     "key_limit_options": "key_limits",

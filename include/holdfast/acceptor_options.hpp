@@ -201,7 +201,8 @@ struct drain_options {
     std::chrono::steady_clock::duration stagger = std::chrono::steady_clock::duration::zero();
     /// Whether connections that are in the backlog when the drain begins are served before the listener is
     /// closed, within the deadline. Else the kernel resets them, unless another process shares the listener. An
-    /// accept or serve operation must be pending. TCP only.
+    /// accept or serve operation must be pending. The listener of a local socket is closed when its backlog is found
+    /// empty, or 4096 connections later: clients that connect before that are served as well.
     bool serve_backlog = false;
     /// Whether a frame that has begun may be read to its end: one of which a `frame_reader` of the connection itself
     /// (`frame_reader{peer}`) has read a part. The next operation between two frames finds the end of the stream. Where

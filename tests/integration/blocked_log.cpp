@@ -5,6 +5,8 @@
 #include "support/log.hpp"
 #include "support/sockets.hpp"
 
+#include <holdfast/server/line_log.hpp>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -93,9 +95,14 @@ TEST_CASE("a server whose log pipe is full serves on, drains, and exits")
     struct program {
         std::string name, request, answer;
     };
+    const std::string wrong_job =
+        "{\"job\":1,\"error\":\"give two whole numbers, FIRST LAST, from 1 to 1000000000\"}\n";
     for (const auto& [name, request, answer] :
          {program{"echo_server", "one\n", "{\"line\":1,\"text\":\"one\"}\n"},
-          program{"netstring_server", "3:one,", "26:{\"message\":1,\"text\":\"one\"},"}}) {
+          program{"graceful_server", "one\n", "{\"taken\":1}\n"},
+          program{"netstring_server", "3:one,", "26:{\"message\":1,\"text\":\"one\"},"},
+          program{"task_pool_server", "one\n", wrong_job},
+          program{"starting_point", "get one\n", "{\"key\":\"one\",\"value\":3}\n"}}) {
         tests::example_server server(name, {"--drain", "5s"});
         const auto before = exchange(server, request, answer);
         connect_and_reset(server, request, 5000); // the output of more than 64 KiB is not read
@@ -155,4 +162,39 @@ TEST_CASE("a log whose reader is gone neither ends the process nor blocks its en
     } // without a reader
     examples::log_line("without a log");
     CHECK(full.read_all().find("line ") != std::string::npos);
+}
+
+TEST_CASE("line_log never blocks: a pipe without room drops lines and says so, one without a reader ends nothing")
+{
+    pipe_ends pipe;
+    ::fcntl(pipe.writing, F_SETPIPE_SZ, 65536); // in pages, of which each that holds a byte is used up
+    holdfast::line_log log(pipe.writing);
+    log("two\nlines, number ", 2, '\n');
+    log(std::string(100'000, 'x')); // cut: a pipe takes no more at once for certain
+    CHECK(pipe.read_all() == "two\nlines, number 2\n" + std::string(4000, 'x') + "\n");
+    int lines = 0;
+    while (log.dropped() == 0)
+        log("line ", lines++);
+    for (int i = 0; i != 9; ++i)
+        log("dropped");
+    CHECK(log.dropped() == 10);
+    std::string expected;
+    for (int i = 0; i != lines - 1; ++i)
+        expected += "line " + std::to_string(i) + "\n";
+    CHECK(pipe.read_all() == expected);
+    log("goes on");
+    CHECK(pipe.read_all() == "log: 10 lines were dropped\ngoes on\n");
+    pipe.close_reader();
+    log("unheard");
+    CHECK(log.dropped() == 11);
+
+    std::array<int, 2> ends{}; // a service manager's log may be a socket
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    {
+        holdfast::line_log of_socket(ends[0]);
+        while (of_socket.dropped() == 0)
+            of_socket(std::string(1000, 's'));
+    }
+    ::close(ends[0]);
+    ::close(ends[1]);
 }

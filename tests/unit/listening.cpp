@@ -191,6 +191,40 @@ TEST_CASE("a drain serves the clients in the backlog first when that is requeste
     tcp::acceptor again(io, accepting.local_endpoint());
 }
 
+TEST_CASE("a drain serves the backlog of a local socket alike, and closes the listener where it is empty")
+{
+    const std::string path = socket_path("drain");
+    ::unlink(path.c_str());
+    net::io_context io;
+    local_acceptor accepting{io, local::endpoint(path), {.max_connections = 2, .remove_socket_file = true}};
+    std::vector<local_acceptor::connection_type> kept;
+    error_code served = net::error::fault;
+    accepting.async_serve([&](local_acceptor::connection_type peer) { kept.push_back(std::move(peer)); },
+                          [&](error_code ec) { served = ec; });
+    std::vector<local::socket> clients;
+    for (int i = 0; i != 5; ++i) // three wait in the backlog
+        clients.emplace_back(io).connect(local::endpoint(path));
+    tests::run_until(io, [&] { return kept.size() == 2; });
+    std::optional<std::size_t> aborted;
+    accepting.async_drain({.serve_backlog = true}, [&](error_code, std::size_t n) { aborted = n; });
+    for (std::size_t i = 0; i != 5; ++i) {
+        tests::run_until(io, [&] { return !kept.empty(); });
+        CHECK(kept.front().draining());
+        kept.erase(kept.begin());
+    }
+    tests::run(io);
+    CHECK(aborted == 0U);
+    CHECK_FALSE(served);
+    CHECK(accepting.census().ended() == 5);
+    CHECK(::access(path.c_str(), F_OK) != 0);
+
+    local_acceptor empty{io, local::endpoint(path), {.remove_socket_file = true}};
+    empty.async_serve([](auto) {}, net::detached);
+    empty.async_drain({.serve_backlog = true}, net::detached);
+    CHECK(::access(path.c_str(), F_OK) != 0); // at once
+    tests::run(io);
+}
+
 TEST_CASE("a drain that serves the backlog still ends at its deadline")
 {
     net::io_context io;

@@ -11,6 +11,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -50,6 +51,15 @@ inline std::size_t backlog_of(int listener) noexcept
     ::tcp_info info{};
     ::socklen_t size = sizeof info;
     return ::getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 ? info.tcpi_unacked : 0;
+}
+
+/// At most so many connections are in the backlog of a listener, TCP's or a local socket's, which does not say how many;
+/// 0: none.
+inline std::size_t backlog_bound_of(int listener) noexcept
+{
+    if (const std::size_t exact = backlog_of(listener); exact != 0) return exact;
+    ::pollfd readable{listener, POLLIN, 0};
+    return ::poll(&readable, 1, 0) == 1 && (readable.revents & POLLIN) != 0 ? SOMAXCONN : 0;
 }
 
 /// The number of bytes that were written and that the peer's kernel has not acknowledged; 0 where the kernel does

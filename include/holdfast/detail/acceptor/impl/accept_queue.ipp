@@ -114,7 +114,7 @@ HOLDFAST_DECL void accept_queue::begin_drain(bool serve_backlog) noexcept
     {
         const std::lock_guard lock(mutex_);
         draining_ = true;
-        if (!closed_ && io_) backlog_left_ = backlog_of(io_->listener.native_handle());
+        if (!closed_ && io_) backlog_left_ = backlog_bound_of(io_->listener.native_handle());
         if (serve_backlog && backlog_left_ != 0 && pending_ != 0) {
             until_empty_ = true;
             return;
