@@ -317,6 +317,30 @@ TEST_CASE("a shared semaphore may be destroyed while the acceptor waits in it, a
     tests::run(io);
 }
 
+TEST_CASE("a shared semaphore may be destroyed after the acceptor object and before its sessions")
+{
+    net::io_context io;
+    std::vector<connection> kept;
+    auto semaphore = std::make_unique<holdfast::async_semaphore>(io.get_executor(), 2);
+    auto accepting =
+        std::make_unique<acceptor>(io, any_port, acceptor_options{.connection_semaphore = semaphore.get()});
+    error_code served = net::error::fault;
+    accepting->async_serve([&](connection peer) { kept.push_back(std::move(peer)); },
+                           [&](error_code ec) { served = ec; });
+    auto clients = connect(io, accepting->local_endpoint(), 3);
+    tests::run_until(io, [&] { return kept.size() == 2 && semaphore->waiting() == 1; });
+    const bool runs_between = GENERATE(false, true);
+    accepting.reset();
+    if (runs_between) io.poll();
+    semaphore.reset();
+    if (runs_between) io.poll();
+    CHECK(kept[0].is_open());
+    clients[0].close();
+    kept.clear();
+    tests::run(io);
+    CHECK_FALSE(served); // the acceptor was closed by its end
+}
+
 TEST_CASE("close and drains race with permits that other threads return")
 {
     for (int round = 0; round != 200; ++round) {
