@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_EXAMPLES_SUPPORT_MARKET_HPP
 #define HOLDFAST_EXAMPLES_SUPPORT_MARKET_HPP
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -25,7 +26,7 @@ struct quote {
     double ask;
     std::uint32_t bid_size;
     std::uint32_t ask_size;
-    std::uint64_t time; ///< of the last change: simulated milliseconds since midnight
+    std::uint64_t time; ///< of the last change: simulated milliseconds since midnight; a later change has a later one
     bool open;
 };
 
@@ -193,7 +194,7 @@ private:
         (step % 2 == 0 ? chosen.bid_size : chosen.ask_size) = 100 * (1 + below(50));
         if (below(1000) == 0) chosen.open = !chosen.open; // a trading halt, or its end
         note_change(index);
-        chosen.time = opening_time + version_;
+        chosen.time = std::max(chosen.time + 1, opening_time + version_); // also after one that was applied
     }
 
     void note_change(std::size_t index) noexcept

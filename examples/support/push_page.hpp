@@ -7,8 +7,8 @@
 
 namespace examples {
 
-/// Needs nothing but the server. Both connections are open, and the one that is chosen fills the table. `window.feeds`
-/// counts for each what has come: ids in order, missing, doubled, gaps, connections.
+/// Needs nothing but the server. Both connections are open; the server-sent events fill the table. `window.feeds` counts for
+/// each what has come: ids in order, missing, doubled, gaps, connections.
 inline constexpr std::string_view push_page = R"page(<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -58,10 +58,13 @@ function state(name, value) {
   document.getElementById(name + '-state').className = 'state ' + value;
 }
 
-// An id is the epoch of the server's ring, a hyphen and a number: the next message has the next number. An id of Redis is a
-// time in milliseconds and a number: a later message has a later one, and whether one is missing does not show.
+// An id is the epoch of the server's ring, a hyphen and a number: the next message has the next number; or that number alone.
+// An id of Redis is a time in milliseconds and a number: a later message has a later one, and whether one is missing does
+// not show.
+const parts = id => id.includes('-') ? id.split('-') : ['', id];
+
 function note(name, id, snapshot) {
-  const f = feeds[name], before = f.last.split('-'), now = id.split('-');
+  const f = feeds[name], before = parts(f.last), now = parts(id);
   if (snapshot) {
     ++f.snapshots;
     if (f.last) ++f.gaps;
@@ -78,9 +81,11 @@ function note(name, id, snapshot) {
     `gaps ${f.gaps}; connected ${f.opened} times`);
 }
 
-function show(quotes) {
+// The snapshot is read while the market goes on: a quote in it can be newer than the messages that follow.
+function show(quotes, snapshot) {
   for (const q of quotes) {
     let row = rows.get(q.id);
+    if (row && !snapshot && q.time < row.time) continue;
     if (!row && rows.size < 40) {
       row = document.createElement('tr');
       for (let i = 0; i !== 5; ++i) row.append(document.createElement('td'));
@@ -90,6 +95,7 @@ function show(quotes) {
     if (!row) continue;
     row.children[1].className = row.bid > q.bid ? 'down' : row.bid < q.bid ? 'up' : '';
     row.bid = q.bid;
+    row.time = q.time;
     [q.symbol, q.bid.toFixed(2), q.ask.toFixed(2), q.bid_size, q.ask_size].forEach((value, i) => { row.children[i].textContent = value; });
   }
   let sum = 0;
@@ -110,8 +116,8 @@ function listen() {
     state('sse', 'connecting');
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, 1000 + 4000 * Math.random());
   };
-  events.onmessage = event => { note('sse', event.lastEventId, false); show(JSON.parse(event.data)); };
-  events.addEventListener('snapshot', event => { note('sse', event.lastEventId, true); show(JSON.parse(event.data)); });
+  events.onmessage = event => { note('sse', event.lastEventId, false); show(JSON.parse(event.data), false); };
+  events.addEventListener('snapshot', event => { note('sse', event.lastEventId, true); show(JSON.parse(event.data), true); });
 }
 listen();
 

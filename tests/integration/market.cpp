@@ -259,3 +259,20 @@ TEST_CASE("a market that applies the changes of another one has its state, and c
     CHECK_FALSE(to.apply(wrong));
     CHECK(tied(to[3]) == tied(from[3]));
 }
+
+TEST_CASE("a later change of an instrument has a later time, also of one whose values came from elsewhere")
+{
+    market from(30), to(30);
+    from.tick(5000);
+    for (const quote& each : from.changed_since(0))
+        REQUIRE(to.apply(each));
+    for (int i = 0; i != 100; ++i) {
+        const auto version = to.version();
+        std::vector<std::uint64_t> before;
+        for (const quote& each : to.snapshot())
+            before.push_back(each.time);
+        to.tick(1);
+        for (const quote& each : to.changed_since(version))
+            CHECK(each.time > before[each.id]);
+    }
+}
