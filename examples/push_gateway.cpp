@@ -192,7 +192,7 @@ int run(int argc, char** argv)
     const auto capacity = options.plan();
     const examples::log_queue log;
     examples::gateway_node node(options);
-    auto ring = holdfast::take_saved_ring(options.state, options.ring_options());
+    auto ring = holdfast::read_saved_ring(options.state, options.ring_options());
     std::string kept = ring.save();    // each thread has a copy
     std::vector<std::jthread> threads; // joined after the shards have ended
     std::optional<examples::feed_topic> topic;
@@ -213,6 +213,7 @@ int run(int argc, char** argv)
     examples::start_feed(shards, topic);
     std::optional<holdfast::admin_socket> admin;
     if (!options.admin.empty()) admin.emplace(io.get_executor(), options.admin, clients.census(), shards[0].heartbeats);
+    holdfast::remove_saved_ring(options.state); // now that the start cannot fail any more
     const auto begin_drain = [&] {
         examples::log_line("push_gateway: draining ", clients.census().live(), " connections");
         node.draining = true;

@@ -40,6 +40,8 @@ def main():
     parser.add_argument("--kind", choices=("both", "sse", "ws"), default="both", help="of these clients (default both)")
     parser.add_argument("--never", type=int, default=50, help="clients of server-sent events that never read (default 50)")
     parser.add_argument("--until-behind", action="store_true", help="restarts once the queues of all that never read are full")
+    parser.add_argument("--parked", type=int, default=0, help="clients that leave, and come again after the restart, when the "
+                        "ring does not have the messages after their last one any more: each is notified of the gap")
     parser.add_argument("--browser", help="the program chromium; without it there is no page")
     parser.add_argument("--report", default=".", help="the directory of the screenshots")
     parser.add_argument("--kill", action="store_true", help="ends the server by SIGKILL too: each client is notified of the gap")
@@ -53,9 +55,28 @@ def main():
         sys.exit(run(options, directory))
 
 
+def check_sent_away(sent_away, clients, stagger):
+    """In a drain each client of server-sent events is named a time to wait, and both are spread: the clients that end, and
+    these times. A late measurement spreads the ends more, not less."""
+    if len(sent_away) != clients:
+        return [f"{len(sent_away)} of {clients} clients of server-sent events were named a time to wait"]
+    faults = []
+    ends, waits = sorted(at for at, _ in sent_away), sorted(wait for _, wait in sent_away)
+    print(f"sent away within {ends[-1] - ends[0]:.1f} s; times to wait: {waits[0]} to {waits[-1]} ms")
+    if waits[0] < 500 or waits[-1] >= 2000:
+        faults.append(f"times to wait are from {waits[0]} to {waits[-1]} ms, not 500 to 2000")
+    for name, values, whole in (("ends", ends, stagger), ("times to wait", waits, 1500)):
+        half = values[3 * clients // 4] - values[clients // 4]  # evenly spread: half of the whole
+        if half < whole / 5:
+            faults.append(f"half of the {name} are within {half:.2f} of {whole}")
+    return faults
+
+
 def run(options, directory):
     count = options.clients + options.never
-    arguments = [options.server, "--state", f"{directory}/state", "--max-connections", str(count + 100)] + options.arguments
+    stagger = 2.0
+    arguments = [options.server, "--state", f"{directory}/state", "--max-connections", str(count + 100),
+                 "--stagger", f"{stagger:.0f}s"] + options.arguments
     server = Server(arguments + ["--port", "0"])
     arguments += ["--port", str(server.port)]
     browser, servers, faults = None, [server], []
@@ -97,6 +118,17 @@ def run(options, directory):
             print(f"the queues of {behind['number']} clients are full: messages for them wait in the ring alone; queues became "
                   f"full {fell} times, {gaps - count} gaps; sent to all {messages} messages, {sent / 2**20:.1f} MiB; RssAnon "
                   f"{server.rss / 2**20:.1f} MiB of {(server.base + count * server.each) / 2**20:.1f} MiB", flush=True)
+        parked = load.reading[:options.parked]
+        for client in parked:
+            client.end(None)
+        if parked:
+            left_at, since = server.figure("holdfast_topic_published_total"), {"messages": 0, "kept": 1}
+            def ask_ring():
+                server.measure()
+                since["messages"] = server.figure("holdfast_topic_published_total") - left_at
+                since["kept"] = server.figure("holdfast_ring_messages")
+            load.until("the ring is overrun", lambda: since["messages"] > since["kept"], every=ask_ring)
+            print(f"{len(parked)} clients have left; {since['messages']} messages later the ring keeps {since['kept']}", flush=True)
         before = time.monotonic()
         server.end(signal.SIGTERM)
         load.until("the server drains", lambda: server.process.poll() is not None, every=server.measure)
@@ -104,6 +136,8 @@ def run(options, directory):
             faults.append(f"the server ended with {server.process.returncode}")
         servers.append(Server(arguments))
         load.restarted()
+        for client in parked:
+            load.later(client, 0)
         load.until("all clients are back", load.all_served(), every=lambda: servers[-1].measure())
         print(f"all clients are back and up to date {time.monotonic() - before:.1f} s after SIGTERM", flush=True)
         if browser:
@@ -113,6 +147,8 @@ def run(options, directory):
             os.makedirs(options.report, exist_ok=True)
             for scheme in ("light", "dark"):
                 browser.screenshot(f"{options.report}/push_gateway_{scheme}.png", scheme, lambda: load.turn(0))
+        if "sse" in kinds:
+            faults += check_sent_away(load.sent_away, sum(c.kind == "sse" for c in load.reading[options.parked:]), stagger)
         if "ws" in kinds and load.close_codes != {1012}:
             faults.append(f"the WebSockets were closed with {load.close_codes}, not 1012")
 
@@ -123,7 +159,9 @@ def run(options, directory):
         for name, t in rows:
             print(f"{name:22} {t['connected']:11} {t['received']:10} {t['missing']:8} {t['doubled']:8} {t['gaps']:6} "
                   f"{t['snapshots']:10}")
-            faults += [f"{name}: {t[what]} {what}" for what in ("missing", "doubled", "gaps") if t[what]]
+            gaps = sum(name == f"clients, {client.kind}" for client in parked)
+            faults += [f"{name}: {t[what]} {what}, not {expected}"
+                       for what, expected in (("missing", 0), ("doubled", 0), ("gaps", gaps)) if t[what] != expected]
         if options.kill:
             server = servers[-1]
             server.end(signal.SIGKILL)
@@ -131,7 +169,7 @@ def run(options, directory):
             servers.append(Server(arguments))
             load.restarted()
             load.until("all clients are back", load.all_served(), every=lambda: servers[-1].measure())
-            notified = sum(load.totals[kind].gaps for kind in ("sse", "ws"))
+            notified = sum(load.totals[kind].gaps for kind in ("sse", "ws")) - len(parked)
             print(f"after SIGKILL: {notified} of {options.clients} clients were notified of the gap and sent the state, "
                   f"missing {sum(t.missing for t in load.totals.values())}, "
                   f"doubled {sum(t.doubled for t in load.totals.values())}")
@@ -139,6 +177,15 @@ def run(options, directory):
                 faults.append("a client was not notified of the gap")
             faults += [f"after SIGKILL, {kind}: missing or doubled" for kind in ("sse", "ws")
                        if load.totals[kind].missing or load.totals[kind].doubled]
+            if browser:
+                had = {kind: page["feeds"][kind]["received"] for kind in page["feeds"]}
+                look(lambda p: all(feed["snapshots"] > 1 and feed["received"] > had[kind] + 5
+                                   for kind, feed in p["feeds"].items()))
+                for kind, feed in page["feeds"].items():
+                    figures = {what: feed[what] for what in ("gaps", "missing", "doubled")}
+                    print(f"after SIGKILL, browser, {kind}: {figures}")
+                    if figures != {"gaps": 1, "missing": 0, "doubled": 0}:
+                        faults.append(f"after SIGKILL, browser, {kind}: {figures}")
         for each in servers:
             bound = each.base + count * each.each
             print(f"RssAnon of process {each.process.pid}: at most {each.rss / 2**20:.1f} MiB; its bound for {count} "

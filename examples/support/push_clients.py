@@ -6,8 +6,9 @@ SPDX-License-Identifier: BSL-1.0
 import ctypes, random, re, select, signal, socket, ssl, subprocess, sys, time
 
 PROXY = b"PROXY TCP4 127.0.0.1 127.0.0.1 1000 2000\r\n"  # as a balancer sends it
-EVENT = re.compile(rb"(event: snapshot\n)?id: ([0-9a-f]+-\d+)\n")
-MESSAGE = re.compile(rb'\{"id":"([0-9a-f]+-\d+)","event":"(\w+)"')
+EVENT = re.compile(rb"(event: snapshot\n)?id: ([0-9a-f]+(?:-\d+)?)\n")
+RETRY = re.compile(rb"^retry: (\d+)\n", re.M)
+MESSAGE = re.compile(rb'\{"id":"([0-9a-f]+(?:-\d+)?)","event":"(\w+)"')
 
 
 class Totals:
@@ -32,7 +33,7 @@ class Client:
         self.due = 0.0
 
     def connect(self):
-        self.head, self.buffer = True, b""
+        self.head, self.buffer, self.retry = True, b"", None
         self.secure = self.tls is not None and self.port is None
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.setblocking(False)
@@ -95,7 +96,7 @@ class Client:
         except OSError:
             data = b""
         if not data:
-            return self.end(random.uniform(0.5, 2))
+            return self.end(random.uniform(0.5, 2) if self.retry is None else self.retry / 1000)
         if self.head:
             end = self.buffer.find(b"\r\n\r\n")
             if end < 0:
@@ -131,6 +132,9 @@ class Client:
         if end >= 0:
             for event in EVENT.finditer(self.buffer, 0, end + 2):
                 self.load.note(self, event[2], event[1] is not None)
+            for retry in RETRY.finditer(self.buffer, 0, end + 2):
+                self.retry = int(retry[1])
+                self.load.sent_away.append((time.monotonic(), self.retry))
             self.buffer = self.buffer[end + 2:]
 
     def ws(self):
@@ -168,6 +172,7 @@ class Load:
         self.may_refuse = may_refuse
         self.tls_port = None
         self.port, self.epoll, self.open, self.waiting, self.close_codes = port, select.epoll(), {}, [], set()
+        self.sent_away = []  # of clients of server-sent events: when, and the time to wait before the next attempt
         self.totals = {"sse": Totals(), "ws": Totals(), "never read": Totals()}
         self.clients = [Client(self, kinds[i % len(kinds)]) for i in range(count)]
         self.clients += [Client(self, "sse", reads=False) for _ in range(never)]

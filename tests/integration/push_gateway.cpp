@@ -8,6 +8,8 @@
 #include "../examples/support/quote_feed.hpp"
 
 #include <array>
+#include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -224,9 +226,6 @@ TEST_CASE("a client that names its last event continues after it; one that has m
     CHECK(server.child.wait() == 0);
 }
 
-<<<<<<< HEAD
-TEST_CASE("over a graceful restart and a SIGKILL no client and no browser misses a message without notice")
-=======
 TEST_CASE("a thread that has lost events of the feed asks for the state, and continues from there")
 {
     net::io_context io;
@@ -267,17 +266,46 @@ TEST_CASE("a thread that has lost events of the feed asks for the state, and con
     CHECK(second.topic().ring().last().epoch != first.topic().ring().last().epoch); // its clients get the state
 }
 
-TEST_CASE("over a graceful restart and a SIGKILL no client and no browser misses a message without being told")
->>>>>>> 22984a3 (push_gateway --threads: shards, one acceptor, one feed)
+TEST_CASE("a start that fails, as its port is in use, leaves the saved messages to the next one")
+{
+    char folder[] = "/tmp/push_gateway_XXXXXX";
+    REQUIRE(::mkdtemp(folder) != nullptr);
+    const std::string state = std::string(folder) + "/state";
+    {
+        tests::example_server server("push_gateway", {"--state", state, "--max-connections", "10"});
+        server.child.signal(SIGTERM);
+        CHECK(server.child.wait() == 0);
+    }
+    REQUIRE(std::filesystem::exists(state));
+    net::io_context io;
+    const tcp::acceptor taken(io, {net::ip::address_v4::loopback(), 0});
+    std::string line;
+    CHECK(tests::refusal({tests::examples_directory + "/push_gateway", "--state", state, "--max-connections", "10",
+                          "--port", std::to_string(taken.local_endpoint().port())},
+                         line) != 0);
+    CHECK(std::filesystem::exists(state));
+    {
+        tests::example_server server("push_gateway", {"--state", state, "--max-connections", "10"});
+        CHECK_FALSE(std::filesystem::exists(state)); // after a crash it would be an old one
+        server.child.signal(SIGTERM);
+        CHECK(server.child.wait() == 0);
+    }
+    CHECK(std::filesystem::exists(state));
+    std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("over a graceful restart and a SIGKILL no client and no browser misses a message without notice")
 {
     std::vector<std::string> command{
-        "/usr/bin/env", "python3",  GATEWAY_CHECK,   tests::examples_directory + "/push_gateway",
-        "--clients",    "300",      "--never",       "3",
-        "--kill",       "--report", REPORT_DIRECTORY};
+        "/usr/bin/env",  "python3",  GATEWAY_CHECK, tests::examples_directory + "/push_gateway",
+        "--clients",     "300",      "--never",     "3",
+        "--kill",        "--parked", "10",          "--report",
+        REPORT_DIRECTORY};
     if (::access("/usr/bin/chromium", X_OK) == 0)
         command.insert(command.end(), {"--browser", "/usr/bin/chromium"});
     else
         WARN("left out: the browser; there is no /usr/bin/chromium (tests/run installs it)");
+    command.insert(command.end(), {"--", "--ring", "48k", "--rate", "10"}); // some ten seconds
     process check(command);
     std::string output;
     const int status = check.wait(&output, std::chrono::seconds(110));

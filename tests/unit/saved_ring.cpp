@@ -25,6 +25,7 @@ TEST_CASE("a saved ring is taken once: after a crash its ids would be used again
     CHECK(std::filesystem::status(path).permissions() ==
           (std::filesystem::perms::owner_read | std::filesystem::perms::owner_write));
     CHECK(std::distance(std::filesystem::directory_iterator(directory), std::filesystem::directory_iterator()) == 1);
+    CHECK(holdfast::read_saved_ring(path).last() == ring.last()); // by a process that then cannot start
     CHECK(holdfast::take_saved_ring(path).last() == ring.last());
     CHECK_FALSE(std::filesystem::exists(path));
     CHECK(holdfast::take_saved_ring(path).epoch() != ring.epoch());
@@ -32,6 +33,8 @@ TEST_CASE("a saved ring is taken once: after a crash its ids would be used again
     CHECK(holdfast::take_saved_ring(path).last().id == 0);
     CHECK(holdfast::take_saved_ring("").last().id == 0);
     CHECK_THROWS_AS(holdfast::save_ring((directory / "none" / "ring").string(), ring), std::system_error);
+    CHECK_NOTHROW(holdfast::remove_saved_ring(path)); // there is none
+    CHECK_THROWS_AS(holdfast::remove_saved_ring(directory), std::system_error);
     CHECK_THROWS_AS(holdfast::take_saved_ring(directory), std::system_error);
     std::filesystem::remove_all(directory);
 }

@@ -62,14 +62,24 @@ void save_ring(const std::string& path, basic_replay_ring<Clock>& ring)
     if (std::rename(next.c_str(), path.c_str()) != 0) detail::throw_errno("cannot replace " + path);
 }
 
-/// Takes the ring that the process before has saved, and removes the file: after a crash it would be an old one, whose ids
-/// have been used again. Returns an empty ring with another epoch where there is no file, or none that `replay_ring::load`
-/// reads: clients then have a gap. An empty path means no file.
+/// Removes the file of a saved ring, if there is one: from the first new message on it would be an old one, whose ids are used
+/// again after a crash. An empty path means no file.
 ///
-/// Exceptions: std::system_error where the file cannot be read or removed; those of `replay_ring`. Of a file above 1 GiB
-/// nothing is read.
+/// Exceptions: std::system_error where the file cannot be removed.
+inline void remove_saved_ring(const std::string& path)
+{
+    if (!path.empty() && ::unlink(path.c_str()) != 0 && errno != ENOENT) detail::throw_errno("cannot remove " + path);
+}
+
+/// Reads the ring that the process before has saved. Returns an empty ring with another epoch where there is no file, or none
+/// that `replay_ring::load` reads: clients then have a gap. An empty path means no file.
+///
+/// Call `remove_saved_ring` before the first message, but after all that can fail at the start of the process, such as opening
+/// its ports: then the next attempt to start has the ring still.
+///
+/// Exceptions: std::system_error where the file cannot be read; those of `replay_ring`. Of a file above 1 GiB nothing is read.
 template <class Clock = std::chrono::steady_clock>
-[[nodiscard]] basic_replay_ring<Clock> take_saved_ring(const std::string& path, const replay_ring_options& options = {})
+[[nodiscard]] basic_replay_ring<Clock> read_saved_ring(const std::string& path, const replay_ring_options& options = {})
 {
     if (path.empty()) return basic_replay_ring<Clock>(options);
     const detail::file_descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -87,11 +97,21 @@ template <class Clock = std::chrono::steady_clock>
             if (n == 0) break;
             if (n > 0) got += static_cast<std::size_t>(n);
         }
-        if (::unlink(path.c_str()) != 0) detail::throw_errno("cannot remove " + path);
         saved = basic_replay_ring<Clock>::load({text.data(), got}, options);
     }
     if (saved) return std::move(*saved);
     return basic_replay_ring<Clock>(options);
+}
+
+/// Reads the ring and removes the file, where nothing can fail between them.
+///
+/// Exceptions: those of both.
+template <class Clock = std::chrono::steady_clock>
+[[nodiscard]] basic_replay_ring<Clock> take_saved_ring(const std::string& path, const replay_ring_options& options = {})
+{
+    auto ring = read_saved_ring<Clock>(path, options);
+    remove_saved_ring(path);
+    return ring;
 }
 
 } // namespace holdfast
