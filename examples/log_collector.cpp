@@ -139,6 +139,7 @@ net::awaitable<void> follow(Connection& peer, collector& c, const examples::http
     std::string fields = "Cache-Control: no-store\r\nVary: Accept, Accept-Encoding\r\n";
     if (gzip) fields += "Content-Encoding: gzip\r\n";
     co_await send(peer, exchange.begin(200, events ? "text/event-stream" : "application/x-ndjson", fields));
+    if (exchange.head_only()) co_return;
 
     // Each message can be read at once, and the body goes on with the next.
     const framing::http_chunked more{.ends = false};
@@ -177,6 +178,7 @@ template <class Connection, class Source>
 net::awaitable<void> answer(Connection& peer, holdfast::http_exchange& exchange, const Source& body)
 {
     co_await send(peer, exchange.begin(200, "application/json"));
+    if (exchange.head_only()) co_return;
     const framed chunked{framing::http_chunked{}, json{}};
     co_await async_write_streamed(peer, holdfast::formatted(std::cref(body), chunked), {.chunk_bytes = chunk});
 }
@@ -239,8 +241,8 @@ net::awaitable<void> serve(Connection peer, collector& c, const acceptor& progra
         co_await send(peer, refusal);
     else if (!exchange.chunked())
         co_await send(peer, exchange.error(505, "Streams need HTTP/1.1."));
-    else if (request->method() != "GET")
-        co_await send(peer, exchange.error(405, "GET only.", "Allow: GET\r\n"));
+    else if (request->method() != "GET" && !exchange.head_only())
+        co_await send(peer, exchange.error(405, "GET and HEAD only.", "Allow: GET, HEAD\r\n"));
     else if (request->path() == "/status")
         co_await answer_status(peer, c, exchange, programs, readers);
     else if (request->path() == "/logs")

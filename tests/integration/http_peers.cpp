@@ -56,12 +56,14 @@ net::awaitable<void> answer(holdfast::connection_guard<tcp::socket>& peer, holdf
                             const rows& message, std::size_t i, std::size_t chunk)
 {
     const std::size_t way = i % 3;
-    std::string head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n";
+    constexpr std::string_view type = "application/x-ndjson";
+    holdfast::http_exchange exchange("GET", 11, [](std::string_view field) { return field == "Host" ? "here" : ""; });
     const holdfast::compressor gzip = way == 1 ? pool.try_borrow() : holdfast::compressor();
-    if (gzip) head += "Content-Encoding: gzip\r\n";
     const auto size = holdfast::serialized_size<ndjson>(message);
-    head += way == 2 ? "Content-Length: " + std::to_string(size) + "\r\n\r\n" : "Transfer-Encoding: chunked\r\n\r\n";
-    co_await net::async_write(peer.stream(), net::buffer(head), net::use_awaitable);
+    const holdfast::payload head = way == 2 ? exchange.begin(200, type, size)
+                                            : exchange.begin(200, type, gzip ? "Content-Encoding: gzip\r\n" : "");
+    const std::string_view head_text = head.text();
+    co_await net::async_write(peer.stream(), net::buffer(head_text.data(), head_text.size()), net::use_awaitable);
     const holdfast::write_streamed_options options{.chunk_bytes = size > 10'000 ? chunk + 200 : chunk,
                                                    .double_buffered = i % 2 == 0};
     if (way == 2) {

@@ -246,6 +246,12 @@ TEST_CASE("a client that sends no batch, or asks for what is not there, gets an 
     CHECK(status_of("nonsense\r\n\r\n") == "HTTP/1.1 400");
     CHECK(status_of("GET /status HTTP/1.1\r\n\r\n") == "HTTP/1.1 400"); // no Host
     CHECK(status_of("GET /status HTTP/1.1\r\n" + std::string(5000, 'x') + "\r\n\r\n") == "HTTP/1.1 431");
+    for (const char* path : {"/status", "/logs"}) {
+        const std::string head = server.ask("HEAD " + std::string(path) + " HTTP/1.1\r\nHost: here\r\n\r\n");
+        CHECK(head.starts_with("HTTP/1.1 200"));
+        CHECK(head.ends_with("\r\n\r\n"));
+        CHECK(head.find("\r\n\r\n") == head.size() - 4);
+    }
     const std::string status = server.ask("GET /status HTTP/1.1\r\nHost: here\r\n\r\n");
     CHECK(status.find("\"records\":0,\"programs\":{\"live\":0,\"peak\":") != status.npos);
     CHECK(send_records(server, 1, 3).size() > 0);

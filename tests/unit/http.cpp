@@ -178,6 +178,25 @@ TEST_CASE("streamed content is chunked for HTTP/1.1, and ends with the connectio
     CHECK_FALSE(old.keeps_alive());
 }
 
+TEST_CASE("the head of streamed content whose size is known is that of the whole response, and the connection stays")
+{
+    const std::string content(20, 'x');
+    for (const char* method : {"GET", "HEAD"})
+        for (const unsigned version : {10U, 11U})
+            for (const char* connection : {"", "keep-alive", "close"}) {
+                CAPTURE(method, version, connection);
+                const auto now = exchange(method, version, {{"Host", "a"}, {"Connection", connection}});
+                const std::string head = text_of(now.begin(200, "text/plain", content.size(), "X: y\r\n"));
+                CHECK(head + (now.head_only() ? "" : content) ==
+                      text_of(now.answer(200, "text/plain", content, "X: y\r\n")));
+                CHECK(head.ends_with("Content-Length: 20\r\n\r\n"));
+                CHECK(now.keeps_alive() ==
+                      (connection == (version == 11 ? ""sv : "keep-alive"sv) || connection == "keep-alive"sv));
+            }
+    CHECK(text_of(exchange("GET", 11, {{"Host", "a"}}).begin(200, "text/plain", UINT64_MAX)) ==
+          "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 18446744073709551615\r\n\r\n");
+}
+
 TEST_CASE("an event has a data field for each line, and is what framing::sse writes")
 {
     const auto plain = [](std::string_view data, const framing::sse& with = {}) {

@@ -158,13 +158,7 @@ public:
     [[nodiscard]] payload answer(unsigned status, std::string_view content_type, std::string_view content,
                                  std::string_view fields = {}) const
     {
-        std::string text = start(status, content_type, fields);
-        if (!keeps_alive_)
-            text.append("Connection: close\r\n");
-        else if (old_)
-            text.append("Connection: keep-alive\r\n");
-        text.append("Content-Length: ").append(std::to_string(content.size())).append("\r\n\r\n");
-        return payload(text, head_ ? std::string_view() : content);
+        return payload(sized(status, content_type, content.size(), fields), head_ ? std::string_view() : content);
     }
 
     /// Makes a response of one line of text, which says what is wrong and what to do.
@@ -175,7 +169,7 @@ public:
         return answer(status, "text/plain; charset=utf-8", text, fields);
     }
 
-    /// Makes the head of a response whose content is streamed: to be followed by the parts of `framing::http_chunked`
+    /// Makes the head of a response whose content is streamed without its size: to be followed by the parts of `framing::http_chunked`
     /// (`framed`, `http_chunk`) if `chunked()`, and by the content alone otherwise, whose end is then that of the
     /// connection. For `head_only()` nothing follows.
     [[nodiscard]] payload begin(unsigned status, std::string_view content_type, std::string_view fields = {})
@@ -187,7 +181,15 @@ public:
         text.append("\r\n");
         return payload(text);
     }
-    /// Returns whether streamed content is sent in chunks: not to an HTTP/1.0 client.
+    /// Makes the head of a response whose content is streamed and has that size (`serialized_size`): to be followed by the
+    /// content alone, such as by `framing::content_length`, and the connection stays for HTTP/1.0, too. Content of another
+    /// size breaks the connection: `framing::content_length` ends it with an error then. For `head_only()` nothing follows.
+    [[nodiscard]] payload begin(unsigned status, std::string_view content_type, std::uint64_t content_bytes,
+                                std::string_view fields = {}) const
+    {
+        return payload(sized(status, content_type, content_bytes, fields));
+    }
+    /// Returns whether streamed content without a size is sent in chunks: not to an HTTP/1.0 client.
     [[nodiscard]] bool chunked() const noexcept { return !old_; }
 
 private:
@@ -204,6 +206,17 @@ private:
         const char* const end = length.data() + length.size();
         const auto parsed = std::from_chars(length.data(), end, content_bytes_);
         return parsed.ec == std::errc() && parsed.ptr == end;
+    }
+
+    [[nodiscard]] std::string sized(unsigned status, std::string_view content_type, std::uint64_t content_bytes,
+                                    std::string_view fields) const
+    {
+        std::string text = start(status, content_type, fields);
+        if (!keeps_alive_)
+            text.append("Connection: close\r\n");
+        else if (old_)
+            text.append("Connection: keep-alive\r\n");
+        return text.append("Content-Length: ").append(std::to_string(content_bytes)).append("\r\n\r\n");
     }
 
     static std::string start(unsigned status, std::string_view content_type, std::string_view fields)
