@@ -10,6 +10,7 @@
 #include <holdfast/outbox.hpp>
 #include <holdfast/websocket.hpp>
 
+#include <algorithm>
 #include <cctype>
 #include <cstddef>
 #include <cstdint>
@@ -212,6 +213,29 @@ inline websocket_session talk(std::string_view bytes, const holdfast::websocket_
 {
     return talk_to([&](auto& peer, websocket_session& result) { return echo_messages(peer, options, result); }, bytes,
                    cut);
+}
+
+/// The same for more bytes than the kernel takes: the client sends them in pieces, on a thread of its own.
+inline websocket_session talk_in_pieces(std::string_view bytes, const holdfast::websocket_options& options,
+                                        std::size_t piece)
+{
+    net::io_context io;
+    auto both = socket_pair(io);
+    websocket_session result;
+    holdfast::connection_guard<tcp::socket> peer(std::move(both.first));
+    net::co_spawn(io, echo_messages(peer, options, result), net::detached);
+    std::thread client([&, rest = bytes]() mutable {
+        holdfast::error_code ec;
+        for (; !rest.empty() && !ec; rest.remove_prefix(std::min(piece, rest.size())))
+            net::write(both.second, net::buffer(rest.data(), std::min(piece, rest.size())), ec);
+        both.second.shutdown(tcp::socket::shutdown_send, ec);
+        auto [answer, end] = read_to_end(both.second);
+        result.answer = std::move(answer);
+        result.end = end;
+    });
+    run(io);
+    client.join();
+    return result;
 }
 
 } // namespace tests

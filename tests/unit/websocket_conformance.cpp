@@ -4,6 +4,7 @@
 #include "support/catch.hpp"
 #include "support/websocket.hpp"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <string>
@@ -258,6 +259,36 @@ TEST_CASE("9 limits: a message above the limit closes with 1009, by its announce
     refused("\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff"s, websocket_errc::message_too_long, ten);
     refused("\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff"s, websocket_errc::message_too_long,
             {.max_message_bytes = static_cast<std::size_t>(-1)});
+}
+
+TEST_CASE("9 limits: messages of 1, 4 and 16 MiB come back, whole and in fragments, however the bytes are cut")
+{
+    constexpr std::size_t mebi = 1024 * 1024;
+    struct row {
+        std::size_t size, fragment; // fragment 0: one frame
+    };
+    for (const auto& [size, fragment] : {row{mebi, 0}, row{mebi, 64}, row{mebi, 4096}, row{4 * mebi, 0},
+                                         row{4 * mebi, 4096}, row{4 * mebi, mebi}, row{16 * mebi, mebi}}) {
+        const unsigned kind = size == mebi || fragment == 4096 ? text : binary;
+        CAPTURE(size, fragment, kind);
+        std::string message("0123456789 \u00e9\u20ac\U0001f30a"); // 20 bytes: fragments end inside characters
+        while (message.size() < size)
+            message.append(message, 0, std::min(message.size(), size - message.size()));
+        std::string bytes;
+        bytes.reserve(size + (fragment == 0 ? 0 : size / fragment * 8) + 64);
+        for (std::size_t at = 0; at != size;) {
+            const std::string_view part = std::string_view(message).substr(at, fragment == 0 ? size : fragment);
+            const unsigned opcode = at == 0 ? kind : continuation;
+            at += part.size();
+            bytes += client_frame(opcode | (at == size ? fin : 0), part);
+        }
+        const auto session = tests::talk_in_pieces(bytes + bye, {.max_message_bytes = size}, 9973);
+        CHECK_FALSE(session.error);
+        CHECK((session.answer == server_frame(fin | kind, message) + bye_answer)); // not printed
+        const auto above = tests::talk_in_pieces(bytes + bye, {.max_message_bytes = size - 1}, 9973);
+        CHECK(above.error == websocket_errc::message_too_long);
+        CHECK(above.messages.empty());
+    }
 }
 
 TEST_CASE("9 limits: kinds that are not accepted close with 1003")
