@@ -44,6 +44,8 @@ def main():
                         "ring does not have the messages after their last one any more: each is notified of the gap")
     parser.add_argument("--browser", help="the program chromium; without it there is no page")
     parser.add_argument("--report", default=".", help="the directory of the screenshots")
+    parser.add_argument("--any-memory", action="store_true", help="of a server with a sanitizer: its memory is not compared "
+                        "with the plan")
     parser.add_argument("--kill", action="store_true", help="ends the server by SIGKILL too: each client is notified of the gap")
     parser.epilog = "What follows -- is for the server."
     own = sys.argv[1:]
@@ -67,7 +69,7 @@ def check_sent_away(sent_away, clients, stagger):
         faults.append(f"times to wait are from {waits[0]} to {waits[-1]} ms, not 500 to 2000")
     for name, values, whole in (("ends", ends, stagger), ("times to wait", waits, 1500)):
         half = values[3 * clients // 4] - values[clients // 4]  # evenly spread: half of the whole
-        if half < whole / 5:
+        if half < whole / 10:
             faults.append(f"half of the {name} are within {half:.2f} of {whole}")
     return faults
 
@@ -190,7 +192,7 @@ def run(options, directory):
             bound = each.base + count * each.each
             print(f"RssAnon of process {each.process.pid}: at most {each.rss / 2**20:.1f} MiB; its bound for {count} "
                   f"connections: {bound / 2**20:.1f} MiB")
-            if each.rss == 0 or each.rss > bound:
+            if not options.any_memory and (each.rss == 0 or each.rss > bound):
                 faults.append("the memory exceeds the bound")
     finally:
         if browser:
@@ -200,7 +202,7 @@ def run(options, directory):
                 each.process.kill()
     for fault in faults:
         print("FAULT:", fault)
-    print("gateway: " + ("nothing missed, nothing doubled, within the bound" if not faults else "failed"))
+    print("gateway: " + ("nothing missed, nothing doubled, " + ("any memory" if options.any_memory else "within the bound") if not faults else "failed"))
     return 1 if faults else 0
 
 

@@ -285,6 +285,7 @@ TEST_CASE("9 limits: messages of 1, 4 and 16 MiB come back, whole and in fragmen
         const auto session = tests::talk_in_pieces(bytes + bye, {.max_message_bytes = size}, 9973);
         CHECK_FALSE(session.error);
         CHECK((session.answer == server_frame(fin | kind, message) + bye_answer)); // not printed
+        if (size != mebi) continue;
         const auto above = tests::talk_in_pieces(bytes + bye, {.max_message_bytes = size - 1}, 9973);
         CHECK(above.error == websocket_errc::message_too_long);
         CHECK(above.messages.empty());
