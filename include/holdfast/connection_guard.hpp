@@ -284,6 +284,10 @@ private:
 /// The first form makes the layer as `Layer(std::move(stream), args...)`, the second by `make(std::move(stream))`,
 /// which may return a type that cannot be moved.
 ///
+/// Bytes that a `frame_reader` of the connection has buffered do not reach the layer. For STARTTLS end the connection
+/// where its `buffered()` is not empty: the client must wait for the answer, and commands that were sent in plain text
+/// together with STARTTLS, by whomever, must not be taken for what comes over TLS.
+///
 /// Lifetime: no operation may be pending on the connection.
 /// Exceptions: what making the layer throws, and `std::bad_alloc`. The connection has ended then, for
 /// `close_reason::exception` or `close_reason::out_of_memory`.

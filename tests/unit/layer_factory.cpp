@@ -12,10 +12,14 @@
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 #include <holdfast/outbox.hpp>
+#include <holdfast/process/limits.hpp>
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/write_streamed.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -697,6 +701,59 @@ TEST_CASE("a handler may be a coroutine, or return nothing, and have the shard",
     });
     client.socket().close();
     f.run_until([&] { return !f.ends.empty(); });
+}
+
+TEST_CASE("options of handshakes at their extremes: refused, or a client is served", "[tls]")
+{
+    using duration = std::chrono::steady_clock::duration;
+    const auto check = [](const holdfast::handshake_options& options, bool valid) {
+        fixture f;
+        const auto start = [&] { f.serve(holdfast::tls(server_context(), options)); };
+        if (!valid) {
+            CHECK_THROWS_AS(start(), std::invalid_argument);
+            return;
+        }
+        start();
+        tests::tls_peer client(f.connect());
+        f.enter(client);
+        CHECK(f.sessions == 1);
+    };
+    for (const std::size_t n : {std::size_t(0), std::size_t(1), SIZE_MAX - 1, SIZE_MAX})
+        check({.max_handshakes = n}, n != 0);
+    for (const duration time :
+         {duration::min(), duration(-1), duration(0), duration::max() - duration(1), duration::max()})
+        check({.handshake_timeout = time}, time > duration(0));
+}
+
+TEST_CASE("the sockets of ended TLS connections count within max_connections until their last bytes are acknowledged",
+          "[tls]")
+{
+    fixture f(2);
+    f.acceptor.async_serve(
+        holdfast::tls(server_context(GENERATE(false, true))),
+        [](auto peer) -> net::awaitable<void> {
+            holdfast::frame_reader lines(peer);
+            co_await lines.async_next(net::use_awaitable);
+            co_await net::async_write(peer.stream(), net::buffer("bye\n", 4), net::use_awaitable);
+        },
+        net::detached);
+    std::deque<tests::tls_peer> clients;
+    const auto end_unheard = [&] {
+        tests::tls_peer& client = clients.emplace_back(f.connect());
+        f.run_until([&] { return client.handshake(); });
+        tests::drop_incoming(client.socket());
+        client.send(client.seal("?\n"));
+        f.run_until([&] { return f.ends.size() == clients.size(); });
+    };
+    const auto open_descriptors = [] {
+        std::error_code ec;
+        return holdfast::read_open_descriptors(0, ec);
+    };
+    const auto before = open_descriptors();
+    for (std::size_t i = 0; i != 6; ++i) {
+        end_unheard();
+        CHECK(open_descriptors() == before + clients.size() + std::min<std::size_t>(i + 1, 2));
+    }
 }
 
 TEST_CASE("options of handshakes out of range are refused", "[tls]")
