@@ -76,13 +76,48 @@ TEST_CASE("over TLS all lines come, of one record and of many in one segment, an
 
 namespace {
 
+/// TLS by Asio's stream.
+struct asio_tls {
+    using stream = tests::tls_stream;
+
+    template <class Handler>
+    static void handshake(stream& server, Handler handler)
+    {
+        server.async_handshake(net::ssl::stream_base::server, handler);
+    }
+
+    tests::anonymous_context context;
+    tests::anonymous_context& clients = context;
+};
+
+/// TLS by holdfast's stream.
+template <bool Compact>
+struct own_tls {
+    using stream = holdfast::tls_stream<>;
+
+    template <class Handler>
+    static void handshake(stream& server, Handler handler)
+    {
+        server.async_handshake(holdfast::tls_role::server, handler);
+    }
+
+    tests::certificate files;
+    holdfast::tls_context context =
+        holdfast::tls_context::server({.certificate_chain_file = files.chain_file(),
+                                       .private_key_file = files.key_file(),
+                                       .tickets = 0, // so that the client has read everything
+                                       .compact_records = Compact});
+    net::ssl::context clients{net::ssl::context::tls_client};
+};
+
 /// A reader over TLS that waits for a frame, with its peer.
+template <class Layer>
 struct tls_pair {
     tls_pair()
     {
         int ready = 0;
         const auto count = [&](error_code ec) { ready += ec ? 0 : 1; };
-        server.async_handshake(net::ssl::stream_base::server, count);
+        Layer::handshake(server, count);
         client.async_handshake(net::ssl::stream_base::client, count);
         tests::run(io);
         REQUIRE(ready == 2);
@@ -122,21 +157,26 @@ struct tls_pair {
     }
 
     net::io_context io;
-    tests::anonymous_context context;
+    Layer layer;
     std::pair<tests::tcp::socket, tests::tcp::socket> both = tests::socket_pair(io);
-    tests::tls_stream server{std::move(both.first), context};
-    tests::tls_stream client{std::move(both.second), context};
+    typename Layer::stream server{std::move(both.first), layer.context};
+    tests::tls_stream client{std::move(both.second), layer.clients};
+    struct counter {
+        std::size_t bytes = 0;
+        void operator()(std::size_t n) noexcept { bytes += n; }
+    } received;
     holdfast::heartbeat_timer<net::any_io_executor, holdfast::manual_clock> heartbeats{io.get_executor(), {.tick = 1s}};
     holdfast::frame_deadline deadline{heartbeats, 2s};
-    holdfast::frame_reader<tests::tls_stream> lines{server, {.deadline = &deadline}};
+    holdfast::frame_reader<typename Layer::stream> lines{server, {.progress = received, .deadline = &deadline}};
     tests::next_outcome result;
 };
 
 } // namespace
 
-TEST_CASE("over TLS a drain between two frames is the end, and within a frame truncated_frame")
+TEMPLATE_TEST_CASE("over TLS a drain between two frames is the end, and within a frame truncated_frame", "[tls]",
+                   asio_tls, own_tls<false>, own_tls<true>)
 {
-    tls_pair t;
+    tls_pair<TestType> t;
     SECTION("between")
     {
         t.begin("");
@@ -153,9 +193,11 @@ TEST_CASE("over TLS a drain between two frames is the end, and within a frame tr
     }
 }
 
-TEST_CASE("over TLS a peer that leaves without close_notify is told apart from one that does, and from a failure")
+TEMPLATE_TEST_CASE(
+    "over TLS a peer that leaves without close_notify is told apart from one that does, and from a failure", "[tls]",
+    asio_tls, own_tls<false>, own_tls<true>)
 {
-    tls_pair t;
+    tls_pair<TestType> t;
     SECTION("without, between two frames")
     {
         t.begin("");
@@ -188,7 +230,7 @@ TEST_CASE("over TLS a peer that leaves without close_notify is told apart from o
 
 TEST_CASE("over ssl::stream a close_notify that comes together with the last frame is the end, before any FIN")
 {
-    tls_pair t;
+    tls_pair<asio_tls> t;
     t.lines.async_next(t.result.handler());
     net::write(t.client, net::buffer("last\n", 5));
     t.client.async_shutdown(net::detached); // waits for the server's
@@ -201,9 +243,9 @@ TEST_CASE("over ssl::stream a close_notify that comes together with the last fra
     CHECK_FALSE(t.result.error);
 }
 
-TEST_CASE("over TLS a late frame is frame_timeout")
+TEMPLATE_TEST_CASE("over TLS a late frame is frame_timeout", "[tls]", asio_tls, own_tls<false>, own_tls<true>)
 {
-    tls_pair t;
+    tls_pair<TestType> t;
     t.begin("half");
     for (int tick = 0; tick != 3; ++tick) {
         holdfast::manual_clock::advance(1s);
@@ -212,6 +254,20 @@ TEST_CASE("over TLS a late frame is frame_timeout")
     }
     t.finish();
     CHECK(t.result.error == errc::frame_timeout);
+}
+
+TEMPLATE_TEST_CASE("over TLS the bytes received are progress, also of a frame that is incomplete", "[tls]", asio_tls,
+                   own_tls<false>, own_tls<true>)
+{
+    tls_pair<TestType> t;
+    t.begin("");
+    const std::string text(700, 'x');
+    for (std::size_t n = 1; n != 5; ++n) {
+        net::write(t.client, net::buffer(text));
+        t.io.restart();
+        tests::run_until(t.io, [&] { return t.received.bytes == n * 700; });
+        CHECK(t.result.completed == 0);
+    }
 }
 
 namespace {

@@ -122,7 +122,7 @@ public:
     using allocator_type = net::associated_allocator_t<Handler, plain_allocator<void>>;
     using cancellation_slot_type = net::cancellation_slot;
 
-    tls_operation(counted_ptr<Core> core, Work work, Handler&& handler)
+    tls_operation(counted_ptr<Core> core, Work work, Handler handler)
         : core_(std::move(core)),
           work_(work),
           handler_(std::move(handler)),

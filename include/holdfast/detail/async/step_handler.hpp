@@ -15,7 +15,7 @@ namespace holdfast::detail {
 template <class Handler, class Step>
 class step_handler {
 public:
-    step_handler(Handler&& handler, Step&& step) : handler_(std::move(handler)), step_(std::move(step)) {}
+    step_handler(Handler handler, Step step) : handler_(std::move(handler)), step_(std::move(step)) {}
 
     template <class... Results>
     void operator()(Results&&... results)
