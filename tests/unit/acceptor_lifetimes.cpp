@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -294,6 +295,82 @@ TEST_CASE("a connection that waits for an operation ends with its context, and i
     CHECK(census.live() == 0);
     CHECK(ended == 1);
     CHECK_FALSE(accepting);
+}
+
+TEST_CASE("each callback of an acceptor may destroy, close, drain or cancel it, or start another operation")
+{
+    enum class from { address_filter, limit_event, failure_event, next_executor, finalizer, session };
+    enum class act { destroy, close, drain, cancel, accept };
+    using acceptor_type = holdfast::bounded_acceptor<tcp, call_at_end>;
+    for (const from where : {from::address_filter, from::limit_event, from::failure_event, from::next_executor,
+                             from::finalizer, from::session})
+        for (const act what : {act::destroy, act::close, act::drain, act::cancel, act::accept}) {
+            INFO("callback " << static_cast<int>(where) << ", action " << static_cast<int>(what));
+            net::io_context io;
+            std::vector<tcp::socket> clients;
+            std::vector<acceptor_type::connection_type> kept;
+            net::cancellation_signal stop;
+            int acted = 0, served = 0, drained = 0, accepted = 0;
+            std::optional<acceptor_type> accepting;
+            const auto called = [&](from here) {
+                if (here != where || acted++ != 0) return;
+                switch (what) {
+                case act::destroy:
+                    accepting.reset();
+                    break;
+                case act::close:
+                    accepting->close();
+                    break;
+                case act::drain:
+                    accepting->async_drain({.deadline = 1s}, [&](error_code, std::size_t) { ++drained; });
+                    break;
+                case act::cancel:
+                    stop.emit(net::cancellation_type::terminal);
+                    break;
+                case act::accept:
+                    accepting->async_accept([&](error_code, const acceptor_type::connection_type&) { ++accepted; });
+                    break;
+                }
+            };
+            std::function<void()> at_end = [&] { called(from::finalizer); };
+            acceptor_options options;
+            options.max_connections = 1;
+            options.address_filter = [&](const net::ip::address&) {
+                called(from::address_filter);
+                return holdfast::address_rule::limit;
+            };
+            options.next_executor = [&]() -> holdfast::connection_placement {
+                called(from::next_executor);
+                return {io.get_executor()};
+            };
+            options.on_event = [&](const holdfast::acceptor_event& event) {
+                called(event.what == holdfast::acceptor_event::kind::session_failed ? from::failure_event
+                                                                                    : from::limit_event);
+            };
+            accepting.emplace(io, any_port, std::move(options), call_at_end{&at_end});
+            accepting->async_serve(
+                [&](acceptor_type::connection_type peer) -> net::awaitable<void> {
+                    called(from::session);
+                    if (where == from::failure_event) throw std::runtime_error("a session's failure");
+                    if (where == from::limit_event) kept.push_back(std::move(peer));
+                    co_return;
+                },
+                net::bind_cancellation_slot(stop.slot(), [&](error_code) { ++served; }));
+            clients = connect(io, accepting->local_endpoint(), 2);
+            tests::run_until(io, [&] { return acted != 0; });
+            kept.clear();
+            io.restart();
+            for (int i = 0; i != 20; ++i)
+                io.poll();
+            if (accepting) accepting->close();
+            kept.clear();
+            io.restart();
+            tests::run(io);
+            kept.clear();
+            CHECK(served == 1);
+            CHECK(drained == (what == act::drain ? 1 : 0));
+            CHECK(accepted == (what == act::accept ? 1 : 0));
+        }
 }
 
 TEST_CASE("a shared semaphore may be destroyed while the acceptor waits in it, and before the sessions end")

@@ -2,9 +2,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/sockets.hpp"
+#include "support/websocket.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/frame_reader.hpp>
+#include <holdfast/outbox.hpp>
+#include <holdfast/websocket.hpp>
 
 #include <chrono>
 #include <cstddef>
@@ -25,21 +28,30 @@ using connection = acceptor::connection_type;
 
 /// A server that keeps what it reads, and a client.
 struct draining_server {
-    draining_server()
+    enum class reads { lines, fixed_sizes, messages };
+
+    explicit draining_server(reads how = reads::lines)
     {
         server.async_serve(
-            [this](connection peer) -> net::awaitable<void> {
+            [this, how](connection peer) -> net::awaitable<void> {
                 holdfast::frame_reader lines{peer};
+                holdfast::outbox outbox{peer};
+                holdfast::websocket_reader messages{peer, outbox};
                 for (;;) {
-                    std::optional<std::string_view> line;
+                    std::optional<std::string_view> frame;
                     try {
-                        line = co_await lines.async_next();
+                        if (how == reads::lines)
+                            frame = co_await lines.async_next();
+                        else if (how == reads::fixed_sizes)
+                            frame = co_await lines.async_read_exactly(5);
+                        else if (const auto message = co_await messages.async_next())
+                            frame = message->data;
                     } catch (const holdfast::system_error& e) {
                         error = e.code();
                         throw;
                     }
-                    if (!line) break;
-                    frames.emplace_back(*line);
+                    if (!frame) break;
+                    frames.emplace_back(*frame);
                 }
                 peer.close();
             },
@@ -155,4 +167,43 @@ TEST_CASE("a frame that never finishes is reset at the drain's deadline")
     CHECK(*reset == 1);
     tests::run(test.io);
     CHECK(test.server.census().ended(close_reason::drain_deadline) == 1);
+}
+
+TEST_CASE("a drain lets a WebSocket message finish of which a frame has begun, or a fragment has come")
+{
+    const std::string first = tests::client_frame(0x81, "one");
+    const std::string rest = tests::client_frame(0x01, "tw") + tests::client_frame(0x80, "o");
+    const std::size_t fragment = tests::client_frame(0x01, "tw").size();
+    for (const std::size_t begun : {std::size_t(1), fragment - 1, fragment, fragment + 1}) {
+        INFO(begun);
+        draining_server test(draining_server::reads::messages);
+        test.send(first + rest.substr(0, begun));
+        test.received(first.size() + begun);
+        test.drain(true);
+        CHECK_FALSE(test.drained);
+        test.send(rest.substr(begun));
+        test.finish();
+        CHECK(test.frames == std::vector<std::string>{"one", "two"});
+        CHECK_FALSE(test.error);
+        CHECK(test.server.census().ended(close_reason::drained) == 1);
+    }
+}
+
+TEST_CASE("a drain lets async_read_exactly finish of which bytes have come, and ends the one that waits for the first")
+{
+    for (const std::size_t begun : {0U, 1U, 4U}) {
+        INFO(begun);
+        draining_server test(draining_server::reads::fixed_sizes);
+        test.send(std::string("12345abcde").substr(0, 5 + begun));
+        test.received(5 + begun);
+        test.drain(true);
+        if (begun != 0) {
+            CHECK_FALSE(test.drained);
+            test.send(std::string("abcde").substr(begun));
+        }
+        test.finish();
+        CHECK(test.frames ==
+              (begun != 0 ? std::vector<std::string>{"12345", "abcde"} : std::vector<std::string>{"12345"}));
+        CHECK_FALSE(test.error);
+    }
 }

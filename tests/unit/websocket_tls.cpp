@@ -43,3 +43,60 @@ TEST_CASE("messages, pings and Close over TLS come back in order, also behind mo
         CHECK_FALSE(peer.is_open());
     }
 }
+
+TEST_CASE("the bytes received of a WebSocket are progress over TLS: a fragment, a part of one, and a pong", "[tls]")
+{
+    for (const tests::tls_variant& each : tests::variants) {
+        INFO(each.name);
+        tests::tls_server s(each);
+        s.handshake();
+        std::size_t received = 0;
+        auto count = [&](std::size_t n) noexcept { received += n; };
+        holdfast::outbox outbox(*s.server);
+        holdfast::websocket_reader messages(*s.server, outbox, {.progress = count});
+        int completed = 0;
+        messages.async_next([&](const tests::error_code&, const auto&) { ++completed; });
+        const std::string bytes = client_frame(0x01, "text") + client_frame(0x8a, "pong") + client_frame(0x80, "end");
+        for (std::size_t sent = 0; sent != bytes.size() - 1; ++sent) {
+            s.client->send(s.client->seal(bytes.substr(sent, 1)));
+            s.io.restart();
+            tests::run_until(s.io, [&] { return received == sent + 1; });
+        }
+        CHECK(completed == 0);
+    }
+}
+
+TEST_CASE("what a slow reader takes over TLS of a message in flight is progress, until it stops reading", "[tls]")
+{
+    for (const bool compact : {false, true}) {
+        tests::tls_server s({"TLS 1.3", compact});
+        s.handshake();
+        std::size_t bytes = 0;
+        auto count = [&](std::size_t n) noexcept { bytes += n; };
+        holdfast::outbox outbox(*s.server, {.high_watermark = 64u << 20, .progress = count});
+        const auto settle = [&] {
+            for (int i = 0; i != 500; ++i) {
+                s.io.restart();
+                s.io.poll();
+            }
+            outbox.tick();
+        };
+        REQUIRE_FALSE(outbox.push(holdfast::payload(std::string(30'000'000, 'x'))));
+        settle();
+        const std::size_t taken_by_kernels = bytes;
+        std::size_t read = 0;
+        while (read < 5'000'000) {
+            read += s.client->read().size();
+            s.io.restart();
+            s.io.poll();
+        }
+        CHECK(bytes > taken_by_kernels + 1'000'000);
+        settle(); // the kernels' buffers fill
+        settle();
+        const std::size_t stuck_at = bytes;
+        settle();
+        settle();
+        CHECK(bytes == stuck_at);
+        CHECK(outbox.queued() == 1);
+    }
+}
