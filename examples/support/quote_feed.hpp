@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -138,19 +139,25 @@ public:
 
     /// Completes with the position of a client that has had this message last; with none where the ring does not have it any
     /// more. A client of another node or thread may have had a message that is still to come here: then once it has come, or
-    /// the client's time is over.
+    /// the time is over. The id is the client's text, and can be any: so the time is short, as nothing is read from the client
+    /// meanwhile, and beyond `max_waiting` clients none waits.
+    ///
+    /// Cost: one timer for each client that waits, which no other message wakes.
     holdfast::net::awaitable<std::optional<holdfast::replay_position>> async_find(std::string id)
     {
-        using namespace std::chrono_literals;
-        holdfast::net::steady_timer clock(co_await holdfast::net::this_coro::executor);
-        for (auto left = options_.timeout; expects(id) && left > 0ms; left -= 50ms) {
-            clock.expires_after(50ms);
-            co_await clock.async_wait(holdfast::net::use_awaitable);
+        if (expects(id) && waiting_->size() < max_waiting) {
+            holdfast::net::steady_timer limit(co_await holdfast::net::this_coro::executor, max_wait);
+            const waiting_entry here(waiting_, waiting_->emplace(*numbers_of(id), &limit));
+            holdfast::error_code ignored; // the ring shows whether the message has come
+            co_await limit.async_wait(holdfast::net::redirect_error(holdfast::net::use_awaitable, ignored));
         }
         if (id.empty()) co_return std::nullopt;
         co_return topic_.ring().find(
             [&](const holdfast::payload& each) { return quote_message(each.text()).id == id; });
     }
+
+    static constexpr std::size_t max_waiting = 256; ///< of a thread
+    static constexpr std::chrono::seconds max_wait{5};
 
     /// Of the first thread: changes `rate` instruments after each interval, and publishes them; for ever. What the engine
     /// has not taken is not sent to any client.
@@ -180,6 +187,9 @@ private:
         if (!reader_.apply(quotes, market_)) return log_line("feed: left out, as it is not an array of quotes: ", id);
         last_id_ = id;
         topic_.push(quote_message::text(id, quotes));
+        const auto come = numbers_of(id);
+        for (auto each = waiting_->begin(); come && each != waiting_->end() && each->first <= *come; ++each)
+            each->second->cancel();
     }
 
     /// Messages are missing: each client is sent the state.
@@ -197,13 +207,36 @@ private:
 
     [[nodiscard]] const std::string& problem() const noexcept { return engine_ ? engine_->problem() : problem_; }
 
+    using id_numbers = std::pair<std::uint64_t, std::uint64_t>;
+
+    /// The numbers of an engine's id, or of a node that is alone.
+    [[nodiscard]] std::optional<id_numbers> numbers_of(std::string_view id) const
+    {
+        if (options_.has_engine()) return parse_id(id);
+        const auto position = holdfast::parse_replay_position(id);
+        return position ? std::optional(id_numbers(position->epoch, position->id)) : std::nullopt;
+    }
+
     /// Whether the message is still to come, as far as one can know.
     [[nodiscard]] bool expects(std::string_view id) const
     {
-        if (options_.has_engine()) return is_later_id(id, last_id_);
-        const auto wanted = holdfast::parse_replay_position(id), last = holdfast::parse_replay_position(last_id_);
-        return wanted && last && wanted->epoch == last->epoch && wanted->id > last->id;
+        const auto wanted = numbers_of(id), last = numbers_of(last_id_);
+        return wanted && last && *wanted > *last && (options_.has_engine() || wanted->first == last->first);
     }
+
+    using waiting_clients = std::multimap<id_numbers, holdfast::net::steady_timer*>;
+
+    struct waiting_entry {
+        waiting_entry(std::shared_ptr<waiting_clients> in, waiting_clients::iterator at) noexcept
+            : clients(std::move(in)), here(at)
+        {
+        }
+        waiting_entry(const waiting_entry&) = delete;
+        ~waiting_entry() { clients->erase(here); }
+
+        const std::shared_ptr<waiting_clients> clients; // the session may be destroyed after the feed
+        const waiting_clients::iterator here;
+    };
 
     const gateway_options& options_;
     market market_;
@@ -214,7 +247,9 @@ private:
     std::function<void(holdfast::payload)> others_;
     std::uint64_t number_ = 0; // of the last event
     bool ready_ = false;
-    bool lost_ = false; // events, until the state comes
+    const std::shared_ptr<waiting_clients> waiting_ =
+        std::make_shared<waiting_clients>(); // by the id that each has had
+    bool lost_ = false;                      // events, until the state comes
     std::unique_ptr<message_engine> engine_;
 };
 

@@ -327,6 +327,64 @@ TEST_CASE("the same with two threads, between which clients move at each restart
 }
 
 #if defined(CLUSTER_CHECK)
+TEST_CASE("a client ahead of its node waits for its message; of those that name what never comes, only so many wait")
+{
+    char folder[] = "/tmp/push_gateway_XXXXXX";
+    REQUIRE(::mkdtemp(folder) != nullptr);
+    net::io_context io;
+    const auto port = [&] { return tcp::acceptor(io, {net::ip::address_v4::loopback(), 0}).local_endpoint().port(); }();
+    process redis({REDIS_SERVER, "--port", std::to_string(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""});
+    tcp::socket publisher(io);
+    tests::connect_when_ready(publisher, {net::ip::address_v4::loopback(), port}, redis);
+    const auto publish = [&](const std::string& id) { // the id as Redis takes it: later than any time of today
+        net::write(publisher, net::buffer("XADD quotes " + id + " d []\r\n"));
+        std::string reply;
+        net::read_until(publisher, net::dynamic_buffer(reply), "\r\n" + id + "\r\n");
+    };
+    publish("9000000000000-0");
+    tests::example_server server("push_gateway",
+                                 {"--max-connections", "1000", "--redis", "127.0.0.1:" + std::to_string(port)});
+    const auto follow = [&](const std::string& last) {
+        tcp::socket client(io);
+        client.connect(server.endpoint());
+        net::write(client, net::buffer(get("/events", "Last-Event-ID: " + last + "\r\n")));
+        return client;
+    };
+    const auto first_event = [](tcp::socket& client) {
+        std::string text;
+        net::read_until(client, net::dynamic_buffer(text), "\n\n");
+        return text.substr(text.find("\r\n\r\n"));
+    };
+    while (!ask(server, get("/healthz")).ends_with("\r\n\r\nready\n")) {
+    }
+    auto ahead = follow("9000000000001-0");
+    CHECK(ask(server, get("/healthz")).ends_with("ready\n")); // the one before is served
+    publish("9000000000001-0");                               // which it has had
+    publish("9000000000002-0");
+    const std::string next = first_event(ahead);
+    CHECK(count(next, "event: snapshot") == 0);
+    CHECK(count(next, "id: 9000000000002-0\n") == 1);
+    std::vector<tcp::socket> waiting;
+    for (int i = 0; i != 256; ++i)
+        waiting.push_back(follow("9999999999999-0"));
+    CHECK(ask(server, get("/healthz")).ends_with("ready\n")); // those before are served
+    auto more = follow("9999999999999-0");
+    const std::string state = "event: snapshot\nid: 9000000000002-0\n";
+    CHECK(count(first_event(more), state) == 1); // does not wait
+    std::string text(4096, '\0');
+    waiting[128].non_blocking(true);
+    holdfast::error_code ec;
+    text.resize(waiting[128].read_some(net::buffer(text), ec));
+    CHECK(count(text, "HTTP/1.1 200 OK") == 1);
+    CHECK(count(text, "event:") == 0);
+    CHECK(count(first_event(waiting.front()), state) == 1); // after some seconds
+    for (process* each : {&server.child, &redis}) {
+        each->signal(SIGTERM);
+        CHECK(each->wait() == 0);
+    }
+    std::filesystem::remove_all(folder);
+}
+
 TEST_CASE("a cluster of nodes: no client misses a message, whichever node, Redis or HAProxy goes and comes back")
 {
     std::vector<std::string> command{
