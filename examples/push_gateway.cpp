@@ -7,8 +7,8 @@
 //     GET /metrics  Prometheus' text format
 //     GET /healthz  200, with the reason where the engine is away; 503 before the node has the state, and in a drain
 //
-// With --redis many nodes send the same messages with the same ids, and a client continues on any of them. A node whose
-// Redis is away serves what it has, and stays in the balancer: else the loss of one process would take out all nodes.
+// With --redis or --nats many nodes send the same messages with the same ids, and a client continues on any of them. A node
+// whose engine is away serves what it has, and stays in the balancer: else the loss of one process would take out all nodes.
 //
 // What keeps the memory bounded: the number of connections; the size and the time of a request's head; the watermark of an
 // outbox. A message is kept once, in the ring, and a client is a position in it: one that is slow, or comes again,

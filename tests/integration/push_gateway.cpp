@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,6 +50,34 @@ std::size_t count(std::string_view text, std::string_view part)
     for (auto at = text.find(part); at != text.npos; at = text.find(part, at + 1))
         ++found;
     return found;
+}
+
+/// The ids of the events that come after `last`; that of a state begins with "state ".
+std::vector<std::string> events(const tests::example_server& server, const std::string& last, std::size_t most)
+{
+    net::io_context io;
+    tcp::socket client(io);
+    client.connect(server.endpoint());
+    net::write(client, net::buffer(get("/events", last.empty() ? last : "Last-Event-ID: " + last + "\r\n")));
+    std::string text;
+    std::vector<std::string> ids;
+    while (ids.size() != most) {
+        const auto end = net::read_until(client, net::dynamic_buffer(text), "\n\n");
+        const std::string event = text.substr(0, end);
+        text.erase(0, end);
+        const auto id = event.find("id: ");
+        if (id == event.npos && event.ends_with("\n:\n\n")) continue; // a heartbeat's comment
+        REQUIRE(id != event.npos);
+        ids.push_back((event.find("event: snapshot\n") != event.npos ? "state " : "") +
+                      event.substr(id + 4, event.find('\n', id) - id - 4));
+    }
+    return ids;
+}
+
+std::string next(const std::string& id)
+{
+    const auto dash = id.find('-') + 1;
+    return id.substr(0, dash) + std::to_string(std::stoul(id.substr(dash)) + 1);
 }
 
 } // namespace
@@ -186,42 +215,20 @@ asyncio.run(main())
 TEST_CASE("a client that names its last event continues after it; one that has missed more gets the state")
 {
     tests::example_server server("push_gateway", {"--max-connections", "100", "--interval", "5ms", "--ring", "400k"});
-    const auto events = [&](const std::string& last, std::size_t most) { // the ids that come
-        net::io_context io;
-        tcp::socket client(io);
-        client.connect(server.endpoint());
-        net::write(client, net::buffer(get("/events", last.empty() ? last : "Last-Event-ID: " + last + "\r\n")));
-        std::string text;
-        std::vector<std::string> ids;
-        while (ids.size() != most) {
-            const auto end = net::read_until(client, net::dynamic_buffer(text), "\n\n");
-            const std::string event = text.substr(0, end);
-            text.erase(0, end);
-            if (event.ends_with("\r\n:\n\n")) continue; // a heartbeat's comment
-            const auto id = event.find("id: ");
-            REQUIRE(id != event.npos);
-            ids.push_back((event.find("event: snapshot\n") != event.npos ? "state " : "") +
-                          event.substr(id + 4, event.find('\n', id) - id - 4));
-        }
-        return ids;
-    };
-    const auto next = [](const std::string& id) {
-        const auto dash = id.find('-') + 1;
-        return id.substr(0, dash) + std::to_string(std::stoul(id.substr(dash)) + 1);
-    };
-    auto first = events("", 4);
+    auto first = events(server, "", 4);
     REQUIRE(first[0].starts_with("state "));
     first[0].erase(0, 6);
     for (std::size_t i = 0; i != 3; ++i)
         CHECK(first[i + 1] == next(first[i]));
-    const auto second = events(first[3], 1000); // more than the ring keeps
+    const auto second = events(server, first[3], 1000); // more than the ring keeps
     CHECK(second[0] == next(first[3]));
     bool in_order = true;
     for (std::size_t i = 0; i + 1 != second.size(); ++i)
         in_order = in_order && second[i + 1] == next(second[i]);
     CHECK(in_order);
-    CHECK(events(first[3], 1)[0].starts_with("state "));
-    CHECK(events("0-" + first[3].substr(first[3].find('-') + 1), 1)[0].starts_with("state ")); // of another process
+    CHECK(events(server, first[3], 1)[0].starts_with("state "));
+    CHECK(events(server, "0-" + first[3].substr(first[3].find('-') + 1), 1)[0].starts_with(
+        "state ")); // of another process
     server.child.signal(SIGTERM);
     CHECK(server.child.wait() == 0);
 }
@@ -403,5 +410,62 @@ TEST_CASE("a cluster of nodes: no client misses a message, whichever node, Redis
     INFO(output);
     CHECK(status == 0);
     CHECK(output.find("nothing missed, nothing doubled, within the bounds\n") != std::string::npos);
+}
+#endif
+
+#if defined(NATS_SERVER)
+TEST_CASE("nodes whose NATS is away say so, serve what they have, and continue when it is back")
+{
+    std::string folder = (std::filesystem::temp_directory_path() / "holdfast_nats_XXXXXX").string();
+    REQUIRE(::mkdtemp(folder.data()) != nullptr);
+    std::optional<process> nats;
+    net::io_context io;
+    const tcp::endpoint where(net::ip::address_v4::loopback(), [&] {
+        return tcp::acceptor(io, {net::ip::address_v4::loopback(), 0}).local_endpoint().port();
+    }());
+    const std::string port = std::to_string(where.port());
+    const auto start = [&] {
+        nats.emplace(std::vector<std::string>{NATS_SERVER, "-a", "127.0.0.1", "-p", port, "-js", "-sd", folder});
+        tcp::socket probe(io);
+        tests::connect_when_ready(probe, where, *nats);
+    };
+    start();
+    const std::vector<std::string> arguments{"--max-connections", "100", "--nats", "127.0.0.1:" + port};
+    auto publishes = arguments;
+    publishes.insert(publishes.end(), {"--publish", "--interval", "20ms"});
+    tests::example_server a("push_gateway", publishes), b("push_gateway", arguments);
+    const auto await_health = [&](const tests::example_server& node, const std::string& words) {
+        std::string health;
+        do
+            health = ask(node, get("/healthz"));
+        while (health.find("\r\n\r\n" + words) == health.npos);
+        CHECK(health.starts_with("HTTP/1.1 200 "));
+    };
+    await_health(a, "ready\n");
+    await_health(b, "ready\n");
+    const auto of_a = events(a, "", 4);
+    CHECK(of_a[0].starts_with("state "));
+    auto last = events(b, of_a[3], 2).back(); // a client that comes from the other node
+    CHECK(last == next(next(of_a[3])));
+
+    nats->signal(SIGKILL);
+    nats->wait();
+    await_health(a, "ready, but nats: ");
+    await_health(b, "ready, but nats: ");
+    CHECK(events(b, "", 1)[0].starts_with("state "));
+    start();
+    await_health(b, "ready\n");
+    for (const tests::example_server* node : {&a, &b, &a})
+        for (const std::string& each : events(*node, last, 50)) {
+            CHECK(each == next(last));
+            last = each;
+        }
+    for (tests::example_server* node : {&a, &b}) {
+        node->child.signal(SIGTERM);
+        CHECK(node->child.wait() == 0);
+    }
+    nats->signal(SIGTERM);
+    nats->wait();
+    std::filesystem::remove_all(folder);
 }
 #endif
