@@ -231,13 +231,13 @@ private:
     }
 
     mutable typename Sharing::mutex mutex_;
+    std::shared_ptr<void> shared_;
     std::size_t limit_;
     const std::size_t max_waiting_;
     std::size_t in_use_ = 0;
     std::size_t waiting_ = 0;
     intrusive_list<waiter_type> queue_;
     error_code closed_;
-    std::shared_ptr<void> shared_;
 };
 
 /// Acquires n units for a handler `void(error_code, permit)`. The semaphore object may be destroyed meanwhile.
