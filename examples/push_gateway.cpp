@@ -200,6 +200,7 @@ int run(int argc, char** argv)
                                          return gateway(io, node, i == 0 ? std::move(ring) : options.load_ring(kept));
                                      }};
     node.shards = &shards;
+    const examples::ends_feed end_of_feed{shards};
     std::string().swap(kept);
     net::io_context& io = shards.context(0);
     auto limits = options.limits();

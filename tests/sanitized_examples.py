@@ -44,8 +44,11 @@ def main():
     for _ in range(10):
         stop(start(directory, 32)[0], "32 threads, SIGTERM at the start")
     check = os.path.join(os.path.dirname(__file__), "../examples/support/gateway_check.py")
-    sys.exit(subprocess.call([sys.executable, check, f"{directory}/push_gateway", "--clients", "100", "--never", "2", "--kill",
-                              "--parked", "5", "--any-memory", "--", "--ring", "48k", "--rate", "10"]))
+    for threads in ("1", "4"):
+        gateway = [sys.executable, check, f"{directory}/push_gateway", "--clients", "100", "--never", "2", "--kill", "--parked",
+                   "5", "--any-memory", "--", "--ring", "48k", "--rate", "10", "--threads", threads]
+        if subprocess.call(gateway) != 0:
+            sys.exit(f"FAULT: push_gateway with {threads} threads")
 
 
 main()

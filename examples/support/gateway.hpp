@@ -118,6 +118,12 @@ inline void start_feed(holdfast::shards<gateway>& shards, std::optional<feed_top
     first.feed.subscribe(shards.context(0).get_executor(), std::move(others));
 }
 
+/// Ends the reading of the engine in its destructor, before the shards' contexts go.
+struct ends_feed {
+    holdfast::shards<gateway>& shards;
+    ~ends_feed() { shards[0].feed.end(); }
+};
+
 /// Adds what the whole process has.
 inline void add_metrics(gateway_node& node, const holdfast::census& census, const capacity& capacity)
 {

@@ -46,7 +46,9 @@ public:
     {
         events_ = std::move(events);
         last_ = std::move(from);
-        reader_.run([this, last = parse_id(last_)]() mutable {
+        std::optional<position> last; // of another engine's id: the beginning, with a gap
+        if (!last_.empty()) last = parse_id(last_).value_or(position(1, 0));
+        reader_.run([this, last]() mutable {
             while (!reader_.stopped())
                 try {
                     read(last);
@@ -149,8 +151,10 @@ private:
             owned<jsMsgMetaData, jsMsgMetaData_Destroy> known;
             owned<jsConsumerInfo, jsConsumerInfo_Destroy> us;
             const natsStatus status = ::natsSubscription_NextMsg(&message.object, subscription.object, 200);
+            bool more = true;
             if (status == NATS_TIMEOUT) { // fails where the stream was deleted, which NextMsg() does not notice
                 check(::natsSubscription_GetConsumerInfo(&us.object, subscription.object, nullptr, nullptr));
+                more = us.object->NumPending != 0 || us.object->NumAckPending != 0;
             } else {
                 check(status);
                 check(::natsMsg_GetMetaData(&known.object, message.object));
@@ -163,10 +167,10 @@ private:
                     deliver(id, text);
                 });
                 last = at;
+                more = known.object->NumPending != 0;
                 check(::natsMsg_Ack(message.object, nullptr));
             }
-            if ((status == NATS_TIMEOUT || known.object->NumPending == 0) && !std::exchange(caught_up, true))
-                reader_.on_loop([this] { report_caught_up(); });
+            if (!more && !std::exchange(caught_up, true)) reader_.on_loop([this] { report_caught_up(); });
         }
     }
 

@@ -172,6 +172,7 @@ class Load:
         self.may_refuse = may_refuse
         self.tls_port = None
         self.port, self.epoll, self.open, self.waiting, self.close_codes = port, select.epoll(), {}, [], set()
+        self.longest_turn, self.turn_began = 0, time.monotonic()
         self.sent_away = []  # of clients of server-sent events: when, and the time to wait before the next attempt
         self.totals = {"sse": Totals(), "ws": Totals(), "never read": Totals()}
         self.clients = [Client(self, kinds[i % len(kinds)]) for i in range(count)]
@@ -186,6 +187,7 @@ class Load:
 
     def turn(self, seconds=0.05):
         now, keep, begun = time.monotonic(), [], 0
+        self.longest_turn, self.turn_began = max(self.longest_turn, now - self.turn_began), now
         for client in self.waiting:
             if client.due <= now and begun < 100:  # not all in one burst
                 client.connect()

@@ -89,6 +89,10 @@ public:
                                 }});
     }
 
+    /// Of the first thread: reads no more. To be called while its context is whole, as an engine may have threads that post to
+    /// it.
+    void end() noexcept { engine_.reset(); }
+
     /// Of the other threads: takes an event of the first one. Calls `ask()` where events are missing: the first thread is to
     /// call `pass_state_on()`.
     void receive(std::string_view text, const std::function<void()>& ask)

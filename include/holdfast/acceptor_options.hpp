@@ -106,7 +106,8 @@ struct acceptor_options {
     /// The semaphore that each connection takes a permit of, instead of `max_connections`: several acceptors
     /// may share it. It may be destroyed before the acceptor, whose operations then fail with
     /// `errc::semaphore_closed`. `max_connections` then is only the expected number. Ended connections whose last bytes
-    /// are not acknowledged count within the semaphore's limit, for all acceptors that share it together.
+    /// are not acknowledged count within the semaphore's limit, for all acceptors that share it together; they give way
+    /// when a connection begins, also after the limit was lowered.
     ///
     /// A permit is taken before a connection is accepted: an acceptor that waits for a client holds one.
     async_semaphore* connection_semaphore = nullptr;

@@ -61,8 +61,8 @@ struct close_options {
 /// acceptors: the socket keeps its descriptor until a connection of one of them begins or ends after the bytes were
 /// acknowledged, or after 10 seconds. (The kernel discards the bytes 10 seconds after the last acknowledgement in any
 /// case.) Where live connections and these sockets together would exceed that limit, or descriptors are exhausted, the
-/// oldest of these sockets is reset. Of any other guard, and once the acceptors and all their connections, and the
-/// semaphore that they share, are gone, the kernel alone keeps them: for 10 seconds after the last acknowledgement, in
+/// oldest of these sockets is reset. Of any other guard, and once the acceptors and all their connections are gone,
+/// the kernel alone keeps them: for 10 seconds after the last acknowledgement, in
 /// any number; `capacity_budget::ended_connections` plans for them. Of a
 /// local socket, bytes that the peer has not read stay until it reads or closes. No close blocks, whatever SO_LINGER
 /// says.

@@ -142,11 +142,11 @@ void add_heartbeats(metric_set& metrics, const heartbeat_timer<Executor, Clock>&
         [&, seconds] { return seconds(heartbeats.counters().longest_turn); });
 }
 
-/// Adds the totals of all outboxes of the program.
+/// Adds the totals of all outboxes of the program. Joined, they are those of one program.
 inline void add_outboxes(metric_set& metrics)
 {
     const auto counter = [&](const char* name, const char* help, std::uint64_t outbox_totals::* which) {
-        metrics.add({.name = name, .help = help, .type = metric_type::counter},
+        metrics.add({.name = name, .help = help, .type = metric_type::counter, .join = metric_join::highest},
                     [which] { return read_outbox_totals().*which; });
     };
     counter("holdfast_outbox_writes_total", "Writes to the streams.", &outbox_totals::writes);
@@ -196,11 +196,12 @@ void add_topic(metric_set& metrics, replay_topic<Forms, Clock>& topic)
         [&topic] { return topic.ring().size(); });
 }
 
-/// Adds the memory of this process, and beside it the bound that was computed before the start.
+/// Adds the memory of this process, and beside it the bound that was computed before the start. Joined, they are those of
+/// one process.
 inline void add_process(metric_set& metrics, const capacity_plan& plan, std::uint64_t max_connections)
 {
     const auto memory = [&](const char* name, const char* help, std::uint64_t process_memory::* which) {
-        metrics.add({.name = name, .help = help}, [which] {
+        metrics.add({.name = name, .help = help, .join = metric_join::highest}, [which] {
             std::error_code ec;
             return read_process_memory(0, ec).*which;
         });
@@ -208,12 +209,17 @@ inline void add_process(metric_set& metrics, const capacity_plan& plan, std::uin
     memory("holdfast_process_rss_anon_bytes", "Heap and stacks (RssAnon).", &process_memory::rss_anon);
     memory("holdfast_process_rss_bytes", "All resident memory (VmRSS).", &process_memory::vm_rss);
     memory("holdfast_process_rss_peak_bytes", "The most that was resident (VmHWM).", &process_memory::vm_rss_peak);
-    metrics.add(
-        {.name = "holdfast_plan_process_bytes", .help = "The bound of the process's memory, computed at start."},
-        [bytes = plan.user_bytes_at(max_connections)] { return bytes; });
-    metrics.add({.name = "holdfast_plan_bytes", .help = "The bound with the kernel's memory of the sockets."},
+    metrics.add({.name = "holdfast_plan_process_bytes",
+                 .help = "The bound of the process's memory, computed at start.",
+                 .join = metric_join::highest},
+                [bytes = plan.user_bytes_at(max_connections)] { return bytes; });
+    metrics.add({.name = "holdfast_plan_bytes",
+                 .help = "The bound with the kernel's memory of the sockets.",
+                 .join = metric_join::highest},
                 [bytes = plan.bytes_at(max_connections)] { return bytes; });
-    metrics.add({.name = "holdfast_plan_connections", .help = "Connections that are accepted at most."},
+    metrics.add({.name = "holdfast_plan_connections",
+                 .help = "Connections that are accepted at most.",
+                 .join = metric_join::highest},
                 [max_connections] { return max_connections; });
 }
 

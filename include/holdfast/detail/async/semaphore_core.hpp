@@ -180,13 +180,15 @@ public:
         return waiting_;
     }
 
-    /// The object that the users of the semaphore share; the first call makes it. Of one type for each semaphore.
+    /// The object that the users of the semaphore share, and own: made where there is none. Of one type for each
+    /// semaphore.
     template <class T>
     std::shared_ptr<T> shared()
     {
         const std::lock_guard lock(mutex_);
-        if (!shared_) shared_ = std::make_shared<T>();
-        return std::static_pointer_cast<T>(shared_);
+        auto object = std::static_pointer_cast<T>(shared_.lock());
+        if (!object) shared_ = object = std::make_shared<T>();
+        return object;
     }
 
 private:
@@ -231,7 +233,7 @@ private:
     }
 
     mutable typename Sharing::mutex mutex_;
-    std::shared_ptr<void> shared_;
+    std::weak_ptr<void> shared_;
     std::size_t limit_;
     const std::size_t max_waiting_;
     std::size_t in_use_ = 0;

@@ -4,6 +4,8 @@
 #define HOLDFAST_DETAIL_CONNECTION_CREATION_TIME_HPP
 
 #include <chrono>
+#include <concepts>
+#include <optional>
 
 namespace holdfast::detail {
 
@@ -19,7 +21,9 @@ struct creation_time {
 
 /// Of a finalizer that knows it: an admission, by the registry.
 template <class Finalizer>
-    requires requires(const Finalizer& f) { f.created_at(); }
+    requires requires(const Finalizer& f) {
+        { f.created_at() } -> std::same_as<std::optional<std::chrono::steady_clock::time_point>>;
+    }
 struct creation_time<Finalizer> {
     [[nodiscard]] static std::chrono::steady_clock::duration age(const Finalizer& finalizer) noexcept
     {

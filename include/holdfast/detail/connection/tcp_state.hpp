@@ -45,21 +45,24 @@ inline bool is_tcp_without_unread(int descriptor) noexcept
            ::ioctl(descriptor, FIONREAD, &unread) == 0 && unread == 0;
 }
 
-/// The number of connections in a TCP listener's backlog; 0 where the kernel does not say.
-inline std::size_t backlog_of(int listener) noexcept
+/// The number of connections in a TCP listener's backlog; none where the kernel does not say.
+inline std::optional<std::size_t> backlog_of(int listener) noexcept
 {
     ::tcp_info info{};
     ::socklen_t size = sizeof info;
-    return ::getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 ? info.tcpi_unacked : 0;
+    return ::getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0
+               ? std::optional<std::size_t>(info.tcpi_unacked)
+               : std::nullopt;
 }
 
 /// At most so many connections are in the backlog of a listener, TCP's or a local socket's, which does not say how many;
 /// 0: none.
 inline std::size_t backlog_bound_of(int listener) noexcept
 {
-    if (const std::size_t exact = backlog_of(listener); exact != 0) return exact;
+    if (const auto exact = backlog_of(listener)) return *exact;
+    constexpr std::size_t largest = 4096; // Linux' default of net.core.somaxconn
     ::pollfd readable{listener, POLLIN, 0};
-    return ::poll(&readable, 1, 0) == 1 && (readable.revents & POLLIN) != 0 ? SOMAXCONN : 0;
+    return ::poll(&readable, 1, 0) == 1 && (readable.revents & POLLIN) != 0 ? largest : 0;
 }
 
 /// The number of bytes that were written and that the peer's kernel has not acknowledged; 0 where the kernel does

@@ -223,7 +223,7 @@ HOLDFAST_DECL auto accept_loop::carry_out(const accept_action& action, std::uint
     case step::measure_backlog: {
         const std::lock_guard lock(mutex_);
         const bool open = io_ && !closed_;
-        return accept_event{occurrence::backlog, {}, open ? backlog_of(io_->listener.native_handle()) : 0};
+        return accept_event{occurrence::backlog, {}, open ? backlog_bound_of(io_->listener.native_handle()) : 0};
     }
     case step::reset_by_reserve:
         reset_by_reserve();
