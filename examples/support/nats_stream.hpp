@@ -82,6 +82,11 @@ private:
         T* object = nullptr;
     };
 
+    struct closed_at_end {
+        natsConnection* connection;
+        ~closed_at_end() { ::natsConnection_Close(connection); }
+    };
+
     static void check(natsStatus status)
     {
         if (status != NATS_OK) throw std::runtime_error(::natsStatus_GetText(status));
@@ -145,6 +150,8 @@ private:
         owned<natsSubscription, natsSubscription_Destroy> subscription;
         check(::js_SubscribeSync(&subscription.object, from.stream.object, settings_.name.c_str(), nullptr, &options,
                                  nullptr));
+        // First the connection ends, then the subscription: libnats reads on for one that it has just let go.
+        const closed_at_end closed{from.connection.object};
         reader_.on_loop([this] { set_connected(true, {}); });
         for (bool caught_up = false; !reader_.stopped();) {
             owned<natsMsg, natsMsg_Destroy> message;
