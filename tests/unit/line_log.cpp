@@ -1,0 +1,72 @@
+// holdfast: does a log that is not read drop lines, count them, and say so, without blocking?
+// SPDX-License-Identifier: BSL-1.0
+#include "support/catch.hpp"
+
+#include <holdfast/server/line_log.hpp>
+
+#include <array>
+#include <string>
+
+#include <unistd.h>
+
+namespace {
+
+struct pipe_ends {
+    pipe_ends() { REQUIRE(::pipe(fds.data()) == 0); }
+    pipe_ends(const pipe_ends&) = delete;
+    ~pipe_ends()
+    {
+        close_reader();
+        ::close(fds[1]);
+    }
+    void close_reader()
+    {
+        if (fds[0] >= 0) ::close(fds[0]);
+        fds[0] = -1;
+    }
+    std::string read()
+    {
+        std::string got(1U << 17U, '\0');
+        const auto n = ::read(fds[0], got.data(), got.size());
+        got.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
+        return got;
+    }
+    std::array<int, 2> fds{};
+};
+
+} // namespace
+
+TEST_CASE("line_log: parts are one line, line ends within them make several, a long line is cut")
+{
+    pipe_ends pipe;
+    holdfast::line_log log{pipe.fds[1]};
+    log("port ", 80, '\n');
+    log("a\nb");
+    CHECK(pipe.read() == "port 80\na\nb\n");
+    log(std::string(9000, 'x'));
+    CHECK(pipe.read() == std::string(4000, 'x') + "\n");
+    CHECK(log.dropped() == 0);
+}
+
+TEST_CASE("line_log: a full pipe drops lines, and the next line that is written says how many")
+{
+    pipe_ends pipe;
+    holdfast::line_log log{pipe.fds[1]};
+    while (log.dropped() < 3)
+        log(std::string(4000, 'x'));
+    pipe.read();
+    log("again");
+    CHECK(pipe.read() == "log: 3 lines were dropped\nagain\n");
+    log("more");
+    CHECK(pipe.read() == "more\n");
+    CHECK(log.dropped() == 3);
+}
+
+TEST_CASE("line_log: where the reader has gone lines are dropped, without a signal")
+{
+    pipe_ends pipe;
+    holdfast::line_log log{pipe.fds[1]};
+    pipe.close_reader();
+    log("lost");
+    CHECK(log.dropped() == 1);
+}
