@@ -44,7 +44,9 @@ TEST_CASE("line_log: parts are one line, line ends within them make several, a l
     log("a\nb");
     CHECK(pipe.read() == "port 80\na\nb\n");
     log(std::string(9000, 'x'));
-    CHECK(pipe.read() == std::string(4000, 'x') + "\n");
+    std::string cut(4001, 'x');
+    cut.back() = '\n';
+    CHECK(pipe.read() == cut);
     CHECK(log.dropped() == 0);
 }
 
