@@ -43,6 +43,9 @@ int main(int argc, char** argv)
 {
     if (argc == 1) return convert<holdfast::array_to_ndjson>();
     if (argc == 2 && std::string_view(argv[1]) == "--to-array") return convert<holdfast::ndjson_to_array>();
-    std::fputs("usage: ndjson [--to-array] < input > output\n", stderr);
-    return 2;
+    const bool help = argc == 2 && std::string_view(argv[1]) == "--help";
+    std::fputs("usage: ndjson [--to-array] < input > output\n"
+               "Converts a JSON array to NDJSON, one element a line; with --to-array NDJSON to an array.\n",
+               help ? stdout : stderr);
+    return help ? 0 : 2;
 }

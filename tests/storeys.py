@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Checks that the headers' includes point downwards only, and that include guards are the headers' paths.
 
-A header may include its own storey and those that its line names; where a header is, decides its storey.
+A header may include its own storey and those that its line names; where a header is, decides its storey. The drawing of
+the storeys in CONTRIBUTING must be what `tests/storeys.py --draw` prints.
 SPDX-License-Identifier: BSL-1.0
 """
 import fnmatch, pathlib, re, sys
@@ -52,15 +53,15 @@ def fault(header, other, why):
 
 
 includes = {}
-for path in sorted(root.rglob("*.hpp")):
+for path in sorted([*root.rglob("*.hpp"), *root.rglob("*.ipp")]):  # an .ipp file has bodies for impl/src.hpp
     header = str(path.relative_to(root).with_suffix(""))
     text = path.read_text()
     storey = storey_of(header)
     allowed = storeys[storey][1].split() + [storey]
-    includes[header] = re.findall(r'^#include [<"]holdfast/(.+)\.hpp[>"]', text, re.M)
+    includes[header] = re.findall(r'^#include [<"]holdfast/(.+)\.[hi]pp[>"]', text, re.M)
     for other in includes[header]:
         if storey_of(other) not in allowed:
-            fault(header, other, f"({storey}) includes {other}.hpp ({storey_of(other)}): an arrow up")
+            fault(header, other, f"({storey}) includes {other} ({storey_of(other)}): an arrow up")
     for other in re.findall(r'^#\s*include [<"]((?!holdfast/).+)[>"]', text, re.M):
         if re.match(r"(boost/)?asio(?!/ssl/)", other) and storey != "asio":
             fault(header, other, f"includes <{other}>: only asio.hpp includes Asio")
@@ -68,9 +69,9 @@ for path in sorted(root.rglob("*.hpp")):
             fault(header, other, f"includes <{other}>: {storey} uses the standard library only")
         elif re.match(r"openssl/|zlib|simdjson|.*asio/ssl/", other) and storey != "adapters":
             fault(header, other, f"includes <{other}>: what needs another library is an adapter")
-    guard = "HOLDFAST_" + re.sub(r"\W", "_", header).upper() + "_HPP"
+    guard = "HOLDFAST_" + re.sub(r"\W", "_", str(path.relative_to(root))).upper()
     if f"#ifndef {guard}\n#define {guard}\n" not in text:
-        faults.append(f"{header}.hpp has another include guard than {guard}")
+        faults.append(f"{path.relative_to(root)} has another include guard than {guard}")
 
 for header, other in never_reaches:
     seen, todo = set(), [header]
@@ -81,6 +82,20 @@ for header, other in never_reaches:
             todo += includes.get(at, [])
     if other in seen:
         fault(header, other, f"leads to {other}.hpp")
+
+def drawing():
+    """Each storey over those that it stands on: an arrow is left out where others lead to the same storey."""
+    below = {name: names.split() for name, (_, names) in storeys.items()}
+    for name in reversed(below):
+        direct = [other for other in below[name] if not any(other in below[between] for between in below[name])]
+        if direct:
+            yield f"    {name} --> {' & '.join(direct)}"
+
+
+if sys.argv[1:] == ["--draw"]:
+    sys.exit(print("\n".join(drawing())))
+if "\n".join(drawing()) not in (root.parent.parent / ".github/CONTRIBUTING.md").read_text():
+    faults.append("the drawing in .github/CONTRIBUTING.md is not that of the storeys: replace it by `tests/storeys.py --draw`")
 
 for gone in sorted(exceptions - used):
     print(f"the exception {gone} is not needed any more: remove it from {__file__}")

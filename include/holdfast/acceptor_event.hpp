@@ -61,7 +61,7 @@ constexpr std::string_view to_string(admission_limit limit) noexcept
     return "admitted addresses";
 }
 
-/// A condition that a `bounded_acceptor` handled itself and that its user may want to count.
+/// An event that a `bounded_acceptor` has handled itself: for logs and metrics.
 struct acceptor_event {
     enum class kind : std::uint8_t {
         /// No descriptor or no memory is free (`error`): accepting pauses until a connection ends, or for up to a
@@ -69,8 +69,8 @@ struct acceptor_event {
         starved,
         /// A client left before it was accepted (`error`): accepting goes on.
         lost,
-        /// A session ended with `exception`: its connection was closed. Not where the exception is that the peer has left
-        /// (`close_reason::peer_closed`, `peer_reset`, `peer_truncated`): that is an ordinary end.
+        /// A session ended with `exception`: its connection was closed. Not reported where the exception says that the
+        /// peer has left (`close_reason::peer_closed`, `peer_reset`, `peer_truncated`): that is an ordinary end.
         session_failed,
         /// Accepting pauses at `limit`: new connections wait in the backlog.
         paused,
@@ -91,11 +91,12 @@ struct acceptor_event {
     error_code error{};
     std::exception_ptr exception{};
     admission_limit limit{};
-    /// The number of events of this kind since the last one that was reported, this one included. Of each kind
-    /// 16 are reported at once, and one a second from then on.
+    /// The number of events of this kind since the last one that was reported, this one included. Of each kind up to 16
+    /// events are reported at once; beyond that, one a second.
     std::uint64_t count = 1;
-    /// The client's address and port, where they are known: `rejected`, `session_failed`, `handshake_failed` and some of
-    /// `lost`, for IP only. Of `proxy_header_failed` and of a rejected sender, those of the sender. Else unspecified.
+    /// The client's address and port, of IP connections only: for `rejected`, `session_failed`, `handshake_failed`, and
+    /// for `lost` where they are known. For `proxy_header_failed`, and for a sender that is rejected, they are those of
+    /// the sender. Unspecified in all other cases.
     net::ip::tcp::endpoint remote{};
 };
 

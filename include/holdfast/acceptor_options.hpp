@@ -72,15 +72,16 @@ struct memory_limits {
     };
 
     memory_source of = memory_source::none;
-    /// Above this many bytes no connection is accepted. 0: nine tenths of the cgroup's limit; of `process`, no
-    /// limit.
+    /// Above this many bytes no connection is accepted. 0 means nine tenths of the cgroup's limit, and with
+    /// `memory_source::process` no limit.
     std::uint64_t high_watermark = 0;
-    /// Below this many bytes connections are accepted again. 0: fifteen sixteenths of `high_watermark`. Must not
+    /// Below this many bytes connections are accepted again. 0 means fifteen sixteenths of `high_watermark`. Must not
     /// exceed `high_watermark`.
     std::uint64_t low_watermark = 0;
-    /// The interval at which one connection is accepted above the watermarks, so that accepting cannot stop for
-    /// good. Freed memory may never return to the system; so connections are also accepted when an eighth of them
-    /// has ended, up to as many as there were. Must not be negative. Zero or the maximum: none is.
+    /// The interval at which one connection is accepted although the memory is above the watermarks, so that accepting
+    /// cannot stop for good. Must not be negative. Zero and the maximum mean that none is accepted in this way. Freed
+    /// memory may never return to the system. So connections are also accepted once an eighth of them has ended, up to
+    /// the number that there was.
     std::chrono::milliseconds probe_interval{1000};
     /// Called once when `high_watermark` is exceeded, before accepting pauses: to return memory, as by
     /// `malloc_trim(0)`. On the acceptor's executor. Must not throw.
@@ -103,11 +104,11 @@ struct acceptor_options {
     /// Maximum number of open connections. At least 1. SIZE_MAX: unlimited. Ended connections whose last bytes the peer
     /// has not acknowledged count as well, and give way to live ones (see `connection_guard`).
     std::size_t max_connections = 10'000;
-    /// The semaphore that each connection takes a permit of, instead of `max_connections`: several acceptors
-    /// may share it. It may be destroyed before the acceptor, whose operations then fail with
-    /// `errc::semaphore_closed`. `max_connections` then is only the expected number. Ended connections whose last bytes
-    /// are not acknowledged count within the semaphore's limit, for all acceptors that share it together; they give way
-    /// when a connection begins, also after the limit was lowered.
+    /// The semaphore that each connection takes a permit of, instead of `max_connections`: several acceptors may share
+    /// it. `max_connections` is then only the expected number. The semaphore may be destroyed before the acceptor,
+    /// whose operations then fail with `errc::semaphore_closed`. Ended connections whose last bytes are not
+    /// acknowledged count within the semaphore's limit, for all acceptors that share it together; they give way when a
+    /// connection begins, also after the limit was lowered.
     ///
     /// A permit is taken before a connection is accepted: an acceptor that waits for a client holds one.
     async_semaphore* connection_semaphore = nullptr;
@@ -120,15 +121,15 @@ struct acceptor_options {
     unsigned ipv6_prefix = 64;
     /// Decides about an address before its connection is admitted. Empty: `address_rule::limit` for all. IP only;
     /// mapped IPv4 addresses are passed as IPv4. Called on the acceptor's executor, and by
-    /// `admitted_connection::set_peer`; with `proxy` on the executor of the connection, for several at a time where they
-    /// have several threads. Must not throw.
+    /// `admitted_connection::set_peer`; with `proxy` on the executor of the connection, and then for several
+    /// connections at the same time where their executors have several threads. Must not throw.
     std::function<address_rule(const net::ip::address&)> address_filter{};
-    /// The PROXY protocol: whose connections are forwarded, and begin with a header that names the client. Off by default.
-    /// Requires `async_serve`.
+    /// The PROXY protocol: which senders forward connections that begin with a header, which names the client. Off by
+    /// default. Requires `async_serve`.
     proxy_options proxy{};
-    /// Maximum rate of admitted connections, per second. 0 to 10^9; 0: unlimited. A client that has left before
-    /// it is accepted does not count. Of connections that may have waited at a limit, those whose client has ended its
-    /// sending side are taken for such, and are reset: clients that give up could else use up the rate.
+    /// Maximum rate of admitted connections, per second. 0 to 10^9; 0: unlimited. A client that has left before it is
+    /// accepted does not count. A connection that may have waited at a limit, and whose client has ended its sending
+    /// side, is taken for one that has left, and is reset; otherwise clients that give up would use up the rate.
     double accepts_per_second = 0;
     /// The number of connections that may exceed the rate after a quiet time. At least 1. SIZE_MAX: unlimited.
     std::size_t accept_burst = 100;
@@ -146,12 +147,12 @@ struct acceptor_options {
     /// quarter of the time late. Must not be negative. Zero or the maximum: unlimited. TCP only. Not for a
     /// listener that another process also accepts from.
     ///
-    /// Without a value it is unlimited, with one exception: at the rate limit of a TCP listener that this object
-    /// has opened, it is `default_rate_backlog_timeout`. Clients that give up and connect again would else fill
-    /// the backlog with connections that have ended, which use up the rate: the server would never recover.
+    /// Without a value it is unlimited, with one exception: at the rate limit of a TCP listener that this object has
+    /// opened, it is `default_rate_backlog_timeout`. Otherwise clients that give up and connect again would fill the
+    /// backlog with connections that have ended, which use up the rate, and the server would never recover.
     std::optional<std::chrono::milliseconds> backlog_timeout{};
     static constexpr std::chrono::milliseconds default_rate_backlog_timeout{500};
-    /// What rejected connections are sent; as much of it as the socket takes at once.
+    /// The bytes that a rejected connection is sent: as many as the socket takes at once.
     std::string reject_message{};
     /// The deadline of a rejected connection's graceful close. Must not be negative.
     std::chrono::milliseconds reject_deadline{1000};
@@ -168,7 +169,7 @@ struct acceptor_options {
     /// Whether several listeners may share the address (SO_REUSEPORT): one for each io_context. The kernel
     /// distributes the clients.
     bool reuse_port = false;
-    /// How an IPv6 listener treats IPv4. An adopted listener must be as is requested here.
+    /// How an IPv6 listener treats IPv4. An adopted listener must already be as this option says.
     ip_versions versions = ip_versions::system_default;
     /// Whether a socket file that no process listens on, left by a process that has ended, is replaced. Local
     /// sockets only.
@@ -179,7 +180,7 @@ struct acceptor_options {
     /// kernel, whose buffers grow to megabytes per slow reader. An adopted listener should have it already: a
     /// connection in its backlog has the buffers that the listener had.
     int send_buffer_bytes = 0;
-    /// SO_RCVBUF of each connection in bytes, likewise.
+    /// SO_RCVBUF of each connection in bytes; as `send_buffer_bytes`.
     int receive_buffer_bytes = 0;
     /// Whether small writes are sent at once (TCP_NODELAY). TCP only.
     bool no_delay = true;
@@ -205,10 +206,10 @@ struct drain_options {
     /// accept or serve operation must be pending. The listener of a local socket is closed when its backlog is found
     /// empty, or 4096 connections later: clients that connect before that are served as well.
     bool serve_backlog = false;
-    /// Whether a frame that has begun may be read to its end: one of which a `frame_reader` of the connection itself
-    /// (`frame_reader{peer}`) has read a part. The next operation between two frames finds the end of the stream. Where
-    /// the next frame has begun too, that is read as well: a client without a pause between frames is reset at the
-    /// deadline, unless its session looks at `draining()`. Without this a frame that has begun fails with
+    /// Whether a frame that has begun may be read to its end: a frame of which a `frame_reader` of the connection
+    /// itself (`frame_reader{peer}`) has read a part. The next operation between two frames finds the end of the
+    /// stream. Where the next frame has begun too, that is read as well: a client without a pause between frames is
+    /// reset at the deadline, unless its session checks `draining()`. Without this a frame that has begun fails with
     /// `errc::truncated_frame`.
     bool finish_frames = false;
 };

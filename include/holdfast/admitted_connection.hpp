@@ -55,9 +55,9 @@ public:
     /// Exceptions: std::bad_alloc.
     void set_name(std::string_view name) { this->finalizer().set_name(connection_name(name)); }
 
-    /// Sets the peer's address where it is learnt later, as from a header of HTTP: for the census and `connection_end`, and
-    /// for the limit per address, which counts the connection by it from now on. (The proxy's own address should be
-    /// exempt: `acceptor_options::address_filter`.)
+    /// Sets the peer's address where the session learns it later, for example from a header of HTTP: for the census and
+    /// `connection_end`, and for the limit per address, which counts the connection by it from now on. (The proxy's own
+    /// address should be exempt: `acceptor_options::address_filter`.)
     ///
     /// Returns false, and changes nothing, where the filter refuses the address or it has as many connections as
     /// allowed: the session then ends. Has no effect after the end. The filter is called on the calling thread.
@@ -68,9 +68,9 @@ public:
         return learn_peer(peer) == detail::address_verdict::what::allowed;
     }
 
-    /// Says whether a message of the peer's has begun and is not yet read to its end: a drain with
+    /// States whether a message of the peer has begun and is not yet read to its end: a drain with
     /// `drain_options::finish_frames` lets it finish. `frame_reader` calls it where it is given the connection; a
-    /// session that reads by itself may call it. Not thread-safe. Cost: where it changes, a short lock.
+    /// session that reads by itself may call it. Thread safety: unsafe. Cost: a short lock, where the value changes.
     void within_message(bool within) noexcept
     {
         if (this->change_within_message(within)) this->finalizer().within_message(within);

@@ -37,8 +37,8 @@ struct event_options {
 /// context destroys them uncalled, even when the event is a local variable of the coroutine that waits.
 ///
 /// Thread safety: all members of `async_event` may be called from any thread; each takes one short lock. An
-/// `unsynchronized_event` and its handlers belong to one thread or strand.
-/// `net::use_future` is not for it: that handler runs on another thread.
+/// `unsynchronized_event` and its handlers belong to one thread or strand. Do not wait for an `unsynchronized_event` by
+/// `net::use_future`, which takes the result on another thread.
 ///
 ///     holdfast::async_event news{executor};
 ///     co_await news.async_wait();   // in each reader
@@ -74,10 +74,10 @@ public:
 
     /// Waits until the event is set, or `notify_all()` is called.
     ///
-    /// Completion: void(error_code). At once when the event is set.
+    /// Completion: void(error_code), never inside this call. When the event is set already, the completion is posted at
+    /// once.
     ///
-    /// The signal of an automatic event is for the next wait when the handler that it was for is destroyed
-    /// without being called.
+    /// Where the handler is destroyed without being called, the signal of an automatic event passes to the next wait.
     ///
     /// Cancellation: terminal, partial and total; fails with `operation_aborted`.
     ///

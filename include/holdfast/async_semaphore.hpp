@@ -32,9 +32,9 @@ struct semaphore_options {
 /// waiting operations with `errc::semaphore_closed`. Destroying the execution context destroys them uncalled,
 /// even when the semaphore is a local variable of the coroutine that waits.
 ///
-/// Thread safety: all members of `async_semaphore` and `permit` may be called from any thread; each takes one
-/// short lock. An `unsynchronized_semaphore`, its permits and its handlers belong to one thread or strand.
-/// `net::use_future` is not for it: that handler runs on another thread.
+/// Thread safety: all members of `async_semaphore` and `permit` may be called from any thread; each takes one short
+/// lock. An `unsynchronized_semaphore`, its permits and its handlers belong to one thread or strand. Do not wait for an
+/// `unsynchronized_semaphore` by `net::use_future`, which takes the result on another thread.
 ///
 ///     holdfast::async_semaphore uploads{executor, 8};
 ///     auto permit = co_await uploads.async_acquire();   // at most eight at a time
@@ -79,15 +79,15 @@ public:
 
     /// Waits for `n` units. Zero units are granted at once.
     ///
-    /// Completion: void(error_code, permit_type). On failure the permit is empty:
+    /// Completion: void(error_code, permit_type), never inside this call. On failure the permit is empty:
     /// - `errc::semaphore_closed`, or the error that `close()` was called with: the semaphore is closed;
     /// - `errc::exceeds_limit`: `n` exceeds `limit()`, or the limit was lowered below `n`;
     /// - `errc::too_many_waiting`: `max_waiting` operations wait already.
     ///
     /// Units that were granted are returned when the handler is destroyed without being called.
     ///
-    /// Cancellation: terminal, partial and total; fails with `operation_aborted`. Requests after it in the queue
-    /// are granted if their units are free.
+    /// Cancellation: terminal, partial and total; fails with `operation_aborted`. Requests after it in the queue are
+    /// then granted if enough units are free for them.
     ///
     /// Exceptions: std::bad_alloc; the handler is then destroyed, and nothing was taken.
     ///
@@ -100,7 +100,7 @@ public:
         return net::async_initiate<CompletionToken, void(error_code, permit_type)>(initiate_acquire(*this), token, n);
     }
 
-    /// Takes `n` units if they are free and no operation waits; else returns an empty permit.
+    /// Takes `n` units if they are free and no operation waits. Otherwise returns an empty permit.
     [[nodiscard]] permit_type try_acquire(std::size_t n = 1) noexcept { return core_->try_take(n); }
 
     /// Fails all waiting operations, and all later ones, with `reason`. Only the first call has an effect.
@@ -195,7 +195,7 @@ public:
         return {core_, n};
     }
 
-    /// Takes the units of `other` over. Returns false, and changes nothing, when they are another semaphore's.
+    /// Takes over the units of `other`. Returns false, and changes nothing, when they belong to another semaphore.
     bool merge(basic_permit& other) noexcept
     {
         if (this == &other || !other) return true;
@@ -208,7 +208,7 @@ public:
     /// The number of units.
     [[nodiscard]] std::size_t units() const noexcept { return units_; }
 
-    /// Whether it holds any.
+    /// Whether it holds any units.
     explicit operator bool() const noexcept { return units_ != 0; }
 
 private:

@@ -44,9 +44,9 @@ namespace holdfast {
 /// acceptor closes the listener and fails pending operations with `errc::acceptor_closed`.
 ///
 /// Thread safety: all members may be called from any thread, also from a session handler or another callback of the
-/// acceptor. Callbacks and session handlers run on threads of the executor only, one at a time; where `async_serve` is
-/// given a layer, session handlers and the reports of failed handshakes on the connection's executor. Accepted sockets
-/// have the executor itself, or that of `next_executor`.
+/// acceptor. Callbacks and session handlers run on threads of the executor only, one at a time. Where `async_serve` is
+/// given a layer, session handlers, and the reports of failed handshakes, run on the connection's executor. Accepted
+/// sockets have the executor itself, or that of `next_executor`.
 ///
 ///     holdfast::bounded_acceptor<tcp> acceptor{io, {tcp::v4(), 7777}, {.max_connections = 100}};
 ///     acceptor.async_serve([](auto peer) { return session(std::move(peer)); }, net::detached);
@@ -145,13 +145,13 @@ public:
 
     /// Admits the next connection.
     ///
-    /// Completion: void(error_code, connection_type). Fails with `errc::acceptor_closed` after `close()` and when
-    /// draining, with `errc::semaphore_closed` when the shared semaphore was closed or destroyed, and with another
-    /// error only when the listener itself has failed. A client that has left and a shortage of descriptors or memory
-    /// are handled, and reported as events.
+    /// Completion: void(error_code, connection_type), never inside this call. Fails with `errc::acceptor_closed` after
+    /// `close()` and when draining, with `errc::semaphore_closed` when the shared semaphore was closed or destroyed,
+    /// and with another error only when the listener itself has failed. A client that has left and a shortage of
+    /// descriptors or memory are handled, and reported as events.
     ///
     /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No connection is lost: it stays in
-    /// the backlog, or, when it was just being admitted, is for the next operation.
+    /// the backlog, or, when it was just being admitted, the next operation gets it.
     ///
     /// Exceptions: std::bad_alloc when there is no memory to begin; later there always is enough to complete.
     /// std::logic_error where `acceptor_options::proxy` has trusted senders: only `async_serve` reads their headers.
@@ -173,13 +173,13 @@ public:
     /// made its own arrangements. An exception that it or its coroutine throws ends that connection alone and is
     /// reported as an event.
     ///
-    /// Completion: void(error_code). Success after `close()` and when draining; else as of `async_accept`. Sessions may
-    /// still be running then: `async_drain` waits for them.
+    /// Completion: void(error_code), never inside this call. Success after `close()` and when draining; otherwise the
+    /// errors of `async_accept`. Sessions may still be running then: `async_drain` waits for them.
     ///
     /// Cancellation: terminal, partial and total stop accepting and fail with `operation_aborted`; sessions go on.
     ///
-    /// A coroutine ends its connection by itself: an exception that leaves it destroys the connection, which then ends
-    /// for the reason that its destructor documents.
+    /// An exception that leaves a coroutine destroys its connection, which then ends for the reason that the destructor
+    /// of `connection_guard` documents.
     ///
     /// Lifetime: `handler` is kept until the operation has completed and the last coroutine that it has returned has
     /// ended: a lambda may be a coroutine and use its captures.
@@ -208,13 +208,12 @@ public:
     /// `acceptor_event::kind::handshake_failed`, and does not reach the handler. A drain ends handshakes as it ends
     /// sessions.
     ///
-    /// Completion, cancellation: as of the overload without a factory. Handshakes that are under way then go on like
-    /// sessions, and end in a call of `handler`.
+    /// Completion and cancellation: as of the overload without a factory. Handshakes that are under way at the
+    /// completion go on, as sessions do, and end in a call of `handler`.
     ///
-    /// Lifetime: `factory` and `handler` are kept until the operation has completed, the last handshake has ended, and
-    /// the last coroutine that `handler` has returned.
-    /// Connections whose execution context is destroyed meanwhile end for `close_reason::context_destroyed`; those of
-    /// other contexts go on.
+    /// Lifetime: `factory` and `handler` are kept until the operation has completed, and the last handshake and the
+    /// last coroutine that `handler` has returned have ended. Connections whose execution context is destroyed
+    /// meanwhile end for `close_reason::context_destroyed`; those of other contexts go on.
     ///
     /// Thread safety: `handler` is called on the connection's executor (`next_executor`), never concurrently.
     ///
@@ -242,9 +241,10 @@ public:
     /// Connections stay open. No handler is called inside this call.
     void close() noexcept { core_->close(); }
 
-    /// Notifies up to `count` sessions, as a drain does; all others and the listener are not affected. Their clients connect
-    /// again, such as to a server that has joined behind the same balancer. Returns the number of notified sessions, which
-    /// is less where there are not as many. Called with some at a time, so that the clients do not all come at once.
+    /// Notifies up to `count` sessions, as a drain does; all others and the listener are not affected. Their clients
+    /// connect again, such as to a server that has joined behind the same balancer. Returns the number of notified
+    /// sessions, which is less where there are not as many. Call it with a few at a time, so that the clients do not
+    /// all connect at once.
     ///
     /// Thread safety: safe. Cost: O(count), and O(connections) where few are left to be notified.
     std::size_t shed(std::size_t count) noexcept { return core_->members->shed(count); }
@@ -256,8 +256,8 @@ public:
     /// as if the peer had ended it; `draining()` is true then. It can still write. With `finish_frames` a frame that has
     /// begun is read to its end first.
     ///
-    /// Completion: void(error_code, std::size_t), with the number of connections that were reset. It does not wait for
-    /// these to end: a session that neither reads nor writes ends when it next does.
+    /// Completion: void(error_code, std::size_t), never inside this call, with the number of connections that were
+    /// reset. It does not wait for these to end: a session that neither reads nor writes ends when it next does.
     ///
     /// Cancellation: terminal, partial and total; fails with `operation_aborted`. Sessions that were notified stay
     /// notified.

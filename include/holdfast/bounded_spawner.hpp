@@ -68,7 +68,7 @@ public:
         requires net::completion_token_for<CompletionToken, void(error_code)>
     auto async_spawn(net::awaitable<void> child, CompletionToken&& token = CompletionToken());
 
-    /// Starts `child` if a slot is free and no operation waits for one; else returns false, and `child` is
+    /// Starts `child` if a slot is free and no operation waits for one. Otherwise returns false, and `child` is
     /// unchanged.
     ///
     /// Exceptions: std::bad_alloc; `child` may then have been destroyed.
@@ -126,8 +126,8 @@ private:
 ///
 /// - When the body returns, its children go on to their own ends.
 /// - When the body or a child throws, all others are cancelled.
-/// - When the operation is cancelled, the body and its children are. A coroutine that ignores the cancellation is
-///   waited for.
+/// - When the operation is cancelled, the body and its children are. The operation still waits for a coroutine that
+///   ignores the cancellation.
 ///
 /// `body` is kept until then, so that a lambda may be a coroutine and use its captures. (With g++ 12 a lambda
 /// that owns something must have a name: one that is made inside a co_await expression is destroyed twice.)

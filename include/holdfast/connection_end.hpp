@@ -28,7 +28,7 @@ struct connection_end {
     /// The peer's address. An acceptor records it when it accepts the connection; otherwise it is read just before
     /// the close, and is unknown where the peer had reset the connection.
     peer_address peer{};
-    /// The peer's name, where an acceptor's connection has been given one.
+    /// The peer's name, where the session has given the connection one (`admitted_connection::set_name`).
     connection_name name{};
 };
 
@@ -69,8 +69,8 @@ inline close_reason reason_of(const error_code& error) noexcept
     return close_reason::io_error;
 }
 
-/// Returns the end that an exception stands for: that of its error code where it has one, as Asio's exceptions
-/// do. Age and peer are not known.
+/// Returns the end that an exception stands for: that of its error code, where it has one as Asio's exceptions do. Age
+/// and peer are not known.
 ///
 ///     catch (...) {
 ///         const auto end = holdfast::end_by(std::current_exception());

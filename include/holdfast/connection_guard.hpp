@@ -45,31 +45,34 @@ struct close_options {
 ///
 /// `Stream` is a socket (`tcp::socket`, a local socket) or a **layer** above one: `ssl::stream`, a TLS stream, a
 /// layer of the user's own. A layer provides
-/// - `executor_type` and `get_executor()`, and reading and writing as Asio's streams;
+/// - `executor_type` and `get_executor()`, and reads and writes as Asio's streams do;
 /// - `lowest_layer()`, which returns the socket, or `next_layer()`, which returns the layer below;
 /// - optionally `async_shutdown(token)`, void(error_code), which ends the layer's own protocol, as TLS's close_notify:
 ///   `async_close()` calls it for the topmost layer that has it, which answers for the layers below;
-/// - optionally `pending()`, the number of bytes it has read from the socket that its reader has not got yet.
+/// - optionally `pending()`, the number of bytes that it has read from the socket and not yet handed to its reader;
 /// - optionally `static constexpr bool operations_may_outlive = true`, where its pending operations keep what they
 ///   need: the guard then holds it without an allocation.
 /// Its errors are classified by `reason_of()`. See `upgrade()` for putting a layer upon a live connection.
 ///
-/// What the kernel keeps: `async_close()` delivers all bytes, or resets at its limits; nothing stays. After `close()`
-/// and destruction, bytes that were sent and not yet acknowledged stay; where bytes are still unsent, because the peer
-/// does not read, the close resets the connection and discards them. Of an `admitted_connection` the bytes that stay
-/// count within the acceptor's `max_connections`, or within the limit of the semaphore that it shares with other
-/// acceptors: the socket keeps its descriptor until a connection of one of them begins or ends after the bytes were
-/// acknowledged, or after 10 seconds. (The kernel discards the bytes 10 seconds after the last acknowledgement in any
-/// case.) Where live connections and these sockets together would exceed that limit, or descriptors are exhausted, the
-/// oldest of these sockets is reset. Of any other guard, and once the acceptors and all their connections are gone,
-/// the kernel alone keeps them: for 10 seconds after the last acknowledgement, in
-/// any number; `capacity_budget::ended_connections` plans for them. Of a
-/// local socket, bytes that the peer has not read stay until it reads or closes. No close blocks, whatever SO_LINGER
-/// says.
+/// What the kernel keeps after the end:
+/// - `async_close()` delivers all bytes, or resets at its limits: nothing stays.
+/// - After `close()` and destruction, bytes that were sent and not yet acknowledged stay. Where bytes are still unsent,
+///   because the peer does not read, the close resets the connection and discards them.
+/// - For an `admitted_connection`, the bytes that stay count within the acceptor's `max_connections`, or within the
+///   limit of the semaphore that it shares with other acceptors: the socket keeps its descriptor. When a connection of
+///   one of these acceptors begins or ends, such a socket is closed if all bytes are acknowledged, and reset if 10
+///   seconds have passed since its end. Where live connections and these sockets together would exceed the limit, or
+///   descriptors are exhausted, the oldest of these sockets is reset.
+/// - For any other guard, and once the acceptors and all their connections are gone, the kernel keeps the bytes without
+///   a limit on the number of connections, for 10 seconds after the last acknowledgement;
+///   `capacity_budget::ended_connections` plans for them.
+/// - Bytes of a local socket that the peer has not read stay until it reads or closes.
 ///
-/// Lifetime: operations of the user's that are pending on `stream()` refer to it as Asio's do. A socket must not be
-/// moved with its guard while they are pending; a layered stream stays at its address when the guard moves, and lives
-/// until operations that hold a `keep_stream()` have ended. A guard that was moved from has ended, and is silent.
+/// No close blocks, whatever SO_LINGER says.
+///
+/// Lifetime: the user's operations that are pending on `stream()` refer to it as Asio's do. A socket must not be moved
+/// with its guard while they are pending; a layered stream stays at its address when the guard moves, and lives until
+/// operations that hold a `keep_stream()` have ended. A guard that was moved from has ended, and is silent.
 /// Thread safety: distinct objects: safe. Shared objects: unsafe.
 /// Cost: the stream, the finalizer (none where it is empty), an error code and 16 bytes. A layered stream has one
 /// allocation. The first guards of an execution context make services of a few words in it. (Debug builds add what
@@ -146,21 +149,21 @@ public:
     /// the clock; of an acceptor's connection also a short lock.
     [[nodiscard]] std::chrono::steady_clock::duration age() const noexcept { return created_at_.age(finalizer_); }
 
-    /// Notes an error of an operation on the stream. The first error noted is the cause of the end where the
-    /// guard is then destroyed, or closed by `async_close()`: the finalizer gets `reason_of(error)` and the error.
+    /// Notes an error of an operation on the stream. Where the guard is then destroyed, or closed by `async_close()`,
+    /// the first error that was noted is the cause of the end: the finalizer gets `reason_of(error)` and the error.
     /// `frame_reader`, `outbox` and `async_write_streamed` call it for a guard that they are given.
     ///
-    /// `operation_aborted` counts for less: a later error replaces it, and it is the cause only while an
-    /// exception leaves the owner's scope, since a session may go on after an operation that it has cancelled.
-    /// Has no effect without an error, and after the end.
+    /// A later error replaces `operation_aborted`, which is the cause only while an exception leaves the owner's scope:
+    /// a session may go on after an operation that it has cancelled. The call has no effect without an error, and after
+    /// the end.
     void note(const error_code& error) noexcept
     {
         if (error && (!noted_ || noted_ == net::error::operation_aborted)) noted_ = error;
     }
 
     /// Closes the descriptor at once; operations pending on the stream complete with `operation_aborted`. Bytes that
-    /// were sent are still delivered; where bytes are unsent, or bytes of the peer unread, the connection is reset and
-    /// they may be lost. `async_close()` delivers all of them.
+    /// were sent are still delivered. Where bytes are unsent, or bytes of the peer are unread, the connection is reset
+    /// and bytes may be lost. `async_close()` delivers all.
     void close(close_reason reason = close_reason::local, error_code error = {}) noexcept { end(reason, error, false); }
 
     /// Resets the connection (RST), and frees the descriptor and the kernel's buffers at once, without TIME_WAIT: to
@@ -177,11 +180,11 @@ public:
     /// Where SO_LINGER is on with a time of 0, since a message was sent in part, it resets at once, with
     /// `errc::close_incomplete`.
     ///
-    /// Completion: void(error_code). The connection has ended in every case. Success: the peer ended its stream, or
-    /// reset the connection, or the connection had ended before. `errc::close_incomplete`: at a limit, or by the
-    /// acceptor (`bounded_acceptor::end`, the deadline of a drain). Else the system's error. The reason of the end is
-    /// that of an error noted before; else `close_reason::peer_closed` or `peer_reset` where that had happened before
-    /// and nothing of the peer's was unread; else `close_reason::local`.
+    /// Completion: void(error_code), never inside this call. The connection has ended in every case. Success: the peer
+    /// ended its stream, or reset the connection, or the connection had ended before. `errc::close_incomplete`: at a
+    /// limit, or by the acceptor (`bounded_acceptor::end`, the deadline of a drain). Else the system's error. The
+    /// reason of the end is that of an error noted before; else `close_reason::peer_closed` or `peer_reset` where that
+    /// had happened before and nothing of the peer's was unread; else `close_reason::local`.
     /// Cancellation: terminal, partial and total: resets like a limit, and completes with `operation_aborted`.
     /// Lifetime: no other operation may be pending on the stream.
     /// Exceptions: `std::invalid_argument` for a negative deadline; the guard then still has its connection.
@@ -286,7 +289,7 @@ private:
 ///
 /// Bytes that a `frame_reader` of the connection has buffered do not reach the layer. For STARTTLS end the connection
 /// where its `buffered()` is not empty: the client must wait for the answer, and commands that were sent in plain text
-/// together with STARTTLS, by whomever, must not be taken for what comes over TLS.
+/// together with STARTTLS, possibly by an attacker, must not be taken for bytes that came over TLS.
 ///
 /// Lifetime: no operation may be pending on the connection.
 /// Exceptions: what making the layer throws, and `std::bad_alloc`. The connection has ended then, for

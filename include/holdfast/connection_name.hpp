@@ -1,4 +1,4 @@
-// holdfast: connection_name, what a program calls a connection's peer, as a value of 64 bytes.
+// holdfast: connection_name, the name that a program gives to a connection's peer, as a value of 64 bytes.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_CONNECTION_NAME_HPP
 #define HOLDFAST_CONNECTION_NAME_HPP
@@ -10,8 +10,8 @@
 
 namespace holdfast {
 
-/// A name of a connection's peer: of the user that has logged in, or of a client's certificate. Trivially copyable;
-/// holds no memory.
+/// The name of a connection's peer, such as that of the user that has logged in or that in a client's certificate.
+/// Trivially copyable; holds no memory.
 class connection_name {
 public:
     /// No name.

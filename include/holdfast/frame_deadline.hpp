@@ -19,8 +19,8 @@ namespace holdfast {
 /// Limits the time that a frame takes to arrive completely once it has begun, for any number of `frame_reader`s.
 ///
 /// It is for readers whose received bytes count as life (`frame_options::progress`): a peer that sends a byte now and
-/// then is alive for a heartbeat, and would hold its connection for ever. A heartbeat that is touched for complete
-/// frames alone needs no deadline.
+/// then is alive for a heartbeat, and would hold its connection without an end. A heartbeat that is touched for
+/// complete frames alone needs no deadline.
 ///
 /// The time is counted in ticks of a `heartbeat_timer`, from the first time that the reader waits within the frame. A
 /// stall of the process does not make a frame late.

@@ -33,7 +33,8 @@ struct frame_options {
     /// Size in bytes of the buffer that is borrowed when bytes arrive. It is doubled when one frame fills it. Values
     /// below about 200 and above 2^30 are adjusted to these limits.
     std::size_t buffer_bytes = 1024;
-    /// Is notified of received bytes: those of a large frame that is still incomplete, too. None: nothing is notified.
+    /// Is notified of received bytes, also of those of a frame that is still incomplete. A default-constructed one
+    /// notifies nothing.
     holdfast::progress progress{};
     /// Limits the time that a frame takes once it has begun: a `frame_deadline`. Null: no limit. Has no effect on a
     /// stream without a socket at its bottom.
@@ -139,16 +140,16 @@ public:
 
     /// Reads the next frame.
     ///
-    /// Completion: void(error_code, std::optional<std::string_view>). The view is the payload. It is valid until the
-    /// next operation, and followed by the frame's trailer and at least 64 readable bytes, so that a parser such as
-    /// simdjson's can work on it directly. Without an error and without a value at the end of the stream, and when a
-    /// drain has ended the reading, between two frames.
+    /// Completion: void(error_code, std::optional<std::string_view>), never inside this call. The view is the payload.
+    /// It is valid until the next operation, and followed by the frame's trailer and at least 64 readable bytes, so
+    /// that a parser such as simdjson's can work on it directly. Without an error and without a value at the end of the
+    /// stream, and when a drain has ended the reading, between two frames.
     ///
     /// Errors:
     ///  - `errc::frame_too_long` as soon as a frame is known to be above the limit;
     ///  - `errc::malformed_frame`, or what the framing reports;
     ///  - `errc::frame_timeout` when the frame's deadline has passed;
-    ///  - `errc::rate_exceeded` when the peer sends more than its rate allows, and that is not to pause the reading;
+    ///  - `errc::rate_exceeded` when the peer sends more than its rate allows, with `rate_policy::disconnect`;
     ///  - `errc::truncated_frame` when the stream ends within a frame, by the peer or by a drain;
     ///  - `net::ssl::error::stream_truncated` when the peer ends a TLS stream between two frames without close_notify,
     ///    as ordinary clients do;
@@ -156,7 +157,7 @@ public:
     ///    none;
     ///  - those of the stream.
     ///
-    /// After the first four each call fails again with the same error.
+    /// After each of the first four errors every further call fails with the same error.
     ///
     /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost.
     ///
@@ -195,8 +196,8 @@ public:
     /// Returns the bytes that were received and not handed out. Valid until the next operation.
     [[nodiscard]] std::string_view buffered() const noexcept { return buffer_.rest(); }
 
-    /// Drops the first `size` of the buffered bytes, which have been used otherwise: given to a TLS handshake, or
-    /// refused. At most all of them. No operation may be pending.
+    /// Drops the first `size` of the buffered bytes, or all where there are fewer: for bytes that the session has used
+    /// in another way, such as given to a TLS handshake, or refused. No operation may be pending.
     void consume(std::size_t size) noexcept
     {
         buffer_.consume(size);

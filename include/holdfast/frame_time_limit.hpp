@@ -21,11 +21,11 @@ public:
         frame* incomplete = nullptr;
     };
 
-    /// Begins to time the frame of `who`, which has to wait for more bytes. When the time is up, `late` is set and
-    /// `end_reading` is called, at most once.
+    /// Begins to time the incomplete frame of `of`, a reader that has to wait for more bytes. Returns what `end()`
+    /// takes. When the time is up, `late` is set and `end_reading` is called, at most once.
     ///
     /// Exceptions: std::bad_alloc.
-    virtual void* begin(reader& who) = 0;
+    virtual void* begin(reader& of) = 0;
 
     /// Ends what `begin()` has begun, on time or late.
     virtual void end(void* watch) noexcept = 0;

@@ -108,8 +108,8 @@ template <class F>
 concept heartbeat_callback =
     std::is_invocable_v<F&> && std::is_trivially_copyable_v<F> && sizeof(F) <= sizeof(void*) && !abortable<F>;
 
-/// Ends connections that show no sign of life, any number of them with one timer. The timer is armed only while
-/// something is watched.
+/// Ends connections that show no sign of life. One timer serves any number of connections. The timer is armed only
+/// while something is watched.
 ///
 /// What counts as life is said in `progress`: give the heartbeat to readers and writers as their `.progress`, or call
 /// `touch()` for bytes received. The server's own pings never count.
@@ -131,8 +131,8 @@ concept heartbeat_callback =
 /// Lifetime: heartbeats may outlive the timer. Its destructor ends all watches; no callback runs after it.
 /// Thread safety: the timer, its heartbeats and the watched objects belong to one thread or strand, that of the
 /// executor. Servers with several threads use one timer for each shard.
-/// Cost: a few allocations at construction, and 12 KiB for each 1,024 connections, which are kept until the end. A
-/// tick allocates nothing and asks the clock twice.
+/// Cost: a few allocations at construction, and 12 KiB for each 1,024 connections, which are kept until the end. A tick
+/// allocates nothing and reads the clock twice.
 ///
 ///     holdfast::heartbeat_timer<> heartbeats{context, {.tick = 1s, .timeout = 30s}};
 ///     auto heartbeat = heartbeats.watch(peer); // peer.abort(close_reason::heartbeat_timeout) after 30 silent seconds
@@ -213,8 +213,8 @@ public:
     /// Returns the number of entries, those of connections that have timed out included.
     [[nodiscard]] std::size_t watched() const noexcept { return core_->watched(); }
 
-    /// Returns the time of the last tick, without a clock call. While nothing is watched there are no ticks; it then
-    /// asks the clock.
+    /// Returns the time of the last tick, without a clock call. While nothing is watched there are no ticks, and the
+    /// call reads the clock.
     [[nodiscard]] time_point now() const noexcept { return core_->now(); }
 
     /// Returns the whole ticks between construction and `now()`.

@@ -1,4 +1,4 @@
-// holdfast: keepalive, TCP's own ways of noticing that a peer is gone, set together.
+// holdfast: keepalive, which sets the socket options by which TCP itself notices that a peer is gone.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_KEEPALIVE_HPP
 #define HOLDFAST_KEEPALIVE_HPP
@@ -17,24 +17,25 @@
 
 namespace holdfast {
 
-/// When the kernel is to give a TCP connection up whose peer does not answer: pulled cable, crashed host, a
-/// middlebox that forgot it. Reads and writes then end with `net::error::timed_out`.
+/// When the kernel gives up a TCP connection whose peer does not answer: a pulled cable, a crashed host, a middlebox
+/// that has forgotten the connection. Reads and writes then fail with `net::error::timed_out`.
 struct keepalive_options {
-    /// After how long without any traffic to probe. At least a second, in whole seconds, rounded up.
+    /// Time without any traffic after which the kernel sends the first probe. 1 to 32,767 s; rounded up to whole
+    /// seconds.
     std::chrono::milliseconds idle = std::chrono::seconds(60);
-    /// Between two probes; as `idle`.
+    /// Time between two probes; limits as of `idle`.
     std::chrono::milliseconds interval = std::chrono::seconds(10);
-    /// How many probes to leave unanswered.
+    /// Number of unanswered probes after which the connection is given up. 1 to 127.
     int probes = 3;
-    /// How long sent bytes may stay unacknowledged. Keep-alive does not probe while there are any: a write to
-    /// a half-open peer would hang for a quarter of an hour. 0: as long as an idle connection may take to be
-    /// found out, `idle + interval * probes`. (It bounds that time too, and so does a peer that
-    /// acknowledges but does not read.)
+    /// Maximum time that sent bytes stay unacknowledged (TCP_USER_TIMEOUT). The kernel does not probe while there are
+    /// such bytes, so that without this limit a write to a dead peer would wait for a quarter of an hour. Must not be
+    /// negative. 0 means `idle + interval * probes`, the time in which the death of an idle peer is noticed. The kernel
+    /// applies the limit to unanswered probes too, and to a peer that acknowledges but does not read.
     std::chrono::milliseconds unacknowledged{0};
 };
 
-/// Sets SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT and TCP_USER_TIMEOUT of the TCP socket at the
-/// bottom of `stream`. It complements a heartbeat: the kernel finds out while the server waits for nothing.
+/// Sets SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT and TCP_USER_TIMEOUT of the TCP socket at the bottom of
+/// `stream`. It complements a heartbeat: the kernel notices a dead peer also where the server expects nothing of it.
 ///
 /// Errors: `net::error::invalid_argument` for values that the kernel does not take (more than 32,767 s, more
 /// than 127 probes, none, negative), the system's where the socket is not TCP or not open. After an error

@@ -1,4 +1,4 @@
-// holdfast: key_limits, how many connections a tenant, a device or an account may have, whatever their addresses.
+// holdfast: key_limits, which limits the connections of a tenant, a device or an account, whatever their addresses.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_KEY_LIMITS_HPP
 #define HOLDFAST_KEY_LIMITS_HPP
@@ -183,8 +183,8 @@ private:
     std::unique_ptr<detail::key_holder> holder_;
 };
 
-/// Limits the connections of each key of the user's: a tenant, a device, an account, known after a login or a handshake.
-/// The connections may be those of several acceptors.
+/// Limits the number of connections of each key. A key is a string of the user's choice: a tenant, a device or an
+/// account, known after a login or a handshake. The connections may be those of several acceptors.
 ///
 /// Memory: a key with a connection takes its bytes and about 200 more, each further connection about 100. A key without
 /// connections takes none.

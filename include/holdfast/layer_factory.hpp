@@ -13,7 +13,8 @@
 namespace holdfast {
 
 /// Limits of the handshakes of new connections. A handshake costs about a thousand times the processor's time of a
-/// message, and with OpenSSL some 45 KB of memory: their number is what a storm of clients has to be bounded by.
+/// message, and with OpenSSL some 45 KB of memory, so their number needs a limit for the case that many clients connect
+/// at once.
 ///
 /// Their steps take turns, also those of several acceptors in one execution context: a thread of the context carries out
 /// one, then the handlers that have become ready meanwhile, then the next one. The sessions that exist wait for one step
@@ -28,8 +29,8 @@ struct handshake_options {
     /// nothing, or a part of that message, does not count, except where the part fills the socket's receive buffer, and
     /// on a local socket. For other layers a handshake is under way from the admission.
     ///
-    /// The wait for the client's answer counts, since the layer's memory is in use: clients that send their first
-    /// message and no answer delay others by `contended_timeout` for every `max_handshakes` of them.
+    /// The wait for the client's answer counts, since the layer's memory is in use. Every `max_handshakes` clients that
+    /// send their first message and no answer delay the others by `contended_timeout`.
     /// `acceptor_options::max_per_address` limits their number. Since handshakes take turns, a greater number costs
     /// memory alone.
     std::size_t max_handshakes = 32;
@@ -38,8 +39,8 @@ struct handshake_options {
     std::chrono::steady_clock::duration handshake_timeout = std::chrono::seconds(5);
     /// The time that a handshake under way has while other connections wait because of `max_handshakes`: one that takes
     /// longer ends with `handshake_timeout`, unless the client has answered and the server is late. It is checked each
-    /// time that this much has passed. It should exceed the few round trips of a handshake with the slowest client. Must be positive. At least `handshake_timeout`, for
-    /// example the maximum: that time alone counts.
+    /// time that this much has passed. It should exceed the few round trips of a handshake with the slowest client.
+    /// Must be positive. A value of at least `handshake_timeout`, such as the maximum, has no effect.
     std::chrono::steady_clock::duration contended_timeout = std::chrono::seconds(1);
 };
 
@@ -52,10 +53,10 @@ struct handshake_options {
 /// - `options()`: the `handshake_options`. Called once.
 /// - optionally `static constexpr bool client_begins = true`, where the client is the first to send, as in TLS: `make`
 ///   is then called when its first message has arrived, so that silent clients cost no more than a socket;
-/// - beside that optionally `first_message_size(begun)`: takes the bytes that have arrived, a `std::span<const
-///   std::byte>` of at least one, and returns the size of the first message as far as they show it: more than their number
-///   while it is incomplete. It is at most 16389 bytes (one TLS record); a client whose message is longer fails with
-///   `message_size`. Without this function any byte will do.
+/// - with that, optionally `first_message_size(begun)`: takes the bytes that have arrived, a `std::span<const
+///   std::byte>` of at least one, and returns the size of the first message as far as they show it: more than their
+///   number while it is incomplete. It is at most 16389 bytes (one TLS record); a client whose message is longer fails
+///   with `message_size`. Without this function the message counts as complete when its first byte has arrived.
 /// - optionally `peer_name(stream)`, which returns what the handshake has found out about the peer, as a string: it is
 ///   given to `admitted_connection::set_name`.
 ///

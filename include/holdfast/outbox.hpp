@@ -37,7 +37,8 @@ public:
     outbox_base& operator=(const outbox_base&) = delete;
 
     /// Queues a reference to the message. It is written after the current turn of the event loop, or after
-    /// `outbox_options::write_delay`, together with all that is pushed until then. An empty message is ignored. Returns an error if the message is not queued:
+    /// `outbox_options::write_delay`, together with all that is pushed until then. An empty message is ignored. Returns
+    /// an error if the message is not queued:
     /// - `errc::outbox_full`: it would exceed the high watermark. `overflow_policy` defines what else happens.
     /// - `errc::exceeds_mark`: it exceeds the high watermark alone; nothing else happens.
     /// - `error()`, when the outbox was closed or has failed.
@@ -175,9 +176,10 @@ private:
 /// operations must run there too. Other threads post to that executor: one message for each thread, which pushes it to
 /// its outboxes (see `outbox_group`).
 ///
-/// Cost: `sizeof`, 80 bytes (64-bit), while nothing is queued. Otherwise a block of some 500 bytes on a socket, 850 on other
-/// streams, with places for eight messages; more places, of 16 bytes, which double; and a chunk while it sends a streamed
-/// message. A push allocates nothing else. Messages that the kernel takes at once need no operation of Asio's.
+/// Cost: `sizeof`, 80 bytes (64-bit), while nothing is queued. Otherwise a block of about 500 bytes on a socket, and of
+/// 850 on other streams, with places for eight messages; more places, of 16 bytes, which double; and a chunk while it
+/// sends a streamed message. A push allocates nothing else. Messages that the kernel takes at once need no operation of
+/// Asio's.
 ///
 ///     holdfast::outbox outbox{peer, {.on_overflow = holdfast::overflow_policy::drop_oldest, .progress = heartbeat}};
 ///     outbox.push(news);

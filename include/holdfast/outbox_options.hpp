@@ -27,12 +27,12 @@ enum class overflow_policy : std::uint8_t {
     disconnect,
 };
 
-/// Options of an `outbox`. For watermarks, `SIZE_MAX` means unlimited, and so does each value from 2^32 - 1 on.
+/// Options of an `outbox`. A watermark of 2^32 - 1 or more means unlimited.
 struct outbox_options {
-    /// Most bytes that are queued: those of the messages that are not completely sent, and 16 for each message.
+    /// Maximum number of queued bytes: those of the messages that are not completely sent, and 16 for each message.
     std::size_t high_watermark = 64 * 1024;
-    /// Pending `async_push` operations resume when the queue has drained to this many bytes. At most the high
-    /// watermark counts.
+    /// Pending `async_push` operations resume when the queue has drained to this many bytes. A value above the high
+    /// watermark counts as the high watermark.
     std::size_t low_watermark = 16 * 1024;
     /// Bytes beside the high watermark that `push_control` can use: pings, pongs and closing messages pass a
     /// full queue.
@@ -45,18 +45,18 @@ struct outbox_options {
     /// Size in bytes of the chunk in which streamed messages are serialized. The queue has one while it sends such
     /// a message, however many are queued. Must be 1 to 2^30.
     std::uint32_t chunk_bytes = 16 * 1024;
-    /// TCP_NOTSENT_LOWAT of the socket in bytes: the kernel takes no more while it holds so many bytes that it has
+    /// TCP_NOTSENT_LOWAT of the socket in bytes: the kernel takes no more while it holds this many bytes that it has
     /// not sent. A message that is still in the queue can be dropped or replaced; one that the kernel has taken can
     /// not. 0 leaves the socket's option as it is. Must not be negative.
     int notsent_lowat_bytes = 0;
-    /// How long a message may wait for others to go out in one write with it. 0: only until the end of the current turn of
-    /// the event loop. Must be 0 to 60 s.
+    /// Maximum time that a message waits so that others go out in the same write. Must be 0 to 60 s. 0: only until the
+    /// end of the current turn of the event loop.
     ///
-    /// The write begins without a delay when as much is queued as one write takes (64 messages, or half the high watermark),
-    /// and after `push_control`, `push_final`, `push_streamed`, `async_flush` and `async_close`; after another write, too,
-    /// if messages were pushed meanwhile. Otherwise the messages of all outboxes of an execution context that have the same
-    /// delay share one timer, which runs from the first of them on: they wait for that long at most. While nothing waits,
-    /// no timer runs. The context's `run()` does not return while one runs.
+    /// The write begins without a delay when as much is queued as one write takes (64 messages, or half the high
+    /// watermark), and after `push_control`, `push_final`, `push_streamed`, `async_flush` and `async_close`; and also
+    /// after another write, if messages were pushed meanwhile. Otherwise the messages of all outboxes of an execution
+    /// context that have the same delay share one timer, which runs from the first of them on: they wait for that long
+    /// at most. While nothing waits, no timer runs. The context's `run()` does not return while one runs.
     std::chrono::milliseconds write_delay{0};
     /// Is notified of what the peer has received: see `holdfast::progress`.
     holdfast::progress progress{};
@@ -65,14 +65,14 @@ static_assert(std::is_trivially_destructible_v<outbox_options>);
 
 /// Options of `outbox::async_flush`.
 struct outbox_flush_options {
-    /// How long to wait; at the deadline the operation completes with `net::error::timed_out`, and the messages stay
-    /// queued. `duration::max()` means without a limit. Must not be negative.
+    /// Maximum time to wait. At the deadline the operation completes with `net::error::timed_out`, and the messages
+    /// stay queued. `duration::max()` means without a limit. Must not be negative.
     std::chrono::steady_clock::duration deadline = std::chrono::steady_clock::duration::max();
 };
 
 /// Options of `outbox::async_close`.
 struct outbox_close_options {
-    /// How long to wait until all is sent; at the deadline the connection is reset. `duration::max()` means without
+    /// Maximum time to wait until all is sent. At the deadline the connection is reset. `duration::max()` means without
     /// a limit. Must not be negative.
     std::chrono::steady_clock::duration deadline = std::chrono::seconds(30);
 };

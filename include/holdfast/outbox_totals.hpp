@@ -68,7 +68,7 @@ inline outbox_tally& outbox_tally::own() noexcept
 
 } // namespace detail
 
-/// Returns the totals. Thread safety: safe; what other threads are sending meanwhile is counted or not.
+/// Returns the totals. Thread safety: safe; what other threads send meanwhile may be counted or not.
 /// Cost: five loads for each of 64 groups of threads. Counting costs three atomic additions for each write, none for each
 /// message.
 [[nodiscard]] inline outbox_totals read_outbox_totals() noexcept

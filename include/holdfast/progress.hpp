@@ -18,15 +18,15 @@ namespace holdfast {
 ///   of it has been sent, and the rest waits in the process or in the kernel. So a slow reader that takes a
 ///   little at a time is alive, and a peer that is hung or unreachable is not, although its kernel, or this
 ///   one, takes small messages for a long time.
-/// - Control messages (`outbox::push_control`) never count: a ping is answered, or the peer is dead.
-/// - A stream that is not carried by TCP knows no acknowledgement. There the bytes count that the stream takes
-///   of a message in flight.
+/// - Control messages (`outbox::push_control`) never count: a peer shows that it is alive by its answer to a ping.
+/// - A stream that is not carried by TCP has no acknowledgements. There, the bytes of a message in flight count when
+///   the stream takes them.
 ///
-/// Sent bytes are looked at when a write completes, and in `outbox::tick()`. A large send buffer makes
-/// completions rare: `outbox_options::notsent_lowat_bytes` keeps them frequent.
+/// Acknowledgements are checked when a write completes, and in `outbox::tick()`. A large send buffer makes completions
+/// rare: `outbox_options::notsent_lowat_bytes` keeps them frequent.
 ///
-/// Lifetime: the object must outlive the operation. It must not end or destroy what notifies it: the connection, the
-/// outbox; post that instead.
+/// Lifetime: the object must outlive the operation. It must not end or destroy what notifies it (the connection, the
+/// outbox); it may post that.
 /// Thread safety: the object is notified on the executor of the operation's stream.
 /// Cost: two pointers; one indirect call for each completed read or write.
 ///

@@ -28,11 +28,12 @@ namespace holdfast {
 /// Each connection begins with a header, which the acceptor reads before the session, or before the handshake of its
 /// layer. Not a byte after the header is read. From then on the client's address counts: for `max_per_address` and
 /// `address_filter`, in the census, in `connection_end` and in events. The sender's own address does not. A client that
-/// one of the two refuses is reset, whatever `on_address_limit` says.
+/// `max_per_address` or `address_filter` refuses is reset, whatever `on_address_limit` says.
 ///
 /// Connections that a sender makes for itself, as for a health check, keep its address and count against no limit per
-/// address: LOCAL, UNKNOWN, its own address and port, and families other than TCP over IP. That such a connection leaves during the handshake of its
-/// layer is no event. Nor is a connection that ends without a byte; its reason is `peer_closed` or `peer_reset`.
+/// address: LOCAL, UNKNOWN, its own address and port, and families other than TCP over IP. No event is reported when
+/// such a connection ends during the handshake of its layer, nor when a connection ends without a byte; the reason of
+/// the latter is `peer_closed` or `peer_reset`.
 struct proxy_options {
     /// The networks of the load balancers. **None: the PROXY protocol is off.** Else a connection from any other address
     /// is reset (`admission_limit::proxy_senders`): it could claim any address. Of a local socket every peer is trusted.

@@ -1,5 +1,4 @@
-// holdfast: replay_ring, the last messages of a topic, for receivers that come again.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: replay_ring, the last messages of a topic, for receivers that reconnect. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_REPLAY_RING_HPP
 #define HOLDFAST_REPLAY_RING_HPP
 
@@ -29,7 +28,7 @@ struct replay_ring_options {
     std::chrono::nanoseconds max_age = std::chrono::nanoseconds::max();
 };
 
-/// What a receiver has got last: an id, and the epoch of the ring that gave it.
+/// The last message that a receiver has got: its id, and the epoch of the ring that gave it.
 struct replay_position {
     std::uint64_t epoch = 0;
     std::uint64_t id = 0; ///< 0: before the first message.
@@ -76,8 +75,8 @@ struct replay_result {
 /// shares its memory. Messages have consecutive ids, beginning with 1. The ring has an epoch, so that a position of
 /// another ring, such as that of a process before a crash, is not taken for one of this ring.
 ///
-/// A receiver that comes again with its last position gets what it has missed, or is notified of the gap. In the
-/// same way a receiver whose outbox was full continues where it stopped: it needs no queue of its own.
+/// A receiver that reconnects with its last position gets what it has missed, or is notified of the gap. In the same
+/// way, a receiver whose outbox was full continues where it stopped: it needs no queue of its own.
 ///
 /// A graceful restart hands the ring on: `save()` after the last push, at the end of the drain, and `load()` in the next
 /// process. The epoch and the ids continue.

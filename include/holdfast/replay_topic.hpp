@@ -33,9 +33,9 @@ struct replay_counters {
 /// Sends the messages of a topic to any number of receivers, each from the position that it names. A receiver gets each
 /// message once and in order, or is notified of a gap and gets the current state (`OnGap`).
 ///
-/// A receiver whose outbox is full leaves the live ones. It continues from the ring as soon as its outbox has drained to
-/// the low watermark, and is live again when it has everything: it has no queue beside its outbox. One that is too slow
-/// for the ring has a gap.
+/// A receiver whose outbox is full is no longer live. It continues from the ring as soon as its outbox has drained to
+/// the low watermark, and is live again when it has everything: it needs no queue beside its outbox. A receiver that is
+/// too slow for the ring has a gap.
 ///
 /// A message has `Forms` forms, such as a server-sent event and a WebSocket frame, of which each receiver gets one. A form
 /// is made when the first receiver needs it, and is shared by all. The memory of the topic is at most `max_bytes` of the
@@ -142,7 +142,8 @@ public:
     /// `position`. It returns an `error_code`, that of the push: after `errc::outbox_full` it is called again when the
     /// outbox is empty, after another error the subscription ends.
     ///
-    /// An exception that `on_gap` or a form throws later leaves no function; its turn comes again at the next push.
+    /// An exception that `on_gap` or a form throws later, outside of this call, is caught; the receiver continues at
+    /// the next push.
     ///
     /// The outbox must have `overflow_policy::wait`. A message that exceeds its high watermark alone is a gap.
     ///

@@ -142,10 +142,10 @@ public:
 
     /// Reads the next message.
     ///
-    /// Completion: void(error_code, std::optional<websocket_message>). The message is valid until the next operation,
-    /// and followed by at least 64 readable bytes. Without an error and without a value when the peer has closed the
-    /// connection (see `close_code()`), at the end of the stream between two messages, and when a drain has ended the
-    /// reading there.
+    /// Completion: void(error_code, std::optional<websocket_message>), never inside this call. The message is valid
+    /// until the next operation, and followed by at least 64 readable bytes. Without an error and without a value when
+    /// the peer has closed the connection (see `close_code()`), at the end of the stream between two messages, and when
+    /// a drain has ended the reading there.
     ///
     /// Errors:
     ///  - a `websocket_errc` for each violation of the protocol, and for a message above the limit, as soon as the
@@ -222,13 +222,14 @@ struct websocket_close_options {
 /// limits of the options the connection is reset. `Peer` is a `connection_guard`, or an acceptor's connection; `outbox`
 /// is that of the same connection.
 ///
-/// Completion: void(error_code). The connection has ended in every case. What `outbox::async_close` and
-/// `connection_guard::async_close` return: success if the peer has taken everything and ended its stream.
+/// Completion: void(error_code), never inside this call. The connection has ended in every case. Success: the peer has
+/// taken everything and ended its stream. Otherwise the error of `outbox::async_close` or of
+/// `connection_guard::async_close`.
 /// Cancellation: terminal, partial and total; resets the connection, and completes with `operation_aborted`.
 /// Lifetime: `peer` and `outbox` must exist until the completion. No other operation may be pending on the stream.
 /// Exceptions: those of `connection_guard::async_close`; `std::invalid_argument` for an option out of its range. Where
-/// memory is exhausted later, the connection ends; where Asio itself has no memory to call the handler of the first part,
-/// the guard still has it.
+/// memory is exhausted later, the connection ends; where Asio itself has no memory to call the handler of the outbox's
+/// part, the guard still has the connection.
 /// Cost: that of the two operations.
 template <class Peer, class Outbox,
           net::completion_token_for<void(error_code)> CompletionToken = default_token_t<typename Peer::executor_type>>

@@ -19,8 +19,8 @@ namespace holdfast {
 /// Options of `accept_websocket`. Lifetime: the texts must exist during the call; those of `subprotocols` as long as
 /// `websocket_handshake::subprotocol` is used.
 struct websocket_accept_options {
-    /// The subprotocols that the server speaks, the preferred one first. The first one that the client offers is chosen;
-    /// none if it offers none of them, or the list is empty.
+    /// The subprotocols that the server speaks, the preferred one first. The first one that the client offers is
+    /// chosen; none if it offers none of these, or the list is empty.
     std::span<const std::string_view> subprotocols{};
     /// The values of `Origin` that are accepted, such as `https://example.org`. A page of another origin is rejected
     /// with 403: browsers send cookies with it. A client without `Origin` is no browser, and is accepted. Empty: all.

@@ -1,5 +1,6 @@
-// holdfast: tls_context, what all TLS connections of a server share: certificates, protocol settings,
-// tickets. Reloadable. SPDX-License-Identifier: BSL-1.0
+// holdfast: tls_context, what all TLS connections of a server share: certificates, protocol settings, tickets.
+// Reloadable.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ADAPTERS_TLS_CONTEXT_HPP
 #define HOLDFAST_ADAPTERS_TLS_CONTEXT_HPP
 
@@ -29,10 +30,10 @@ struct tls_context_options {
     std::string certificate_chain_file{};
     /// Its private key, in PEM format.
     std::string private_key_file{};
-    /// Certificates that a peer's has to be issued by, in PEM format. Empty: a server asks its clients for
-    /// none, a client takes the system's. OpenSSL keeps the certificates that a client has shown as long as its object
-    /// of the connection, some 5 to 7 KB, and has no call that frees them before; with `compact_records` they are freed
-    /// after the handshake, and the name in them is kept.
+    /// Certificates that a peer's has to be issued by, in PEM format. Empty: a server requests no certificate of its
+    /// clients, and a client uses the system's authorities. OpenSSL keeps the certificates that a client has shown as
+    /// long as its object of the connection, some 5 to 7 KB, and has no call that frees them before; with
+    /// `compact_records` they are freed after the handshake, and the name in them is kept.
     std::string peer_authorities_file{};
     /// Protocols of the application for ALPN, the preferred one first, such as {"h2", "http/1.1"}. Each has 1
     /// to 255 bytes. A server refuses a client that offers only others; it serves a client that offers none.

@@ -1,4 +1,5 @@
-// holdfast: tls(), which has an acceptor hand out TLS connections. SPDX-License-Identifier: BSL-1.0
+// holdfast: tls(), with which an acceptor hands out TLS connections.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ADAPTERS_TLS_LAYER_HPP
 #define HOLDFAST_ADAPTERS_TLS_LAYER_HPP
 

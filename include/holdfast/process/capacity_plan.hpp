@@ -1,5 +1,5 @@
-// holdfast: capacity_plan, how many connections fit into a memory budget, and the bound of a server's memory.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: capacity_plan, which computes how many connections fit into a memory budget, and the bound of a server's
+// memory. SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_PROCESS_CAPACITY_PLAN_HPP
 #define HOLDFAST_PROCESS_CAPACITY_PLAN_HPP
 
@@ -57,16 +57,17 @@ struct capacity_budget {
     std::uint64_t spare_descriptors = 16;
     /// How many ended connections may still have bytes in the kernel at the same time, beyond the connections of the
     /// plan. An acceptor's ended connections count within its `max_connections`, or within the limit of the semaphore
-    /// that it shares: 0, but for rejected ones, of which each acceptor has up to `max_pending_rejects`. Of a `connection_guard` without an acceptor: those that end in 10
-    /// seconds by `close()` or destruction.
+    /// that it shares: state 0 for them, and `max_pending_rejects` of each acceptor for rejected ones. For each
+    /// `connection_guard` without an acceptor, count the connections that end within 10 seconds by `close()` or
+    /// destruction.
     std::uint64_t ended_connections = 0;
     /// How many connections may be in their handshake at the same time (`handshake_options::max_handshakes`).
     std::uint64_t handshakes = 0;
 };
 
-/// How many connections fit into a budget, and how much memory a number of connections takes at most. All sums
-/// and products saturate at the largest value, so a plan is never too small. All of it is `constexpr`: a server
-/// may `static_assert` its plan.
+/// Computes how many connections fit into a budget, and how much memory a number of connections takes at most. All sums
+/// and products saturate at the largest value, so a plan is never too small. All of it is `constexpr`: a server may
+/// `static_assert` its plan.
 ///
 ///     constexpr holdfast::capacity_plan plan{
 ///         {.frame_bytes = 4096, .chunk_bytes = 16384, .send_buffer_bytes = 65536, .receive_buffer_bytes = 4096},

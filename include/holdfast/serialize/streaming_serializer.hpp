@@ -106,8 +106,8 @@ public:
     /// failed. After an exception of the source it names the element that was being made. It does not look
     /// into simdjson documents and JSON fragments.
     ///
-    /// Cost: the path is read from the cursor, so it costs nothing before it is asked for; the source must
-    /// still exist.
+    /// Cost: the path is read from the cursor when this is called, and costs nothing before; the source must still
+    /// exist.
     std::string error_path()
     {
         std::string path;

@@ -1,4 +1,4 @@
-// holdfast: census_report, a census as plain structs that every serializer takes: for metrics and status pages.
+// holdfast: census_report, a census as plain structs that every serializer takes: for status pages and logs.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_SERVER_CENSUS_REPORT_HPP
 #define HOLDFAST_SERVER_CENSUS_REPORT_HPP

@@ -24,17 +24,17 @@ namespace holdfast {
 struct drain_at_signal_options {
     /// Of the acceptor's `async_drain`.
     drain_options drain{};
-    /// The time between the signal and the beginning of the drain, in which the server goes on accepting: a load balancer
-    /// learns by its health checks that the server leaves, before a connection is refused. Must not be negative. The maximum: the
-    /// drain never begins.
+    /// The time between the signal and the beginning of the drain, in which the server goes on accepting, so that a
+    /// load balancer learns by its health checks that the server leaves before a connection is refused. Must not be
+    /// negative. The maximum: the drain never begins.
     std::chrono::steady_clock::duration notice = std::chrono::steady_clock::duration::zero();
     /// Called at the first SIGINT or SIGTERM, before the notice and the drain.
     std::function<void()> on_signal{};
     /// Called when the drain is over, with the number of connections that were reset.
     std::function<void(std::size_t)> on_drained{};
-    /// Called at each SIGUSR1, as to log the census. Empty: that signal is left as it is.
+    /// Called at each SIGUSR1, for example to log the census. Empty: that signal is left as it is.
     std::function<void()> on_report{};
-    /// Called at each SIGHUP, as to read certificates again. Empty: that signal is left as it is.
+    /// Called at each SIGHUP, for example to read certificates again. Empty: that signal is left as it is.
     std::function<void()> on_reload{};
 };
 

@@ -20,10 +20,10 @@
 
 namespace holdfast {
 
-/// Checks that a test of a server leaves nothing behind: when the scope ends, the live `connection_guard`s
-/// and the open descriptors of the process are back to what they were at its beginning. Else it says what is
-/// left: each guard with its age and the line of code that made it (for an acceptor's connections, the line
-/// that made the acceptor), each descriptor with what it leads to.
+/// Checks that a test of a server leaves nothing behind: when the scope ends, the live `connection_guard`s and the open
+/// descriptors of the process are those that there were at its beginning. Otherwise it reports what is left: each guard
+/// with its age and the line of code that made it (for an acceptor's connections, the line that made the acceptor),
+/// each descriptor with what it leads to.
 ///
 /// Guards are known in debug builds only, or where HOLDFAST_TRACK_GUARDS is 1 in all files of the program;
 /// elsewhere descriptors alone are compared.
@@ -37,7 +37,7 @@ namespace holdfast {
 ///     }
 class leak_check {
 public:
-    /// Told what is left, as lines of text; it must not throw.
+    /// Receives what is left, as lines of text. Must not throw.
     using reporter = std::function<void(std::string_view)>;
 
     /// Notes what is open now.
@@ -55,7 +55,7 @@ public:
         if (const std::string left = leaks(); !left.empty()) on_leak_(left);
     }
 
-    /// What is left at this moment, a line each; empty where nothing is.
+    /// Returns what is left at this moment, one line for each; empty where nothing is.
     [[nodiscard]] std::string leaks() const
     {
         std::ostringstream out;

@@ -38,7 +38,7 @@ private:
 
 } // namespace holdfast
 
-/// A wait of zero: Asio asks the clock again in each poll, which then sees that it was advanced.
+/// A wait of zero: Asio reads the clock again in each poll, which then sees that it was advanced.
 template <>
 struct holdfast::net::wait_traits<holdfast::manual_clock> {
     static holdfast::manual_clock::duration to_wait_duration(const holdfast::manual_clock::duration&) { return {}; }
