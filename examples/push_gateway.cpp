@@ -53,8 +53,7 @@ using holdfast::formatted, holdfast::framed, holdfast::json, holdfast::payload, 
 namespace {
 
 /// Sends events until the client goes, or is sent away.
-net::awaitable<void> send_events(gateway& g, gateway_client& self, auto& outbox, auto& heads,
-                                 std::optional<replay_position> from)
+net::awaitable<void> send_events(gateway& g, gateway_client& self, auto& outbox, auto& heads, std::string last)
 {
     self.ping = holdfast::sse_comment();
     self.answers = false;
@@ -65,8 +64,8 @@ net::awaitable<void> send_events(gateway& g, gateway_client& self, auto& outbox,
         return outbox.push_streamed(
             formatted(g.feed.state().snapshot(), framed{framing::http_chunked{.ends = false}, state}));
     };
-    const auto subscription = g.feed.topic().subscribe(outbox, form::event, from, send_state);
-    while (co_await heads.async_read_some(256)) { // what it sends has no meaning
+    const auto subscription = co_await g.feed.async_subscribe(outbox, form::event, std::move(last), send_state);
+    while (subscription && co_await heads.async_read_some(256)) { // what it sends has no meaning
     }
     const std::chrono::milliseconds wait(500 + g.random() % 1500);
     outbox.push_final(payload(holdfast::sse_retry(wait).text(), holdfast::http_end().text()));
@@ -94,13 +93,13 @@ net::awaitable<void> send_frames(gateway& g, gateway_client& self, auto& peer, a
     holdfast::error_code ec;
     while (const auto message = co_await messages.async_next(net::redirect_error(net::use_awaitable, ec))) {
         if (subscription) continue;
-        const auto from = co_await g.feed.async_find(std::string(message->data));
-        subscription = g.feed.topic().subscribe(outbox, kind, from, send_state);
+        subscription = co_await g.feed.async_subscribe(outbox, kind, std::string(message->data), send_state);
+        if (!subscription) break;
     }
     subscription.end();
     using code = holdfast::websocket_close_code;
-    const bool floods = ec == holdfast::errc::rate_exceeded;
-    const auto why = floods ? code::policy_violation : peer.draining() ? code::service_restart : code::normal;
+    const bool floods = ec == holdfast::errc::rate_exceeded, restarts = peer.draining() || g.node.draining;
+    const auto why = floods ? code::policy_violation : restarts ? code::service_restart : code::normal;
     co_await holdfast::async_close_websocket(
         peer, outbox, {.code = why, .reason = floods ? "too many messages in a second" : ""},
         net::redirect_error(net::use_awaitable, ec)); // after 1012 a browser comes again
@@ -172,8 +171,7 @@ net::awaitable<void> serve(auto peer, gateway& g)
             std::string last((*request)("Last-Event-ID"));
             if (last.empty()) last = request->parameter("last").value_or("");
             request.reset();
-            const auto from = co_await g.feed.async_find(last);
-            co_await send_events(g, self, outbox, heads, from);
+            co_await send_events(g, self, outbox, heads, std::move(last));
             break;
         }
         co_await respond(g, *request, exchange, outbox);
@@ -217,7 +215,7 @@ int run(int argc, char** argv)
     holdfast::remove_saved_ring(options.state); // now that the start cannot fail any more
     const auto begin_drain = [&] {
         examples::log_line("push_gateway: draining ", clients.census().live(), " connections");
-        node.draining = true;
+        node.begin_drain();
     };
     const auto end_drain = [&](std::size_t reset) {
         examples::log_line("push_gateway: drained, ", reset, " reset");

@@ -57,6 +57,9 @@ struct gateway_node {
     holdfast::metric_set metrics;
     std::atomic<bool> draining = false;
     holdfast::shards<gateway>* shards = nullptr;
+
+    /// No client waits for a message that is to come: it goes to another node.
+    void begin_drain();
 };
 
 /// What one thread has: its clients, and the messages for them.
@@ -75,7 +78,7 @@ struct gateway {
         holdfast::add_pool(metrics, holdfast::shared_buffer_pool::of(io.get_executor()));
         holdfast::add_topic(metrics, feed.topic());
         metrics.add({.name = "push_gateway_sessions_total",
-                     .help = "Sessions that have begun; with --tls handshakes that were completed.",
+                     .help = "Sessions that have begun.",
                      .type = holdfast::metric_type::counter},
                     [this] { return sessions; });
     }
@@ -97,6 +100,12 @@ struct gateway {
     std::uint64_t sessions = 0;            // that have begun
     std::minstd_rand random{std::random_device{}()};
 };
+
+inline void gateway_node::begin_drain()
+{
+    draining = true;
+    shards->post_to_all([](gateway& g) { g.feed.end_waits(); });
+}
 
 /// Hands the events of the first thread to the others.
 using feed_topic = holdfast::shard_topic<gateway>;

@@ -141,23 +141,40 @@ public:
         return text;
     }
 
-    /// Completes with the position of a client that has had this message last; with none where the ring does not have it any
-    /// more. A client of another node or thread may have had a message that is still to come here: then once it has come, or
-    /// the time is over. The id is the client's text, and can be any: so the time is short, as nothing is read from the client
-    /// meanwhile, and beyond `max_waiting` clients none waits.
+    /// Subscribes a client that has had this message last: it continues after it, or where the ring does not have it any more
+    /// from the state, by `send_state`. Completes without a subscription where it is to continue on another node.
+    ///
+    /// A client of another node or thread may have had a message that is still to come here: then this completes once it has
+    /// come, or the time is over. The id is the client's text, and can be any: so the time is short, as nothing is read from the
+    /// client meanwhile, and beyond `max_waiting` clients none waits.
+    ///
+    /// Lifetime: until it completes, `outbox` and `send_state` too.
     ///
     /// Cost: one timer for each client that waits, which no other message wakes.
-    holdfast::net::awaitable<std::optional<holdfast::replay_position>> async_find(std::string id)
+    holdfast::net::awaitable<topic_type::subscription> async_subscribe(auto& outbox, form kind, std::string last,
+                                                                       const auto& send_state)
     {
-        if (expects(id) && waiting_->size() < max_waiting) {
+        if (!ending_ && expects(last) && waiting_->size() < max_waiting) {
             holdfast::net::steady_timer limit(co_await holdfast::net::this_coro::executor, max_wait);
-            const waiting_entry here(waiting_, waiting_->emplace(*numbers_of(id), &limit));
+            const waiting_entry here(waiting_, waiting_->emplace(*numbers_of(last), &limit));
             holdfast::error_code ignored; // the ring shows whether the message has come
             co_await limit.async_wait(holdfast::net::redirect_error(holdfast::net::use_awaitable, ignored));
         }
-        if (id.empty()) co_return std::nullopt;
-        co_return topic_.ring().find(
-            [&](const holdfast::payload& each) { return quote_message(each.text()).id == id; });
+        std::optional<holdfast::replay_position> from;
+        if (!last.empty())
+            from = topic_.ring().find(
+                [&](const holdfast::payload& each) { return quote_message(each.text()).id == last; });
+        if (!from && ending_ && expects(last)) co_return topic_type::subscription();
+        co_return topic_.subscribe(outbox, kind, from, send_state);
+    }
+
+    /// Ends all waits for messages that are to come, as clients are about to be sent away: none begins any more, and those
+    /// clients are not subscribed.
+    void end_waits() noexcept
+    {
+        ending_ = true;
+        for (const auto& each : *waiting_)
+            each.second->cancel();
     }
 
     static constexpr std::size_t max_waiting = 256; ///< of a thread
@@ -251,6 +268,7 @@ private:
     std::function<void(holdfast::payload)> others_;
     std::uint64_t number_ = 0; // of the last event
     bool ready_ = false;
+    bool ending_ = false;
     const std::shared_ptr<waiting_clients> waiting_ =
         std::make_shared<waiting_clients>(); // by the id that each has had
     bool lost_ = false;                      // events, until the state comes

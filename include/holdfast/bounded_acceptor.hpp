@@ -327,7 +327,8 @@ private:
         {
             using starter = detail::handshakes<connection_type, Factory, Handler>;
             start(std::forward<CompletionHandler>(completion),
-                  std::make_shared<starter>(this->core_->reporter, options, std::move(factory), std::move(handler)));
+                  std::make_shared<starter>(this->core_->reporter, this->core_->members, options, std::move(factory),
+                                            std::move(handler)));
         }
 
     private:

@@ -45,6 +45,16 @@ struct census_entry {
     std::string_view name{};
 };
 
+/// How many handshakes `bounded_acceptor::async_serve` has begun, with a layer factory such as `tls`.
+struct handshake_totals {
+    /// Under way, or waiting because of `handshake_options::max_handshakes`.
+    std::uint64_t pending = 0;
+    /// Finished: the session begins.
+    std::uint64_t completed = 0;
+    /// Ended otherwise: refused, too late, or the connection has ended first.
+    std::uint64_t failed = 0;
+};
+
 /// A view on the connections that one acceptor admitted, or, added up with `+`, those of several shards. It
 /// may outlive the acceptors.
 ///
@@ -75,14 +85,13 @@ public:
     /// different times.
     [[nodiscard]] std::size_t peak() const noexcept
     {
-        return sum<std::size_t>([](const detail::registry& r) { return r.read().peak; });
+        return sum<std::size_t>([](const detail::registry& r) { return r.peak(); });
     }
 
-    /// How many have ended for `reason`.
+    /// How many have ended for `reason`. O(1).
     [[nodiscard]] std::uint64_t ended(close_reason reason) const noexcept
     {
-        return sum<std::uint64_t>(
-            [reason](const detail::registry& r) { return r.read().ended[static_cast<std::size_t>(reason)]; });
+        return sum<std::uint64_t>([reason](const detail::registry& r) { return r.ended(reason); });
     }
 
     /// How many have ended in all.
@@ -91,13 +100,26 @@ public:
         return sum<std::uint64_t>([](const detail::registry& r) { return r.departures(); });
     }
 
+    /// The handshakes of all layers that `async_serve` has put upon connections; read at one moment of each acceptor.
+    [[nodiscard]] handshake_totals handshakes() const noexcept
+    {
+        handshake_totals all;
+        for (const auto& each : registries_) {
+            const auto counts = each->handshakes();
+            all.pending += counts.pending;
+            all.completed += counts.completed;
+            all.failed += counts.failed;
+        }
+        return all;
+    }
+
     /// The age of the oldest open connection, zero when there is none. O(peak).
     [[nodiscard]] std::chrono::steady_clock::duration oldest() const noexcept
     {
         const auto now = std::chrono::steady_clock::now();
         auto since = now;
         for (const auto& each : registries_)
-            since = std::min(since, each->read().oldest.value_or(now));
+            since = std::min(since, each->oldest().value_or(now));
         return now - since;
     }
 

@@ -233,6 +233,42 @@ TEST_CASE("a client that names its last event continues after it; one that has m
     CHECK(server.child.wait() == 0);
 }
 
+TEST_CASE("a client that waits for a message which is to come is sent away by a drain at once, and not sent the state")
+{
+    // Less than the time that it would wait.
+    tests::example_server server("push_gateway",
+                                 {"--max-connections", "100", "--stagger", "100ms", "--drain", "2s", "--threads", "2"});
+    const std::string state = events(server, "", 1)[0].substr(6);
+    const std::string ahead = state.substr(0, state.find('-')) + "-999999999";
+    net::io_context io;
+    std::array<tcp::socket, 2> clients{tcp::socket(io), tcp::socket(io)};
+    for (tcp::socket& each : clients)
+        each.connect(server.endpoint());
+    std::array<std::string, 2> got;
+    net::write(clients[0], net::buffer(get("/events", "Last-Event-ID: " + ahead + "\r\n")));
+    net::write(clients[1],
+               net::buffer("GET /ws HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                           "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" +
+                           std::string("\x81") + static_cast<char>(0x80 + ahead.size()) + std::string(4, '\0') +
+                           ahead));
+    for (std::size_t i = 0; i != 2; ++i)
+        net::read_until(clients[i], net::dynamic_buffer(got[i]), "\r\n\r\n");
+    server.child.signal(SIGTERM);
+    holdfast::error_code ec;
+    net::read(clients[0], net::dynamic_buffer(got[0]), ec);
+    CHECK(ec == net::error::eof);
+    CHECK(count(got[0], "retry: ") == 1);
+    CHECK(got[0].ends_with("\r\n0\r\n\r\n"));
+    const std::string restart("\x88\x02\x03\xf4", 4); // a Close frame with 1012
+    for (ec.clear(); !got[1].ends_with(restart) && !ec;)
+        net::read(clients[1], net::dynamic_buffer(got[1]), net::transfer_at_least(1), ec);
+    CHECK(got[1].ends_with(restart));
+    net::write(clients[1], net::buffer(std::string("\x88\x82\0\0\0\0\x03\xf4", 8)));
+    for (const std::string& each : got)
+        CHECK(count(each, state.substr(0, state.find('-'))) == 0); // nothing with an id
+    CHECK(server.child.wait() == 0);
+}
+
 TEST_CASE("a thread that has lost events of the feed asks for the state, and continues from there")
 {
     net::io_context io;

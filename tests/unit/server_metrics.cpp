@@ -13,15 +13,19 @@
 
 #include <charconv>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
 using holdfast::acceptor_event;
 using holdfast::admission_limit;
+using holdfast::error_code;
 using holdfast::metric_set;
 using holdfast::payload;
 using tests::tcp;
@@ -68,6 +72,66 @@ TEST_CASE("events of an acceptor are counted by kind and limit, whichever thread
     CHECK(value_of(metrics, "holdfast_accept_paused_total{limit=\"memory\"}") == 2000);
     CHECK(value_of(metrics, "holdfast_accept_events_total{event=\"handshake failed\"}") == 2000);
     CHECK(value_of(metrics, "holdfast_accept_events_total{event=\"lost\"}") == 0);
+}
+
+namespace {
+
+/// Its handshake takes one byte.
+struct one_byte_handshake {
+    net::ip::tcp::socket make(tcp::socket socket) const { return socket; }
+    template <class Token>
+    auto async_handshake(tcp::socket& socket, Token&& token) const
+    {
+        return net::async_initiate<Token, void(error_code)>(
+            [&socket](auto handler) {
+                auto byte = std::make_shared<char>();
+                const auto to = net::buffer(byte.get(), 1);
+                socket.async_read_some(
+                    to, [byte, done = std::move(handler)](error_code ec, std::size_t) mutable { std::move(done)(ec); });
+            },
+            token);
+    }
+    holdfast::handshake_options options() const { return {.max_handshakes = 2}; }
+};
+
+} // namespace
+
+TEST_CASE("handshakes are counted: those under way, those that wait, and how they have ended")
+{
+    net::io_context io, clients;
+    metric_set metrics;
+    std::vector<holdfast::bounded_acceptor<tcp>::connection_type> kept;
+    std::optional<holdfast::bounded_acceptor<tcp>> acceptor(std::in_place, io.get_executor(),
+                                                            tcp::endpoint(net::ip::address_v4::loopback(), 0));
+    holdfast::add_census(metrics, acceptor->census());
+    acceptor->async_serve(one_byte_handshake{}, [&](auto peer) { kept.push_back(std::move(peer)); }, net::detached);
+    const auto await = [&](double pending, double completed, double failed) {
+        tests::run_until(io, [&] {
+            return value_of(metrics, "holdfast_handshakes_pending") == pending &&
+                   value_of(metrics, "holdfast_handshakes_total{result=\"completed\"}") == completed &&
+                   value_of(metrics, "holdfast_handshakes_total{result=\"failed\"}") == failed;
+        });
+    };
+    await(0, 0, 0);
+    auto sockets = tests::connect(clients, acceptor->local_endpoint(), 5); // of which two have a slot
+    await(5, 0, 0);
+    net::write(sockets[0], net::buffer("x", 1));
+    await(4, 1, 0);
+    sockets[1].close();
+    await(3, 1, 1);
+    sockets[2].close();
+    sockets[4].close(); // it waits
+    await(1, 1, 3);
+    net::write(sockets[3], net::buffer("x", 1));
+    await(0, 2, 3);
+    CHECK(kept.size() == 2);
+    auto last = tests::connect(clients, acceptor->local_endpoint(), 1);
+    await(1, 2, 3);
+    acceptor->close();
+    kept.clear();
+    acceptor.reset();
+    last.clear();
+    await(0, 2, 4);
 }
 
 TEST_CASE("messages and bytes count once they are sent, and those that were dropped or replaced by themselves")
@@ -164,7 +228,7 @@ TEST_CASE("the figures of connections, heartbeats, pools and topics are those of
         if (label != line.npos) labels.insert(line.substr(label + 1, line.find('=') - label - 1));
     }
     CHECK(values == metrics.size());
-    CHECK(labels == std::set<std::string>{"event", "limit", "reason"});
+    CHECK(labels == std::set<std::string>{"event", "limit", "reason", "result"});
     kept.clear();
     acceptor.close();
     io.restart();

@@ -59,7 +59,7 @@ private:
     std::array<std::atomic<std::uint64_t>, acceptor_event::kind_count> others_{};
 };
 
-/// Adds the connections of a census: open, peak, and ended by reason.
+/// Adds the connections of a census: open, peak, ended by reason; and the handshakes of their layers.
 inline void add_census(metric_set& metrics, const census& all)
 {
     metrics.add({.name = "holdfast_connections", .help = "Connections that are open."}, [all] { return all.live(); });
@@ -75,6 +75,19 @@ inline void add_census(metric_set& metrics, const census& all)
                      .label_value = std::string(to_string(reason))},
                     [all, reason] { return all.ended(reason); });
     }
+    metrics.add({.name = "holdfast_handshakes_pending",
+                 .help = "Handshakes, as of TLS, that are under way or wait for their turn."},
+                [all] { return all.handshakes().pending; });
+    const auto counter = [&](const char* result, std::uint64_t handshake_totals::* which) {
+        metrics.add({.name = "holdfast_handshakes_total",
+                     .help = "Handshakes that have ended, by result.",
+                     .type = metric_type::counter,
+                     .label = "result",
+                     .label_value = result},
+                    [all, which] { return all.handshakes().*which; });
+    };
+    counter("completed", &handshake_totals::completed);
+    counter("failed", &handshake_totals::failed);
 }
 
 /// Adds the events of an acceptor. Lifetime: `events` must outlive the set.

@@ -14,6 +14,7 @@
 #include <holdfast/detail/async/paced_executor.hpp>
 #include <holdfast/detail/async/semaphore_core.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/connection/registry.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/detail/connection/unread_input.hpp>
 #include <holdfast/error.hpp>
@@ -54,9 +55,10 @@ class handshakes final : public session_starter<Connection>,
     using layered = layered_connection<Factory, Connection>;
 
 public:
-    handshakes(std::shared_ptr<event_reporter> reporter, const handshake_options& options, Factory factory,
-               Handler handler)
+    handshakes(std::shared_ptr<event_reporter> reporter, std::shared_ptr<registry> members,
+               const handshake_options& options, Factory factory, Handler handler)
         : session_starter<Connection>(std::move(reporter)),
+          members_(std::move(members)),
           factory_(std::move(factory)),
           sessions_(std::move(handler)),
           time_limit_(options.handshake_timeout),
@@ -78,8 +80,26 @@ private:
     class handshake;
     using semaphore = semaphore_core<synchronized>;
 
+    /// Counts one handshake.
+    class count {
+    public:
+        explicit count(registry& members) noexcept : members_(&members) { members_->begin_handshake(); }
+        count(const count&) = delete;
+        ~count() { end(false); }
+
+        /// Only the first call counts.
+        void end(bool completed) noexcept
+        {
+            if (registry* const members = std::exchange(members_, nullptr)) members->end_handshake(completed);
+        }
+
+    private:
+        registry* members_; // of the handshakes
+    };
+
     // It outlives each of the execution contexts that its connections have: it holds no executor and no wait. A
     // connection that waits does so on its own executor, and goes with that one's context.
+    const std::shared_ptr<registry> members_;
     Factory factory_;
     session_caller<layered, Handler> sessions_;
     const std::chrono::steady_clock::duration time_limit_, contended_limit_;
@@ -96,6 +116,7 @@ public:
         : timed_steps(peer.get_executor(), std::move(reporter), shard, remote,
                       detail::lowest_layer(peer.stream()).native_handle()),
           owner_(std::move(owner)),
+          count_(*owner_->members_),
           peer_(std::move(peer)),
           claim_(owner_->slots_)
     {
@@ -254,6 +275,7 @@ private:
         if constexpr (requires { owner_->factory_.peer_name(layered_->stream()); })
             if (const auto name = owner_->factory_.peer_name(layered_->stream()); !name.empty())
                 layered_->set_name(name);
+        count_.end(true);
         start_in_turn(owner_->turn_);
     }
 
@@ -268,12 +290,14 @@ private:
         end_time_limit();
         set_descriptor(-1);
         slot_.release();
+        count_.end(false);
         if (layered_) layered_->close(reason, error);
         if (peer_) peer_->close(reason, error);
         reporter_->report({acceptor_event::kind::handshake_failed, error, {}, {}, 1, remote_});
     }
 
     const std::shared_ptr<handshakes> owner_;
+    count count_;
     std::optional<Connection> peer_; // until it has its layer
     std::optional<layered> layered_;
     semaphore_claim<synchronized> claim_; // on a slot

@@ -61,12 +61,9 @@ public:
         connection_name name;
     };
 
-    /// The figures of the registry, read at one moment.
-    struct totals {
-        std::size_t live = 0;
-        std::size_t peak = 0;
-        std::array<std::uint64_t, close_reason_count> ended{};
-        std::optional<clock::time_point> oldest;
+    /// What the connections do whose handshake, of a layer, is not finished, or was.
+    struct handshake_counts {
+        std::uint64_t pending = 0, completed = 0, failed = 0;
     };
 
     registry(counted_ptr<semaphore_core<synchronized>> semaphore, std::size_t expected, std::size_t max_per_address)
@@ -293,13 +290,44 @@ public:
         return listed;
     }
 
-    totals read() const noexcept
+    /// When the oldest live connection began. O(peak).
+    std::optional<clock::time_point> oldest() const noexcept
     {
         const std::lock_guard lock(mutex_);
-        totals sums{live_, peak_, ended_, std::nullopt};
+        std::optional<clock::time_point> first;
         for (const node& n : nodes_)
-            if (n.live && (!sums.oldest || n.since < *sums.oldest)) sums.oldest = n.since;
-        return sums;
+            if (n.live && (!first || n.since < *first)) first = n.since;
+        return first;
+    }
+
+    std::size_t peak() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return peak_;
+    }
+
+    /// How many have ended for a reason.
+    std::uint64_t ended(close_reason reason) const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return ended_[static_cast<std::size_t>(reason)];
+    }
+
+    void begin_handshake() noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        ++handshakes_.pending;
+    }
+    void end_handshake(bool completed) noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        --handshakes_.pending;
+        ++(completed ? handshakes_.completed : handshakes_.failed);
+    }
+    handshake_counts handshakes() const noexcept
+    {
+        const std::lock_guard lock(mutex_);
+        return handshakes_;
     }
 
     std::size_t live() const noexcept
@@ -455,6 +483,7 @@ private:
     std::uint64_t departures_ = 0;
     std::uint64_t changes_ = 0;
     std::array<std::uint64_t, close_reason_count> ended_{};
+    handshake_counts handshakes_;
     departure_wait* waits_ = nullptr;
 };
 
