@@ -1,4 +1,4 @@
-// holdfast: do curl, OpenSSL's own client, Python and Node get a whole answer from a tls_stream, and a proper
+// holdfast: do curl, OpenSSL's own client, Python, Node and Go get a whole answer from a tls_stream, and a proper
 // end? SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/certificates.hpp"
@@ -7,10 +7,14 @@
 
 #include <holdfast/adapters/tls_stream.hpp>
 
+#include <filesystem>
+#include <fstream>
 #include <future>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <unistd.h>
 
 using tests::tcp;
 namespace net = holdfast::net;
@@ -145,6 +149,52 @@ TEST_CASE("programs of others get the whole answer and a proper end, whatever pr
         const std::string got = output_of(io, {"/bin/sh", "-c", "exec node -e \"$0\"", script}, status);
         CHECK(got == std::to_string(text.size()) + "\n");
         CHECK(status == 0);
+    }
+    SECTION("Go, which takes an end without close_notify for a failure, by TLS 1.3 and 1.2")
+    {
+        if (::access("/usr/bin/go", X_OK) != 0) {
+            WARN("left out: Go; there is no /usr/bin/go (Debian: golang-go)");
+            return;
+        }
+        const auto folder = std::filesystem::path(files.chain_file()).parent_path().string();
+        std::ofstream(folder + "/client.go") << R"(package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"os"
+)
+
+func main() {
+	pem, _ := os.ReadFile(os.Args[2])
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	for _, version := range []uint16{tls.VersionTLS13, tls.VersionTLS12} {
+		c, err := tls.Dial("tcp", "127.0.0.1:"+os.Args[1], &tls.Config{RootCAs: roots, ServerName: "localhost",
+			MinVersion: version, MaxVersion: version, NextProtos: []string{"http/1.1"}})
+		if err != nil {
+			panic(err)
+		}
+		c.Write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+		all, err := io.ReadAll(c)
+		if err != nil || c.ConnectionState().NegotiatedProtocol != "http/1.1" {
+			panic(err)
+		}
+		c.Close()
+		os.Stdout.Write(all[bytes.Index(all, []byte("\r\n\r\n"))+4:])
+	}
+}
+)";
+        const std::string got =
+            output_of(io,
+                      {"/bin/sh", "-c",
+                       "cd " + folder + " && GOCACHE=" + folder + "/cache GO111MODULE=off go run client.go " + port +
+                           " " + files.chain_file() + " 2>&1"},
+                      status);
+        CHECK(status == 0);
+        CHECK(got == text + text);
     }
     SECTION("a client that does not trust the certificate, and the server goes on")
     {

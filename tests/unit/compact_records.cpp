@@ -3,7 +3,10 @@
 #include "support/catch.hpp"
 
 #include <holdfast/adapters/detail/compact_records.hpp>
+#include <holdfast/adapters/detail/tls_engine.hpp>
 
+#include <cstring>
+#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -229,6 +232,66 @@ TEST_CASE("an alert that was received is the reason, and none is sent for it", "
     CHECK(v.reason == SSL_AD_REASON_OFFSET + SSL_AD_HANDSHAKE_FAILURE);
     CHECK(v.alert == -1);
     CHECK(judge({{21, std::string("\1\0", 2)}}).outcome == compact_records::outcome::closed);
+}
+
+namespace {
+
+/// An object in memory that is looked at before and after its end.
+template <class T>
+struct watched {
+    watched() : object(::new(static_cast<void*>(memory)) T) {}
+
+    /// Whether eight bytes in a row of this are in its memory.
+    [[nodiscard]] bool holds(std::string_view secret) const
+    {
+        std::string seen(sizeof(T), '\0');
+        std::memcpy(seen.data(), memory, sizeof(T));
+        for (std::size_t i = 0; i + 8 <= secret.size(); ++i)
+            if (seen.find(secret.substr(i, 8)) != seen.npos) return true;
+        return false;
+    }
+    void end() { object->~T(); }
+
+    alignas(T) unsigned char memory[sizeof(T)] = {};
+    T* object;
+};
+
+} // namespace
+
+TEST_CASE("no secret, key or nonce stays in the memory of what has held it, nor the ones that were replaced", "[tls]")
+{
+    const std::string key =
+        bytes("17 42 2d da 59 6e d5 d9 ac d8 90 e3 c6 3f 50 51"); // RFC 8448's, of the client's secret
+    const std::string nonce = bytes("5b 78 92 3d ee 08 57 90 33 e5 23 d9");
+    watched<holdfast::detail::tls_traffic_key> direction;
+    REQUIRE(direction.object->begin(tls_suite::aes_128_gcm, span_of(client_secret), 0));
+    for (const std::string& each : {client_secret, key, nonce})
+        CHECK(direction.holds(each));
+    REQUIRE(direction.object->update(tls_suite::aes_128_gcm));
+    std::string next(32, '\0');
+    REQUIRE(holdfast::detail::hkdf_expand_label(::EVP_sha256(), span_of(client_secret), "traffic upd",
+                                                {reinterpret_cast<unsigned char*>(next.data()), next.size()}));
+    CHECK(direction.holds(next));
+    for (const std::string& each : {client_secret, key, nonce})
+        CHECK_FALSE(direction.holds(each));
+    direction.end();
+    CHECK_FALSE(direction.holds(next));
+
+    watched<compact_records> both;
+    REQUIRE(both.object->begin(tls_suite::aes_128_gcm, false, span_of(client_secret), 0, span_of(server_secret), 0));
+    for (const std::string& each : {client_secret, server_secret, key, nonce})
+        CHECK(both.holds(each));
+    both.end();
+    for (const std::string& each : {client_secret, server_secret, key, nonce})
+        CHECK_FALSE(both.holds(each));
+
+    watched<holdfast::detail::tls_handshake_secrets> captured;
+    std::memcpy(captured.object->client.data(), client_secret.data(), client_secret.size());
+    std::memcpy(captured.object->server.data(), server_secret.data(), server_secret.size());
+    CHECK(captured.holds(client_secret));
+    captured.end();
+    for (const std::string& each : {client_secret, server_secret})
+        CHECK_FALSE(captured.holds(each));
 }
 
 TEST_CASE("tickets are passed over by a client, cut at every byte, and what follows them is read", "[tls]")
