@@ -72,16 +72,21 @@ progress() {
   say "$what: $steps, $((SECONDS - started)) s"
 }
 
-# build PRESET [TARGET...]: configures, then builds; shows its progress, and the errors when it fails.
+# build PRESET [TARGET...]: configures, then builds; shows its progress, and the errors when it fails. Where
+# HOLDFAST_COMPILER is set, with that compiler, in a folder of its own.
 build() {
-  local preset=$1 launcher=() log
+  local preset=$1 folder=$1 launcher=() log
   shift
   command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   command -v mold >/dev/null && launcher+=(-DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=mold)
+  if [ -n "${HOLDFAST_COMPILER:-}" ]; then
+    folder+=_${HOLDFAST_COMPILER##*/}
+    launcher+=("-DCMAKE_CXX_COMPILER=$HOLDFAST_COMPILER")
+  fi
   mkdir -p build
-  log=build/$preset.log
-  if ! cmake --preset "$preset" "${launcher[@]}" >"$log" 2>&1 ||
-    ! NINJA_STATUS='[%f/%t] ' cmake --build --preset "$preset" ${1:+--target "$@"} 2>&1 | progress "$log" "building ($preset)"; then
+  log=build/$folder.log
+  if ! cmake --preset "$preset" -B "build/$folder" "${launcher[@]}" >"$log" 2>&1 ||
+    ! NINJA_STATUS='[%f/%t] ' cmake --build "build/$folder" ${1:+--target "$@"} 2>&1 | progress "$log" "building ($preset)"; then
     grep -E 'error|Error|FAILED' -A 12 "$log" | head -n 60 >&2 || true
     die "the build failed: the whole log is in $log"
   fi

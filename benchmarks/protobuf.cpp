@@ -15,6 +15,7 @@
 #include <vector>
 
 #if HAVE_PROTOBUF
+#include <google/protobuf/arena.h>
 #include <google/protobuf/util/delimited_message_util.h>
 #include <quotes.pb.h>
 #endif
@@ -36,9 +37,8 @@ constexpr std::size_t chunk_bytes = 16 * 1024;
 #if HAVE_PROTOBUF
 using benchmarks::proto::quotes;
 
-quotes built(const std::vector<quote>& rows)
+void fill(quotes& all, const std::vector<quote>& rows)
 {
-    quotes all;
     all.mutable_rows()->Reserve(static_cast<int>(rows.size()));
     for (const quote& row : rows) {
         auto& to = *all.add_rows();
@@ -51,7 +51,42 @@ quotes built(const std::vector<quote>& rows)
         to.set_time(row.time);
         to.set_open(row.open);
     }
+}
+
+quotes built(const std::vector<quote>& rows)
+{
+    quotes all;
+    fill(all, rows);
     return all;
+}
+
+void serialize(const quotes& all, std::vector<char>& whole, sink& to)
+{
+    whole.resize(all.ByteSizeLong());
+    if (!all.SerializeToArray(whole.data(), static_cast<int>(whole.size())))
+        throw std::runtime_error("SerializeToArray failed");
+    to.take({whole.data(), whole.size()});
+}
+
+// From the rows, as holdfast writes them: into a message that is made for it, on an arena or on the heap.
+void write_filled(const std::vector<quote>& rows, bool on_arena, std::vector<char>& whole, sink& to)
+{
+    google::protobuf::Arena arena;
+    if (on_arena) {
+        auto& all = *google::protobuf::Arena::CreateMessage<quotes>(&arena);
+        fill(all, rows);
+        serialize(all, whole, to);
+    } else {
+        serialize(built(rows), whole, to);
+    }
+}
+
+// The bytes alone: the sizes that the message keeps are those of the time when it was built.
+void write_with_cached_sizes(const quotes& all, std::vector<char>& whole, sink& to)
+{
+    if (whole.empty()) whole.resize(all.ByteSizeLong());
+    all.SerializeWithCachedSizesToArray(reinterpret_cast<std::uint8_t*>(whole.data()));
+    to.take({whole.data(), whole.size()});
 }
 
 // Whole, into an array that is made for the first round and kept, as its size is: SerializeToArray adds up
@@ -156,6 +191,14 @@ void run_cases(benchmarks::results& results, std::string_view only, std::uint32_
     const quotes messages = built(all);
     whole.push_back(
         {"protobuf", [&, buffer = std::vector<char>()](sink& to) mutable { write_whole(messages, buffer, to); }});
+    whole.push_back({"protobuf_cached_sizes", [&, buffer = std::vector<char>()](sink& to) mutable {
+                         write_with_cached_sizes(messages, buffer, to);
+                     }});
+    for (const bool on_arena : {false, true})
+        whole.push_back({on_arena ? "protobuf_arena_from_rows" : "protobuf_from_rows",
+                         [&, on_arena, buffer = std::vector<char>()](sink& to) mutable {
+                             write_filled(all, on_arena, buffer, to);
+                         }});
     const subject one_by_one{"protobuf_delimited", [&](sink& to) { write_delimited(messages, to); }};
     whole.push_back(one_by_one);
     delimited.push_back(one_by_one);
