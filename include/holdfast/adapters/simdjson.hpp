@@ -296,7 +296,7 @@ private:
                 continue;
             }
             if (object && !keyed) {
-                char* const behind = write_padded(p, end, strings, word);
+                char* const behind = write_padded<16>(p, end, strings, word);
                 if (behind == nullptr) break;
                 p = behind;
                 *p++ = ':';
@@ -306,7 +306,7 @@ private:
             }
             const tape_type type = type_of(word);
             if (type == tape_type::STRING) {
-                char* const behind = write_padded(p, end, strings, word);
+                char* const behind = write_padded<0>(p, end, strings, word);
                 if (behind == nullptr) break;
                 p = behind;
                 i += 1;
@@ -357,16 +357,30 @@ private:
     static_assert(margin >= static_cast<std::ptrdiff_t>(json_double_room + 2));
 
     // Writes the string that a word of the tape stands for where there is the margin up to `end`; nullptr
-    // where there is no room for all of it. After each string simdjson's buffer continues for 32 bytes.
+    // where there is no room for all of it. After each string simdjson's buffer continues for 32 bytes. Most
+    // are expected to have at most Usual bytes, as keys do, whose lengths recur.
+    template <std::size_t Usual>
     static char* write_padded(char* p, const char* const end, const char* strings, std::uint64_t word) noexcept
     {
-        static_assert(simdjson::SIMDJSON_PADDING >= 32);
+        static_assert(simdjson::SIMDJSON_PADDING >= 32 && Usual <= 16);
         const char* const s = strings + (word & 0x00ffffffffffffff) + sizeof(std::uint32_t);
         const auto size = load<std::uint32_t>(s - sizeof(std::uint32_t));
         *p++ = '"';
-        std::memcpy(p, s, 32);
-        if (const unsigned n = plain_of_32<false>(s); n < size) {
-            p = write_padded_rest(p + n, end, s + n, s + size);
+        unsigned plain = 0;
+#if defined(__AVX2__)
+        constexpr bool halves = false; // 32 bytes are looked at at once
+#else
+        constexpr bool halves = Usual != 0;
+#endif
+        if (halves && size <= Usual) {
+            std::memcpy(p, s, 16);
+            plain = plain_of_16<false>(s);
+        } else {
+            std::memcpy(p, s, 32);
+            plain = plain_of_32<false>(s);
+        }
+        if (plain < size) {
+            p = write_padded_rest(p + plain, end, s + plain, s + size);
             if (p == nullptr) return p;
         } else {
             p += size;
