@@ -1,19 +1,33 @@
-// holdfast: tests that a process which the server has spawned keeps neither its connections nor its port open.
+// holdfast: tests that a process which the server has spawned keeps nothing of it open: neither its connections nor its
+// port, nor any other descriptor.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/process.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/server/admin_socket.hpp>
+#include <holdfast/server/drain_at_signal.hpp>
+#include <holdfast/server/saved_ring.hpp>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
+#include <filesystem>
 #include <optional>
+#include <sstream>
 #include <stdexcept>
+#include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include <csignal>
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -130,4 +144,98 @@ TEST_CASE("the port is free when the acceptor has closed, while a child process 
     test.server->close();
     CHECK_NOTHROW(acceptor(test.io, endpoint));
     CHECK(test.child->alive());
+}
+
+namespace {
+
+/// What a child's descriptors refer to, beside its three standard ones.
+std::vector<std::string> descriptors_of_a_child()
+{
+    tests::process child({"/bin/ls", "-l", "/proc/self/fd"});
+    std::string text;
+    REQUIRE(child.wait(&text) == 0);
+    std::istringstream lines(text);
+    std::vector<std::string> found;
+    for (std::string line; std::getline(lines, line);) {
+        const auto arrow = line.find(" -> ");
+        if (arrow == std::string::npos) continue; // the first line
+        const auto number = line.substr(line.rfind(' ', arrow - 1) + 1, arrow - line.rfind(' ', arrow - 1) - 1);
+        const std::string target = line.substr(arrow + 4);
+        if (number == "0" || number == "1" || number == "2" || target.starts_with("/proc/")) continue; // the last: ls
+        found.push_back(target);
+    }
+    std::sort(found.begin(), found.end());
+    return found;
+}
+
+/// A client's socket, which is not the library's.
+template <class Socket, class Endpoint>
+void connect_closed_on_exec(Socket& client, const Endpoint& to)
+{
+    client.open(to.protocol());
+    REQUIRE(::fcntl(client.native_handle(), F_SETFD, FD_CLOEXEC) == 0);
+    client.connect(to);
+}
+
+} // namespace
+
+TEST_CASE("a child process gets none of the descriptors that the library opens")
+{
+    const auto before = descriptors_of_a_child();
+    {
+        const int of_the_user = ::open("/dev/null", O_RDONLY); // NOLINT(android-cloexec-open): this is what it tests
+        CHECK(descriptors_of_a_child().size() == before.size() + 1);
+        ::close(of_the_user);
+    }
+    const auto directory = std::filesystem::temp_directory_path() / ("holdfast_child_" + std::to_string(::getpid()));
+    std::filesystem::create_directory(directory);
+    {
+        net::io_context io;
+        holdfast::heartbeat_timer<> heartbeats{io.get_executor(), {.tick = 10ms, .timeout = 30s}};
+        // With the descriptor that it holds in reserve, and the file that it measures memory by.
+        holdfast::acceptor_options options;
+        options.on_descriptor_limit = holdfast::overload_policy::reject;
+        options.memory = {.of = holdfast::memory_limits::memory_source::process,
+                          .high_watermark = std::uint64_t{1} << 40};
+        acceptor server{io, tcp::endpoint(net::ip::address_v4::loopback(), 0), options};
+        std::vector<connection> sessions;
+        server.async_serve([&](connection peer) { sessions.push_back(std::move(peer)); }, net::detached);
+        const holdfast::drain_at_signal stop{server}; // Asio's pipe for signals
+        const std::string path = directory / "admin";
+        const holdfast::admin_socket admin{io.get_executor(), path, server.census(), heartbeats};
+        tcp::socket client(io);
+        connect_closed_on_exec(client, server.local_endpoint());
+        net::local::stream_protocol::socket asking(io);
+        connect_closed_on_exec(asking, net::local::stream_protocol::endpoint(path));
+        tests::run_until(io, [&] { return sessions.size() == 1 && asking.available() != 0; });
+        const auto heartbeat = heartbeats.watch(sessions[0]); // a timer
+        io.poll();
+        CHECK(descriptors_of_a_child() == before);
+    }
+    {
+        // The file is open for as long as it is written: here to a pipe, of which this test reads.
+        const std::string path = directory / "ring";
+        REQUIRE(::mkfifo((path + ".new").c_str(), 0600) == 0);
+        holdfast::replay_ring ring;
+        ring.push(holdfast::payload(std::string(200'000, 'x')));
+        bool refused = false;
+        std::thread writing([&] {
+            try {
+                holdfast::save_ring(path, ring);
+            } catch (const std::system_error&) { // a pipe has no fsync
+                refused = true;
+            }
+        });
+        const int reading = ::open((path + ".new").c_str(), O_RDONLY | O_CLOEXEC);
+        ::pollfd readable{reading, POLLIN, 0};
+        CHECK(::poll(&readable, 1, 30'000) == 1);
+        CHECK(descriptors_of_a_child() == before);
+        std::vector<char> taken(65536);
+        while (::read(reading, taken.data(), taken.size()) > 0)
+            ;
+        ::close(reading);
+        writing.join();
+        CHECK(refused);
+    }
+    std::filesystem::remove_all(directory);
 }
