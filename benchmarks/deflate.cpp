@@ -12,6 +12,7 @@
 // wire_bytes_per_message, what comes of the text.
 #include "support/json_rows.hpp"
 #include "support/results.hpp"
+#include "support/rounds.hpp"
 #include "support/server_process.hpp"
 
 #include <holdfast/adapters/deflate.hpp>
@@ -233,10 +234,10 @@ struct figures {
     double kept = 0, peak = 0, text_per_second = 0, wire = 0;
 };
 
-figures measure(void (*serve)(int, const job&), const job& what, std::uint32_t connections)
+figures measure(const std::function<void(int)>& serve, const job& what, std::uint32_t connections)
 {
     *what.sent = 0;
-    const benchmarks::server_process server([&](int listener) { serve(listener, what); });
+    const benchmarks::server_process server(serve);
     clients load;
     load.connect(server.address, 1);
     load.ask_all(); // what a server takes once
@@ -272,19 +273,7 @@ figures measure(void (*serve)(int, const job&), const job& what, std::uint32_t c
             static_cast<double>(all.bytes()) / n};
 }
 
-struct subject {
-    const char* name;
-    void (*serve)(int, const job&);
-    std::vector<figures> rounds{};
-
-    [[nodiscard]] double middle(double figures::* of) const
-    {
-        std::vector<double> values;
-        for (const figures& each : rounds)
-            values.push_back(each.*of);
-        return benchmarks::median(values);
-    }
-};
+using subject = benchmarks::subject<figures>;
 
 int run(int argc, char** argv)
 {
@@ -298,7 +287,7 @@ int run(int argc, char** argv)
     cli.add("connections", connections, "N", "connections, each of which gets a message");
     cli.add("message", message, "BYTES", "how long its text is");
     cli.add("compressors", compressors, "N", "those in holdfast's pool");
-    cli.add("rounds", rounds, "N", "rounds of each server, in turns; the middle one counts");
+    benchmarks::add_rounds(cli, rounds);
     if (!cli.parse(argc, argv)) return 0;
     if (connections == 0 || connections > 19'000) benchmarks::command_line::fail("connections", "must be 1 to 19000");
     if (compressors == 0) benchmarks::command_line::fail("compressors", "must be at least 1");
@@ -313,18 +302,14 @@ int run(int argc, char** argv)
     void* const shared = ::mmap(nullptr, sizeof *what.sent, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) fail("mmap");
     what.sent = ::new (shared) std::atomic<std::uint32_t>(0);
-    std::array<subject, 2> subjects{subject{"holdfast", serve_holdfast}, subject{"zlib", serve_zlib}};
-    for (std::uint32_t round = 0; round != rounds; ++round)
-        for (subject& each : subjects)
-            each.rounds.push_back(measure(each.serve, what, connections));
-    const std::string name = std::to_string(connections);
-    for (const subject& each : subjects) {
-        results.add(each.name, name, "rss_anon_bytes_per_connection", each.middle(&figures::kept), "B");
-        results.add(each.name, name, "peak_extra_bytes", each.middle(&figures::peak), "B");
-        results.add(each.name, name, "text_bytes_per_second", each.middle(&figures::text_per_second), "B/cpu_s");
-        results.add(each.name, name, "wire_bytes_per_message", each.middle(&figures::wire), "B");
-    }
-    results.print_table();
+    std::array<subject, 2> subjects{subject{"holdfast", [&](int listener) { serve_holdfast(listener, what); }},
+                                    subject{"zlib", [&](int listener) { serve_zlib(listener, what); }}};
+    benchmarks::run_rounds<figures>(results, subjects, rounds, std::to_string(connections),
+                                    [&](const auto& serve) { return measure(serve, what, connections); },
+                                    {{"rss_anon_bytes_per_connection", &figures::kept, "B"},
+                                     {"peak_extra_bytes", &figures::peak, "B"},
+                                     {"text_bytes_per_second", &figures::text_per_second, "B/cpu_s"},
+                                     {"wire_bytes_per_message", &figures::wire, "B"}});
     return 0;
 }
 

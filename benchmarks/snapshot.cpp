@@ -19,6 +19,7 @@
 #include "support/json_rows.hpp"
 #include "support/process_time.hpp"
 #include "support/results.hpp"
+#include "support/rounds.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
@@ -200,19 +201,7 @@ figures measure(const std::function<void(int)>& serve, std::uint32_t n, std::uin
     return result;
 }
 
-struct subject {
-    const char* name;
-    std::function<void(int)> serve;
-    std::vector<figures> rounds{};
-
-    [[nodiscard]] double middle(double figures::* of) const
-    {
-        std::vector<double> values;
-        for (const figures& each : rounds)
-            values.push_back(each.*of);
-        return benchmarks::median(values);
-    }
-};
+using subject = benchmarks::subject<figures>;
 
 int run(int argc, char** argv)
 {
@@ -225,7 +214,7 @@ int run(int argc, char** argv)
     results.add_options(cli);
     cli.add("clients", connections, "N", "clients at the same time; servers that make the text whole take it for each");
     cli.add("megabytes", megabytes, "N", "the length of the text, about");
-    cli.add("rounds", rounds, "N", "rounds of each server, in turns; the middle one counts");
+    benchmarks::add_rounds(cli, rounds);
     if (!cli.parse(argc, argv)) return 0;
     if (connections == 0 || connections > 64 || megabytes == 0 || megabytes > 1000 || rounds == 0)
         throw benchmarks::usage_error("--clients must be 1 to 64, --megabytes 1 to 1000, --rounds at least 1");
@@ -251,17 +240,12 @@ int run(int argc, char** argv)
     };
     if (!HAVE_RAPIDJSON) std::puts("rapidjson is left out: <rapidjson/writer.h> was not found (apt: rapidjson-dev)");
     const std::uint64_t text_bytes = holdfast::serialized_size<holdfast::json>(rows);
-    for (std::uint32_t round = 0; round != rounds; ++round)
-        for (subject& each : subjects)
-            each.rounds.push_back(measure(each.serve, connections, text_bytes));
-    const std::string name = std::to_string(connections);
-    for (const subject& each : subjects) {
-        results.add(each.name, name, "rss_anon_growth", each.middle(&figures::growth), "B");
-        results.add(each.name, name, "first_byte", each.middle(&figures::first_byte), "s");
-        results.add(each.name, name, "last_byte", each.middle(&figures::last_byte), "s");
-        results.add(each.name, name, "bytes_per_cpu_second", each.middle(&figures::bytes_per_cpu_second), "B/cpu_s");
-    }
-    results.print_table();
+    benchmarks::run_rounds<figures>(results, subjects, rounds, std::to_string(connections),
+                                    [&](const auto& serve) { return measure(serve, connections, text_bytes); },
+                                    {{"rss_anon_growth", &figures::growth, "B"},
+                                     {"first_byte", &figures::first_byte, "s"},
+                                     {"last_byte", &figures::last_byte, "s"},
+                                     {"bytes_per_cpu_second", &figures::bytes_per_cpu_second, "B/cpu_s"}});
     return 0;
 }
 

@@ -24,6 +24,7 @@
 #include "support/holdfast_sessions.hpp"
 #include "support/process_time.hpp"
 #include "support/results.hpp"
+#include "support/rounds.hpp"
 #include "support/sockets.hpp"
 
 #include <sys/epoll.h>
@@ -267,19 +268,7 @@ figures measure(const std::function<void(int)>& serve, const storm& what)
     return {served / speaking, at(0.5), at(0.99), seconds * 1e6 / std::max(served, 1.0), most - before};
 }
 
-struct subject {
-    const char* name;
-    std::function<void(int)> serve;
-    std::vector<figures> rounds{};
-
-    [[nodiscard]] double middle(double figures::* of) const
-    {
-        std::vector<double> values;
-        for (const figures& each : rounds)
-            values.push_back(each.*of);
-        return benchmarks::median(values);
-    }
-};
+using subject = benchmarks::subject<figures>;
 
 int run(int argc, char** argv)
 {
@@ -292,7 +281,7 @@ int run(int argc, char** argv)
             "clients, of which one in ten is silent; at most 4000, which a backlog holds");
     cli.add("limit", what.limit, "N", "connections at the same time");
     cli.add("seconds", what.seconds, "N", "the longest time of a storm");
-    cli.add("rounds", rounds, "N", "rounds of each server, in turns; the middle one counts");
+    benchmarks::add_rounds(cli, rounds);
     if (!cli.parse(argc, argv)) return 0;
     if (what.clients < 10 || what.clients > 4000) benchmarks::command_line::fail("clients", "must be 10 to 4000");
     if (what.limit == 0 || rounds == 0 || what.seconds == 0 || what.seconds > 60)
@@ -304,18 +293,13 @@ int run(int argc, char** argv)
         subject{"asio", [&](int listener) { serve_asio(listener, what.limit); }},
         subject{"asio_limit", [&](int listener) { serve_limited(listener, what); }},
         subject{"asio_unlimited", [&](int listener) { serve_asio(listener, what.clients); }}};
-    for (std::uint32_t round = 0; round != rounds; ++round)
-        for (subject& each : subjects)
-            each.rounds.push_back(measure(each.serve, what));
-    const std::string name = std::to_string(what.clients);
-    for (const subject& each : subjects) {
-        results.add(each.name, name, "served_share", each.middle(&figures::served_share), "1");
-        results.add(each.name, name, "served_p50", each.middle(&figures::p50_ms), "ms");
-        results.add(each.name, name, "served_p99", each.middle(&figures::p99_ms), "ms");
-        results.add(each.name, name, "server_cpu", each.middle(&figures::cpu_us), "us");
-        results.add(each.name, name, "rss_anon_growth", each.middle(&figures::growth), "B");
-    }
-    results.print_table();
+    benchmarks::run_rounds<figures>(results, subjects, rounds, std::to_string(what.clients),
+                                    [&](const auto& serve) { return measure(serve, what); },
+                                    {{"served_share", &figures::served_share, "1"},
+                                     {"served_p50", &figures::p50_ms, "ms"},
+                                     {"served_p99", &figures::p99_ms, "ms"},
+                                     {"server_cpu", &figures::cpu_us, "us"},
+                                     {"rss_anon_growth", &figures::growth, "B"}});
     return 0;
 }
 
