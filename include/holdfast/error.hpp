@@ -85,7 +85,8 @@ enum class condition : int {
     peer_gone,
     /// A time limit expired.
     timed_out,
-    /// The peer has sent more than a limit allows: a frame that is too long, or too much in its time.
+    /// The peer has sent more than a limit allows: a frame or a WebSocket message that is too long, or too much in its
+    /// time.
     limit_exceeded,
 };
 

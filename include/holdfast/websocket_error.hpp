@@ -4,6 +4,8 @@
 #ifndef HOLDFAST_WEBSOCKET_ERROR_HPP
 #define HOLDFAST_WEBSOCKET_ERROR_HPP
 
+#include <holdfast/error.hpp>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -65,6 +67,12 @@ public:
     const char* name() const noexcept override { return "holdfast.websocket"; }
 
     std::string message(int value) const override { return std::string(text(value)); }
+
+    bool equivalent(int value, const std::error_condition& group) const noexcept override
+    {
+        const bool exceeds = value == static_cast<int>(websocket_errc::message_too_long);
+        return std::error_category::equivalent(value, group) || (exceeds && group == condition::limit_exceeded);
+    }
 
     /// At most 123 bytes: a Close frame contains it.
     static std::string_view text(int value) noexcept
