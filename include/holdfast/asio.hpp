@@ -45,6 +45,15 @@
 #endif
 #endif
 
+// Asio 1.27 and newer: a handler can have an executor for operations that complete at once.
+#if defined(HOLDFAST_USE_BOOST_ASIO)
+#if __has_include(<boost/asio/associated_immediate_executor.hpp>)
+#define HOLDFAST_HAS_IMMEDIATE_EXECUTORS 1
+#endif
+#elif __has_include(<asio/associated_immediate_executor.hpp>)
+#define HOLDFAST_HAS_IMMEDIATE_EXECUTORS 1
+#endif
+
 #include <holdfast/error.hpp>
 #include <holdfast/websocket_error.hpp>
 
@@ -60,7 +69,7 @@ struct boost::system::is_error_code_enum<holdfast::websocket_errc> : std::true_t
 namespace holdfast {
 
 #if defined(HOLDFAST_USE_BOOST_ASIO)
-/// Asio's namespace: `boost::asio` here, as HOLDFAST_USE_BOOST_ASIO asks.
+/// Asio's namespace: `boost::asio` here, since HOLDFAST_USE_BOOST_ASIO is defined.
 namespace net = boost::asio;
 /// Asio's error code: `boost::system::error_code` here; it converts from `holdfast::errc`.
 using error_code = boost::system::error_code;

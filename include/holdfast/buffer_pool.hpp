@@ -58,10 +58,10 @@ struct buffer_pool_counters {
     std::size_t kept_bytes = 0;
 };
 
-/// Lends buffers, with a limit on the bytes that are lent at a time. When the limit is reached, `async_borrow`
-/// waits in the order of the requests, and `try_borrow` returns an empty loan. The sizes of buffers are 512, 1,024,
-/// 2,048 bytes and so on. They are mapped outside the heap. The memory of free ones is released to the system:
-/// beyond `keep_bytes` of a size at once, else when they were unused from one `trim()` to the next.
+/// Lends buffers, with a limit on the bytes that are lent at a time. When the limit is reached, `async_borrow` waits in
+/// the order of the requests, and `try_borrow` returns an empty loan. The sizes of buffers are 512, 1,024, 2,048 bytes
+/// and so on. They are mapped outside the heap. The memory of free buffers is released to the system: at once beyond
+/// `keep_bytes` of a size, and otherwise when a buffer was unused from one `trim()` to the next.
 ///
 /// `buffer_pool` is for one thread or strand, and has neither locks nor atomics. `shared_buffer_pool` is for any
 /// number of threads. Readers and writers that are given no pool borrow from the unlimited `shared_buffer_pool` of
@@ -70,9 +70,9 @@ struct buffer_pool_counters {
 /// Lifetime: loans may outlive the pool and its execution context. Destroying the pool fails waiting operations
 /// with `errc::semaphore_closed`.
 ///
-/// Thread safety: all members of `shared_buffer_pool` and its loans may be called from any thread, with short
-/// locks. A `buffer_pool`, its loans and its handlers belong to one thread or strand.
-/// `net::use_future` is not for it: that handler runs on another thread.
+/// Thread safety: all members of `shared_buffer_pool` and its loans may be called from any thread, with short locks. A
+/// `buffer_pool`, its loans and its handlers belong to one thread or strand. Do not wait for a `buffer_pool` by
+/// `net::use_future`, which takes the result on another thread.
 ///
 /// Cost: borrowing and returning are O(1). They allocate nothing but a slab now and then, of up to 1 MiB or of one
 /// buffer. Beyond `keep_bytes` a sort and a system call are shared by many returns.
@@ -149,7 +149,7 @@ public:
 
     /// Waits for a buffer of at least `size` bytes.
     ///
-    /// Completion: void(error_code, loan_type). On failure the loan is empty:
+    /// Completion: void(error_code, loan_type), never inside this call. On failure the loan is empty:
     /// - `errc::exceeds_limit`: the buffer would exceed `max_bytes`;
     /// - `errc::semaphore_closed`: the pool was destroyed;
     /// - `net::error::no_memory`: the system has no memory.
@@ -260,7 +260,7 @@ private:
             }
             auto loan = take(core_, which, {});
             const error_code ec = loan ? error_code() : error_code(net::error::no_memory);
-            detail::complete_later(executor_, handler_type(std::forward<H>(h)), ec, std::move(loan));
+            detail::complete_at_once(executor_, handler_type(std::forward<H>(h)), ec, std::move(loan));
         }
 
     private:

@@ -1,5 +1,5 @@
-// holdfast: shard_topic, which hands messages to all shards, each with a bounded queue.
-// SPDX-License-Identifier: BSL-1.0
+// holdfast: shard_topic, which passes messages to all shards, each with a bounded queue. SPDX-License-Identifier:
+// BSL-1.0
 #ifndef HOLDFAST_SHARD_TOPIC_HPP
 #define HOLDFAST_SHARD_TOPIC_HPP
 
@@ -35,20 +35,26 @@ struct shard_topic_options {
     std::size_t max_copied_bytes = 4096;
 };
 
-/// What the queue of one shard has done, and holds.
-using shard_topic_counts = detail::topic_counts;
+/// What the queue of one shard has done since the topic was made, and what it holds.
+struct shard_topic_counts {
+    std::uint64_t delivered = 0; ///< Messages that were passed to the receiver.
+    std::uint64_t dropped = 0; ///< Messages that `overflow_policy::drop_oldest`, or the end of the shard, has dropped.
+    std::uint64_t conflated = 0;  ///< Messages that newer ones of their key have replaced.
+    std::size_t queued = 0;       ///< Messages in the queue now.
+    std::size_t queued_bytes = 0; ///< What counts against `max_queued_bytes` now.
+};
 
 /// Hands each published message to all shards: one message between threads for each shard, however many receivers the
 /// shard has.
 ///
 /// Each shard has a bounded queue, whose messages are passed to `receiver` on the shard's thread in the order of their
-/// publication; of publishers on several threads the shards may see different orders. A message with a `conflate` key
-/// replaces one of that key that a shard has not taken yet, and takes its place.
+/// publication; the messages of publishers on several threads may have a different order in each shard. A message with
+/// a `conflate` key replaces one of that key that a shard has not taken yet, and takes its place.
 ///
 /// Lifetime: the topic may be destroyed before or after the shards. Destroying it drops what is queued and fails
 /// pending operations with `errc::outbox_closed`; a call of the receiver may be under way on another thread then, so
-/// what the receiver refers to belongs into the shard. When a shard has ended, the others still get messages. After the
-/// context of its executor has ended, `publish()` may be called, `async_publish()` not.
+/// the receiver should refer only to what the shard owns. When a shard has ended, the others still get messages. After
+/// the context of its executor has ended, `publish()` may be called, `async_publish()` not.
 ///
 /// Thread safety: all members may be called from any thread.
 ///
@@ -109,13 +115,13 @@ public:
     /// Queues the message for each shard; where the policy is `wait`, waits for space first. Messages that wait are
     /// queued in the order of their calls.
     ///
-    /// Completion: void(error_code). As of `publish()`, without `outbox_full`.
+    /// Completion: void(error_code), never inside this call; the errors of `publish()`, except `outbox_full`.
     ///
     /// Cancellation: terminal, partial and total; fails with `operation_aborted`, and the message is in no queue.
     ///
     /// Exceptions: std::bad_alloc; the handler is then destroyed.
     ///
-    /// Cost: as `publish()`, and `async_semaphore::async_acquire`.
+    /// Cost: that of `publish()` and of `async_semaphore::async_acquire`.
     template <class CompletionToken = default_token_t<executor_type>>
         requires net::completion_token_for<CompletionToken, void(error_code)>
     auto async_publish(payload message, CompletionToken&& token = CompletionToken())
@@ -135,7 +141,10 @@ public:
 
     /// What the queue of a shard has done, and holds. Precondition: `shard` is less than the number of shards. Cost: a
     /// short lock.
-    [[nodiscard]] shard_topic_counts counts(std::size_t shard) const noexcept { return core_->counts(shard); }
+    [[nodiscard]] shard_topic_counts counts(std::size_t shard) const noexcept
+    {
+        return core_->template counts<shard_topic_counts>(shard);
+    }
 
 private:
     class initiate_publish {
@@ -154,7 +163,7 @@ private:
             std::decay_t<Handler> taken(std::forward<Handler>(handler));
             if (!core_->waits()) {
                 const error_code ec = core_->publish(std::move(owned));
-                return detail::complete_later(executor_, std::move(taken), ec);
+                return detail::complete_at_once(executor_, std::move(taken), ec);
             }
             using completion = detail::publish_completion<std::decay_t<Handler>>;
             detail::start_acquire(core_->space, executor_, cost,

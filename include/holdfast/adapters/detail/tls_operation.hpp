@@ -5,6 +5,7 @@
 
 #include <holdfast/adapters/detail/tls_engine.hpp>
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/async/at_once.hpp>
 #include <holdfast/detail/async/counted_ptr.hpp>
 #include <holdfast/detail/async/plain_allocator.hpp>
 
@@ -140,14 +141,14 @@ public:
     }
     cancellation_slot_type get_cancellation_slot() const noexcept { return cancellation_.slot(); }
 
-    /// The first step, inside the initiating function, where nothing may complete.
+    /// The first step, inside the initiating function, where only a handler with an immediate executor may be called.
     void start()
     {
         const tls_step step = do_work();
         if (step.error || step.what == tls_step::next::done)
-            complete_later(step.error, step.bytes);
+            complete_at_once(step.error, step.bytes);
         else if (!waits(step))
-            complete_later(net::error::no_memory, sealed());
+            complete_at_once(net::error::no_memory, sealed());
     }
 
     /// The socket is ready, or the wait was cancelled.
@@ -164,7 +165,7 @@ public:
     }
 
 private:
-    /// A completion that comes later.
+    /// A completion without a wait.
     struct settled {
         using executor_type = tls_operation::executor_type;
         using allocator_type = net::associated_allocator_t<Handler>;
@@ -210,10 +211,11 @@ private:
         return true;
     }
 
-    void complete_later(const error_code& ec, std::size_t bytes)
+    void complete_at_once(const error_code& ec, std::size_t bytes)
     {
-        auto executor = core_->socket.get_executor();
-        net::post(executor, settled{std::move(*this), ec, bytes});
+        const auto executor = core_->socket.get_executor();
+        const at_once how(handler_, executor);
+        how.complete(settled{std::move(*this), ec, bytes});
     }
 
     void complete(error_code ec, std::size_t bytes)

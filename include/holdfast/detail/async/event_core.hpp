@@ -172,7 +172,7 @@ private:
 template <class Sharing, class Handler>
 void start_wait(const counted_ptr<event_core<Sharing>>& core, const net::any_io_executor& executor, Handler handler)
 {
-    if (error_code ec; core->try_pass(ec)) return complete_later(executor, std::move(handler), ec);
+    if (error_code ec; core->try_pass(ec)) return complete_at_once(executor, std::move(handler), ec);
     const auto keep = core; // NOLINT(performance-unnecessary-copy-initialization): the handler may own what `core` is
     const auto waiting = begin_wait<event_waiter<Sharing>>(executor, std::move(handler), keep);
     keep->enqueue(*waiting);

@@ -250,7 +250,7 @@ void start_acquire(const counted_ptr<semaphore_core<Sharing>>& core, const net::
     const error_code refused = core->refusal(n);
     basic_permit<Sharing> taken;
     if (!refused) taken = core->try_take(n);
-    if (refused || taken || n == 0) return complete_later(executor, std::move(handler), refused, std::move(taken));
+    if (refused || taken || n == 0) return complete_at_once(executor, std::move(handler), refused, std::move(taken));
     const auto keep = core; // NOLINT(performance-unnecessary-copy-initialization): the handler may own what `core` is
     const auto waiting = begin_wait<semaphore_waiter<Sharing>>(executor, std::move(handler), keep, n);
     keep->enqueue(*waiting, claim);

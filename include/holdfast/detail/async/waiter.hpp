@@ -4,8 +4,8 @@
 #define HOLDFAST_DETAIL_ASYNC_WAITER_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/async/at_once.hpp>
 #include <holdfast/detail/async/counted_ptr.hpp>
-#include <holdfast/detail/async/execute_later.hpp>
 #include <holdfast/detail/async/intrusive_list.hpp>
 
 #include <chrono>
@@ -203,12 +203,12 @@ private:
     std::tuple<Results...> results_;
 };
 
-/// Completes an operation whose results are known when it is initiated, after the initiating function.
+/// Completes an operation whose results are known when it is initiated: see `at_once`.
 template <class Handler, class... Results>
-void complete_later(const net::any_io_executor& executor, Handler handler, Results... results)
+void complete_at_once(const net::any_io_executor& executor, Handler handler, Results... results)
 {
-    execute_later(executor,
-                  settled_completion<Handler, Results...>(std::move(handler), executor, std::move(results)...));
+    const at_once how(handler, executor);
+    how.complete(settled_completion<Handler, Results...>(std::move(handler), executor, std::move(results)...));
 }
 
 } // namespace holdfast::detail

@@ -4,6 +4,7 @@
 #define HOLDFAST_DETAIL_FRAME_NEXT_FRAME_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/async/at_once.hpp>
 #include <holdfast/detail/async/execute_later.hpp>
 #include <holdfast/detail/async/plain_allocator.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
@@ -144,7 +145,7 @@ public:
     void start()
     {
         if constexpr (raw)
-            if (what_.most == 0) return finish_later({}, std::string_view(""));
+            if (what_.most == 0) return finish_at_once({}, std::string_view(""));
         if (reader_->must_pause()) return pause();
         error_code ec;
         frame found = take(ec);
@@ -158,13 +159,13 @@ public:
         }
         if (!found && !ec) ec = reader_->time_frame();
         if (found || ec)
-            finish_later(ec, found);
+            finish_at_once(ec, found);
         else if (reader_->must_pause())
             pause();
         else if (more)
             read_later();
         else if (!begins([this] { wait(); }))
-            finish_later(net::error::no_memory, {});
+            finish_at_once(net::error::no_memory, {});
     }
 
     /// The socket is readable.
@@ -426,15 +427,16 @@ private:
     void borrow()
     {
         auto& buffer = reader_->buffer_;
-        if (!buffer.pool().limited()) return finish_later(net::error::no_memory, {});
-        if (buffer.holds()) return finish_later(errc::pool_exhausted, {});
+        if (!buffer.pool().limited()) return finish_at_once(net::error::no_memory, {});
+        if (buffer.holds()) return finish_at_once(errc::pool_exhausted, {});
         buffer.pool().async_borrow(buffer.first_bytes(), std::move(*this));
     }
 
-    void finish_later(const error_code& result, const frame& found)
+    void finish_at_once(const error_code& result, const frame& found)
     {
-        auto executor = reader_->get_executor();
-        detail::execute_later(executor, settled{std::move(*this), result, found});
+        const auto executor = reader_->get_executor();
+        const at_once how(handler_, executor);
+        how.complete(settled{std::move(*this), result, found});
     }
 
     void finish(const error_code& result, const frame& found = {}) { complete(result, found); }

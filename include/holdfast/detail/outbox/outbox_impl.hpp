@@ -296,7 +296,7 @@ public:
         const bool waits = outbox_->waits_for_space();
         const std::uint64_t* const k = key ? &key->key : nullptr;
         const error_code result = outbox_->push_one(message, k); // where it does not wait, it can end the outbox
-        if (!waits || result != errc::outbox_full) return detail::complete_later(executor, std::move(own), result);
+        if (!waits || result != errc::outbox_full) return detail::complete_at_once(executor, std::move(own), result);
         const auto waiting = detail::begin_wait<detail::push_waiter>(executor, std::move(own), *outbox_, message, k);
         outbox_->flight_->waiting.push_back(*waiting); // what is full is busy
     }
@@ -323,8 +323,8 @@ public:
         const net::any_io_executor executor(get_executor());
         if (closes) outbox_->stop();
         if (!outbox_->busy())
-            return detail::complete_later(executor, std::move(own),
-                                          outbox_->is_closed_ ? outbox_->closed_ : error_code());
+            return detail::complete_at_once(executor, std::move(own),
+                                            outbox_->is_closed_ ? outbox_->closed_ : error_code());
         auto until = clock::time_point::max();
         if (deadline != clock::duration::max())
             if (const auto now = clock::now(); deadline < until - now) until = now + deadline;

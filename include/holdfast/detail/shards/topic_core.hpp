@@ -150,10 +150,12 @@ public:
         space->close(errc::outbox_closed);
     }
 
-    [[nodiscard]] topic_counts counts(std::size_t shard) const noexcept
+    template <class Counts>
+    [[nodiscard]] Counts counts(std::size_t shard) const noexcept
     {
         const std::lock_guard lock(queues_[shard].mutex);
-        return queues_[shard].counts;
+        const topic_counts& now = queues_[shard].counts;
+        return {now.delivered, now.dropped, now.conflated, now.queued, now.queued_bytes};
     }
 
     const counted_ptr<semaphore> space; // bytes that no shard has to take any more
