@@ -1,10 +1,10 @@
-// holdfast: census, a view on the connections of one acceptor or of several: which are live, how the others
-// ended.
+// holdfast: census, a view of the connections of one acceptor or of several: which are live, how the others ended.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_CENSUS_HPP
 #define HOLDFAST_CENSUS_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/connection_end.hpp>
 #include <holdfast/detail/connection/registry.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/peer_address.hpp>
@@ -25,15 +25,18 @@
 
 namespace holdfast {
 
+template <class Protocol, connection_finalizer Finalizer, class Executor>
+class bounded_acceptor;
+
 /// One live connection, as `census::for_each` shows it.
 struct census_entry {
-    /// Its name, never used again in its acceptor: for `bounded_acceptor::end`.
+    /// Its number, for `bounded_acceptor::end`. No other connection of the same acceptor ever has it.
     std::uint64_t id = 0;
     /// Its peer's address as text; valid during the call.
     std::string_view remote;
     /// Its peer's address.
     peer_address peer{};
-    /// Since it was admitted.
+    /// Time since it was admitted.
     std::chrono::steady_clock::duration age{};
     /// Bytes that the kernel received for it, whether read or not; nothing for local sockets.
     std::optional<std::uint64_t> bytes_in;
@@ -55,19 +58,20 @@ struct handshake_totals {
     std::uint64_t failed = 0;
 };
 
-/// A view on the connections that one acceptor admitted, or, added up with `+`, those of several shards. It
-/// may outlive the acceptors.
+/// A view of the connections that one acceptor has admitted (`bounded_acceptor::census`), or, added with `+`, of those
+/// of several acceptors.
 ///
-/// Concurrency: distinct objects are safe, whatever the acceptors' threads do meanwhile; const members of one
-/// object too. Each registry's figures are read at one moment, under a short lock that connections take only
-/// when they begin and end.
+/// Lifetime: it may outlive the acceptors.
+///
+/// Thread safety: distinct objects are safe, whatever the acceptors' threads do meanwhile. Const members of one object may be
+/// called concurrently. Each member function reads an acceptor's figures at one moment.
+///
+/// Cost: a short lock for each acceptor, which connections take only when they begin and end.
 ///
 ///     holdfast::census all = first.census() + second.census();
 ///     all.report(std::cout);
 class census {
 public:
-    explicit census(std::shared_ptr<const detail::registry> registry) : registries_{std::move(registry)} {}
-
     /// The connections of both. Allocates.
     friend census operator+(census a, const census& b)
     {
@@ -75,32 +79,32 @@ public:
         return a;
     }
 
-    /// Connections that are open now.
+    /// Returns the number of connections that are open now.
     [[nodiscard]] std::size_t live() const noexcept
     {
         return sum<std::size_t>([](const detail::registry& r) { return r.live(); });
     }
 
-    /// The most that were ever open at once; of several shards the sum of their peaks, which may have been at
-    /// different times.
+    /// Returns the highest number of connections that were open at once. For several acceptors it is the sum of their
+    /// peaks, which may have been at different times.
     [[nodiscard]] std::size_t peak() const noexcept
     {
         return sum<std::size_t>([](const detail::registry& r) { return r.peak(); });
     }
 
-    /// How many have ended for `reason`. O(1).
+    /// Returns how many have ended for `reason`. Cost: O(1).
     [[nodiscard]] std::uint64_t ended(close_reason reason) const noexcept
     {
         return sum<std::uint64_t>([reason](const detail::registry& r) { return r.ended(reason); });
     }
 
-    /// How many have ended in all.
+    /// Returns how many have ended in all.
     [[nodiscard]] std::uint64_t ended() const noexcept
     {
         return sum<std::uint64_t>([](const detail::registry& r) { return r.departures(); });
     }
 
-    /// The handshakes of all layers that `async_serve` has put upon connections; read at one moment of each acceptor.
+    /// Returns the handshakes of all layers that `async_serve` has put upon connections; of each acceptor at one moment.
     [[nodiscard]] handshake_totals handshakes() const noexcept
     {
         handshake_totals all;
@@ -113,7 +117,7 @@ public:
         return all;
     }
 
-    /// The age of the oldest open connection, zero when there is none. O(peak).
+    /// Returns the age of the oldest open connection; zero when there is none. Cost: O(peak).
     [[nodiscard]] std::chrono::steady_clock::duration oldest() const noexcept
     {
         const auto now = std::chrono::steady_clock::now();
@@ -123,9 +127,10 @@ public:
         return now - since;
     }
 
-    /// Calls `f(const census_entry&)` for each connection that is open, in no particular order. No lock is
-    /// held during the call: one that begins or ends meanwhile may be shown or not. Allocates nothing; three
-    /// system calls a connection.
+    /// Calls `f(const census_entry&)` for each open connection, in no particular order. No lock is held during the
+    /// call. A connection that begins or ends meanwhile may be shown or not.
+    ///
+    /// Exceptions: those of `f`. Cost: allocates nothing; up to three system calls for each connection.
     template <class F>
     void for_each(F f) const
     {
@@ -150,8 +155,8 @@ public:
         }
     }
 
-    /// Prints a table of it all for humans: the totals, how the others ended, and the oldest `longest_lived`
-    /// of those still here.
+    /// Prints a table: the totals, how many connections ended for which reason, and the `longest_lived` oldest ones
+    /// that are open.
     void report(std::ostream& out, std::size_t longest_lived = 10) const
     {
         out << "live " << live() << ", peak " << peak() << ", ended " << ended();
@@ -164,6 +169,11 @@ public:
     }
 
 private:
+    template <class, connection_finalizer, class>
+    friend class bounded_acceptor;
+
+    explicit census(std::shared_ptr<const detail::registry> registry) : registries_{std::move(registry)} {}
+
     template <class Number, class F>
     Number sum(F f) const noexcept
     {

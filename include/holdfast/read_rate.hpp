@@ -1,4 +1,4 @@
-// holdfast: read_rate, what one peer may still send: the messages and bytes of a token bucket each.
+// holdfast: read_rate, the messages and bytes that one peer may still send: a token bucket for each of the two.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_READ_RATE_HPP
 #define HOLDFAST_READ_RATE_HPP
@@ -47,11 +47,15 @@ protected:
     ~rate_source() { ticked->close(); }
 };
 
+struct rate_access;
+
 } // namespace detail
 
-/// Counts what one peer sends, for a `read_rate_limit`. It belongs to a connection, and is given to each of its readers
-/// in turn, so that a change of the protocol makes no new allowance. A session that reads by itself may call
-/// `received()`, `message()` and `exceeded()`.
+class read_rate_limit;
+
+/// Counts what one peer sends, for a `read_rate_limit`. It belongs to one connection. Give it to each of the
+/// connection's readers in turn, so that a change of the protocol makes no new allowance. A session that reads by
+/// itself may call `received()`, `message()` and `exceeded()`.
 ///
 /// Size: 40 bytes; holds no memory.
 /// Lifetime: refers to the limit. Must outlive the readers that refer to it.
@@ -61,11 +65,8 @@ protected:
 ///     holdfast::frame_reader lines{peer, {.max_frame_bytes = 4096, .rate = &rate}};
 class read_rate {
 public:
-    /// Makes the rate of a peer that has sent nothing yet: it may send a burst. `limit` is a `read_rate_limit`.
-    explicit read_rate(detail::rate_source& limit) noexcept
-        : source_(limit), at_(limit.now()), messages_(limit.messages.burst), bytes_(limit.bytes.burst)
-    {
-    }
+    /// Makes the rate of a peer that has sent nothing yet: it may send a burst. Defined in `read_rate_limit.hpp`.
+    explicit read_rate(read_rate_limit& limit) noexcept;
 
     read_rate(const read_rate&) = delete;
     read_rate& operator=(const read_rate&) = delete;
@@ -76,8 +77,8 @@ public:
     /// Counts a message. A frame_reader calls it for each frame, and a websocket_reader for each message.
     void message() noexcept { spend(messages_, 1); }
 
-    /// Whether no more may be read now. With `rate_policy::disconnect`: whether more was read than is allowed; it stays
-    /// so.
+    /// Returns whether no more may be read now. With `rate_policy::disconnect`, returns whether more was ever read than
+    /// is allowed.
     [[nodiscard]] bool exceeded() noexcept
     {
         if (source_.disconnects) return overdrawn_;
@@ -98,6 +99,13 @@ public:
     }
 
 private:
+    friend detail::rate_access;
+
+    explicit read_rate(detail::rate_source& source) noexcept
+        : source_(source), at_(source.now()), messages_(source.messages.burst), bytes_(source.bytes.burst)
+    {
+    }
+
     void spend(double& credit, double amount) noexcept
     {
         refill();
@@ -120,6 +128,15 @@ private:
     double bytes_;
     bool overdrawn_ = false; // once
 };
+
+namespace detail {
+
+/// Makes the rate of any source: for tests.
+struct rate_access {
+    static read_rate rate_of(rate_source& source) noexcept { return read_rate(source); }
+};
+
+} // namespace detail
 
 } // namespace holdfast
 

@@ -26,26 +26,26 @@ enum class rate_policy : std::uint8_t {
 
 /// Options of a `read_rate_limit`. Rates are 0 to 10^12; 0: unlimited. Bursts are 0 to 10^15.
 struct read_rate_options {
-    /// Messages a second.
+    /// Maximum number of messages a second.
     double messages_per_second = 0;
-    /// Bytes a second, as they arrive from the stream: with what frames them, and control messages.
+    /// Maximum number of bytes a second, as they arrive from the stream: framing and control messages included.
     double bytes_per_second = 0;
-    /// Number of messages that a peer may send at once after a quiet time. 0: those of a second. At least those of two
-    /// ticks of the timer count, and at least one.
+    /// Number of messages that a peer may send at once after a quiet time. 0: the number of one second. A value below
+    /// the number of two ticks of the timer counts as that number, and a value below 1 as 1.
     double message_burst = 0;
-    /// Number of bytes, likewise. A message may be larger: the next one has to wait the longer.
+    /// Number of bytes, as `message_burst`. A message may be larger; the next one then waits longer.
     double byte_burst = 0;
-    /// What happens beyond.
+    /// What happens to a peer that sends more.
     rate_policy on_exceeded = rate_policy::pause;
 };
 
 /// Limits the rate of messages and of bytes that each peer sends, for any number of connections, by token buckets that
 /// are refilled at the ticks of a `heartbeat_timer`. Each connection has a `read_rate` of its own.
 ///
-/// A paused reader reads nothing from the socket, and looks again within two ticks. Meanwhile it reports progress, so that
-/// no heartbeat takes the peer for dead; the time counts for a `frame_deadline`. What was read before a pause can exceed
-/// the limit by one read, of at most the size of the reader's buffer. A pause ends at once at the next look where the
-/// connection has been reset or closed, and when a drain has notified it: what the peer has sent by then is read. The
+/// A paused reader reads nothing from the socket, and checks again within two ticks. Meanwhile it reports progress, so
+/// that no heartbeat takes the peer for dead; the time counts for a `frame_deadline`. What was read before a pause can
+/// exceed the limit by one read, of at most the size of the reader's buffer. At that check the pause also ends where
+/// the connection has been reset or closed, or a drain has notified it: what the peer has sent by then is read. The
 /// operation's cancellation slot ends a pause at once; `cancel()` of the socket does not.
 ///
 /// Lifetime: the timer must outlive it, and it must outlive each `read_rate`. Its destructor fails operations of paused
@@ -55,7 +55,7 @@ struct read_rate_options {
 /// one block by the handler's allocator, as any wait.
 ///
 ///     holdfast::read_rate_limit limit{heartbeats, {.messages_per_second = 50, .bytes_per_second = 64 * 1024}};
-class read_rate_limit final : public detail::rate_source {
+class read_rate_limit final : detail::rate_source {
 public:
     /// Exceptions: std::invalid_argument for an option out of range; std::bad_alloc.
     template <class Executor, class Clock>
@@ -71,14 +71,9 @@ public:
     {
     }
 
-    [[nodiscard]] std::uint64_t now() const noexcept override { return ticks_(timer_); }
-
-    void await_tick() override
-    {
-        if (!watch_) watch_ = pauses_.watch(*this);
-    }
-
 private:
+    friend class read_rate;
+
     struct end_pauses {
         void operator()(read_rate_limit& limit, close_reason) const noexcept
         {
@@ -86,6 +81,13 @@ private:
             limit.ticked->notify_all();
         }
     };
+
+    [[nodiscard]] std::uint64_t now() const noexcept override { return ticks_(timer_); }
+
+    void await_tick() override
+    {
+        if (!watch_) watch_ = pauses_.watch(*this);
+    }
 
     static detail::rate_bucket bucket(double per_second, double burst, std::chrono::nanoseconds tick, const char* what)
     {
@@ -104,6 +106,8 @@ private:
     heartbeat_profile<read_rate_limit> pauses_;
     heartbeat watch_; // while an operation is paused
 };
+
+inline read_rate::read_rate(read_rate_limit& limit) noexcept : read_rate(static_cast<detail::rate_source&>(limit)) {}
 
 } // namespace holdfast
 

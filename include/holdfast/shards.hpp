@@ -21,22 +21,19 @@
 namespace holdfast {
 
 template <class Shard>
+class shards;
+template <class Shard>
 class shard_topic;
 
-/// The finalizer of connections that count for their shard: of a `bounded_acceptor` with
-/// `shards::least_connections()`. It calls the user's own finalizer, too. Made by `shards::finalizer()`.
+/// The finalizer of a `bounded_acceptor` with `shards::least_connections()`: it counts each connection for its shard,
+/// and calls the user's own finalizer. Made by `shards::finalizer()`.
 ///
 /// Thread safety: distinct objects are safe. Cost: 24 bytes for each connection, one atomic at its admission and one at
 /// its end.
 template <connection_finalizer Finalizer = no_finalizer>
 class shard_finalizer {
 public:
-    explicit shard_finalizer(std::shared_ptr<detail::shard_loads> loads, Finalizer finalizer = {})
-        : loads_(std::move(loads)), finalizer_(std::move(finalizer))
-    {
-    }
-
-    /// A copy is of no shard: one connection counts once.
+    /// A copy belongs to no shard, so that one connection counts once.
     shard_finalizer(const shard_finalizer& other) : loads_(other.loads_), finalizer_(other.finalizer_) {}
     shard_finalizer(shard_finalizer&& other) noexcept
         : loads_(std::move(other.loads_)),
@@ -70,7 +67,15 @@ public:
     }
 
 private:
+    template <class Shard>
+    friend class shards;
+
     static constexpr auto none = static_cast<std::size_t>(-1);
+
+    shard_finalizer(std::shared_ptr<detail::shard_loads> loads, Finalizer finalizer)
+        : loads_(std::move(loads)), finalizer_(std::move(finalizer))
+    {
+    }
 
     void leave() noexcept
     {
@@ -87,19 +92,19 @@ private:
 /// between them but what the user shares; connections are handed out once, at accept, and messages for all go through
 /// a `shard_topic`.
 ///
-/// It is a class, and not a pattern in a document, because of its end: sessions of one shard may refer to another one,
-/// timers must not outlive their context, and sessions use their shard's state in their destructors. The destructor
-/// stops all contexts, waits until every `run()` has returned, destroys what waits in each context (the sessions, while
-/// the state of every shard is still there), then the states in reverse order, and the contexts last.
+/// Its destructor brings all of this to an end in a safe order, although sessions of one shard may refer to another
+/// one, timers must not outlive their context, and sessions use their shard's state in their destructors. It stops all
+/// contexts, waits until every `run()` has returned, destroys what waits in each context (the sessions, while the state
+/// of every shard is still there), then the states in reverse order, and the contexts last.
 ///
-/// Lifetime: acceptors and topics may be destroyed before or after it; connections, as all that has an executor of a
-/// shard, belong into its sessions or its state. The executor of an acceptor with
+/// Lifetime: acceptors and topics may be destroyed before or after it; connections, and everything else that has an
+/// executor of a shard, must be owned by a session or the state of that shard. The executor of an acceptor with
 /// `least_connections()` must be that of a shard, or the acceptor must be closed before. The destructor must not be
 /// called inside `run()`.
 ///
-/// Declare the threads before the shards, and give each a `runner()`. Then they are joined after the shards have ended, also
-/// where `run()` or the start of a thread throws. Threads that are declared after the shards are joined before: unless
-/// `stop()` is called, for ever.
+/// Declare the threads before the shards, and give each a `runner()`. Then they are joined after the shards have ended,
+/// also where `run()` or the start of a thread throws. Threads that are declared after the shards are joined before
+/// them: call `stop()` first, or the join never returns.
 ///
 /// Thread safety: all members but the destructor may be called from any thread. A state belongs to the thread that
 /// runs its context.
@@ -170,8 +175,8 @@ public:
     /// destroys the shards.
     [[nodiscard]] run_function runner(std::size_t shard) noexcept { return run_function(*this, shard); }
 
-    /// Runs the context of a shard on this thread, until `stop()`, or after `finish()` until it has no work left. For
-    /// one thread at a time. Returns the number of handlers that were called.
+    /// Runs the context of a shard on this thread, until `stop()`, or after `finish()` until it has no work left. One
+    /// thread at a time may run a shard. Returns the number of handlers that were called.
     ///
     /// Lifetime: the call must begin before the destructor of the shards: for another thread than the one that destroys
     /// them there is `runner()`.
@@ -210,7 +215,7 @@ public:
                               [&state = *states_[shard], f = std::move(f)]() mutable { f(state); });
     }
 
-    /// Calls a copy of `f` for each shard, likewise.
+    /// Calls a copy of `f` for each shard, as `post_to()` does.
     template <class F>
         requires std::invocable<F&, Shard&> && std::copy_constructible<F>
     void post_to_all(const F& f)
@@ -222,8 +227,9 @@ public:
     /// The number of connections of a shard: those of acceptors with `finalizer()`.
     [[nodiscard]] std::size_t connections(std::size_t shard) const noexcept { return (*loads_)[shard]; }
 
-    /// For `acceptor_options::next_executor`: each connection goes to the shard with the fewest, of several to each in
-    /// turn. The acceptor must have `finalizer()`. With several acceptors each needs a function of its own.
+    /// For `acceptor_options::next_executor`: each connection goes to the shard with the fewest connections; among
+    /// several such shards, to each in turn. The acceptor must have `finalizer()`. With several acceptors each needs a
+    /// function of its own.
     ///
     /// Cost: a load for each shard at each accept.
     [[nodiscard]] std::function<connection_placement()> least_connections()

@@ -147,7 +147,7 @@ struct next_paused : of_reader {
 
         typename conformance::tcp_layer::connected<Executor> ends;
         one_message limit;
-        holdfast::read_rate rate{limit};
+        holdfast::read_rate rate = holdfast::detail::rate_access::rate_of(limit);
         holdfast::frame_reader<conformance::tcp_layer::stream<Executor>> reader{*ends.stream, {.rate = &rate}};
     };
 };

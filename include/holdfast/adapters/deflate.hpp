@@ -52,7 +52,7 @@ struct deflate_options {
 inline constexpr std::uint64_t default_compression_threshold = 1024 * 1024;
 
 template <class Format>
-struct deflated;
+class deflated;
 
 /// A compressor borrowed from a `deflate_pool`, and returned by the destructor. Movable. An empty or
 /// moved-from one compresses nothing: messages are written as they are. It may outlive its pool. One message
@@ -80,7 +80,7 @@ public:
 
     ~compressor() { release(); }
 
-    /// Returns the compressor to the pool; the oldest waiting operation gets it.
+    /// Returns the compressor to the pool. The oldest waiting operation gets it.
     void release() noexcept
     {
         if (context_ == nullptr) return;
@@ -95,7 +95,7 @@ public:
 private:
     friend class deflate_pool;
     template <class Format>
-    friend struct deflated;
+    friend class deflated;
     using core_ptr = detail::counted_ptr<detail::deflate_core>;
 
     compressor(core_ptr core, permit turn) noexcept
@@ -164,7 +164,7 @@ public:
                                                                                  turns_.get_executor());
     }
 
-    /// Borrows a compressor if one is free and no operation waits; else returns an empty one.
+    /// Borrows a compressor if one is free and no operation waits. Otherwise returns an empty one.
     [[nodiscard]] compressor try_borrow() noexcept
     {
         permit turn = turns_.try_acquire();
@@ -222,18 +222,23 @@ class deflated_cursor;
 /// the thread that calls `next()`; a chunk takes as much input as fills it, many times its size if that
 /// compresses well. No allocation; this layer adds half a KiB.
 template <class Format = json>
-struct deflated {
+class deflated {
+public:
     explicit deflated(const compressor& by, Format of = {}, deflate_end end = deflate_end::finish) noexcept
-        : context(by.context_), format(of), ending(end)
+        : context_(by.context_), format_(of), ending_(end)
     {
     }
 
     template <class Source>
     using cursor = detail::deflated_cursor<Format, Source>;
 
-    detail::deflate_context* context;
-    [[no_unique_address]] Format format;
-    deflate_end ending;
+private:
+    template <class, class>
+    friend class detail::deflated_cursor;
+
+    detail::deflate_context* context_;
+    [[no_unique_address]] Format format_;
+    deflate_end ending_;
 };
 
 namespace detail {
@@ -248,20 +253,20 @@ public:
     template <class T>
     bool step(chunk_writer& out, T& source, const format_type& format)
     {
-        if (format.context == nullptr) {
+        if (format.context_ == nullptr) {
             const std::span<char> room(out.at(), out.room());
-            out.advance_to(out.at() + message_.fill(room, source, format.format));
+            out.advance_to(out.at() + message_.fill(room, source, format.format_));
             ended_ = message_.done();
         } else {
-            if (!begun_) format.context->begin();
+            if (!begun_) format.context_->begin();
             begun_ = true;
             out.many([&](char* p, char* end) {
                 // zlib needs a few bytes of room to know that a flush has ended.
                 while (!ended_ && end - p >= 16 && message_.error() == errc{}) {
-                    if (format.context->hungry() && !message_.done())
-                        format.context->feed(message_.fill(format.context->input(), source, format.format));
+                    if (format.context_->hungry() && !message_.done())
+                        format.context_->feed(message_.fill(format.context_->input(), source, format.format_));
                     if (message_.error() == errc{})
-                        p = format.context->deflate(p, end, message_.done(), format.ending, ended_);
+                        p = format.context_->deflate(p, end, message_.done(), format.ending_, ended_);
                 }
                 return p;
             });
