@@ -26,8 +26,8 @@ namespace holdfast {
 enum class key_policy : std::uint8_t {
     /// It gets no permit.
     refuse,
-    /// It takes the place of the oldest one, which is ended for `close_reason::superseded`: a device that comes back does
-    /// not wait until the server notices that its last connection is dead.
+    /// It takes the place of the oldest one, which is ended for `close_reason::superseded`: a device that reconnects
+    /// need not wait until the server notices that its last connection is dead.
     newest_wins,
 };
 

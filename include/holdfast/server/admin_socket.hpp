@@ -11,6 +11,7 @@
 #include <holdfast/server/census_report.hpp>
 #include <holdfast/write_streamed.hpp>
 
+#include <concepts>
 #include <functional>
 #include <string>
 #include <utility>
@@ -41,6 +42,14 @@ public:
         acceptor_.async_serve([members = std::move(members),
                                &heartbeats](connection peer) { return answer(std::move(peer), members, heartbeats); },
                               net::detached);
+    }
+
+    /// The same, on the executor of an execution context.
+    template <class ExecutionContext>
+        requires std::convertible_to<ExecutionContext&, net::execution_context&>
+    admin_socket(ExecutionContext& context, const std::string& path, census members, heartbeat_timer<>& heartbeats)
+        : admin_socket(net::any_io_executor(context.get_executor()), path, std::move(members), heartbeats)
+    {
     }
 
 private:
