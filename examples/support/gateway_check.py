@@ -25,7 +25,7 @@ class RingLoad(Load):
             totals.gaps += last is not None
         else:
             totals.received += 1
-            client.fresh += 1
+            client.fresh += client.restarts == self.restarts
             if last is None or last[0] != epoch or number > last[1] + 1:
                 totals.missing += number - last[1] - 1 if last and last[0] == epoch else 1
             elif number <= last[1]:

@@ -30,10 +30,12 @@ class Client:
         self.socket = None
         self.port = None  # of a server behind a balancer: the client sends the balancer's header itself, without TLS
         self.tls = None  # the context, for the load's `tls_port`
-        self.fresh = 0  # messages since the last (re)start of the server
+        self.fresh = 0  # messages since the last (re)start of the server, by a connection since then
+        self.restarts = 0  # of the server before its connection
         self.due = 0.0
 
     def connect(self):
+        self.restarts = self.load.restarts
         self.head, self.buffer, self.retry = True, b"", None
         self.secure = self.tls is not None and self.port is None
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -174,6 +176,7 @@ class Load:
         self.tls_port = None
         self.port, self.epoll, self.open, self.waiting, self.close_codes = port, select.epoll(), {}, [], set()
         self.longest_turn, self.turn_began = 0, time.monotonic()
+        self.restarts = 0
         self.sent_away = []  # of clients of server-sent events: when, and the time to wait before the next attempt
         self.totals = {"sse": Totals(), "ws": Totals(), "never read": Totals()}
         self.clients = [Client(self, kinds[i % len(kinds)]) for i in range(count)]
@@ -219,6 +222,8 @@ class Load:
                          + str({k: vars(t) for k, t in self.totals.items()}))
 
     def restarted(self):
+        """The messages that still come by the connections of the last server are none of the new one's."""
+        self.restarts += 1
         for client in self.clients:
             client.fresh = 0
 
