@@ -8,6 +8,7 @@
 #include "support/writers.hpp"
 
 #include <holdfast/adapters/simdjson.hpp>
+#include <holdfast/adapters/simdjson_ondemand.hpp>
 #include <holdfast/serialize/json.hpp>
 
 #include <unistd.h>
@@ -283,6 +284,19 @@ void one_quote_case(benchmarks::results& results, std::uint32_t rounds)
     measure(results, shown("one_quote"), writers_of_one(quotes, documents, finished, all_finished), rounds);
 }
 
+// From the text: parsed on demand, and copied without its white space, numbers digit by digit.
+void stream_on_demand(simdjson::ondemand::parser& parser, const simdjson::padded_string& document, sink& to)
+{
+    simdjson::ondemand::document parsed = parser.iterate(document);
+    holdfast::streaming_serializer<holdfast::json, simdjson::simdjson_result<simdjson::ondemand::value>> text{
+        parsed.get_value()};
+    std::vector<char> chunk(16 * 1024);
+    std::error_code ec;
+    for (auto part = text.next(chunk, ec); !part.empty(); part = text.next(chunk, ec))
+        to.take({part.data(), part.size()});
+    if (ec) throw std::system_error(ec);
+}
+
 void document_case(benchmarks::results& results, const std::string& name, const std::filesystem::path& path,
                    std::uint32_t rounds)
 {
@@ -296,10 +310,14 @@ void document_case(benchmarks::results& results, const std::string& name, const 
     const std::string finished = holdfast::serialize_to_string<holdfast::json>(documents.simdjson);
     check(name, finished, text);
 #if HAVE_RAPIDJSON
-    measure(results, shown(name), writers(documents.simdjson, documents.rapidjson, documents, finished), rounds);
+    auto all = writers(documents.simdjson, documents.rapidjson, documents, finished);
 #else
-    measure(results, shown(name), writers(documents.simdjson, documents.simdjson, documents, finished), rounds);
+    auto all = writers(documents.simdjson, documents.simdjson, documents, finished);
 #endif
+    const simdjson::padded_string padded(text);
+    simdjson::ondemand::parser parser;
+    all.push_back({"holdfast_ondemand", [&](sink& to) { stream_on_demand(parser, padded, to); }});
+    measure(results, shown(name), std::move(all), rounds);
     measure_python(results, name, text, rounds);
 }
 
