@@ -59,6 +59,7 @@ inline close_reason reason_of(const error_code& error) noexcept
         return close_reason::frame_limit;
     if (error == errc::handshake_timeout || error == errc::proxy_header_timeout) return close_reason::handshake_timeout;
     if (error == errc::malformed_proxy_header) return close_reason::handshake_failed;
+    if (error == errc::bytes_before_layer) return close_reason::layer_failed;
     if (error == errc::truncated_frame) return close_reason::peer_closed;
     if (error == errc::rate_exceeded) return close_reason::rate_limit;
     if (error == errc::outbox_full) return close_reason::send_queue_overflow;

@@ -161,6 +161,10 @@ public:
         if (error && (!noted_ || noted_ == net::error::operation_aborted)) noted_ = error;
     }
 
+    /// Notes whether bytes of the peer's were received and are not used yet: `upgrade()` then refuses the connection.
+    /// `frame_reader` calls it where it is given the guard; a session that reads by itself may call it. Not thread-safe.
+    void note_buffered(bool holds_bytes) noexcept { holds_bytes_ = holds_bytes; }
+
     /// Closes the descriptor at once; operations pending on the stream complete with `operation_aborted`. Bytes that
     /// were sent are still delivered. Where bytes are unsent, or bytes of the peer are unread, the connection is reset
     /// and bytes may be lost. `async_close()` delivers all.
@@ -276,6 +280,7 @@ private:
     close_reason reason_ = close_reason::none;
     bool live_ = true;
     bool within_message_ = false; // an acceptor's
+    bool holds_bytes_ = false;    // a reader of it
     [[no_unique_address]] Finalizer finalizer_;
     [[no_unique_address]] detail::guard_tracking tracked_;
 };
@@ -287,12 +292,16 @@ private:
 /// The first form makes the layer as `Layer(std::move(stream), args...)`, the second by `make(std::move(stream))`,
 /// which may return a type that cannot be moved.
 ///
-/// Bytes that a `frame_reader` of the connection has buffered do not reach the layer. For STARTTLS end the connection
-/// where its `buffered()` is not empty: the client must wait for the answer, and commands that were sent in plain text
-/// together with STARTTLS, possibly by an attacker, must not be taken for bytes that came over TLS.
+/// Bytes that a `frame_reader` of the connection has received and not handed out do not reach the layer, and are an
+/// error: with STARTTLS, commands that were sent in plain text in the same packet could otherwise be taken for bytes that
+/// came over TLS. A client must wait for the answer before it begins the layer's protocol. Bytes that arrive later are
+/// read by the layer: TLS fails where they are no handshake. Where buffered bytes do belong to the layer, the session
+/// hands `buffered()` to it and calls `frame_reader::consume()` before. Bytes that a session has read from `stream()`
+/// without a reader are not checked.
 ///
 /// Lifetime: no operation may be pending on the connection.
-/// Exceptions: what making the layer throws, and `std::bad_alloc`. The connection has ended then, for
+/// Exceptions: `system_error` with `errc::bytes_before_layer` where a reader holds bytes, what making the layer throws,
+/// and `std::bad_alloc`. The connection has ended then, for `close_reason::layer_failed`, the reason of the error,
 /// `close_reason::exception` or `close_reason::out_of_memory`.
 ///
 ///     auto secure = holdfast::upgrade<net::ssl::stream<tcp::socket>>(std::move(peer), tls_context);

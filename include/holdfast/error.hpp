@@ -71,6 +71,8 @@ enum class errc : int {
     proxy_header_timeout,
     /// The peer has sent more than its `read_rate_limit` allows.
     rate_exceeded,
+    /// Bytes of the peer's were buffered when `upgrade()` was to put a layer upon the connection.
+    bytes_before_layer,
 };
 
 /// Groups of errors that a program handles alike, from any category: holdfast's, the system's, Asio's, TLS.
@@ -159,6 +161,9 @@ public:
             return "a PROXY header was not complete within its time limit: the connection was closed";
         case errc::rate_exceeded:
             return "the peer has sent more messages or bytes a second than its rate limit allows: close the connection";
+        case errc::bytes_before_layer:
+            return "the peer sent bytes in front of a layer that was to be put upon the connection: they did not come "
+                   "through that layer, and the connection was closed";
         }
         return "unknown holdfast error";
     }

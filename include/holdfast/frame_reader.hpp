@@ -76,6 +76,7 @@ template <class Peer, framing::readable Framing = framing::line, class Pool = sh
 class frame_reader : detail::stream_reader<Peer, detail::frame_buffer<Pool>> {
     using base = detail::stream_reader<Peer, detail::frame_buffer<Pool>>;
     using base::buffer_;
+    using base::note_buffered;
     using base::note_frame;
     using base::stream;
     using typename base::stream_type;
@@ -202,6 +203,7 @@ public:
     {
         buffer_.consume(size);
         if (buffer_.empty()) note_frame(false);
+        note_buffered();
     }
 
 private:

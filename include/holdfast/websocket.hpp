@@ -89,6 +89,7 @@ template <class Peer, class Pool = shared_buffer_pool>
 class websocket_reader : detail::stream_reader<Peer, detail::websocket_buffer<Pool>> {
     using base = detail::stream_reader<Peer, detail::websocket_buffer<Pool>>;
     using base::buffer_;
+    using base::note_buffered;
     using base::note_frame;
     using base::stream;
     using typename base::stream_type;

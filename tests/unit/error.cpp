@@ -22,7 +22,7 @@ constexpr std::array all_errors{
     errc::invalid_json,           errc::malformed_frame,      errc::frame_timeout,       errc::pool_exhausted,
     errc::outbox_closed,          errc::outbox_full,          errc::exceeds_mark,        errc::message_too_large,
     errc::source_changed,         errc::unframable,           errc::number_out_of_range, errc::handshake_timeout,
-    errc::malformed_proxy_header, errc::proxy_header_timeout, errc::rate_exceeded};
+    errc::malformed_proxy_header, errc::proxy_header_timeout, errc::rate_exceeded,       errc::bytes_before_layer};
 
 constexpr std::array all_conditions{holdfast::condition::overloaded, holdfast::condition::peer_gone,
                                     holdfast::condition::timed_out, holdfast::condition::limit_exceeded};

@@ -9,6 +9,7 @@
 #include "support/tls_peer.hpp"
 
 #include <holdfast/adapters/tls_stream.hpp>
+#include <holdfast/connection_guard.hpp>
 #include <holdfast/frame_deadline.hpp>
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/testing/manual_clock.hpp>
@@ -16,10 +17,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+
+#include <poll.h>
 
 using namespace std::chrono_literals;
 using holdfast::errc;
 using holdfast::error_code;
+using tests::tcp;
 namespace net = holdfast::net;
 
 TEST_CASE("over TLS all lines come, of one record and of many in one segment, and a quiet peer costs no buffer")
@@ -483,4 +488,119 @@ TEST_CASE("over tls_stream an end that comes together with a part of a frame is 
     t.client->send(sealed);
     t.handlers_until_done();
     CHECK(t.result.error == errc::truncated_frame);
+}
+
+namespace {
+
+/// A server that reads a line, upgrades to TLS, and reads another line.
+struct upgrading_server {
+    enum class before_upgrade { reads_on, hands_over, destroys_reader, takes_bytes };
+
+    struct note_end {
+        holdfast::connection_end* to;
+        void operator()(const holdfast::connection_end& e) const noexcept { *to = e; }
+    };
+    using guard = holdfast::connection_guard<tcp::socket, note_end>;
+
+    void start(tcp::socket socket, before_upgrade what)
+    {
+        net::co_spawn(io, session(guard(std::move(socket), note_end{&end}), what), net::detached);
+    }
+
+    net::awaitable<void> session(guard peer, before_upgrade what)
+    {
+        try {
+            std::optional<holdfast::frame_reader<guard>> lines(std::in_place, peer);
+            request = (co_await lines->async_next()).value();
+            if (what == before_upgrade::destroys_reader) lines.reset();
+            if (what == before_upgrade::takes_bytes) lines->consume(lines->buffered().size());
+            if (what == before_upgrade::hands_over) {
+                const holdfast::frame_reader other{std::move(*lines), holdfast::framing::u32_length<>{}};
+                lines.reset();
+            }
+            auto secure = holdfast::upgrade<tests::tls_stream>(std::move(peer), context);
+            upgraded = true;
+            co_await secure.stream().async_handshake(net::ssl::stream_base::server,
+                                                     net::redirect_error(net::use_awaitable, error));
+            secure.note(error);
+            if (error) co_return;
+            holdfast::frame_reader next{secure};
+            line = (co_await next.async_next()).value();
+        } catch (const holdfast::system_error& e) {
+            error = e.code();
+        }
+    }
+
+    void settle()
+    {
+        io.restart();
+        io.poll();
+    }
+
+    tests::anonymous_context context;
+    std::string request, line;
+    bool upgraded = false;
+    error_code error;
+    holdfast::connection_end end;
+    net::io_context io;
+};
+
+using before_upgrade = upgrading_server::before_upgrade;
+
+} // namespace
+
+TEST_CASE("plain text that was sent together with STARTTLS never counts as come over TLS, wherever it is cut")
+{
+    const std::string request = "STARTTLS\n";
+    const std::string text = request + "rcpt to:<mallory@example.org>\n";
+    const auto what = GENERATE(before_upgrade::reads_on, before_upgrade::hands_over, before_upgrade::destroys_reader);
+    for (std::size_t cut = 0; cut <= text.size(); ++cut) {
+        upgrading_server server;
+        auto [a, b] = tests::socket_pair(server.io);
+        const int descriptor = a.native_handle();
+        server.start(std::move(a), what);
+        for (const auto part : {std::string_view(text).substr(0, cut), std::string_view(text).substr(cut)}) {
+            if (part.empty()) continue;
+            net::write(b, net::buffer(part.data(), part.size()));
+            ::pollfd readable{descriptor, POLLIN, 0};
+            REQUIRE(::poll(&readable, 1, 30'000) == 1);
+            server.settle();
+        }
+        tests::run(server.io);
+        INFO("cut at " << cut);
+        CHECK(server.request == "STARTTLS");
+        CHECK(server.line.empty());
+        CHECK(server.upgraded == (cut == request.size())); // the rest came later: TLS refuses it
+        if (server.upgraded)
+            CHECK(server.error.category() == net::error::get_ssl_category());
+        else
+            CHECK(server.error == errc::bytes_before_layer);
+        CHECK(server.end.reason == holdfast::close_reason::layer_failed);
+        CHECK(server.end.error == server.error);
+    }
+}
+
+TEST_CASE("a client that waits for the answer to STARTTLS is served over TLS, wherever its request was cut")
+{
+    const std::string_view request = "STARTTLS\n";
+    const auto what = GENERATE(before_upgrade::reads_on, before_upgrade::takes_bytes);
+    const bool takes_bytes = what == before_upgrade::takes_bytes; // they come with the end of the request
+    const std::string_view more = takes_bytes ? "for the session itself" : "";
+    for (std::size_t cut = 0; cut <= request.size() - (takes_bytes ? 1 : 0); ++cut) {
+        upgrading_server server;
+        auto [a, b] = tests::socket_pair(server.io);
+        server.start(std::move(a), what);
+        net::write(b, net::buffer(request.data(), cut));
+        server.settle();
+        net::write(b, net::buffer(std::string(request.substr(cut)).append(more)));
+        tests::run_until(server.io, [&] { return server.upgraded; });
+        tests::tls_stream client(std::move(b), server.context);
+        bool ready = false;
+        client.async_handshake(net::ssl::stream_base::client, [&](error_code ec) { ready = !ec; });
+        tests::run_until(server.io, [&] { return ready; });
+        net::write(client, net::buffer("over TLS\n", 9));
+        INFO("cut at " << cut);
+        tests::run_until(server.io, [&] { return !server.line.empty(); });
+        CHECK(server.line == "over TLS");
+    }
 }

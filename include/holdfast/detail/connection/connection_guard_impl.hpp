@@ -23,6 +23,7 @@ connection_guard<Stream, Finalizer>::connection_guard(connection_guard&& other) 
       reason_(other.reason_),
       live_(std::exchange(other.live_, false)),
       within_message_(other.within_message_),
+      holds_bytes_(other.holds_bytes_),
       finalizer_(std::move(other.finalizer_)),
       tracked_(std::move(other.tracked_))
 {
@@ -41,6 +42,7 @@ connection_guard<Stream, Finalizer>::operator=(connection_guard&& other) noexcep
     reason_ = other.reason_;
     live_ = std::exchange(other.live_, false);
     within_message_ = other.within_message_;
+    holds_bytes_ = other.holds_bytes_;
     finalizer_ = std::move(other.finalizer_);
     tracked_ = std::move(other.tracked_);
     replaced.close(close_reason::replaced); // the last step: its finalizer may destroy this guard
@@ -82,6 +84,7 @@ auto connection_guard<Stream, Finalizer>::make_layer(connection_guard<Below, Fin
     if constexpr (requires { below.finalizer_.suspend(); })
         if (below.live_) below.finalizer_.suspend();
     try {
+        if (below.holds_bytes_) throw system_error(error_code(errc::bytes_before_layer));
         return holder(std::in_place, [&]() -> Stream { return make(std::move(below.stream())); });
     } catch (...) {
         const connection_end end = end_by(std::current_exception());

@@ -446,6 +446,7 @@ private:
         if (result) result = outcome(result);
         if (result) reader_->note(result);
         if (reader_->buffer_.empty()) reader_->note_frame(false);
+        reader_->note_buffered();
         auto handler = std::move(handler_);
         std::move(handler)(result, found);
     }

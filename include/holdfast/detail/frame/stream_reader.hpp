@@ -54,6 +54,12 @@ public:
             static_cast<void>(begun);
     }
 
+    /// Notes on a guard whether bytes were received and not handed out, which `upgrade()` refuses.
+    void note_buffered() noexcept
+    {
+        if constexpr (requires { peer_.note_buffered(true); }) peer_.note_buffered(!buffer_.empty());
+    }
+
     /// Notes and times the frame that has begun, since the reader waits within it.
     error_code time_frame() noexcept
     {
