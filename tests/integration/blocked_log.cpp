@@ -13,10 +13,12 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include <csignal>
 #include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
@@ -88,6 +90,21 @@ void connect_and_reset(const tests::example_server& server, const std::string& r
     }
 }
 
+constexpr std::size_t most_of_a_pipe = 50'000; // which holds 64 KiB, less where a line has begun a page of its own
+
+/// Has the server drain and exit while nothing reads its output, which is returned.
+std::string end_unread(tests::example_server& server)
+{
+    server.child.signal(SIGTERM);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (server.child.running() && std::chrono::steady_clock::now() < deadline)
+        ::poll(nullptr, 0, 10);
+    CHECK_FALSE(server.child.running());
+    std::string output;
+    CHECK(server.child.wait(&output) == 0);
+    return output;
+}
+
 } // namespace
 
 TEST_CASE("a server whose log pipe is full serves on, drains, and exits")
@@ -111,12 +128,45 @@ TEST_CASE("a server whose log pipe is full serves on, drains, and exits")
             slowest = std::max(slowest, exchange(server, request, answer));
         WARN(name << ": an exchange takes " << before.count() << " us before, and " << slowest.count()
                   << " us at most of 100 with a full log pipe");
-        server.child.signal(SIGTERM);
-        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-        while (server.child.running() && std::chrono::steady_clock::now() < deadline)
-            ::poll(nullptr, 0, 10); // without reading its output
-        CHECK_FALSE(server.child.running());
-        CHECK(server.child.wait() == 0);
+        CHECK(end_unread(server).size() > most_of_a_pipe);
+    }
+}
+
+TEST_CASE("a server whose log pipe is full of reports serves on, drains, and exits")
+{
+    constexpr std::string_view health = "GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n";
+    std::vector<std::string> names{"market_feed"};
+#if defined(EXAMPLES_WITH_BEAST)
+    names.insert(names.end(), {"log_collector", "push_gateway"});
+#endif
+    for (const std::string& name : names) {
+        INFO(name);
+        const bool has_readers = name == "log_collector"; // which its reports list, and have a port of their own
+        std::vector<std::string> arguments{"--drain", "5s"};
+        if (has_readers) arguments.insert(arguments.end(), {"--http-port", "0"});
+        tests::example_server server(name, arguments);
+        tcp::endpoint listed = server.endpoint();
+        if (has_readers) {
+            const std::string readers = server.line_beginning("log_collector: readers at ");
+            const auto colon = readers.rfind(':');
+            listed.port(static_cast<unsigned short>(std::stoul(readers.substr(colon + 1))));
+        }
+        net::io_context io;
+        auto clients = tests::connect(io, listed, 30); // a line each
+        for (int i = 0; i != 200; ++i) {
+            server.child.signal(SIGUSR1);
+            tcp::socket client(io);
+            client.connect(server.endpoint());
+            if (name == "push_gateway") net::write(client, net::buffer(health.data(), health.size()));
+            if (has_readers) client.shutdown(tcp::socket::shutdown_send);
+            tests::await_readable(client);
+            char byte;
+            holdfast::error_code ec;
+            client.read_some(net::buffer(&byte, 1), ec);
+            CHECK(ec == (has_readers ? holdfast::error_code(net::error::eof) : holdfast::error_code()));
+        }
+        clients.clear();
+        CHECK(end_unread(server).size() > most_of_a_pipe);
     }
 }
 
