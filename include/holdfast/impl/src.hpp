@@ -10,7 +10,12 @@
 
 #include <holdfast/detail/acceptor/impl/accept_loop.ipp>
 #include <holdfast/detail/acceptor/impl/accept_queue.ipp>
+#include <holdfast/detail/acceptor/impl/drain_operation.ipp>
 #include <holdfast/detail/acceptor/impl/proxy_reading.ipp>
 #include <holdfast/detail/acceptor/impl/timed_steps.ipp>
+#include <holdfast/detail/buffer/impl/block_slabs.ipp>
+#include <holdfast/detail/connection/impl/registry.ipp>
+#include <holdfast/impl/connection_end.ipp>
+#include <holdfast/impl/error.ipp>
 
 #endif

@@ -10,6 +10,7 @@
 #include <holdfast/detail/async/op_storage.hpp>
 #include <holdfast/detail/async/waiter.hpp>
 #include <holdfast/detail/connection/registry.hpp>
+#include <holdfast/detail/linkage.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -31,35 +32,12 @@ class drain_state : public std::enable_shared_from_this<drain_state> {
 public:
     using clock = std::chrono::steady_clock;
 
-    drain_state(std::shared_ptr<accept_queue> core, const drain_options& options)
-        : core_(std::move(core)),
-          deadline_(options.deadline > clock::time_point::max() - start_ ? clock::time_point::max()
-                                                                         : start_ + options.deadline),
-          stagger_(options.stagger),
-          serve_backlog_(options.serve_backlog),
-          finish_frames_(options.finish_frames)
-    {
-        io_.emplace(*core_);
-    }
+    HOLDFAST_DECL drain_state(std::shared_ptr<accept_queue> core, const drain_options& options);
 
-    void begin(drain_waiter& waiter) noexcept
-    {
-        {
-            const std::lock_guard lock(mutex_);
-            waiter_ = &waiter;
-        }
-        core_->begin_drain(serve_backlog_);
-        batches_ = std::max<std::size_t>(1, (core_->members->live() + batch_size - 1) / batch_size);
-        proceed();
-    }
+    HOLDFAST_DECL void begin(drain_waiter& waiter) noexcept;
 
     /// The operation has ended: it was completed, cancelled or destroyed.
-    void detach() noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        waiter_ = nullptr;
-        io_.reset(); // ends the wait
-    }
+    HOLDFAST_DECL void detach() noexcept;
 
     std::tuple<error_code, std::size_t> results() const noexcept
     {
@@ -90,32 +68,7 @@ private:
         op_storage* storage; // apart, since Asio asks for the allocator when it has moved it, too
     };
 
-    void proceed() noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        if (waiter_ == nullptr) return;
-        try {
-            registry& members = *core_->members;
-            if (cursor_ && (cursor_ = members.notify(*cursor_, batch_size, finish_frames_))) {
-                io_->pause.expires_at(start_ + part_of_stagger());
-                io_->pause.async_wait(resumption(shared_from_this()));
-                return;
-            }
-            const auto seen = members.changes();
-            const bool closed = core_->closed();
-            if (closed && members.live() == 0) {
-                finish({});
-            } else if (clock::now() >= deadline_) {
-                core_->close();
-                aborted_ = members.abort_all();
-                finish({});
-            } else {
-                io_->departure.async_wait(seen, deadline_, resumption(shared_from_this()));
-            }
-        } catch (const std::bad_alloc&) {
-            finish(net::error::no_memory);
-        }
-    }
+    HOLDFAST_DECL void proceed() noexcept;
 
     clock::duration part_of_stagger() noexcept
     {
@@ -176,5 +129,9 @@ void start_drain(const std::shared_ptr<accept_queue>& core, Handler handler, con
 }
 
 } // namespace holdfast::detail
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/detail/acceptor/impl/drain_operation.ipp>
+#endif
 
 #endif

@@ -13,6 +13,7 @@
 #include <holdfast/detail/connection/lingering_sockets.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/detail/connection/tcp_state.hpp>
+#include <holdfast/detail/linkage.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/peer_address.hpp>
 
@@ -66,37 +67,13 @@ public:
         std::uint64_t pending = 0, completed = 0, failed = 0;
     };
 
-    registry(counted_ptr<semaphore_core<synchronized>> semaphore, std::size_t expected, std::size_t max_per_address)
-        : addresses(max_per_address, expected),
-          semaphore_(std::move(semaphore)),
-          sockets_(semaphore_->shared<socket_bound>())
-    {
-        nodes_.reserve(std::min<std::size_t>(expected, 1U << 20U)); // address space only, until used
-    }
+    HOLDFAST_DECL registry(counted_ptr<semaphore_core<synchronized>> semaphore, std::size_t expected,
+                           std::size_t max_per_address);
 
     /// Enters a connection, and takes over the unit that it holds. It takes the place of the oldest ended connection
     /// whose last bytes are not acknowledged, where both together would exceed the semaphore's limit. Allocates only
     /// beyond the expected number; strong guarantee.
-    index enter(int descriptor, permit& unit, const peer_address& peer)
-    {
-        const auto now = clock::now();
-        const std::size_t limit = semaphore_->limit();
-        const std::lock_guard lock(mutex_);
-        index place = free_;
-        if (place == nowhere) {
-            place = static_cast<index>(nodes_.size());
-            nodes_.emplace_back();
-        } else {
-            free_ = nodes_[place].next_free();
-        }
-        node& n = nodes_[place];
-        n = node{.since = now, .descriptor = descriptor, .generation = n.generation + 1, .peer = peer, .live = true};
-        if (live_ == 0) self_ = shared_from_this();
-        units_.merge(unit);
-        peak_ = std::max(peak_, ++live_);
-        sockets_->enter(limit, now);
-        return place;
-    }
+    HOLDFAST_DECL index enter(int descriptor, permit& unit, const peer_address& peer);
 
     /// The end of a connection: its first cause, its peer, and when it began.
     struct ending {
@@ -107,31 +84,14 @@ public:
     };
 
     /// Takes the descriptor out of reach of the others, just before it is closed.
-    ending disarm(index place, close_reason cause) noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        node& n = nodes_[place];
-        n.descriptor = closed;
-        if (n.cause != close_reason::none)
-            cause = n.cause;
-        else if (n.notified && (cause == close_reason::local || cause == close_reason::abandoned ||
-                                cause == close_reason::peer_closed || cause == close_reason::peer_truncated ||
-                                cause == close_reason::handshake_failed))
-            cause = close_reason::drained;
-        n.cause = cause;
-        return {n.since, cause, n.peer, name_of(place)};
-    }
+    HOLDFAST_DECL ending disarm(index place, close_reason cause) noexcept;
 
     /// Prepares a disarmed descriptor for its close. Sent bytes that the peer has not acknowledged keep the socket open,
     /// in the place of the connection, so that they count.
-    void prepare_close(int descriptor) noexcept
-    {
-        if (!detail::prepare_close(descriptor) || !detail::is_tcp_without_unread(descriptor)) return;
-        if (!sockets_->keep(descriptor)) detail::reset_at_close(descriptor);
-    }
+    HOLDFAST_DECL void prepare_close(int descriptor) noexcept;
 
     /// Gives up the socket of one ended connection, where there is any: descriptors are exhausted.
-    bool drop_lingering() noexcept { return sockets_->drop_oldest(); }
+    HOLDFAST_DECL bool drop_lingering() noexcept;
 
     id id_of(index place) const noexcept
     {
@@ -158,11 +118,7 @@ public:
     }
 
     /// Names a connection. Throws std::bad_alloc.
-    void set_name(index place, const connection_name& name)
-    {
-        const std::lock_guard lock(mutex_);
-        names_[place] = name;
-    }
+    HOLDFAST_DECL void set_name(index place, const connection_name& name);
 
     /// Takes the descriptor out of reach while a layer is put upon its socket: what is done to the connection
     /// meanwhile is done by `resume`.
@@ -172,104 +128,30 @@ public:
         nodes_[place].descriptor = suspended;
     }
 
-    void resume(index place, int descriptor) noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        node& n = nodes_[place];
-        n.descriptor = descriptor;
-        if (n.cause != close_reason::none)
-            disconnect(descriptor);
-        else if (n.notified)
-            end_reading(n);
-    }
+    HOLDFAST_DECL void resume(index place, int descriptor) noexcept;
 
     /// Removes a connection after its descriptor was closed and its finalizer ran, and returns its unit. The registry
     /// may be destroyed afterwards.
-    void leave(index place) noexcept
-    {
-        std::shared_ptr<registry> last; // released outside of the lock, like the unit
-        permit freed;
-        const std::lock_guard lock(mutex_);
-        node& n = nodes_[place];
-        ++ended_[static_cast<std::size_t>(n.cause)];
-        n.live = false;
-        if (!names_.empty()) names_.erase(place);
-        n.next_free(std::exchange(free_, place));
-        ++departures_;
-        ++changes_;
-        wake_waits();
-        freed = units_.split(1);
-        sockets_->leave();
-        if (--live_ == 0) last = std::move(self_);
-    }
+    HOLDFAST_DECL void leave(index place) noexcept;
 
     /// Notifies up to `limit` connections from `cursor` on that they are to end: their pending or next read returns
     /// the end of the stream; where a message is to finish, after that. Returns where to continue, or nothing when all
     /// were notified.
-    std::optional<std::size_t> notify(std::size_t cursor, std::size_t limit, bool finish_frames = false) noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        for (; cursor < nodes_.size() && limit != 0; ++cursor) {
-            node& n = nodes_[cursor];
-            if (!n.live || n.notified) continue;
-            n.notified = true;
-            n.postponed = finish_frames && n.within_message;
-            end_reading(n);
-            --limit;
-        }
-        return cursor < nodes_.size() ? std::optional(cursor) : std::nullopt;
-    }
+    HOLDFAST_DECL std::optional<std::size_t> notify(std::size_t cursor, std::size_t limit,
+                                                    bool finish_frames = false) noexcept;
 
     /// The same for up to `limit` of all, from where the last call has stopped. Returns how many were notified.
-    std::size_t shed(std::size_t limit) noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        std::size_t notified = 0;
-        for (std::size_t left = nodes_.size(); left != 0 && notified != limit; --left) {
-            if (shed_cursor_ >= nodes_.size()) shed_cursor_ = 0;
-            node& n = nodes_[shed_cursor_++];
-            if (!n.live || n.notified) continue;
-            n.notified = true;
-            end_reading(n);
-            ++notified;
-        }
-        return notified;
-    }
+    HOLDFAST_DECL std::size_t shed(std::size_t limit) noexcept;
 
     /// Ends one connection by a reset: its pending or next operation fails, and it ends for `cause`. False where it
     /// is not live any more.
-    bool end(id which, close_reason cause) noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        const auto place = static_cast<std::size_t>(which & nowhere);
-        if (place >= nodes_.size()) return false;
-        node& n = nodes_[place];
-        return n.live && n.generation == which >> 32U && abort(n, cause);
-    }
+    HOLDFAST_DECL bool end(id which, close_reason cause) noexcept;
 
     /// Ends all that are left, alike. Returns their number.
-    std::size_t abort_all() noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        std::size_t aborted = 0;
-        for (node& n : nodes_) {
-            if (!n.live || !abort(n, close_reason::drain_deadline)) continue;
-            n.notified = true;
-            ++aborted;
-        }
-        return aborted;
-    }
+    HOLDFAST_DECL std::size_t abort_all() noexcept;
 
     /// A connection's message has begun, or has been read to its end.
-    void within_message(index place, bool within) noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        node& n = nodes_[place];
-        n.within_message = within;
-        if (within || !n.postponed) return;
-        n.postponed = false;
-        end_reading(n);
-    }
+    HOLDFAST_DECL void within_message(index place, bool within) noexcept;
 
     /// Whether a drain has notified this connection.
     bool notified(index place) const noexcept
@@ -279,16 +161,7 @@ public:
     }
 
     /// Fills `page` with live connections from `cursor` on; returns their number, and moves the cursor past them.
-    std::size_t list(std::size_t& cursor, std::span<member> page) const noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        std::size_t listed = 0;
-        for (; cursor < nodes_.size() && listed != page.size(); ++cursor) {
-            const node& n = nodes_[cursor];
-            if (n.live && n.descriptor >= 0) page[listed++] = describe(cursor, n);
-        }
-        return listed;
-    }
+    HOLDFAST_DECL std::size_t list(std::size_t& cursor, std::span<member> page) const noexcept;
 
     /// When the oldest live connection began. O(peak).
     std::optional<clock::time_point> oldest() const noexcept
@@ -362,22 +235,11 @@ public:
     /// It belongs to one thread or strand, but for what a departure does to it.
     class departure_wait {
     public:
-        departure_wait(registry& members, const net::any_io_executor& executor) : members_(members), timer_(executor)
-        {
-            const std::lock_guard lock(members_.mutex_);
-            next_ = members_.waits_;
-            if (next_ != nullptr) next_->previous_ = this;
-            members_.waits_ = this;
-        }
+        HOLDFAST_DECL departure_wait(registry& members, const net::any_io_executor& executor);
 
         departure_wait(const departure_wait&) = delete;
 
-        ~departure_wait()
-        {
-            const std::lock_guard lock(members_.mutex_);
-            (previous_ != nullptr ? previous_->next_ : members_.waits_) = next_;
-            if (next_ != nullptr) next_->previous_ = previous_;
-        }
+        HOLDFAST_DECL ~departure_wait();
 
         /// Waits until a connection leaves (`operation_aborted`, like a cancelled timer) or `until` has come
         /// (success). A departure since `seen` was read ends the wait at once.
@@ -394,11 +256,7 @@ public:
         }
 
         /// Ends the wait.
-        void cancel() noexcept
-        {
-            const std::lock_guard lock(members_.mutex_);
-            timer_.cancel();
-        }
+        HOLDFAST_DECL void cancel() noexcept;
 
     private:
         friend class registry;
@@ -450,11 +308,7 @@ private:
         return true;
     }
 
-    void wake_waits() noexcept
-    {
-        for (departure_wait* each = waits_; each != nullptr; each = each->next_)
-            each->timer_.cancel();
-    }
+    HOLDFAST_DECL void wake_waits() noexcept;
 
     connection_name name_of(index place) const noexcept
     {
@@ -488,5 +342,9 @@ private:
 };
 
 } // namespace holdfast::detail
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/detail/connection/impl/registry.ipp>
+#endif
 
 #endif
