@@ -269,7 +269,8 @@ TEST_CASE("a census of several shards adds their figures up, and its report list
     both.report(text, 1);
     std::ostringstream eldest;
     eldest << clients[0].local_endpoint();
-    CHECK(text.str().find("live 2, peak 3, ended 1, oldest 0 s\n  abandoned by owner: 1\n") == 0);
+    CHECK(text.str().starts_with("live 2, peak 3, ended 1, oldest "));
+    CHECK(text.str().find(" s\n  abandoned by owner: 1\n") != std::string::npos);
     CHECK(text.str().find(eldest.str()) != std::string::npos);
     std::ostringstream youngest;
     youngest << clients[1].local_endpoint();
