@@ -9,14 +9,14 @@ import fnmatch, pathlib, re, sys
 
 # storey: what belongs to it; the storeys that it may include
 storeys = {
-    "base": ("error websocket_error framing frame_time_limit progress version heartbeat_counters detail/saturated detail/text_list detail/linkage", ""),  # the standard library only
+    "base": ("error impl/error websocket_error framing frame_time_limit progress version heartbeat_counters detail/saturated detail/text_list detail/linkage", ""),  # the standard library only
     "serialize": ("serialize/*", "base"),  # the standard library only
     "process": ("process/* detail/process/*", "base"),
     "asio": ("asio", "base"),  # alone includes Asio
     "async": ("detail/async/*", "base asio"),
     "waiting": ("async_event async_semaphore read_rate bounded_spawner testing/manual_clock", "base asio async"),
     "buffer": ("buffer_pool detail/buffer/*", "base asio async waiting"),
-    "connection": ("connection_end connection_name ip_network key_limits connection_guard admitted_connection peer_address census keepalive testing/leak_check "
+    "connection": ("connection_end impl/connection_end connection_name ip_network key_limits connection_guard admitted_connection peer_address census keepalive testing/leak_check "
                    "detail/connection/*", "base asio async waiting"),
     "acceptor": ("acceptor_event acceptor_options bounded_acceptor layer_factory proxy_protocol detail/acceptor/*", "base asio async waiting connection process"),
     "heartbeat": ("heartbeat_* frame_deadline read_rate_limit detail/heartbeat/*", "base asio async waiting"),
