@@ -20,6 +20,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -753,6 +754,67 @@ TEST_CASE("the sockets of ended TLS connections count within max_connections unt
     for (std::size_t i = 0; i != 6; ++i) {
         end_unheard();
         CHECK(open_descriptors() == before + clients.size() + std::min<std::size_t>(i + 1, 2));
+    }
+}
+
+namespace {
+
+/// The client has got half a message when the acceptor ends the connection.
+template <class Factory>
+void end_within_message(Factory factory, bool by_outbox, bool by_drain)
+{
+    fixture f;
+    f.acceptor.async_serve(
+        std::move(factory),
+        [by_outbox](auto peer) -> net::awaitable<void> {
+            const std::vector<int> rows(3'000'000, 1234567); // more than the buffers of both sockets take
+            error_code ec;
+            if (by_outbox) {
+                holdfast::outbox outbox{peer};
+                CHECK_FALSE(outbox.template push_streamed<holdfast::ndjson>(rows));
+                holdfast::frame_reader lines(peer);
+                while (!ec)
+                    co_await lines.async_next(net::redirect_error(net::use_awaitable, ec));
+            } else {
+                co_await holdfast::async_write_streamed(peer, holdfast::formatted(std::cref(rows), holdfast::ndjson{}),
+                                                        net::redirect_error(net::use_awaitable, ec));
+                CHECK(ec);
+            }
+        },
+        net::detached);
+    tests::tls_peer client(f.connect());
+    f.run_until([&] { return client.handshake(); });
+    f.run_until([&] { return client.socket().available() > 20'000; }); // all that the server has sent is not taken
+    f.settle();
+    if (by_drain) {
+        f.acceptor.async_drain({.deadline = 0s}, net::detached);
+    } else {
+        std::uint64_t id = 0;
+        f.acceptor.census().for_each([&](const holdfast::census_entry& entry) { id = entry.id; });
+        REQUIRE(f.acceptor.end(id, close_reason::drain_deadline));
+    }
+    f.run_until([&] { return f.ends.size() == 1; });
+    CHECK(f.ends[0].reason == close_reason::drain_deadline);
+    client.socket().non_blocking(false);
+    CHECK(tests::read_to_end(client.socket()).end == net::error::connection_reset);
+}
+
+} // namespace
+
+TEST_CASE("over TLS a client that has got half a message when its connection is ended sees a reset, not an end",
+          "[tls]")
+{
+    const bool by_outbox = GENERATE(true, false);
+    const bool by_drain = GENERATE(true, false);
+    SECTION("ssl::stream")
+    {
+        auto context = asio_context();
+        end_within_message(asio_tls{&context}, by_outbox, by_drain);
+    }
+    SECTION("tls_stream")
+    {
+        const auto context = server_context(GENERATE(false, true));
+        end_within_message(holdfast::tls(context), by_outbox, by_drain);
     }
 }
 
