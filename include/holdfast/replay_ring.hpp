@@ -1,4 +1,5 @@
-// holdfast: replay_ring, the last messages of a topic, for receivers that reconnect. SPDX-License-Identifier: BSL-1.0
+// holdfast: replay_ring, the last messages of a topic, for receivers that reconnect.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_REPLAY_RING_HPP
 #define HOLDFAST_REPLAY_RING_HPP
 

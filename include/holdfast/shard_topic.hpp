@@ -1,5 +1,5 @@
-// holdfast: shard_topic, which passes messages to all shards, each with a bounded queue. SPDX-License-Identifier:
-// BSL-1.0
+// holdfast: shard_topic, which passes messages to all shards, each with a bounded queue.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_SHARD_TOPIC_HPP
 #define HOLDFAST_SHARD_TOPIC_HPP
 

@@ -1,6 +1,7 @@
 // holdfast: a fuzz target: the records of a real session, cut, altered, swapped, repeated and left out, after their
 // handshake: what is delivered is always the beginning of what was sent, and its end is never taken for a proper one
-// where something is missing. The client is sent the alert that RFC 8446 names for the first record that is wrong. SPDX-License-Identifier: BSL-1.0
+// where something is missing. The client is sent the alert that RFC 8446 names for the first record that is wrong.
+// SPDX-License-Identifier: BSL-1.0
 #include "../support/certificates.hpp"
 #include "choices.hpp"
 

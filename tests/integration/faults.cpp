@@ -1,6 +1,6 @@
-// holdfast: does an example that serves lines, or netstrings, survive when its n-th operation fails,
-// whichever that is? No fault leaks, hangs, or stops the others from being served. SPDX-License-Identifier:
-// BSL-1.0
+// holdfast: does an example that serves lines, or netstrings, survive when its n-th operation fails, whichever that is?
+// No fault leaks, hangs, or stops the others from being served.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/example_faults.hpp"
 
 namespace {

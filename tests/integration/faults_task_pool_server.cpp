@@ -1,5 +1,6 @@
-// holdfast: does task_pool_server survive when its n-th operation fails, whichever that is, and parts of jobs
-// are at work meanwhile? SPDX-License-Identifier: BSL-1.0
+// holdfast: does task_pool_server survive when its n-th operation fails, whichever that is, and parts of jobs are at
+// work meanwhile?
+// SPDX-License-Identifier: BSL-1.0
 #include "support/example_faults.hpp"
 
 namespace {

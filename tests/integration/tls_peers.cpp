@@ -1,5 +1,5 @@
-// holdfast: do curl, OpenSSL's own client, Python, Node and Go get a whole answer from a tls_stream, and a proper
-// end? SPDX-License-Identifier: BSL-1.0
+// holdfast: do curl, OpenSSL's own client, Python, Node and Go get a whole answer from a tls_stream, and a proper end?
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/certificates.hpp"
 #include "support/process.hpp"

@@ -1,5 +1,6 @@
-// holdfast: tests of compact_records against the trace of RFC 8448, 3: keys, a record in each direction, and
-// the counters. SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of compact_records against the trace of RFC 8448, 3: keys, a record in each direction, and the
+// counters.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 
 #include <holdfast/adapters/detail/compact_records.hpp>

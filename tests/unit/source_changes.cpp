@@ -1,5 +1,5 @@
-// holdfast: tests of sources that change while they are written: they fail, and nothing is written past the
-// chunk. SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of sources that change while they are written: they fail, and nothing is written past the chunk.
+// SPDX-License-Identifier: BSL-1.0
 #include <holdfast/serialize/json.hpp>
 #include <holdfast/serialize/protobuf.hpp>
 

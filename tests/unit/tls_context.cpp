@@ -1,5 +1,6 @@
 // holdfast: tests of what a tls_context decides: which certificate a host's name gets, which protocol, which peers are
-// trusted, and with which error the others are refused. SPDX-License-Identifier: BSL-1.0
+// trusted, and with which error the others are refused.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/certificates.hpp"
 #include "support/sockets.hpp"

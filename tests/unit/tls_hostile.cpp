@@ -1,5 +1,6 @@
 // holdfast: tests of tls_stream with peers that break the protocol, stall, or flood: each ends or is borne, and no byte
-// is delivered that was not sent. SPDX-License-Identifier: BSL-1.0
+// is delivered that was not sent.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/tls_server.hpp"
 

@@ -1,5 +1,6 @@
-// holdfast: tests of tls_stream: what OpenSSL's peers send comes through whole, however it is cut, and every
-// violation ends with its alert. SPDX-License-Identifier: BSL-1.0
+// holdfast: tests of tls_stream: what OpenSSL's peers send comes through whole, however it is cut, and every violation
+// ends with its alert.
+// SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/tls_server.hpp"
 

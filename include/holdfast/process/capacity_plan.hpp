@@ -1,5 +1,6 @@
 // holdfast: capacity_plan, which computes how many connections fit into a memory budget, and the bound of a server's
-// memory. SPDX-License-Identifier: BSL-1.0
+// memory.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_PROCESS_CAPACITY_PLAN_HPP
 #define HOLDFAST_PROCESS_CAPACITY_PLAN_HPP
 

@@ -1,5 +1,5 @@
-// holdfast: writes a message of any size as a sequence of chunks of the caller's size. No I/O; standard
-// library only. SPDX-License-Identifier: BSL-1.0
+// holdfast: writes a message of any size as a sequence of chunks of the caller's size. No I/O; standard library only.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_SERIALIZE_STREAMING_SERIALIZER_HPP
 #define HOLDFAST_SERIALIZE_STREAMING_SERIALIZER_HPP
 

@@ -1,4 +1,5 @@
-// holdfast: how long a TLS client's first message is. SPDX-License-Identifier: BSL-1.0
+// holdfast: how long a TLS client's first message is.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ADAPTERS_DETAIL_CLIENT_HELLO_HPP
 #define HOLDFAST_ADAPTERS_DETAIL_CLIENT_HELLO_HPP
 

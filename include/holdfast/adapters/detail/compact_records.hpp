@@ -1,5 +1,5 @@
-// holdfast: TLS 1.3 record protection without an SSL object: two keys, two nonces and two counters a
-// connection. SPDX-License-Identifier: BSL-1.0
+// holdfast: TLS 1.3 record protection without an SSL object: two keys, two nonces and two counters a connection.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ADAPTERS_DETAIL_COMPACT_RECORDS_HPP
 #define HOLDFAST_ADAPTERS_DETAIL_COMPACT_RECORDS_HPP
 

@@ -1,5 +1,6 @@
-// holdfast: one TLS connection on a descriptor: OpenSSL's SSL object, or after the handshake compact records.
-// No Asio operations. SPDX-License-Identifier: BSL-1.0
+// holdfast: one TLS connection on a descriptor: OpenSSL's SSL object, or after the handshake compact records. No Asio
+// operations.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ADAPTERS_DETAIL_TLS_ENGINE_HPP
 #define HOLDFAST_ADAPTERS_DETAIL_TLS_ENGINE_HPP
 

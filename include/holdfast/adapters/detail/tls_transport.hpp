@@ -1,5 +1,5 @@
-// holdfast: the encrypted side of a TLS stream: bytes received and not yet consumed, bytes sealed and not yet
-// sent. SPDX-License-Identifier: BSL-1.0
+// holdfast: the encrypted side of a TLS stream: bytes received and not yet consumed, bytes sealed and not yet sent.
+// SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_ADAPTERS_DETAIL_TLS_TRANSPORT_HPP
 #define HOLDFAST_ADAPTERS_DETAIL_TLS_TRANSPORT_HPP
 
