@@ -45,12 +45,13 @@
 #endif
 #endif
 
-// Asio 1.27 and newer: a handler can have an executor for operations that complete at once.
+// Asio 1.27 and newer: a handler can have an executor for operations that complete at once. Where an operation says that it
+// completes "never inside this call", handlers with such an executor are the exception.
 #if defined(HOLDFAST_USE_BOOST_ASIO)
-#if __has_include(<boost/asio/associated_immediate_executor.hpp>)
+#if BOOST_ASIO_VERSION >= 102700
 #define HOLDFAST_HAS_IMMEDIATE_EXECUTORS 1
 #endif
-#elif __has_include(<asio/associated_immediate_executor.hpp>)
+#elif ASIO_VERSION >= 102700
 #define HOLDFAST_HAS_IMMEDIATE_EXECUTORS 1
 #endif
 

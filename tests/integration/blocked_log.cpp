@@ -152,7 +152,7 @@ TEST_CASE("a server whose log pipe is full of reports serves on, drains, and exi
             listed.port(static_cast<unsigned short>(std::stoul(readers.substr(colon + 1))));
         }
         net::io_context io;
-        auto clients = tests::connect(io, listed, 30); // a line each
+        auto clients = tests::connect(io, listed, 30); // of which each report lists ten
         for (int i = 0; i != 200; ++i) {
             server.child.signal(SIGUSR1);
             tcp::socket client(io);

@@ -241,7 +241,7 @@ TEST_CASE("a client that waits for a message which is to come is sent away by a 
 {
     // Less than the time that it would wait.
     tests::example_server server("push_gateway",
-                                 {"--max-connections", "100", "--stagger", "100ms", "--drain", "2s", "--threads", "2"});
+                                 {"--max-connections", "100", "--stagger", "100ms", "--drain", "4s", "--threads", "2"});
     const std::string state = events(server, "", 1)[0].substr(6);
     const std::string ahead = state.substr(0, state.find('-')) + "-999999999";
     net::io_context io;

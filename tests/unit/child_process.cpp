@@ -161,7 +161,9 @@ std::vector<std::string> descriptors_of_a_child()
         if (arrow == std::string::npos) continue; // the first line
         const auto number = line.substr(line.rfind(' ', arrow - 1) + 1, arrow - line.rfind(' ', arrow - 1) - 1);
         const std::string target = line.substr(arrow + 4);
-        if (number == "0" || number == "1" || number == "2" || target.starts_with("/proc/")) continue; // the last: ls
+        if (number == "0" || number == "1" || number == "2" ||
+            (target.starts_with("/proc/") && target.ends_with("/fd")))
+            continue; // the last: ls
         found.push_back(target);
     }
     std::sort(found.begin(), found.end());

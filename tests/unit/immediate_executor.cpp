@@ -1,5 +1,5 @@
-// What holds of operations that need not wait, with Asio 1.27 and newer: a handler with an immediate executor is called by
-// it, inside the initiating function; any other handler after it.
+// holdfast: do operations that need not wait use the handler's immediate executor (Asio 1.27 and newer), inside the
+// initiating function?
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/sockets.hpp"

@@ -6,7 +6,6 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/detail/async/execute_later.hpp>
 
-#include <type_traits>
 #include <utility>
 
 namespace holdfast::detail {
@@ -17,48 +16,51 @@ namespace holdfast::detail {
 template <class Handler, class Executor>
 class at_once {
 public:
-    at_once([[maybe_unused]] const Handler& handler, const Executor& fallback)
-        : fallback_(fallback)
+    at_once(const Handler&, const Executor& fallback) : fallback_(fallback) {}
+
+    template <class Function>
+    void complete(Function&& function) const
+    {
+        execute_later(fallback_, std::forward<Function>(function));
+    }
+
+private:
+    const Executor& fallback_;
+};
+
 #if defined(HOLDFAST_HAS_IMMEDIATE_EXECUTORS)
-          ,
-          immediate_(net::get_associated_immediate_executor(handler, fallback)),
+
+/// Whether a handler has an immediate executor of its own. Asked by type, as Asio itself does: the executor that Asio gives
+/// to any handler is made by a function that must not throw, and may allocate.
+template <class Handler, class Executor>
+concept has_immediate_executor = !requires {
+    typename net::associated_immediate_executor<Handler, Executor>::asio_associated_immediate_executor_is_unspecialised;
+};
+
+template <class Handler, class Executor>
+    requires has_immediate_executor<Handler, Executor>
+class at_once<Handler, Executor> {
+public:
+    at_once(const Handler& handler, const Executor& fallback)
+        : immediate_(net::get_associated_immediate_executor(handler, fallback)),
           own_(net::get_associated_executor(handler, immediate_))
-#endif
     {
     }
 
     template <class Function>
     void complete(Function&& function) const
     {
-#if defined(HOLDFAST_HAS_IMMEDIATE_EXECUTORS)
-        if (has_immediate_executor()) {
-            net::dispatch(immediate_, net::bind_executor(own_, std::forward<Function>(function)));
-            return;
-        }
-#endif
-        execute_later(fallback_, std::forward<Function>(function));
+        net::dispatch(immediate_, net::bind_executor(own_, std::forward<Function>(function)));
     }
 
 private:
-    const Executor& fallback_;
-#if defined(HOLDFAST_HAS_IMMEDIATE_EXECUTORS)
     using immediate_executor = net::associated_immediate_executor_t<Handler, Executor>;
-
-    /// Whether it is not the one that any handler has.
-    bool has_immediate_executor() const
-    {
-        struct any_handler {};
-        using usual = net::associated_immediate_executor_t<any_handler, Executor>;
-        if constexpr (std::is_same_v<immediate_executor, usual>)
-            return immediate_ != net::get_associated_immediate_executor(any_handler(), fallback_);
-        else
-            return true;
-    }
 
     immediate_executor immediate_;
     net::associated_executor_t<Handler, immediate_executor> own_; // the handler's own; else the immediate one
-#endif
 };
+
+#endif
 
 } // namespace holdfast::detail
 

@@ -17,12 +17,13 @@ void execute_later(const Executor& fallback, Function&& function)
 {
     auto executor = net::get_associated_executor(function, fallback);
     if constexpr (net::execution::is_executor<decltype(executor)>::value &&
+                  net::can_require_v<decltype(executor), decltype(net::execution::blocking.never)> &&
                   requires { executor.execute(std::forward<Function>(function)); }) {
         auto allocator = net::get_associated_allocator(function);
         net::prefer(net::require(std::move(executor), net::execution::blocking.never),
                     net::execution::allocator(allocator))
             .execute(std::forward<Function>(function));
-    } else { // of the Networking TS, or io_context's own before Asio 1.24
+    } else { // of the Networking TS, without `blocking.never`, or io_context's own before Asio 1.24
         net::post(fallback, std::forward<Function>(function));
     }
 }

@@ -141,7 +141,7 @@ public:
     }
     cancellation_slot_type get_cancellation_slot() const noexcept { return cancellation_.slot(); }
 
-    /// The first step, inside the initiating function, where nothing may complete.
+    /// The first step, inside the initiating function, where only a handler with an immediate executor may be called.
     void start()
     {
         if constexpr (raw)
@@ -205,7 +205,7 @@ public:
     }
 
 private:
-    /// A completion that comes later.
+    /// A completion without a wait.
     struct settled {
         using executor_type = next_frame::executor_type;
         using allocator_type = net::associated_allocator_t<Handler>;

@@ -251,8 +251,8 @@ struct decimal_layout {
     static constexpr auto places = [] {
         std::array<place, 19> all{};
         for (int i = -3; i <= 15; ++i)
-            all[static_cast<std::size_t>(i + 3)] = {static_cast<unsigned char>(i <= 0 ? 2 - i : 0),
-                                                    static_cast<unsigned char>(i <= 0 ? 0 : 16 - i), i > 0};
+            all[static_cast<unsigned>(i + 3)] = {static_cast<unsigned char>(i <= 0 ? 2 - i : 0),
+                                                 static_cast<unsigned char>(i <= 0 ? 0 : 16 - i), i > 0};
         return all;
     }();
     const place at = places[static_cast<unsigned>(whole + 3)];

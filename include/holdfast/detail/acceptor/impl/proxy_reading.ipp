@@ -17,7 +17,9 @@ namespace holdfast::detail {
 
 HOLDFAST_DECL proxied_sessions::proxied_sessions(const std::shared_ptr<event_reporter>& reporter,
                                                  std::shared_ptr<proxy_gate> gate)
-    : gate_(std::move(gate)), turn_(new semaphore_core<synchronized>(1, SIZE_MAX)), of_sender_([reporter](const acceptor_event& event) {
+    : gate_(std::move(gate)),
+      turn_(new semaphore_core<synchronized>(1, SIZE_MAX)),
+      of_sender_([reporter](const acceptor_event& event) {
           const bool health_check = event.what == acceptor_event::kind::handshake_failed &&
                                     report_failed_session::is_departure(reason_of(event.error));
           if (!health_check) reporter->report(event);
@@ -25,7 +27,8 @@ HOLDFAST_DECL proxied_sessions::proxied_sessions(const std::shared_ptr<event_rep
 {
 }
 
-HOLDFAST_DECL proxy_reading::proxy_reading(std::shared_ptr<proxied_sessions> owner, const net::any_io_executor& executor,
+HOLDFAST_DECL proxy_reading::proxy_reading(std::shared_ptr<proxied_sessions> owner,
+                                           const net::any_io_executor& executor,
                                            std::shared_ptr<event_reporter> reporter, std::size_t shard,
                                            const net::ip::tcp::endpoint& remote, int descriptor)
     : timed_steps(executor, std::move(reporter), shard, remote, descriptor),

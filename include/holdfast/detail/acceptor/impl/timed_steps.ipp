@@ -50,7 +50,7 @@ HOLDFAST_DECL void timed_steps::expire() noexcept
 {
     const std::lock_guard lock(mutex_);
     const auto now = clock::now();
-    if (now < wake_at_) return; // the step that it was for has ended
+    if (now < wake_at_) return;                          // the step that it was for has ended
     const bool lost = weak_from_this().use_count() == 1; // a step's handler was destroyed without memory
     if (now < deadline_ && !contended() && !lost) {
         try {

@@ -19,7 +19,8 @@
 
 namespace holdfast::detail {
 
-HOLDFAST_DECL registry::registry(counted_ptr<semaphore_core<synchronized>> semaphore, std::size_t expected, std::size_t max_per_address)
+HOLDFAST_DECL registry::registry(counted_ptr<semaphore_core<synchronized>> semaphore, std::size_t expected,
+                                 std::size_t max_per_address)
     : addresses(max_per_address, expected),
       semaphore_(std::move(semaphore)),
       sockets_(semaphore_->shared<socket_bound>())
@@ -55,9 +56,9 @@ HOLDFAST_DECL registry::ending registry::disarm(index place, close_reason cause)
     n.descriptor = closed;
     if (n.cause != close_reason::none)
         cause = n.cause;
-    else if (n.notified && (cause == close_reason::local || cause == close_reason::abandoned ||
-                            cause == close_reason::peer_closed || cause == close_reason::peer_truncated ||
-                            cause == close_reason::handshake_failed))
+    else if (n.notified &&
+             (cause == close_reason::local || cause == close_reason::abandoned || cause == close_reason::peer_closed ||
+              cause == close_reason::peer_truncated || cause == close_reason::handshake_failed))
         cause = close_reason::drained;
     n.cause = cause;
     return {n.since, cause, n.peer, name_of(place)};
@@ -69,8 +70,7 @@ HOLDFAST_DECL void registry::prepare_close(int descriptor) noexcept
     if (!sockets_->keep(descriptor)) detail::reset_at_close(descriptor);
 }
 
-HOLDFAST_DECL bool registry::drop_lingering() noexcept
-{ return sockets_->drop_oldest(); }
+HOLDFAST_DECL bool registry::drop_lingering() noexcept { return sockets_->drop_oldest(); }
 
 HOLDFAST_DECL void registry::set_name(index place, const connection_name& name)
 {
@@ -107,7 +107,8 @@ HOLDFAST_DECL void registry::leave(index place) noexcept
     if (--live_ == 0) last = std::move(self_);
 }
 
-HOLDFAST_DECL std::optional<std::size_t> registry::notify(std::size_t cursor, std::size_t limit, bool finish_frames) noexcept
+HOLDFAST_DECL std::optional<std::size_t> registry::notify(std::size_t cursor, std::size_t limit,
+                                                          bool finish_frames) noexcept
 {
     const std::lock_guard lock(mutex_);
     for (; cursor < nodes_.size() && limit != 0; ++cursor) {
@@ -178,7 +179,8 @@ HOLDFAST_DECL std::size_t registry::list(std::size_t& cursor, std::span<member> 
     return listed;
 }
 
-HOLDFAST_DECL registry::departure_wait::departure_wait(registry& members, const net::any_io_executor& executor) : members_(members), timer_(executor)
+HOLDFAST_DECL registry::departure_wait::departure_wait(registry& members, const net::any_io_executor& executor)
+    : members_(members), timer_(executor)
 {
     const std::lock_guard lock(members_.mutex_);
     next_ = members_.waits_;
