@@ -64,7 +64,7 @@ public:
     error_code time_frame() noexcept
     {
         if (!buffer_.empty()) note_frame(true);
-        note_buffered(); // the operation may be lost where memory is: nobody calls its completion then
+        note_buffered(); // now: where memory runs out the operation is destroyed, and its completion is not called
         if (!buffer_.timed() || buffer_.empty()) return {};
         if constexpr (detail::has_socket<stream_type>) {
             using socket_type = std::remove_reference_t<decltype(detail::lowest_layer(stream()))>;
