@@ -12,6 +12,7 @@
 #include <openssl/evp.h>
 #include <openssl/sha.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -91,6 +92,11 @@ std::string serve(std::vector<std::string> client, const Session& session)
     });
     CHECK(reading.get() == 0);
     return printed;
+}
+
+std::string last_of(const std::string& printed)
+{
+    return printed.substr(printed.size() - std::min<std::size_t>(printed.size(), 1000));
 }
 
 net::awaitable<void> write(guard& peer, std::string text)
@@ -173,6 +179,7 @@ TEST_CASE("EventSource reads events with their types and ids, and comes again fo
     };
     const std::string printed =
         serve({"/usr/bin/env", "NODE_PATH=/usr/share/nodejs", "/usr/bin/node", "-e", event_source}, session);
+    INFO("the end of what the client printed: " << last_of(printed));
     CHECK((printed == expected)); // too long to be shown
 }
 
@@ -201,8 +208,14 @@ TEST_CASE("a WebSocket client reads messages in frames, and in fragments where t
                                           {.chunk_bytes = 1 + random() % 5000});
         }
         co_await write(peer, "\x88\x02\x03\xe8"); // a closing frame: 1000, normal
+        // The client's closing frame, with its mask. A client that meets the end of the stream before it has sent
+        // this reports a broken connection.
+        std::array<char, 8> answer{};
+        co_await net::async_read(peer.stream(), net::buffer(answer), net::use_awaitable);
+        CHECK(answer[0] == '\x88');
         co_return true;
     };
     const std::string printed = serve({"/usr/bin/python3", "-c", websocket}, session);
+    INFO("the end of what the client printed: " << last_of(printed));
     CHECK((printed == expected)); // too long to be shown
 }
