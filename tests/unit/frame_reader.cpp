@@ -77,6 +77,27 @@ struct line {
     frame_reader<tcp::socket> reader;
 };
 
+/// A layer whose socket can be waited for, as ssl::stream's.
+struct readable_layer {
+    using executor_type = tcp::socket::executor_type;
+
+    executor_type get_executor() { return socket.get_executor(); }
+    tcp::socket& lowest_layer() { return socket; }
+    static std::size_t pending() { return 0; }
+    template <class Buffers, class Token>
+    auto async_read_some(const Buffers& buffers, Token&& token)
+    {
+        return socket.async_read_some(buffers, std::forward<Token>(token));
+    }
+    template <class Buffers, class Token>
+    auto async_write_some(const Buffers& buffers, Token&& token)
+    {
+        return socket.async_write_some(buffers, std::forward<Token>(token));
+    }
+
+    tcp::socket& socket;
+};
+
 const std::array all_cancellations{net::cancellation_type::terminal, net::cancellation_type::partial,
                                    net::cancellation_type::total};
 
@@ -333,6 +354,48 @@ TEST_CASE("a cancellation that arrives between two steps is not forgotten, and l
     CHECK(o.error == net::error::operation_aborted);
     l.send("ne\n");
     CHECK(l.frame() == "half a line");
+}
+
+TEST_CASE("a cancellation between the wait for bytes and the wait for a buffer ends the operation")
+{
+    net::io_context later, io;
+    auto [server, client] = tests::socket_pair(io);
+    holdfast::shared_buffer_pool pool(io.get_executor(), {.max_bytes = 1024});
+    auto all = pool.try_borrow(1024);
+    REQUIRE(all);
+    const auto cancel_between = [&](auto& reader) {
+        net::cancellation_signal stop;
+        outcome o;
+        reader.async_next(net::bind_cancellation_slot(stop.slot(), net::bind_executor(later, o.handler())));
+        net::write(client, net::buffer("line\n", 5));
+        tests::await_readable(server);
+        io.restart();
+        io.poll(); // the wait is over, and its completion is queued
+        stop.emit(net::cancellation_type::total);
+        for (auto* each : {&later, &io, &later}) {
+            each->restart();
+            each->poll();
+        }
+        REQUIRE(o.completed == 1);
+        CHECK(o.error == net::error::operation_aborted);
+        all.release();
+        outcome next;
+        reader.async_next(next.handler());
+        io.restart();
+        tests::run(io);
+        CHECK(next.frame == "line");
+    };
+    SECTION("a socket")
+    {
+        frame_reader reader(server, pool);
+        cancel_between(reader);
+    }
+    SECTION("a layer")
+    {
+        readable_layer layer{server};
+        frame_reader reader(layer, pool);
+        cancel_between(reader);
+    }
 }
 
 TEST_CASE("an idle reader holds no buffer: it borrows none while it waits, and gives the last back when all was "

@@ -175,9 +175,11 @@ public:
         if constexpr (reads_now) {
             bool more = false;
             const frame found = receive(ec, more);
-            if (ec == errc::pool_exhausted) return proceed([this] { borrow(); });
+            if (ec == errc::pool_exhausted) return borrow_unless_cancelled();
             if (found || ec) return finish(ec, found);
             go_on(more);
+        } else if (cancelled()) {
+            finish(net::error::operation_aborted);
         } else {
             proceed([this] { read(); });
         }
@@ -189,7 +191,7 @@ public:
         received(n);
         if (ec) return finish(ec);
         const frame found = take(ec);
-        if (ec == errc::pool_exhausted) return borrow();
+        if (ec == errc::pool_exhausted) return borrow_unless_cancelled();
         if (found || ec)
             finish(ec, found);
         else
@@ -230,7 +232,7 @@ private:
         cancellation_slot_type get_cancellation_slot() const noexcept { return op.get_cancellation_slot(); }
         void operator()(error_code ec)
         {
-            if (!ec && op.cancellation_.cancelled() != net::cancellation_type::none) ec = net::error::operation_aborted;
+            if (!ec && op.cancelled()) ec = net::error::operation_aborted;
             if (ec)
                 op.finish(ec);
             else
@@ -285,11 +287,14 @@ private:
         if (reader_->rate_ != nullptr) reader_->rate_->received(n);
     }
 
+    /// Whether it was cancelled. A step that was queued meanwhile completes without an error: whoever begins another
+    /// step has to ask.
+    [[nodiscard]] bool cancelled() const noexcept { return cancellation_.cancelled() != net::cancellation_type::none; }
+
     /// Waits for more bytes, which may be there already, unless that must end here.
     void go_on(bool more)
     {
-        if (cancellation_.cancelled() != net::cancellation_type::none)
-            return finish(net::error::operation_aborted); // it came while this step was queued
+        if (cancelled()) return finish(net::error::operation_aborted);
         if (const error_code ec = reader_->time_frame()) return finish(ec);
         proceed([this, more] {
             if (reader_->must_pause())
@@ -430,6 +435,12 @@ private:
         if (!buffer.pool().limited()) return finish_at_once(net::error::no_memory, {});
         if (buffer.holds()) return finish_at_once(errc::pool_exhausted, {});
         buffer.pool().async_borrow(buffer.first_bytes(), std::move(*this));
+    }
+
+    void borrow_unless_cancelled()
+    {
+        if (cancelled()) return finish(net::error::operation_aborted);
+        proceed([this] { borrow(); });
     }
 
     void finish_at_once(const error_code& result, const frame& found)
