@@ -3,7 +3,7 @@
 For gateway_check.py and cluster_check.py.
 SPDX-License-Identifier: BSL-1.0
 """
-import base64, json, os, select, subprocess, sys, time
+import base64, json, os, select, signal, subprocess, sys, time
 
 
 class Browser:
@@ -21,7 +21,7 @@ class Browser:
         self.process = subprocess.Popen(
             [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
              "--remote-debugging-pipe", "--window-size=1100,1250", f"--user-data-dir={profile}", "about:blank"],
-            preexec_fn=pipes, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            preexec_fn=pipes, close_fds=False, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(to_child)
         os.close(from_child)
         self.number, self.text, self.answers, self.session = 0, b"", {}, None
@@ -78,3 +78,12 @@ class Browser:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
+        # Its helpers outlive it for a moment, and write to the profile, which the caller is going to remove.
+        end = time.monotonic() + 10
+        try:
+            while time.monotonic() < end:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                time.sleep(0.01)
+        except ProcessLookupError:
+            pass
