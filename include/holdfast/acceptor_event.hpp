@@ -79,8 +79,8 @@ struct acceptor_event {
         /// The handshake of a connection's layer failed or reached its time limit (`error`): the connection was closed,
         /// and no session began.
         handshake_failed,
-        /// The PROXY header of a connection was refused, cut short or reached its time limit (`error`): the connection was
-        /// closed, and no session began.
+        /// The PROXY header of a connection was malformed, incomplete or too late (`error`): the connection was closed,
+        /// and no session began.
         proxy_header_failed,
     };
 
@@ -91,8 +91,8 @@ struct acceptor_event {
     error_code error{};
     std::exception_ptr exception{};
     admission_limit limit{};
-    /// The number of events of this kind since the last one that was reported, this one included. Of each kind up to 16
-    /// events are reported at once; beyond that, one a second.
+    /// The number of events of this kind since the last one that was reported, this one included. Of each kind a burst
+    /// of up to 16 events is reported, then at most one event a second; the others are only counted.
     std::uint64_t count = 1;
     /// The client's address and port, of IP connections only: for `rejected`, `session_failed`, `handshake_failed`, and
     /// for `lost` where they are known. For `proxy_header_failed`, and for a sender that is rejected, they are those of

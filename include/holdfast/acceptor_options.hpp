@@ -49,7 +49,7 @@ struct connection_placement {
 
     connection_placement(net::any_io_executor ex, std::size_t index) : executor(std::move(ex)), shard(index) {}
 
-    /// Any executor, as shard 0.
+    /// Converts from any executor. The shard is 0.
     template <class Executor>
         requires std::convertible_to<Executor, net::any_io_executor> &&
                  (!std::same_as<std::remove_cvref_t<Executor>, connection_placement>)
@@ -79,12 +79,13 @@ struct memory_limits {
     /// exceed `high_watermark`.
     std::uint64_t low_watermark = 0;
     /// The interval at which one connection is accepted although the memory is above the watermarks, so that accepting
-    /// cannot stop for good. Must not be negative. Zero and the maximum mean that none is accepted in this way. Freed
-    /// memory may never return to the system. So connections are also accepted once an eighth of them has ended, up to
-    /// the number that there was.
+    /// cannot stop for good. Must not be negative. Zero and the maximum mean that none is accepted in this way.
+    ///
+    /// An allocator may keep freed memory, so that the measured use never falls. Accepting therefore also resumes when
+    /// an eighth of the connections has ended, and pauses again at the number of connections at which it had paused.
     std::chrono::milliseconds probe_interval{1000};
-    /// Called once when `high_watermark` is exceeded, before accepting pauses: to return memory, as by
-    /// `malloc_trim(0)`. On the acceptor's executor. Must not throw.
+    /// Called each time that `high_watermark` is exceeded, before accepting pauses: to return memory to the system, as
+    /// by `malloc_trim(0)`. The memory is measured again afterwards. Called on the acceptor's executor. Must not throw.
     std::function<void()> on_memory_pressure{};
 };
 
@@ -143,9 +144,9 @@ struct acceptor_options {
     overload_policy on_rate_limit = overload_policy::wait;
     overload_policy on_memory_limit = overload_policy::wait;
     overload_policy on_descriptor_limit = overload_policy::wait;
-    /// The time that a connection waits in the backlog at a limit before it is rejected: oldest first, at most a
-    /// quarter of the time late. Must not be negative. Zero or the maximum: unlimited. TCP only. Not for a
-    /// listener that another process also accepts from.
+    /// The time that a connection waits in the backlog at a limit before it is rejected. The oldest one is rejected
+    /// first, at most a quarter of this time late. Must not be negative. Zero or the maximum: unlimited. TCP only. Not
+    /// for a listener that another process also accepts from.
     ///
     /// Without a value it is unlimited, with one exception: at the rate limit of a TCP listener that this object has
     /// opened, it is `default_rate_backlog_timeout`. Otherwise clients that give up and connect again would fill the
@@ -156,13 +157,15 @@ struct acceptor_options {
     std::string reject_message{};
     /// The deadline of a rejected connection's graceful close. Must not be negative.
     std::chrono::milliseconds reject_deadline{1000};
-    /// Maximum number of rejected connections that are being closed. Further ones are reset.
+    /// Maximum number of rejected connections that are being closed at a time. Further ones are reset. 0: all are
+    /// reset.
     std::size_t max_pending_rejects = 16;
     /// Returns the executor of the next connection: a strand of its own, or that of one of several contexts, with
     /// the index of the shard. Empty: the acceptor's executor. Only for acceptors of `any_io_executor`. Called on
     /// the acceptor's executor for each admitted connection. Must not throw.
     std::function<connection_placement()> next_executor{};
-    /// Maximum number of pending connections in the kernel, which may lower it (net.core.somaxconn).
+    /// Maximum number of pending connections in the kernel, which may lower it (net.core.somaxconn). Must not be
+    /// negative.
     int backlog = net::socket_base::max_listen_connections;
     /// Whether the address may be bound while old connections are in TIME_WAIT.
     bool reuse_address = true;
@@ -189,8 +192,9 @@ struct acceptor_options {
     /// most of a burst's memory from returning to the system: after 10,000 connections 18 of 44 MiB stayed, with
     /// this option 2.4 MiB. For a moment as many descriptors are open, or as many as the system allows.
     bool reserve_descriptors = false;
-    /// Called with each event; may be empty. On the acceptor's executor; for a failed session or handshake, on the
-    /// connection's. It must stay valid until the last session has ended. Must not throw.
+    /// Called with each event; may be empty. Called on the acceptor's executor; for a failed session, handshake or
+    /// PROXY header on the connection's. Where executors of connections run on other threads (`next_executor`), several
+    /// calls may run at the same time. What it refers to must exist until the last session has ended. Must not throw.
     std::function<void(const acceptor_event&)> on_event{};
 };
 
@@ -206,11 +210,11 @@ struct drain_options {
     /// accept or serve operation must be pending. The listener of a local socket is closed when its backlog is found
     /// empty, or 4096 connections later: clients that connect before that are served as well.
     bool serve_backlog = false;
-    /// Whether a frame that has begun may be read to its end: a frame of which a `frame_reader` of the connection
-    /// itself (`frame_reader{peer}`) has read a part. The next operation between two frames finds the end of the
-    /// stream. Where the next frame has begun too, that is read as well: a client without a pause between frames is
-    /// reset at the deadline, unless its session checks `draining()`. Without this a frame that has begun fails with
-    /// `errc::truncated_frame`.
+    /// Whether a frame of which a part has been read may be read to its end. It requires a `frame_reader` that was
+    /// given the connection itself (`frame_reader{peer}`). The next operation between two frames then finds the end of
+    /// the stream. Where a part of the next frame has been read too, that frame is also read to its end: a client
+    /// without a pause between frames is reset at the deadline, unless its session checks `draining()`. False: a frame
+    /// that has begun fails with `errc::truncated_frame`.
     bool finish_frames = false;
 };
 

@@ -24,10 +24,12 @@ class proxied_starter;
 } // namespace detail
 
 /// A connection that a `bounded_acceptor` has admitted: a `connection_guard` that carries its permit and its entry in
-/// the acceptor's census. Both are returned when it ends, on every path, after the descriptor was closed and the
-/// finalizer was called. `upgrade()` puts a layer upon its socket, with which they stay.
+/// the acceptor's census. When it ends, on every path, the permit is returned and the entry removed, after the
+/// descriptor was closed and the finalizer was called. `upgrade()` puts a layer on top of its socket; permit and entry
+/// stay with the connection.
 ///
 /// Lifetime: it may outlive the acceptor.
+/// Thread safety: as `connection_guard`, except where a member says otherwise.
 template <class Stream = net::ip::tcp::socket, connection_finalizer Finalizer = no_finalizer>
 class admitted_connection : public connection_guard<Stream, detail::admission<Finalizer>> {
     using guard = connection_guard<Stream, detail::admission<Finalizer>>;
@@ -45,22 +47,23 @@ public:
         using other = admitted_connection<typename Stream::template rebind_executor<Executor>::other, Finalizer>;
     };
 
-    /// Returns whether a drain or `shed` has notified this connection: its next read returns the end of the stream, writing
-    /// still works. Thread safety: safe. Cost: a short lock.
+    /// Returns whether a drain or `bounded_acceptor::shed` has notified this connection: its next read finds the end of
+    /// the stream, and writing still works. Thread safety: safe. Cost: a short lock.
     [[nodiscard]] bool draining() const noexcept { return this->finalizer().notified(); }
 
-    /// Names the peer, for the census and `connection_end`: the first 63 bytes of `name`. It stays with the connection
-    /// when a layer is put upon it. Has no effect after the end.
+    /// Names the peer, for the census and `connection_end`: the first 63 bytes of `name`. The name stays with the
+    /// connection in `upgrade()`. Has no effect after the end.
     ///
     /// Exceptions: std::bad_alloc.
     void set_name(std::string_view name) { this->finalizer().set_name(connection_name(name)); }
 
-    /// Sets the peer's address where the session learns it later, for example from a header of HTTP: for the census and
-    /// `connection_end`, and for the limit per address, which counts the connection by it from now on. (The proxy's own
-    /// address should be exempt: `acceptor_options::address_filter`.)
+    /// Sets the peer's address, for a session that learns it later, such as from an HTTP header of a proxy. The census,
+    /// `connection_end` and the limit per address use this address from now on. (The proxy's own address should be
+    /// exempt from the limit: `acceptor_options::address_filter`.)
     ///
-    /// Returns false, and changes nothing, where the filter refuses the address or it has as many connections as
-    /// allowed: the session then ends. Has no effect after the end. The filter is called on the calling thread.
+    /// Returns false, and changes nothing, if the filter refuses the address or the address has as many connections as
+    /// allowed: the session should then end. Has no effect after the end of the connection. The filter is called on the
+    /// calling thread.
     ///
     /// Exceptions: std::bad_alloc, without an effect.
     [[nodiscard]] bool set_peer(const net::ip::tcp::endpoint& peer)
@@ -68,9 +71,9 @@ public:
         return learn_peer(peer) == detail::address_verdict::what::allowed;
     }
 
-    /// States whether a message of the peer has begun and is not yet read to its end: a drain with
-    /// `drain_options::finish_frames` lets it finish. `frame_reader` calls it where it is given the connection; a
-    /// session that reads by itself may call it. Thread safety: unsafe. Cost: a short lock, where the value changes.
+    /// States whether a message of the peer has been read in part: a drain with `drain_options::finish_frames` lets it
+    /// finish. A `frame_reader` that was given the connection calls it; a session that reads by itself may call it.
+    /// Thread safety: unsafe. Cost: a short lock if the value changes.
     void within_message(bool within) noexcept
     {
         if (this->change_within_message(within)) this->finalizer().within_message(within);

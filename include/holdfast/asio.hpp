@@ -45,8 +45,8 @@
 #endif
 #endif
 
-// Asio 1.27 and newer: a handler can have an executor for operations that complete at once. Where an operation says that it
-// completes "never inside this call", handlers with such an executor are the exception.
+// Asio 1.27 and newer: a handler can have an immediate executor, for operations that complete at once. Where an operation
+// says that it completes "never inside this call", handlers with such an executor are the exception.
 #if defined(HOLDFAST_USE_BOOST_ASIO)
 #if BOOST_ASIO_VERSION >= 102700
 #define HOLDFAST_HAS_IMMEDIATE_EXECUTORS 1

@@ -16,8 +16,10 @@ namespace holdfast {
 
 /// What ends the set state of an event.
 enum class event_reset {
-    manual,    // `reset()`: every wait completes until then
-    automatic, // the first wait that completes: each `set()` completes one
+    /// `reset()`: until then every wait completes.
+    manual,
+    /// The first wait that completes: each `set()` completes one wait.
+    automatic,
 };
 
 /// Options of an event.

@@ -18,8 +18,8 @@ namespace holdfast {
 
 /// Options of a semaphore.
 struct semaphore_options {
-    /// Maximum number of waiting operations; a further one fails with `errc::too_many_waiting`. Unlimited by
-    /// default.
+    /// Maximum number of waiting operations; a further one fails with `errc::too_many_waiting`. SIZE_MAX, the default:
+    /// unlimited.
     std::size_t max_waiting = std::numeric_limits<std::size_t>::max();
 };
 
@@ -100,7 +100,8 @@ public:
         return net::async_initiate<CompletionToken, void(error_code, permit_type)>(initiate_acquire(*this), token, n);
     }
 
-    /// Takes `n` units if they are free and no operation waits. Otherwise returns an empty permit.
+    /// Takes `n` units if they are free and no operation waits. Otherwise, and after `close()`, returns an empty
+    /// permit.
     [[nodiscard]] permit_type try_acquire(std::size_t n = 1) noexcept { return core_->try_take(n); }
 
     /// Fails all waiting operations, and all later ones, with `reason`. Only the first call has an effect.

@@ -44,9 +44,9 @@ namespace holdfast {
 /// acceptor closes the listener and fails pending operations with `errc::acceptor_closed`.
 ///
 /// Thread safety: all members may be called from any thread, also from a session handler or another callback of the
-/// acceptor. Callbacks and session handlers run on threads of the executor only, one at a time. Where `async_serve` is
-/// given a layer, session handlers, and the reports of failed handshakes, run on the connection's executor. Accepted
-/// sockets have the executor itself, or that of `next_executor`.
+/// acceptor. Session handlers are called on the acceptor's executor, or on the connection's where `async_serve` is
+/// given a layer or with `acceptor_options::proxy`; in either case never two at a time. Each callback of the options
+/// says where it is called. A connection has the acceptor's executor, or that of `next_executor`.
 ///
 ///     holdfast::bounded_acceptor<tcp> acceptor{io, {tcp::v4(), 7777}, {.max_connections = 100}};
 ///     acceptor.async_serve([](auto peer) { return session(std::move(peer)); }, net::detached);
@@ -169,9 +169,9 @@ public:
     /// Admits connections until it is closed, and calls `handler` with each.
     ///
     /// `handler` is called with the connection, by value, and with the index of its shard (`next_executor`) if it takes
-    /// two arguments. It returns an `awaitable`, which is spawned on the connection's executor, or void, when it has
-    /// made its own arrangements. An exception that it or its coroutine throws ends that connection alone and is
-    /// reported as an event.
+    /// two arguments. It returns an `awaitable`, which is spawned on the connection's executor, or void if it starts
+    /// the session itself. An exception that it or its coroutine throws ends that connection alone and is reported as
+    /// an event.
     ///
     /// Completion: void(error_code), never inside this call. Success after `close()` and when draining; otherwise the
     /// errors of `async_accept`. Sessions may still be running then: `async_drain` waits for them.
@@ -199,17 +199,17 @@ public:
         return net::async_initiate<CompletionToken, void(error_code)>(initiate_serve(core_), token, std::move(handler));
     }
 
-    /// Admits connections until it is closed, puts a layer upon each by `factory`, performs its handshake, and calls
-    /// `handler` with the connection over the layer: `admitted_connection<Layer, Finalizer>`. The connection has its
-    /// permit, its place in the census and its finalizer from the moment when it is admitted.
+    /// Admits connections until it is closed, puts a layer made by `factory` on top of each, performs the layer's
+    /// handshake, and calls `handler` with the layered connection: `admitted_connection<Layer, Finalizer>`. The
+    /// connection has its permit, its entry in the census and its finalizer from its admission on.
     ///
     /// Handshakes are limited in number and in time, by the options of the factory. A connection whose handshake fails
     /// ends for `close_reason::handshake_failed` or `handshake_timeout`, with the error, is reported as
     /// `acceptor_event::kind::handshake_failed`, and does not reach the handler. A drain ends handshakes as it ends
     /// sessions.
     ///
-    /// Completion and cancellation: as of the overload without a factory. Handshakes that are under way at the
-    /// completion go on, as sessions do, and end in a call of `handler`.
+    /// Completion and cancellation: as the overload without a factory. Handshakes that are under way at the completion
+    /// continue, as sessions do; `handler` is called for those that succeed.
     ///
     /// Lifetime: `factory` and `handler` are kept until the operation has completed, and the last handshake and the
     /// last coroutine that `handler` has returned have ended. Connections whose execution context is destroyed
@@ -219,7 +219,7 @@ public:
     ///
     /// Exceptions: std::bad_alloc; std::invalid_argument for an option out of range.
     ///
-    /// Cost: beside the layer's own, one block of less than 1 KB for each connection until its session begins.
+    /// Cost: in addition to the layer's own, one block of less than 1 KB for each connection until its session begins.
     ///
     ///     acceptor.async_serve(holdfast::tls(context), [](auto peer) { return session(std::move(peer)); }, net::detached);
     template <class Factory, class Handler, class CompletionToken = default_token_t<Executor>>
@@ -241,10 +241,10 @@ public:
     /// Connections stay open. No handler is called inside this call.
     void close() noexcept { core_->close(); }
 
-    /// Notifies up to `count` sessions, as a drain does; all others and the listener are not affected. Their clients
-    /// connect again, such as to a server that has joined behind the same balancer. Returns the number of notified
-    /// sessions, which is less where there are not as many. Call it with a few at a time, so that the clients do not
-    /// all connect at once.
+    /// Notifies up to `count` sessions, as a drain does; the others and the listener are not affected. It moves load to
+    /// other servers: the clients of these sessions reconnect, for example to a server that was added behind the same
+    /// load balancer. Returns the number of notified sessions, which is less than `count` if there are not as many.
+    /// Call it with a few at a time, so that the clients do not all reconnect at once.
     ///
     /// Thread safety: safe. Cost: O(count), and O(connections) where few are left to be notified.
     std::size_t shed(std::size_t count) noexcept { return core_->members->shed(count); }
@@ -253,8 +253,8 @@ public:
     /// ones at the deadline.
     ///
     /// A session is notified by shutting down its receiving side: its pending or next read finds the end of the stream,
-    /// as if the peer had ended it; `draining()` is true then. It can still write. With `finish_frames` a frame that has
-    /// begun is read to its end first.
+    /// as if the peer had ended it; `draining()` is true then. It can still write. With `finish_frames` a frame that
+    /// has begun is read to its end first.
     ///
     /// Completion: void(error_code, std::size_t), never inside this call, with the number of connections that were
     /// reset. It does not wait for these to end: a session that neither reads nor writes ends when it next does.

@@ -31,9 +31,9 @@ namespace detail {
 struct spawner_access;
 }
 
-/// Starts children of the operation `async_with_spawner`, which makes it.
+/// Starts child coroutines of an `async_with_spawner` operation, which makes the spawner and passes it to its body.
 ///
-/// Lifetime: it is valid until the body and all children have ended, in their destructors too.
+/// Lifetime: it exists until the body and all children have ended, and also during the destruction of their frames.
 ///
 /// Thread safety: the spawner, the body, the children and the handlers of the spawner's operations belong to
 /// the thread or strand of the spawner's executor.
@@ -52,8 +52,8 @@ public:
 
     /// Waits for a free slot, in the order of the calls, and starts `child` on the spawner's executor.
     ///
-    /// Completion: void(error_code), when the child has been started. On failure `child` is destroyed without
-    /// having run:
+    /// Completion: void(error_code), never inside this call, when the child has been started. On failure `child` is
+    /// destroyed without having run:
     /// - `errc::spawner_closed`: after `cancel()`, or after the body or a child has failed;
     /// - `net::error::no_memory`: the child could not be started.
     ///
@@ -68,8 +68,8 @@ public:
         requires net::completion_token_for<CompletionToken, void(error_code)>
     auto async_spawn(net::awaitable<void> child, CompletionToken&& token = CompletionToken());
 
-    /// Starts `child` if a slot is free and no operation waits for one. Otherwise returns false, and `child` is
-    /// unchanged.
+    /// Starts `child` if a slot is free and no operation waits for one. Otherwise, and after `cancel()`, returns false,
+    /// and `child` is unchanged.
     ///
     /// Exceptions: std::bad_alloc; `child` may then have been destroyed.
     template <class Executor>
@@ -138,7 +138,7 @@ private:
 /// Cancellation: terminal, partial and total; passed on as terminal.
 ///
 /// Thread safety: the body and its children run on `executor`, which must be a strand when several threads run
-/// the context. When the context is destroyed first, all coroutine frames are.
+/// the context. When the context is destroyed first, it destroys all coroutine frames.
 ///
 /// Exceptions: std::invalid_argument for an option out of range; std::bad_alloc.
 ///

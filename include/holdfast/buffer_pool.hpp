@@ -1,4 +1,4 @@
-// holdfast: buffer_pool, buffers for the time in which they hold something, with a limit on their bytes.
+// holdfast: buffer_pool, which lends buffers for as long as they hold data, with a limit on their total size.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_BUFFER_POOL_HPP
 #define HOLDFAST_BUFFER_POOL_HPP
@@ -37,10 +37,11 @@ class basic_buffer_loan;
 
 /// Options of a buffer pool.
 struct buffer_pool_options {
-    /// Maximum number of bytes that are lent at a time. A buffer counts with its whole size. Unlimited by default.
+    /// Maximum number of bytes that are lent at a time. A buffer counts with its whole size. SIZE_MAX, the default:
+    /// unlimited.
     std::size_t max_bytes = std::numeric_limits<std::size_t>::max();
-    /// Maximum number of bytes of free buffers, for each size, that keep their memory for the next loan. The
-    /// memory of further ones is released to the system at once.
+    /// Maximum number of bytes of free buffers of one size that keep their memory for the next loan. The memory of
+    /// further ones is released to the system at once.
     std::size_t keep_bytes = 1024 * 1024;
 };
 
@@ -286,8 +287,8 @@ private:
     const bool limited_;
 };
 
-/// A buffer of a pool, which it is returned to when this is destroyed. An empty or moved-from loan holds none. It
-/// may outlive the pool.
+/// A borrowed buffer. Its destructor returns the buffer to the pool. An empty or moved-from loan holds none. It may
+/// outlive the pool.
 template <class Sharing>
 class [[nodiscard]] basic_buffer_loan {
 public:

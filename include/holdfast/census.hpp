@@ -48,7 +48,7 @@ struct census_entry {
     std::string_view name{};
 };
 
-/// How many handshakes `bounded_acceptor::async_serve` has begun, with a layer factory such as `tls`.
+/// The handshakes of `bounded_acceptor::async_serve` with a layer factory such as `tls`.
 struct handshake_totals {
     /// Under way, or waiting because of `handshake_options::max_handshakes`.
     std::uint64_t pending = 0;
@@ -63,8 +63,8 @@ struct handshake_totals {
 ///
 /// Lifetime: it may outlive the acceptors.
 ///
-/// Thread safety: distinct objects are safe, whatever the acceptors' threads do meanwhile. Const members of one object may be
-/// called concurrently. Each member function reads an acceptor's figures at one moment.
+/// Thread safety: distinct objects are safe, whatever the acceptors' threads do meanwhile. Const members of one object
+/// may be called concurrently. Each member function reads an acceptor's figures at one moment.
 ///
 /// Cost: a short lock for each acceptor, which connections take only when they begin and end.
 ///
@@ -104,7 +104,7 @@ public:
         return sum<std::uint64_t>([](const detail::registry& r) { return r.departures(); });
     }
 
-    /// Returns the handshakes of all layers that `async_serve` has put upon connections; of each acceptor at one moment.
+    /// Returns the numbers of handshakes that `async_serve` has performed with a layer factory.
     [[nodiscard]] handshake_totals handshakes() const noexcept
     {
         handshake_totals all;
@@ -157,6 +157,8 @@ public:
 
     /// Prints a table: the totals, how many connections ended for which reason, and the `longest_lived` oldest ones
     /// that are open.
+    ///
+    /// Exceptions: std::bad_alloc; those of `out`.
     void report(std::ostream& out, std::size_t longest_lived = 10) const
     {
         out << "live " << live() << ", peak " << peak() << ", ended " << ended();

@@ -22,7 +22,7 @@ namespace holdfast {
 struct connection_end {
     /// The first cause.
     close_reason reason = close_reason::none;
-    /// The error of the operation that failed; none after an end by plan.
+    /// The error of the operation that failed; none after a planned end, such as `async_close()`.
     error_code error{};
     /// Time from the construction of the guard to the end.
     std::chrono::steady_clock::duration age{};

@@ -32,15 +32,15 @@ struct upgrade_access;
 
 /// Limits of `connection_guard::async_close`.
 struct close_options {
-    /// Maximum time to wait for the peer's end of stream. Must not be negative; `duration::max()` means for ever.
+    /// Maximum time to wait for the peer's end of stream. Must not be negative; `duration::max()` means unlimited.
     std::chrono::steady_clock::duration deadline = std::chrono::seconds(5);
     /// Maximum number of bytes of the peer to read and discard meanwhile. `SIZE_MAX` means unlimited.
     std::size_t drain_bytes = 1024 * 1024;
 };
 
 /// Owns a stream and closes it on every path: `close()`, `abort()`, `async_close()`, move assignment,
-/// `release_unbounded()` and destruction, whether its owner returns, throws, is cancelled or dies with the
-/// io_context. The first of them ends the connection: the descriptor is closed, then the finalizer is called, exactly
+/// `release_unbounded()` and destruction, whether its owner returns, throws, is cancelled or is destroyed with the
+/// io_context. The first of these ends the connection: the descriptor is closed, then the finalizer is called, exactly
 /// once, with the reason, the error, the age and the peer. All later calls have no effect.
 ///
 /// `Stream` is a socket (`tcp::socket`, a local socket) or a **layer** above one: `ssl::stream`, a TLS stream, a
@@ -48,11 +48,11 @@ struct close_options {
 /// - `executor_type` and `get_executor()`, and reads and writes as Asio's streams do;
 /// - `lowest_layer()`, which returns the socket, or `next_layer()`, which returns the layer below;
 /// - optionally `async_shutdown(token)`, void(error_code), which ends the layer's own protocol, as TLS's close_notify:
-///   `async_close()` calls it for the topmost layer that has it, which answers for the layers below;
+///   `async_close()` calls it for the topmost layer that has it, which must also end the layers below;
 /// - optionally `pending()`, the number of bytes that it has read from the socket and not yet handed to its reader;
 /// - optionally `static constexpr bool operations_may_outlive = true`, where its pending operations keep what they
 ///   need: the guard then holds it without an allocation.
-/// Its errors are classified by `reason_of()`. See `upgrade()` for putting a layer upon a live connection.
+/// Its errors are classified by `reason_of()`. `upgrade()` puts a layer on top of a live connection.
 ///
 /// What the kernel keeps after the end:
 /// - `async_close()` delivers all bytes, or resets at its limits: nothing stays.
@@ -72,7 +72,11 @@ struct close_options {
 ///
 /// Lifetime: the user's operations that are pending on `stream()` refer to it as Asio's do. A socket must not be moved
 /// with its guard while they are pending; a layered stream stays at its address when the guard moves, and lives until
-/// operations that hold a `keep_stream()` have ended. A guard that was moved from has ended, and is silent.
+/// operations that hold a `keep_stream()` have ended. A guard that was moved from counts as ended, and calls no
+/// finalizer.
+///
+/// Thread safety: distinct objects: safe. Shared objects: unsafe; a guard belongs to the thread or strand of its
+/// stream.
 /// Thread safety: distinct objects: safe. Shared objects: unsafe.
 /// Cost: the stream, the finalizer (none where it is empty), an error code and 16 bytes. A layered stream has one
 /// allocation. The first guards of an execution context make services of a few words in it. (Debug builds add what
@@ -121,8 +125,8 @@ public:
     /// - while an exception leaves the owner's scope, `close_reason::peer_closed` or `peer_reset` where a read of the
     ///   socket would find the end of the stream or of the connection: C++ does not show a destructor which exception
     ///   it is, and after such an end it is most often the error of that. Not for a layered stream;
-    /// - `close_reason::exception` while any other exception leaves the owner's scope. The code that catches it can find
-    ///   what it stands for with `end_by()`;
+    /// - `close_reason::exception` while any other exception leaves the owner's scope. The code that catches it can
+    ///   find what it stands for with `end_by()`;
     /// - `close_reason::abandoned`.
     ~connection_guard()
     {
@@ -145,8 +149,8 @@ public:
     /// Returns why it ended; `close_reason::none` before, and for a guard that was moved from.
     [[nodiscard]] close_reason reason() const noexcept { return reason_; }
 
-    /// Returns the time since the guard took over the stream; of an acceptor's connection that has ended, zero. Cost: reads
-    /// the clock; of an acceptor's connection also a short lock.
+    /// Returns the time since the guard took over the stream; of an acceptor's connection that has ended, zero. Cost:
+    /// reads the clock; of an acceptor's connection also a short lock.
     [[nodiscard]] std::chrono::steady_clock::duration age() const noexcept { return created_at_.age(finalizer_); }
 
     /// Notes an error of an operation on the stream. Where the guard is then destroyed, or closed by `async_close()`,
@@ -161,8 +165,8 @@ public:
         if (error && (!noted_ || noted_ == net::error::operation_aborted)) noted_ = error;
     }
 
-    /// Notes whether bytes of the peer's were received and are not used yet: `upgrade()` then refuses the connection.
-    /// `frame_reader` calls it where it is given the guard; a session that reads by itself may call it. Not thread-safe.
+    /// Notes whether received bytes of the peer are buffered and not yet used: `upgrade()` then refuses the connection.
+    /// A `frame_reader` that was given the guard calls it; a session that reads by itself may call it.
     void note_buffered(bool holds_bytes) noexcept { holds_bytes_ = holds_bytes; }
 
     /// Closes the descriptor at once; operations pending on the stream complete with `operation_aborted`. Bytes that
@@ -219,8 +223,8 @@ public:
     }
 
     /// Returns the open stream, and ends the guard for `close_reason::released`: the finalizer is called, and an
-    /// acceptor's permit is returned. **The connection then counts against no limit any more.** To put a layer upon
-    /// the connection, use `upgrade()`.
+    /// acceptor's permit is returned. **The connection then counts against no limit any more.** To put a layer on top
+    /// of the connection, use `upgrade()`.
     [[nodiscard]] Stream release_unbounded();
 
 protected:
@@ -285,19 +289,20 @@ private:
     [[no_unique_address]] detail::guard_tracking tracked_;
 };
 
-/// Puts a layer upon a live connection, as for STARTTLS or after a PROXY line. The result is the same connection: its
-/// finalizer, its age, what was noted, and of an acceptor's connection its permit and its entry in the census go over.
-/// `peer` has ended then, and is silent. Works for a `connection_guard` and for an `admitted_connection`.
+/// Puts a layer on top of a live connection, as for STARTTLS or after a PROXY line. The result is the same connection:
+/// it takes over the finalizer, the age, the error that was noted, and the permit and census entry of an acceptor's
+/// connection. `peer` then counts as ended, and calls no finalizer. Works for a `connection_guard` and for an
+/// `admitted_connection`.
 ///
 /// The first form makes the layer as `Layer(std::move(stream), args...)`, the second by `make(std::move(stream))`,
 /// which may return a type that cannot be moved.
 ///
 /// Bytes that a `frame_reader` of the connection has received and not handed out do not reach the layer, and are an
-/// error: with STARTTLS, commands that were sent in plain text in the same packet could otherwise be taken for bytes that
-/// came over TLS. A client must wait for the answer before it begins the layer's protocol. Bytes that arrive later are
-/// read by the layer: TLS fails where they are no handshake. Where buffered bytes do belong to the layer, the session
-/// hands `buffered()` to it and calls `frame_reader::consume()` before. Bytes that a session has read from `stream()`
-/// without a reader are not checked.
+/// error: with STARTTLS, commands that were sent in plain text in the same packet could otherwise be taken for bytes
+/// that came over TLS. A client must wait for the answer before it begins the layer's protocol. Bytes that arrive later
+/// are read by the layer: TLS fails if they are no handshake. If buffered bytes do belong to the layer, the session
+/// first passes `frame_reader::buffered()` to it and calls `frame_reader::consume()`. Bytes that a session has read
+/// from `stream()` without a reader are not checked.
 ///
 /// Lifetime: no operation may be pending on the connection.
 /// Exceptions: `system_error` with `errc::bytes_before_layer` where a reader holds bytes, what making the layer throws,

@@ -17,7 +17,7 @@ public:
     /// No name.
     constexpr connection_name() noexcept = default;
 
-    /// The first 63 bytes of `name`.
+    /// Copies the first 63 bytes of `name`, which may cut a UTF-8 character.
     explicit connection_name(std::string_view name) noexcept
         : size_(static_cast<std::uint8_t>(std::min(name.size(), bytes_.size())))
     {

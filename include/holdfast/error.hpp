@@ -18,9 +18,9 @@ namespace holdfast {
 
 /// Errors of holdfast's operations, beside those of the system and of Asio.
 enum class errc : int {
-    /// The semaphore was closed before the permit was granted.
+    /// The semaphore or the pool was closed or destroyed before the permit, buffer or compressor was granted.
     semaphore_closed = 1,
-    /// An operation requested more units than the semaphore's limit: it could never complete.
+    /// An operation requested more than the limit of the semaphore, the pool or the queue: it could never succeed.
     exceeds_limit,
     /// The acceptor was closed or is draining: it accepts no more connections.
     acceptor_closed,
@@ -50,9 +50,10 @@ enum class errc : int {
     frame_timeout,
     /// All bytes of a buffer pool are in use, and the operation may not wait.
     pool_exhausted,
-    /// The outbox was closed: it accepts no more messages.
+    /// The outbox or the topic was closed: it accepts no more messages.
     outbox_closed,
-    /// A message would have exceeded the outbox's high watermark: the peer reads too slowly.
+    /// A message would have exceeded the high watermark of the outbox, or the queue of a shard: the receiver is too
+    /// slow.
     outbox_full,
     /// A single message is larger than the outbox's high watermark or its reserve.
     exceeds_mark,
@@ -73,7 +74,7 @@ enum class errc : int {
     proxy_header_timeout,
     /// The peer has sent more than its `read_rate_limit` allows.
     rate_exceeded,
-    /// Bytes of the peer's were buffered when `upgrade()` was to put a layer upon the connection.
+    /// `upgrade()` was called while received bytes of the peer were still buffered above the stream.
     bytes_before_layer,
 };
 
@@ -212,7 +213,7 @@ enum class close_reason : std::uint8_t {
     peer_truncated,
     /// A layer above the socket failed: an alert, a record that cannot be decrypted, a failed handshake of the user's.
     layer_failed,
-    /// The handshake of a layer failed that an acceptor performs, or its PROXY header did: no session began.
+    /// A handshake that the acceptor performs failed, or a PROXY header that it reads: no session began.
     handshake_failed,
     /// Such a handshake or header reached its time limit.
     handshake_timeout,
@@ -226,7 +227,7 @@ enum class close_reason : std::uint8_t {
     send_queue_overflow,
     /// The peer sent a frame that is too long, too slow or malformed.
     frame_limit,
-    /// A limit of admission rejected it.
+    /// A limit of the acceptor rejected it, or the session did.
     refused,
     /// It ended after a drain had notified it.
     drained,

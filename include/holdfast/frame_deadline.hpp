@@ -18,9 +18,9 @@ namespace holdfast {
 
 /// Limits the time that a frame takes to arrive completely once it has begun, for any number of `frame_reader`s.
 ///
-/// It is for readers whose received bytes count as life (`frame_options::progress`): a peer that sends a byte now and
-/// then is alive for a heartbeat, and would hold its connection without an end. A heartbeat that is touched for
-/// complete frames alone needs no deadline.
+/// It is for readers that report received bytes to a heartbeat (`frame_options::progress`): a peer that sends a byte
+/// now and then counts as alive, and would keep its connection with an incomplete frame indefinitely. A heartbeat that
+/// is touched for complete frames alone needs no deadline.
 ///
 /// The time is counted in ticks of a `heartbeat_timer`, from the first time that the reader waits within the frame. A
 /// stall of the process does not make a frame late.

@@ -40,6 +40,7 @@ struct frame_options {
     /// stream without a socket at its bottom.
     frame_time_limit* deadline = nullptr;
     /// Limits the rate of messages and bytes: the connection's `read_rate`, of a `read_rate_limit`. Null: no limit.
+    /// What `async_read_exactly` and `async_read_some` return counts as bytes alone.
     read_rate* rate = nullptr;
 };
 static_assert(std::is_trivially_destructible_v<frame_options>);
@@ -64,7 +65,8 @@ static_assert(std::is_trivially_destructible_v<frame_options>);
 /// another reader's, `buffered()`, and the operations on raw bytes.
 ///
 /// Size: 64 bytes if the framing is empty (64-bit).
-/// Lifetime: refers to the stream, pool, progress, deadline and rate. Must stay at its address while an operation is pending.
+/// Lifetime: refers to the stream, pool, progress, deadline and rate. Must stay at its address while an operation is
+/// pending.
 /// Thread safety: one operation at a time. Distinct readers are independent.
 ///
 ///     holdfast::frame_reader lines{peer, {.max_frame_bytes = 4096}};
@@ -174,7 +176,8 @@ public:
     /// Reads exactly `size` bytes, whatever the framing: a body whose length is known. `size` above `max_frame_bytes`
     /// fails with `errc::frame_too_long`; read it in pieces by `async_read_some`.
     ///
-    /// Completion, cancellation and cost: as `async_next`. The view has `size` bytes.
+    /// Completion, errors, cancellation and cost: as `async_next`. The view has `size` bytes; for 0 the operation
+    /// succeeds at once with an empty view.
     template <class CompletionToken = default_token_t<executor_type>>
         requires net::completion_token_for<CompletionToken, void(error_code, std::optional<std::string_view>)>
     auto async_read_exactly(std::size_t size, CompletionToken&& token = CompletionToken())
@@ -185,7 +188,8 @@ public:
     /// Reads at least one byte and at most `max_size`, whatever the framing: those that are buffered, else those that
     /// arrive next. No more than `max_frame_bytes`.
     ///
-    /// Completion, cancellation and cost: as `async_next`. The view has 1 to `max_size` bytes.
+    /// Completion, errors, cancellation and cost: as `async_next`. The view has 1 to `max_size` bytes; for 0 the
+    /// operation succeeds at once with an empty view.
     template <class CompletionToken = default_token_t<executor_type>>
         requires net::completion_token_for<CompletionToken, void(error_code, std::optional<std::string_view>)>
     auto async_read_some(std::size_t max_size, CompletionToken&& token = CompletionToken())

@@ -13,16 +13,17 @@ public:
         void* watch = nullptr;  ///< What `begin()` has returned; null while the frame is not timed.
         void* socket = nullptr; ///< The socket at the bottom of the reader's stream.
         void (*end_reading)(void* socket) noexcept = nullptr; ///< Ends the reading from `socket`.
-        bool late = false;                                    ///< Whether the time was up.
+        bool late = false;                                    ///< Whether its time has expired.
     };
 
-    /// Has the address of the reader, and leads to its frame, which moves when its buffer grows.
+    /// A reader, which is identified by the address of this object. It points to the frame, whose address changes when
+    /// the reader's buffer grows.
     struct reader {
         frame* incomplete = nullptr;
     };
 
     /// Begins to time the incomplete frame of `of`, a reader that has to wait for more bytes. Returns what `end()`
-    /// takes. When the time is up, `late` is set and `end_reading` is called, at most once.
+    /// takes. When the time expires, the implementation sets `late` and calls `end_reading` once.
     ///
     /// Exceptions: std::bad_alloc.
     virtual void* begin(reader& of) = 0;

@@ -72,7 +72,7 @@ struct part {
     bool last;          ///< Whether the message ends with this part.
 };
 
-/// A framing for writing (see `framed`) that needs to know nothing of the message.
+/// A framing for writing (see `framed`) whose header and trailer do not depend on the message.
 ///
 /// `write_header(p)` writes the header at `p` and returns its end; `write_trailer(p)` does the same for the trailer.
 /// They write at most `F::max_header_size` and `F::max_trailer_size` bytes. Each of these two constants is at most

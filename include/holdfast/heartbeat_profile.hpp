@@ -31,8 +31,8 @@ struct heartbeat_profile_options {
     /// largest duration for no limit. The end may be late by 1/64 of this time, but by no more than 16 ticks unless
     /// the time is longer than a million ticks.
     std::chrono::nanoseconds max_lifetime{0};
-    /// Part of `max_lifetime` by which a connection's lifetime is shortened at most. Connections that were made
-    /// together end, and reconnect, evenly spread over that part. 0.2 to 1.
+    /// The fraction of `max_lifetime` by which the lifetime of each connection is shortened at random, at most.
+    /// Connections that were made together end, and reconnect, evenly spread over that time. 0.2 to 1.
     double lifetime_spread = 0.25;
     /// Number of connections for which memory is allocated at construction. 0 to 16,777,216.
     std::size_t expected = 0;
@@ -57,8 +57,8 @@ heartbeat_limits heartbeat_limits_of(const heartbeat_profile_options& options, s
 /// Watches connections of one type with times and callbacks of their own on a `heartbeat_timer`: a ping after some
 /// silence, a time-out after more, and a maximum lifetime. The callbacks are stored once, not for each connection.
 ///
-///  - `on_ping(Peer&)` is called once in each silence. It need not touch the heartbeat: only an answer is a sign of
-///    life.
+///  - `on_ping(Peer&)` is called once in each silence. It should not touch the heartbeat: only the answer shows that
+///    the peer is alive.
 ///  - `on_end(Peer&, close_reason)` is called at most once for each connection, with
 ///    `close_reason::heartbeat_timeout` or `close_reason::max_lifetime`. The default calls `peer.abort(reason)`.
 ///

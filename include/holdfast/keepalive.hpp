@@ -23,7 +23,7 @@ struct keepalive_options {
     /// Time without any traffic after which the kernel sends the first probe. 1 to 32,767 s; rounded up to whole
     /// seconds.
     std::chrono::milliseconds idle = std::chrono::seconds(60);
-    /// Time between two probes; limits as of `idle`.
+    /// Time between two probes. 1 to 32,767 s; rounded up to whole seconds.
     std::chrono::milliseconds interval = std::chrono::seconds(10);
     /// Number of unanswered probes after which the connection is given up. 1 to 127.
     int probes = 3;
@@ -43,7 +43,7 @@ struct keepalive_options {
 ///
 ///     if (const auto ec = holdfast::keepalive(peer.stream(), {.idle = 30s})) std::clog << ec.message();
 template <class Stream>
-error_code keepalive(Stream& stream, const keepalive_options& options = {}) noexcept
+[[nodiscard]] error_code keepalive(Stream& stream, const keepalive_options& options = {}) noexcept
 {
     using namespace std::chrono;
     constexpr int longest = std::numeric_limits<int>::max();

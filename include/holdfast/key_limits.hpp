@@ -26,7 +26,7 @@ namespace holdfast {
 enum class key_policy : std::uint8_t {
     /// It gets no permit.
     refuse,
-    /// It takes the place of the oldest one, which is ended for `close_reason::superseded`: a device that reconnects
+    /// It gets the permit of the oldest one, which is ended for `close_reason::superseded`: a device that reconnects
     /// need not wait until the server notices that its last connection is dead.
     newest_wins,
 };
@@ -39,6 +39,7 @@ struct key_limit_options {
     std::size_t max_keys = 100'000;
     /// Maximum size of a key in bytes. At least 1. A longer one gets no permit.
     std::size_t max_key_bytes = 256;
+    /// What happens to a connection whose key has `max_per_key` connections.
     key_policy on_limit = key_policy::refuse;
 };
 
@@ -137,13 +138,13 @@ inline std::size_t key_table::count(std::string_view key) const noexcept
 
 } // namespace detail
 
-/// The place of a connection among those of its key. Its destructor gives it back. Move-only.
+/// Counts one connection for its key, until it is destroyed. Move-only.
 ///
 /// Lifetime: may outlive the `key_limits` and the connection.
 /// Thread safety: distinct objects: safe.
-class key_permit {
+class [[nodiscard]] key_permit {
 public:
-    /// No place.
+    /// Makes an empty permit.
     key_permit() noexcept = default;
     key_permit(key_permit&& other) noexcept = default;
     key_permit& operator=(key_permit&& other) noexcept
@@ -157,13 +158,13 @@ public:
     }
     ~key_permit() { release(); }
 
-    /// Whether the connection was given a place.
+    /// Whether the connection was admitted: false for an empty permit.
     explicit operator bool() const noexcept { return holder_ != nullptr; }
 
-    /// Whether a newer connection of the key has taken the place. Thread safety: safe.
+    /// Whether a newer connection of the key has replaced this one. Thread safety: safe.
     [[nodiscard]] bool superseded() const noexcept { return holder_ && !table_->holds(*holder_); }
 
-    /// Gives the place back.
+    /// Returns the permit: the connection does not count any more.
     void release() noexcept
     {
         if (holder_) table_->leave(*holder_);
@@ -189,7 +190,7 @@ private:
 /// Memory: a key with a connection takes its bytes and about 200 more, each further connection about 100. A key without
 /// connections takes none.
 /// Thread safety: all members may be called from any thread, also from a finalizer. No callback is called.
-/// Cost: O(log keys) under a lock, and two allocations.
+/// Cost: O(log keys) under a lock, and up to three allocations for each permit.
 ///
 ///     holdfast::key_limits devices{{.on_limit = holdfast::key_policy::newest_wins}};
 ///     // ... in the session, once the device is known:
@@ -197,6 +198,8 @@ private:
 ///     if (!permit) co_return peer.close(holdfast::close_reason::refused);
 class key_limits {
 public:
+    /// Makes limits that no connection counts against yet.
+    ///
     /// Exceptions: std::invalid_argument for an option out of range; std::bad_alloc.
     explicit key_limits(const key_limit_options& options = {}) : table_(std::make_shared<detail::key_table>(options))
     {
@@ -206,12 +209,13 @@ public:
             throw std::invalid_argument("key_limit_options.max_key_bytes must be at least 1");
     }
 
-    /// Gives the connection a place among those of the key. The result is empty where it gets none: at a limit by
-    /// `key_policy::refuse`, for one key more than `max_keys`, and for a key longer than `max_key_bytes`.
+    /// Counts the connection for `key`, as long as the result exists. The result is empty if the connection is refused:
+    /// at `max_per_key` with `key_policy::refuse`, for one key more than `max_keys`, and for a key longer than
+    /// `max_key_bytes`.
     ///
-    /// At a limit with `key_policy::newest_wins` the oldest connection of the key gives up its place at once, and is
+    /// At `max_per_key` with `key_policy::newest_wins` the oldest connection of the key does not count any more, and is
     /// ended as by `bounded_acceptor::end`: its pending or next operation fails, and its finalizer is called when its
-    /// session lets it go, which may be after this returns.
+    /// session ends, which may be after this call has returned.
     ///
     /// Exceptions: std::bad_alloc, without an effect.
     template <class Stream, connection_finalizer Finalizer>
@@ -226,7 +230,7 @@ public:
     /// Returns the number of keys that have a connection.
     [[nodiscard]] std::size_t keys() const noexcept { return table_->keys(); }
 
-    /// Returns the number of connections of a key.
+    /// Returns the number of connections of a key that count.
     [[nodiscard]] std::size_t count(std::string_view key) const noexcept { return table_->count(key); }
 
 private:

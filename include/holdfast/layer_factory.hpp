@@ -1,4 +1,4 @@
-// holdfast: layer_factory, how an acceptor puts a layer such as TLS upon each connection before its session begins.
+// holdfast: layer_factory, by which an acceptor puts a layer such as TLS on top of each connection before its session.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_LAYER_FACTORY_HPP
 #define HOLDFAST_LAYER_FACTORY_HPP
@@ -12,13 +12,12 @@
 
 namespace holdfast {
 
-/// Limits of the handshakes of new connections. A handshake costs about a thousand times the processor's time of a
-/// message, and with OpenSSL some 45 KB of memory, so their number needs a limit for the case that many clients connect
-/// at once.
+/// Limits of the handshakes of new connections. A handshake costs about a thousand times the CPU time of a message, and
+/// with OpenSSL some 45 KB of memory, so their number needs a limit for the case that many clients connect at once.
 ///
-/// Their steps take turns, also those of several acceptors in one execution context: a thread of the context carries out
-/// one, then the handlers that have become ready meanwhile, then the next one. The sessions that exist wait for one step
-/// of 0.1 to 0.5 ms (a server's signature), whatever the number of handshakes.
+/// Their steps alternate with other handlers, also those of several acceptors in one execution context: a thread of the
+/// context performs one step, then the handlers that have become ready meanwhile, then the next step. Existing sessions
+/// are delayed by one step of 0.1 to 0.5 ms (a server's signature), whatever the number of handshakes.
 struct handshake_options {
     /// Maximum number of handshakes under way at a time. At least 1. SIZE_MAX: unlimited. Further connections wait,
     /// admitted and with their permit, in the order in which their first messages came; each holds its socket and a
@@ -29,10 +28,10 @@ struct handshake_options {
     /// nothing, or a part of that message, does not count, except where the part fills the socket's receive buffer, and
     /// on a local socket. For other layers a handshake is under way from the admission.
     ///
-    /// The wait for the client's answer counts, since the layer's memory is in use. Every `max_handshakes` clients that
-    /// send their first message and no answer delay the others by `contended_timeout`.
-    /// `acceptor_options::max_per_address` limits their number. Since handshakes take turns, a greater number costs
-    /// memory alone.
+    /// The wait for the client's answer counts, since the layer's memory is in use. For each `max_handshakes` clients
+    /// that send their first message and then nothing, the others wait `contended_timeout` longer;
+    /// `acceptor_options::max_per_address` limits the number of such clients. A higher maximum costs memory, but does
+    /// not delay sessions.
     std::size_t max_handshakes = 32;
     /// The time that a client has to send its first message, and then once more for the handshake; the wait between
     /// the two is not limited. Must be positive. The maximum: unlimited.
@@ -48,8 +47,8 @@ struct handshake_options {
 /// - `make(socket)`: takes the connected socket by value, and returns the stream above it: a layer as
 ///   `connection_guard` describes. It may throw; that connection ends then.
 /// - `async_handshake(stream, token)`: void(error_code). Starts the handshake of a stream that `make` has returned. Its
-///   intermediate handlers should use the executor that is associated with the token's handler, as those of Asio's and of
-///   this library's streams do: it is what makes handshakes take turns.
+///   intermediate handlers should use the executor that is associated with the token's handler, as those of Asio's and
+///   of this library's streams do: it is what makes handshakes take turns.
 /// - `options()`: the `handshake_options`. Called once.
 /// - optionally `static constexpr bool client_begins = true`, where the client is the first to send, as in TLS: `make`
 ///   is then called when its first message has arrived, so that silent clients cost no more than a socket;

@@ -29,8 +29,10 @@ namespace holdfast {
 
 struct json; // include <holdfast/serialize/json.hpp> to push streamed JSON
 
-/// The part of an `outbox` that does not depend on its stream: pushing, and figures. For lists of outboxes of different
-/// streams, such as `outbox_group`.
+/// The part of an `outbox` that does not depend on its stream: pushing, closing, and figures. It is the type of the
+/// elements of a list of outboxes of different streams, such as `outbox_group`.
+///
+/// Lifetime, thread safety and cost: see `outbox`.
 class outbox_base {
 public:
     outbox_base(const outbox_base&) = delete;
@@ -57,9 +59,9 @@ public:
     /// used the reserve up; nothing else happens then. Other errors are those of `push`.
     error_code push_control(const payload& message, control_place place = control_place::last) noexcept;
 
-    /// The same, but where the reserve is used up, it replaces the last control message of the key and the place that is
-    /// not being sent: for pongs, of which the newest must be sent. `key` is less than 2^63. Cost: O(queued messages)
-    /// then.
+    /// The same, but where the reserve is used up, it replaces the last control message of the key and the place that
+    /// is not being sent: for pongs, of which the newest must be sent. `key` is less than 2^63. Cost: O(queued
+    /// messages) then.
     error_code push_control(const payload& message, control_place place, conflate key) noexcept;
 
     /// Queues a control message after all others, whatever the reserve, and accepts no messages any more: a closing
@@ -67,17 +69,18 @@ public:
     /// `async_close` to wait until all is sent. Returns `error()`, or `net::error::no_memory`.
     error_code push_final(const payload& message) noexcept;
 
-    /// To be called at regular intervals, by a heartbeat timer for example: counts for
-    /// `outbox_options::soft_limit_ticks`, and looks for progress. Its last action can be to end the connection.
+    /// Counts for `outbox_options::soft_limit_ticks`, and checks which bytes the peer has acknowledged. For
+    /// `soft_limit_ticks` it must be called at regular intervals, such as by a heartbeat timer; otherwise it is
+    /// optional. Its last action can be to end the connection.
     ///
-    /// An outbox for which it is called keeps the memory of its writes between them, and gives it back at a call of
-    /// `tick()`, the block itself when there was no message since the call before: between two ticks, steady messages
-    /// allocate nothing.
+    /// It also changes when memory is freed. An outbox for which it is called keeps the block of its writes while
+    /// messages come between two calls, so that steady messages allocate nothing; otherwise the block is freed whenever
+    /// nothing is queued.
     void tick() noexcept;
 
-    /// Closes the outbox: no message is accepted any more, those that are not being sent are dropped, pending
+    /// Closes the outbox: no message is accepted any more, messages that are not being sent are dropped, and pending
     /// operations complete with `reason`. Of several calls and failures the first one determines `error()`. The
-    /// connection is not ended, but if a message was sent in part, it will end by a reset.
+    /// connection is not ended; but if a message was sent in part, the close of the connection resets it.
     void close(error_code reason = errc::outbox_closed) noexcept;
 
     /// Returns whether messages are accepted.
@@ -92,8 +95,8 @@ public:
     [[nodiscard]] std::size_t control_bytes() const noexcept { return flight_ ? flight_->queue.control_bytes() : 0; }
     /// Returns the number of queued messages, control messages and those being sent included.
     [[nodiscard]] std::size_t queued() const noexcept { return flight_ ? flight_->queue.size() : 0; }
-    /// Returns the memory of the queue in bytes: 16 for each place; 0 for up to eight messages, and while nothing is queued,
-    /// unless `tick()` is called.
+    /// Returns the memory of the queue in bytes: 16 for each place; 0 for up to eight messages, and while nothing is
+    /// queued, unless `tick()` is called.
     [[nodiscard]] std::size_t queue_memory() const noexcept
     {
         return flight_ ? flight_->queue.allocated() * sizeof(detail::outbox_item) : 0;
@@ -237,9 +240,10 @@ public:
                                                                       std::optional<conflate>(key));
     }
 
-    /// Queues a message that is serialized when its turn comes, one chunk at a time. It counts as the size of its
-    /// serializer, and 16 bytes. `source` is what `Format` can serialize, or `formatted(source, format)`; an lvalue is
-    /// copied, `std::ref` refers. Returns what `push` returns. If the source fails, the connection is reset.
+    /// Queues a message that is serialized when its turn comes, one chunk at a time. Against the high watermark it
+    /// counts as the size of its serializer and 16 bytes. `source` is what `Format` can serialize, or
+    /// `formatted(source, format)`; an lvalue is copied, `std::ref` refers. Returns what `push` returns. If the source
+    /// fails, the connection is reset.
     ///
     /// Lifetime: while the source is being read, it must not close, destroy, or push to this outbox.
     ///

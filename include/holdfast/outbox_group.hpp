@@ -29,10 +29,10 @@ namespace holdfast {
 ///     topic.push(holdfast::payload("hello\n"));
 class outbox_group {
 public:
-    /// Membership of an outbox in a group, until it is destroyed.
+    /// Membership of an outbox in a group, until it is destroyed. Move-only.
     ///
     /// Lifetime: the outbox must outlive it, so declare it after the outbox. The group may be destroyed before.
-    class member {
+    class [[nodiscard]] member {
     public:
         /// Makes a member of no group.
         member() noexcept = default;

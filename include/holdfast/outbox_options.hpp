@@ -37,10 +37,12 @@ struct outbox_options {
     /// Bytes beside the high watermark that `push_control` can use: pings, pongs and closing messages pass a
     /// full queue.
     std::uint32_t reserve_bytes = 256;
+    /// What happens to a message that would exceed the high watermark.
     overflow_policy on_overflow = overflow_policy::disconnect;
     /// Resets the connection, like `overflow_policy::disconnect`, when more than `soft_watermark` bytes are queued at
     /// this many consecutive calls of `tick()`. 0: never.
     std::uint16_t soft_limit_ticks = 0;
+    /// Number of queued bytes above which a call of `tick()` counts for `soft_limit_ticks`.
     std::size_t soft_watermark = 0;
     /// Size in bytes of the chunk in which streamed messages are serialized. The queue has one while it sends such
     /// a message, however many are queued. Must be 1 to 2^30.
@@ -80,6 +82,7 @@ struct outbox_close_options {
 /// Marks a message as the newest value of a key: it replaces an older one of that key that is not being sent. (If it
 /// is larger than the older one and exceeds the high watermark, it is refused, and the older one stays.)
 struct conflate {
+    /// Any number that the program chooses, such as that of an instrument.
     std::uint64_t key;
 };
 

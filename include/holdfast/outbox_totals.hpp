@@ -21,8 +21,8 @@ struct outbox_totals {
 
 namespace detail {
 
-/// The totals of some threads. With at most as many threads as there are tallies, each has one of its own, so that no thread
-/// waits for the cache line of another.
+/// The totals of some threads. With at most as many threads as there are tallies, each has one of its own, so that no
+/// thread waits for the cache line of another.
 class alignas(64) outbox_tally {
 public:
     /// That of this thread.
@@ -69,8 +69,8 @@ inline outbox_tally& outbox_tally::own() noexcept
 } // namespace detail
 
 /// Returns the totals. Thread safety: safe; what other threads send meanwhile may be counted or not.
-/// Cost: five loads for each of 64 groups of threads. Counting costs three atomic additions for each write, none for each
-/// message.
+/// Cost: five loads for each of 64 groups of threads. Counting costs three atomic additions for each write, none for
+/// each message.
 [[nodiscard]] inline outbox_totals read_outbox_totals() noexcept
 {
     outbox_totals sums;

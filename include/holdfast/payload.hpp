@@ -115,7 +115,7 @@ public:
         if (block_ != nullptr) block_->drop();
     }
 
-    /// Where references to the bytes may be copied and destroyed.
+    /// Returns on which threads references to the bytes may be copied and destroyed.
     [[nodiscard]] payload_sharing sharing() const noexcept
     {
         return block_ != nullptr ? block_->sharing : payload_sharing::any_thread;

@@ -53,7 +53,7 @@ public:
     {
     }
 
-    /// Notifies the object that `bytes` bytes have made their way.
+    /// Notifies the object of `bytes` received or acknowledged bytes. Has no effect without an object.
     void operator()(std::size_t bytes) const noexcept
     {
         if (call_ != nullptr) call_(object_, bytes);

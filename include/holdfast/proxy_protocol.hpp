@@ -1,4 +1,4 @@
-// holdfast: the PROXY protocol, by which a load balancer says whose connection it forwards: options, header, parser.
+// holdfast: the PROXY protocol, by which a load balancer states whose connection it forwards: options, header, parser.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_PROXY_PROTOCOL_HPP
 #define HOLDFAST_PROXY_PROTOCOL_HPP
@@ -30,21 +30,22 @@ namespace holdfast {
 /// `address_filter`, in the census, in `connection_end` and in events. The sender's own address does not. A client that
 /// `max_per_address` or `address_filter` refuses is reset, whatever `on_address_limit` says.
 ///
-/// Connections that a sender makes for itself, as for a health check, keep its address and count against no limit per
-/// address: LOCAL, UNKNOWN, its own address and port, and families other than TCP over IP. No event is reported when
-/// such a connection ends during the handshake of its layer, nor when a connection ends without a byte; the reason of
-/// the latter is `peer_closed` or `peer_reset`.
+/// Some headers state no client: LOCAL, as for a health check, UNKNOWN, the sender's own address and port, and families
+/// other than TCP over IP. Such a connection keeps the sender's address and counts against no limit per address. No
+/// event is reported when it ends during the handshake of its layer. No event is reported either for a connection that
+/// ends before its first byte; its reason is `peer_closed` or `peer_reset`.
 struct proxy_options {
-    /// The networks of the load balancers. **None: the PROXY protocol is off.** Else a connection from any other address
-    /// is reset (`admission_limit::proxy_senders`): it could claim any address. Of a local socket every peer is trusted.
+    /// The networks of the load balancers. **None: the PROXY protocol is off.** Else a connection from any other
+    /// address is reset (`admission_limit::proxy_senders`): it could claim any address. Of a local socket every peer is
+    /// trusted.
     std::vector<ip_network> trusted_senders{};
     /// The time from the admission until the header is complete. Must be positive. The maximum: unlimited.
     std::chrono::milliseconds header_timeout{5000};
-    /// Maximum size in bytes of a header of version 2, with the additional fields (TLV), which are skipped. Must be 107 to
-    /// 65551. A header of version 1 has at most 107 bytes.
+    /// Maximum size in bytes of a header of version 2, with the additional fields (TLV), which are skipped. Must be 107
+    /// to 65551. A header of version 1 has at most 107 bytes.
     std::size_t max_header_bytes = 1024;
     /// Maximum number of connections whose header is awaited. At least 1. SIZE_MAX: unlimited. Further ones are reset
-    /// (`admission_limit::proxy_headers`). Each has its permit, its socket and a block of about 600 bytes.
+    /// (`admission_limit::proxy_headers`). Each one takes a permit, a socket and a block of about 600 bytes.
     std::size_t max_pending_headers = 1024;
 };
 
@@ -52,8 +53,8 @@ struct proxy_options {
 struct proxy_header {
     /// Whether the sender has made the connection for itself, as for a health check: the command LOCAL.
     bool local = false;
-    /// The client's address and port, and those that it has connected to. None where the connection is the sender's own,
-    /// where the sender does not know them, or where they are not of TCP over IP.
+    /// The client's address and port, and those that it has connected to. None where the connection is the sender's
+    /// own, where the sender does not know them, or where they are not of TCP over IP.
     std::optional<net::ip::tcp::endpoint> source{};
     std::optional<net::ip::tcp::endpoint> destination{};
 };
@@ -78,8 +79,8 @@ public:
     {
     }
 
-    /// Parses the next bytes, up to the end of the header. Returns how many of them belong to it: all, unless it is done
-    /// or has failed.
+    /// Parses the next bytes, up to the end of the header. Returns how many of them belong to it: all, unless it is
+    /// done or has failed.
     std::size_t parse(std::string_view bytes) noexcept
     {
         std::size_t used = 0;
@@ -108,7 +109,7 @@ public:
     /// Whether a byte was parsed.
     [[nodiscard]] bool begun() const noexcept { return size_ != 0; }
 
-    /// Precondition: `done()`.
+    /// Returns the header. Precondition: `done()`.
     [[nodiscard]] const proxy_header& header() const noexcept { return header_; }
 
 private:

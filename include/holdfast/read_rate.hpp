@@ -77,8 +77,8 @@ public:
     /// Counts a message. A frame_reader calls it for each frame, and a websocket_reader for each message.
     void message() noexcept { spend(messages_, 1); }
 
-    /// Returns whether no more may be read now. With `rate_policy::disconnect`, returns whether more was ever read than
-    /// is allowed.
+    /// Returns whether reading must pause now. With `rate_policy::disconnect`, returns whether the peer has ever sent
+    /// more than is allowed.
     [[nodiscard]] bool exceeded() noexcept
     {
         if (source_.disconnects) return overdrawn_;
@@ -86,11 +86,11 @@ public:
         return messages_ < 1 || bytes_ < 1;
     }
 
-    /// Whether the limit ends the connection.
+    /// Returns whether the policy of the limit is `rate_policy::disconnect`.
     [[nodiscard]] bool disconnects() const noexcept { return source_.disconnects; }
 
-    /// Calls `handler`, void(error_code), when a tick has passed; `operation_aborted` where it is cancelled or the limit
-    /// is destroyed. For readers. Throws std::bad_alloc.
+    /// Calls `handler`, void(error_code), when a tick has passed; `operation_aborted` where it is cancelled or the
+    /// limit is destroyed. For readers. Throws std::bad_alloc.
     template <class Handler>
     void wait_for_tick(const net::any_io_executor& executor, Handler&& handler)
     {

@@ -33,7 +33,8 @@ struct read_rate_options {
     /// Number of messages that a peer may send at once after a quiet time. 0: the number of one second. A value below
     /// the number of two ticks of the timer counts as that number, and a value below 1 as 1.
     double message_burst = 0;
-    /// Number of bytes, as `message_burst`. A message may be larger; the next one then waits longer.
+    /// Number of bytes that a peer may send at once after a quiet time; limits as of `message_burst`. A larger message
+    /// is read too, and the next one then waits longer.
     double byte_burst = 0;
     /// What happens to a peer that sends more.
     rate_policy on_exceeded = rate_policy::pause;
@@ -42,21 +43,23 @@ struct read_rate_options {
 /// Limits the rate of messages and of bytes that each peer sends, for any number of connections, by token buckets that
 /// are refilled at the ticks of a `heartbeat_timer`. Each connection has a `read_rate` of its own.
 ///
-/// A paused reader reads nothing from the socket, and checks again within two ticks. Meanwhile it reports progress, so
-/// that no heartbeat takes the peer for dead; the time counts for a `frame_deadline`. What was read before a pause can
-/// exceed the limit by one read, of at most the size of the reader's buffer. At that check the pause also ends where
-/// the connection has been reset or closed, or a drain has notified it: what the peer has sent by then is read. The
-/// operation's cancellation slot ends a pause at once; `cancel()` of the socket does not.
+/// A paused reader reads nothing from the socket, and checks the rate again within two ticks. Meanwhile it reports
+/// progress, so that a heartbeat does not time out; the time counts for a `frame_deadline`. What was read before a
+/// pause can exceed the limit by one read, of at most the size of the reader's buffer. At each check the pause also
+/// ends if the connection has been reset or closed, or a drain has notified it: what the peer has sent by then is read.
+/// The operation's cancellation slot ends a pause at once; `cancel()` of the socket does not.
 ///
 /// Lifetime: the timer must outlive it, and it must outlive each `read_rate`. Its destructor fails operations of paused
 /// readers with `operation_aborted`.
 /// Thread safety: the limit, its rates and the readers belong to the thread or strand of the timer.
-/// Cost: a subtraction and two comparisons for each read and each message, without a clock call. A paused operation takes
-/// one block by the handler's allocator, as any wait.
+/// Cost: a subtraction and two comparisons for each read and each message, without a clock call. A paused operation
+/// takes one block by the handler's allocator, as any wait.
 ///
 ///     holdfast::read_rate_limit limit{heartbeats, {.messages_per_second = 50, .bytes_per_second = 64 * 1024}};
 class read_rate_limit final : detail::rate_source {
 public:
+    /// Makes a limit on the ticks of `heartbeats`.
+    ///
     /// Exceptions: std::invalid_argument for an option out of range; std::bad_alloc.
     template <class Executor, class Clock>
     explicit read_rate_limit(heartbeat_timer<Executor, Clock>& heartbeats, const read_rate_options& options)

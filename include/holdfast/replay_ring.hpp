@@ -25,7 +25,7 @@ namespace holdfast {
 struct replay_ring_options {
     /// Maximum number of bytes: those of the messages, and 32 for each. At least 1.
     std::size_t max_bytes = 1024 * 1024;
-    /// Age at which a message is dropped. More than 0; the largest duration means never.
+    /// Age at which a message is dropped. Must be more than 0. The maximum: never.
     std::chrono::nanoseconds max_age = std::chrono::nanoseconds::max();
 };
 
@@ -48,7 +48,7 @@ struct replay_position {
     return {text, end};
 }
 
-/// Reads what `to_string` has written; nothing if the text is anything else.
+/// Parses the text of `to_string(replay_position)`. Returns nothing for any other text.
 [[nodiscard]] inline std::optional<replay_position> parse_replay_position(std::string_view text) noexcept
 {
     const auto padded = [](const char* from, const char* to) { return to - from > 1 && *from == '0'; };
@@ -79,15 +79,15 @@ struct replay_result {
 /// A receiver that reconnects with its last position gets what it has missed, or is notified of the gap. In the same
 /// way, a receiver whose outbox was full continues where it stopped: it needs no queue of its own.
 ///
-/// A graceful restart hands the ring on: `save()` after the last push, at the end of the drain, and `load()` in the next
-/// process. The epoch and the ids continue.
+/// A graceful restart hands the ring on: `save()` after the last push, at the end of the drain, and `load()` in the
+/// next process. The epoch and the ids continue.
 ///
 /// `Clock` has `now()`; with `manual_clock` a test needs no real time.
 /// Thread safety: distinct objects: safe. Shared objects: unsafe.
 /// Cost: an operation is O(1) for each message that is added, dropped or replayed.
 ///
 ///     const auto at = news.push(holdfast::websocket_frame(text));
-///     // a client has come again, with its last position:
+///     // a client has reconnected, with its last position:
 ///     const auto resumed = news.resume(last, [&](const holdfast::replay_position&, const holdfast::payload& message) {
 ///         return !outbox.push(message);
 ///     });
@@ -114,8 +114,8 @@ public:
             throw std::invalid_argument("replay_ring_options::max_age must be more than 0");
     }
 
-    /// Adds a message, and drops the oldest ones that exceed the limits. A message that exceeds `max_bytes` alone has an
-    /// id, but is not kept: a receiver that has missed it has a gap. Returns its position.
+    /// Adds a message, and drops the oldest ones that exceed the limits. A message that exceeds `max_bytes` alone has
+    /// an id, but is not kept: a receiver that has missed it has a gap. Returns its position.
     ///
     /// Exceptions: std::bad_alloc; nothing is added then.
     replay_position push(payload message)
@@ -136,8 +136,8 @@ public:
         return last();
     }
 
-    /// Drops all messages and continues after `last`, as where the messages come from elsewhere with their ids, and some
-    /// were lost: receivers have a gap.
+    /// Drops all messages and continues after `last`. For messages that come with ids of another server, some of which
+    /// were lost: receivers then have a gap.
     void restart(const replay_position& last) noexcept
     {
         kept_.clear();
@@ -148,6 +148,7 @@ public:
 
     /// Returns the position of the last message.
     [[nodiscard]] replay_position last() const noexcept { return {epoch_, last_}; }
+    /// Returns the number that tells this ring's positions from those of other rings.
     [[nodiscard]] std::uint64_t epoch() const noexcept { return epoch_; }
     /// Returns the number of messages that are kept.
     [[nodiscard]] std::size_t size() const noexcept { return kept_.size(); }
@@ -175,8 +176,8 @@ public:
         return result;
     }
 
-    /// Returns the message at that position; null where it is not kept. Drops no message, so that several calls see the same
-    /// messages.
+    /// Returns the message at that position; null where it is not kept. Drops no message, so that several calls see the
+    /// same messages.
     [[nodiscard]] const payload* message(const replay_position& at) const noexcept
     {
         if (at.epoch != epoch_ || at.id > last_ || last_ - at.id >= kept_.size()) return nullptr;
@@ -195,8 +196,8 @@ public:
         return std::nullopt;
     }
 
-    /// Drops the messages that have reached the maximum age. `push` and `resume` do it too; call it now and then, such as
-    /// at each tick of a heartbeat_timer, to have the memory back without them.
+    /// Drops the messages that have reached the maximum age. `push` and `resume` do it too. Call it at each tick of a
+    /// `heartbeat_timer`, for example, to free the memory of a topic without either.
     void expire() noexcept
     {
         if (options_.max_age == options_.max_age.max()) return;
@@ -205,7 +206,7 @@ public:
             drop_first();
     }
 
-    /// Returns the ring as bytes, for `load()`: about `bytes()`, and 40 more. Exceptions: std::bad_alloc.
+    /// Returns the ring as bytes, for `load()`: at most `bytes()` and 55 more. Exceptions: std::bad_alloc.
     [[nodiscard]] std::string save()
     {
         expire();

@@ -24,8 +24,8 @@ namespace holdfast {
 
 /// What a `replay_topic` has done since its construction.
 struct replay_counters {
-    std::uint64_t published = 0;   ///< Messages.
-    std::uint64_t sent = 0;        ///< Messages that were queued to a receiver.
+    std::uint64_t published = 0;   ///< Messages that were pushed to the topic.
+    std::uint64_t sent = 0;        ///< Messages that were queued to a receiver, counted for each receiver.
     std::uint64_t fell_behind = 0; ///< How often a receiver's outbox was full, so that it continues from the ring.
     std::uint64_t gaps = 0;        ///< How often a receiver had missed messages that are not in the ring any more.
 };
@@ -37,9 +37,9 @@ struct replay_counters {
 /// the low watermark, and is live again when it has everything: it needs no queue beside its outbox. A receiver that is
 /// too slow for the ring has a gap.
 ///
-/// A message has `Forms` forms, such as a server-sent event and a WebSocket frame, of which each receiver gets one. A form
-/// is made when the first receiver needs it, and is shared by all. The memory of the topic is at most `max_bytes` of the
-/// ring for the messages, as much again for each form, and 64 bytes for each message and form.
+/// A message has `Forms` forms, such as a server-sent event and a WebSocket frame, of which each receiver gets one. A
+/// form is made when the first receiver needs it, and is shared by all. The memory of the topic is at most `max_bytes`
+/// of the ring for the messages, as much again for each form, and 64 bytes for each message and form.
 ///
 /// `Clock` is that of the ring, for `max_age`.
 /// Lifetime: subscriptions may be destroyed after the topic.
@@ -55,7 +55,7 @@ class replay_topic {
 public:
     using ring_type = basic_replay_ring<Clock>;
 
-    /// Makes one form of a message.
+    /// Makes one form of the message at a position, from its text. An exception is one of the call that needs the form.
     using form_maker = std::function<payload(const replay_position&, std::string_view)>;
 
     /// A receiver, from `subscribe` until it is destroyed.
@@ -63,6 +63,9 @@ public:
     /// Lifetime: must be destroyed before its outbox.
     class subscription;
 
+    /// Makes a topic with an empty ring. No function in `forms` may be empty.
+    ///
+    /// Exceptions: those of the constructor of `replay_ring`.
     replay_topic(const replay_ring_options& options, std::array<form_maker, Forms> forms)
         : replay_topic(ring_type(options), std::move(forms))
     {
@@ -86,8 +89,8 @@ public:
 
     /// Adds a message, and sends it to all live receivers. Returns its position.
     ///
-    /// Exceptions: std::bad_alloc, and those of the forms. The message is added, or nothing has happened; a receiver that
-    /// has not been reached gets the message later.
+    /// Exceptions: std::bad_alloc, and those of the forms. The message is added, or nothing has happened; a receiver
+    /// that has not been reached gets the message later.
     replay_position push(std::string_view message)
     {
         made_.emplace_back();
@@ -117,8 +120,9 @@ public:
         return at;
     }
 
-    /// Continues after `last`, for messages that come from elsewhere with their ids. Has no effect where that is the last
-    /// message. Else messages are missing: all receivers have a gap, and those that are live are sent the state at once.
+    /// Continues after `last`, for messages that come from elsewhere with their ids. Has no effect where that is the
+    /// last message. Else messages are missing: all receivers have a gap, and those that are live are sent the state at
+    /// once.
     ///
     /// Exceptions: those of `on_gap`.
     void restart(const replay_position& last)
@@ -137,10 +141,10 @@ public:
         continue_behind();
     }
 
-    /// Sends `outbox` everything after `from`, and from then on each message, in form number `form`. Without `from`, or where
-    /// messages after it are missing, calls `on_gap(position)`, which pushes the current state; the receiver continues after
-    /// `position`. It returns an `error_code`, that of the push: after `errc::outbox_full` it is called again when the
-    /// outbox is empty, after another error the subscription ends.
+    /// Sends `outbox` everything after `from`, and from then on each message, in form number `form`, which must be less
+    /// than `Forms`. Without `from`, or if messages after it are missing, calls `on_gap(position)`, which pushes the
+    /// current state; the receiver continues after `position`. `on_gap` returns the `error_code` of its push: after
+    /// `errc::outbox_full` it is called again when the outbox is empty; after another error the subscription ends.
     ///
     /// An exception that `on_gap` or a form throws later, outside of this call, is caught; the receiver continues at
     /// the next push.
@@ -222,7 +226,8 @@ private:
             this->link(of.behind_);
         }
 
-        /// Queues what there is; then it is live, or waits for space. After an exception its turn comes again at the next push.
+        /// Queues what there is; then it is live, or waits for space. After an exception its turn comes again at the
+        /// next push.
         void catch_up() override
         {
             const auto self = this->shared_from_this(); // on_gap may end the subscription
@@ -315,7 +320,8 @@ private:
         [[no_unique_address]] OnGap on_gap;
     };
 
-    /// Returns whether the queue has the message. False after an exception, too: its turn comes with those that are behind.
+    /// Returns whether the queue has the message. False after an exception, too: its turn comes with those that are
+    /// behind.
     bool push_to(receiver& to, const replay_position& at, std::string_view message, payload& form) noexcept
     try {
         if (form.empty()) form = made_.empty() ? forms_[to.form](at, message) : form_of(at.id, to.form);

@@ -99,8 +99,8 @@ public:
 
     [[nodiscard]] executor_type get_executor() const noexcept { return executor_; }
 
-    /// Queues the message for each shard; a payload for `payload_sharing::one_thread` is copied. Fails, for all of them,
-    /// with
+    /// Queues the message for each shard; a payload for `payload_sharing::one_thread` is copied. Fails, for all of
+    /// them, with
     /// - `errc::exceeds_limit`: the message is larger than a queue;
     /// - `errc::outbox_full`: the policy is `wait`, and a shard has no space;
     /// - `errc::outbox_closed`: all shards have ended.

@@ -126,6 +126,7 @@ class shards {
 public:
     using value_type = Shard;
 
+    /// Maximum number of shards.
     static constexpr std::size_t max_shards = 256;
 
     /// Calls `factory(context, index)` for each shard in order, on this thread. Its result is not moved.
@@ -159,20 +160,21 @@ public:
 
     ~shards() { end(); }
 
+    /// Returns the number of shards.
     [[nodiscard]] std::size_t size() const noexcept { return contexts_.size(); }
 
-    /// Precondition of all that take an index: it is less than `size()`.
+    /// Returns the context of a shard. Precondition of all members that take an index: it is less than `size()`.
     [[nodiscard]] net::io_context& context(std::size_t shard) noexcept { return contexts_[shard]->io; }
 
-    /// What the factory has returned.
+    /// Returns the state of a shard: what the factory has returned.
     [[nodiscard]] Shard& operator[](std::size_t shard) noexcept { return *states_[shard]; }
 
     /// The function of a thread, made by `runner()`. It may be called once, and is moved only.
     class run_function;
 
-    /// Returns a function that calls `run(shard)`. The destructor of the shards waits until it was called and has returned,
-    /// or was destroyed: a thread that begins after `stop()` finds the shards, too. Do not keep one uncalled on the thread that
-    /// destroys the shards.
+    /// Returns a function that calls `run(shard)`. The destructor of the shards waits until it was called and has
+    /// returned, or was destroyed: a thread that begins after `stop()` finds the shards, too. Do not keep one uncalled
+    /// on the thread that destroys the shards.
     [[nodiscard]] run_function runner(std::size_t shard) noexcept { return run_function(*this, shard); }
 
     /// Runs the context of a shard on this thread, until `stop()`, or after `finish()` until it has no work left. One

@@ -47,9 +47,9 @@ struct websocket_options {
     /// Limits the time that a message takes once it has begun, all fragments together: a `frame_deadline`. Null: no
     /// limit. Has no effect on a stream without a socket at its bottom.
     frame_time_limit* deadline = nullptr;
-    /// The compression that the handshake has negotiated, `websocket_handshake::compression`; null if none. A compressed
-    /// message is decompressed once all of it has come, into a buffer of the pool. `max_message_bytes` limits both: the
-    /// decompressed size, and the compressed one with an eighth and 64 bytes more.
+    /// The compression that the handshake has negotiated, `websocket_handshake::compression`; null if none. A
+    /// compressed message is decompressed once all of it has arrived, into a buffer of the pool. `max_message_bytes`
+    /// limits both: the decompressed size, and the compressed one with an eighth and 64 bytes more.
     websocket_compression* compression = nullptr;
     /// Limits the rate of messages and bytes: the connection's `read_rate`, of a `read_rate_limit`. Null: no limit.
     /// Control frames count as bytes alone.
@@ -57,10 +57,10 @@ struct websocket_options {
 };
 static_assert(std::is_trivially_destructible_v<websocket_options>);
 
-/// Reads the messages of a WebSocket client (RFC 6455), server side, after the handshake (`accept_websocket`). A message
-/// has a hard limit. Memory grows with the bytes received, never with an announced length. Fragments are assembled, and
-/// masks are taken off, in place; text is checked as UTF-8 while it arrives. An idle connection holds no buffer, as with
-/// `frame_reader`; streams, guards and pools are as there.
+/// Reads the messages of a WebSocket client (RFC 6455), server side, after the handshake (`accept_websocket`). A
+/// message has a hard limit. Memory grows with the bytes received, never with an announced length. Fragments are
+/// assembled, and masks are taken off, in place; text is checked as UTF-8 while it arrives. An idle connection holds no
+/// buffer, as with `frame_reader`; streams, guards and pools are as there.
 ///
 /// Control frames are handled by the reader while it reads:
 ///  - A ping is answered through the outbox's reserve, ahead of all messages that are not being sent. Where the
@@ -74,8 +74,8 @@ static_assert(std::is_trivially_destructible_v<websocket_options>);
 /// In each case the session then ends with `async_close_websocket`, which sends what is queued.
 ///
 /// Size: 88 bytes (64-bit).
-/// Lifetime: refers to the stream, outbox, pool, progress and deadline. Must stay at its address while an operation is
-/// pending.
+/// Lifetime: refers to the stream, outbox, pool, progress, deadline, compression and rate. Must stay at its address
+/// while an operation is pending.
 /// Thread safety: one operation at a time, on the thread or strand of the outbox; the handlers of its operations must
 /// run there too, since the reader answers in the outbox. Distinct readers are independent.
 ///
@@ -152,7 +152,7 @@ public:
     ///  - a `websocket_errc` for each violation of the protocol, and for a message above the limit, as soon as the
     ///    bytes determine it;
     ///  - `websocket_errc::invalid_compression` where a compressed message is invalid, and the errors above where its
-    ///    decompressed bytes are too many or not UTF-8: once all of the compressed bytes have come;
+    ///    decompressed bytes are too many or not UTF-8: once all of the compressed bytes have arrived;
     ///  - `errc::frame_timeout` when the message's deadline has passed;
     ///  - `errc::truncated_frame` when the stream ends within a message, by the peer or by a drain;
     ///  - `net::ssl::error::stream_truncated`, `errc::pool_exhausted`, `net::error::no_memory` and those of the stream,
@@ -183,7 +183,8 @@ public:
     /// Returns the compression of the options, for `websocket_frame`; null if none was negotiated.
     [[nodiscard]] websocket_compression* compression() const noexcept { return buffer_.protocol().compression; }
 
-    /// Returns the reason of the peer's Close frame. Valid until the next operation.
+    /// Returns the text that is the reason in the peer's Close frame; empty if there was none. Valid until the next
+    /// operation. (It is not the enumeration `holdfast::close_reason`.)
     [[nodiscard]] std::string_view close_reason() const noexcept { return buffer_.close_reason(); }
 
 private:
@@ -212,16 +213,16 @@ struct websocket_close_options {
     /// peer's, or after a violation.
     websocket_close_code code = websocket_close_code::normal;
     std::string_view reason{};
-    /// Maximum time until the connection has ended. Must not be negative; `duration::max()` means for ever.
+    /// Maximum time until the connection has ended. Must not be negative; `duration::max()` means unlimited.
     std::chrono::steady_clock::duration deadline = std::chrono::seconds(5);
     /// Maximum number of bytes of the peer to read and discard meanwhile. `SIZE_MAX` means unlimited.
     std::size_t drain_bytes = 1024 * 1024;
 };
 
-/// Ends a WebSocket connection gracefully, whichever side has begun to close: sends what is queued and a Close frame, ends the
-/// sending side, reads and discards until the peer's end of stream, its own Close frame included, and closes. At the
-/// limits of the options the connection is reset. `Peer` is a `connection_guard`, or an acceptor's connection; `outbox`
-/// is that of the same connection.
+/// Ends a WebSocket connection gracefully, whichever side has begun to close: sends what is queued and a Close frame,
+/// ends the sending side, reads and discards until the peer's end of stream, its own Close frame included, and closes.
+/// At the limits of the options the connection is reset. `Peer` is a `connection_guard`, or an acceptor's connection;
+/// `outbox` is that of the same connection.
 ///
 /// Completion: void(error_code), never inside this call. The connection has ended in every case. Success: the peer has
 /// taken everything and ended its stream. Otherwise the error of `outbox::async_close` or of

@@ -48,8 +48,8 @@ struct websocket_frames {
 };
 
 /// Compression of messages, with the parameters that are negotiated with every client: `accept_websocket` negotiates
-/// them, a `websocket_reader` decompresses, and `frame()` compresses. Both directions are without context takeover: each
-/// message is compressed by itself, so that no connection holds a compressor, and one frame goes to all receivers.
+/// them, a `websocket_reader` decompresses, and `frame()` compresses. Both directions are without context takeover:
+/// each message is compressed by itself, so that no connection holds a compressor, and one frame goes to all receivers.
 class websocket_compression {
 public:
     websocket_compression(const websocket_compression&) = delete;
@@ -83,8 +83,8 @@ public:
     /// declined.
     [[nodiscard]] unsigned server_window_bits() const noexcept { return server_window_bits_; }
 
-    /// Returns the maximum size of a client's window as a power of two: 9 to 15. Below 15, offers of clients that cannot
-    /// limit theirs are declined.
+    /// Returns the maximum size of a client's window as a power of two: 9 to 15. Below 15, offers of clients that
+    /// cannot limit theirs are declined.
     [[nodiscard]] unsigned client_window_bits() const noexcept { return client_window_bits_; }
 
 protected:

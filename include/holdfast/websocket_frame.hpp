@@ -43,8 +43,8 @@ struct websocket {
 };
 
 /// Writes a message as WebSocket fragments, each as large as the chunk allows: neither side holds the whole message.
-/// Push it with `stream_options::interleave_control`, so that pings and pongs go between the fragments; RFC 6455 permits
-/// no other message there.
+/// Push it with `stream_options::interleave_control`, so that pings and pongs go between the fragments; RFC 6455
+/// permits no other message there.
 ///
 ///     const holdfast::framed fragments{holdfast::framing::websocket_fragments{}, holdfast::json{}};
 ///     outbox.push_streamed(holdfast::formatted(rows, fragments), {.interleave_control = true});

@@ -11,9 +11,9 @@
 
 namespace holdfast {
 
-/// Two lists of outboxes that receive the same messages: those of clients that negotiated compression, and the others. A
-/// message is compressed once, for all receivers. Members, thread safety and cost are those of `outbox_group`; the group
-/// itself may be destroyed during a push.
+/// Two lists of outboxes that receive the same messages: those of clients that negotiated compression, and the others.
+/// A message is compressed once, for all receivers. Members, thread safety and cost are those of `outbox_group`; the
+/// group itself may be destroyed during a push.
 ///
 ///     holdfast::outbox_group::member subscription{topic.list(handshake.compression), outbox};
 ///     topic.push(deflate.frames(message->data));

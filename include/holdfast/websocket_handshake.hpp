@@ -31,14 +31,14 @@ struct websocket_accept_options {
 
 /// The result of `accept_websocket`: what to send, and what was agreed.
 struct websocket_handshake {
-    /// The status code of the response: 101 if the connection is a WebSocket from now on; 400, 403, 405 or 426.
+    /// The status code of the response: 101 if the connection is a WebSocket from now on; else 400, 403, 405 or 426.
     unsigned status = 101;
     /// The whole response. After one with another status than 101 the connection is to be closed.
     payload response{};
     /// The subprotocol that was chosen; empty if none.
     std::string_view subprotocol{};
-    /// The compression that was negotiated, for the options of the `websocket_reader` and for `websocket_frame`; null if
-    /// none.
+    /// The compression that was negotiated, for the options of the `websocket_reader` and for `websocket_frame`; null
+    /// if none.
     websocket_compression* compression = nullptr;
 
     /// Returns whether the connection is a WebSocket.

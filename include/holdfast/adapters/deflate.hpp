@@ -54,10 +54,10 @@ inline constexpr std::uint64_t default_compression_threshold = 1024 * 1024;
 template <class Format>
 class deflated;
 
-/// A compressor borrowed from a `deflate_pool`, and returned by the destructor. Movable. An empty or
+/// A compressor borrowed from a `deflate_pool`, and returned by the destructor. Move-only. An empty or
 /// moved-from one compresses nothing: messages are written as they are. It may outlive its pool. One message
 /// at a time uses it.
-class compressor {
+class [[nodiscard]] compressor {
 public:
     /// Holds no compressor.
     compressor() noexcept = default;
@@ -119,8 +119,7 @@ private:
 ///     holdfast::deflate_pool compressors{executor, {.compressors = 8}};
 ///
 ///     holdfast::compressor gzip;
-///     if (holdfast::serialized_size_exceeds<holdfast::ndjson>(holdfast::default_compression_threshold,
-///     rows))
+///     if (holdfast::serialized_size_exceeds<holdfast::ndjson>(holdfast::default_compression_threshold, rows))
 ///         gzip = co_await compressors.async_borrow();
 ///     co_await holdfast::async_write_streamed(peer, holdfast::formatted(
 ///         std::ref(rows), holdfast::deflated{gzip, holdfast::ndjson{}}));

@@ -30,10 +30,10 @@ struct tls_context_options {
     std::string certificate_chain_file{};
     /// Its private key, in PEM format.
     std::string private_key_file{};
-    /// Certificates that a peer's has to be issued by, in PEM format. Empty: a server requests no certificate of its
-    /// clients, and a client uses the system's authorities. OpenSSL keeps the certificates that a client has shown as
-    /// long as its object of the connection, some 5 to 7 KB, and has no call that frees them before; with
-    /// `compact_records` they are freed after the handshake, and the name in them is kept.
+    /// The certificates of the authorities (CA) that must have issued the peer's certificate, in PEM format. Empty: a
+    /// server requests no certificate of its clients, and a client uses the system's authorities. OpenSSL keeps the
+    /// certificates that a client has shown as long as its object of the connection, some 5 to 7 KB, and has no call
+    /// that frees them before; with `compact_records` they are freed after the handshake, and the name in them is kept.
     std::string peer_authorities_file{};
     /// Protocols of the application for ALPN, the preferred one first, such as {"h2", "http/1.1"}. Each has 1
     /// to 255 bytes. A server refuses a client that offers only others; it serves a client that offers none.
@@ -58,14 +58,19 @@ struct tls_context_options {
 /// security level 2, no renegotiation, no compression, no early data, no session cache; the server's order of
 /// ciphers.
 ///
+/// A copy shares its state with the original: `reload()` of one holds for all copies.
+///
+/// Lifetime: connections and copies may outlive it.
 /// Thread safety: all members may be called from any thread.
 ///
 ///     holdfast::tls_context context = holdfast::tls_context::server({.certificate_chain_file = "server.pem",
 ///     .private_key_file = "key.pem"});
 class tls_context {
 public:
-    /// Reads the files. Throws `system_error` that names the file, and `std::invalid_argument` for an option
-    /// out of range.
+    /// Makes a context for connections that this side accepts. Reads the files.
+    ///
+    /// Exceptions: `system_error` that names the file; `std::invalid_argument` for an option out of range;
+    /// `std::bad_alloc`.
     static tls_context server(tls_context_options options) { return tls_context(std::move(options), true); }
     /// The same for connections that this side opens. The peer's certificate is verified, and its name: set it by
     /// `tls_stream::set_server_name`.

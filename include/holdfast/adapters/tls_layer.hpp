@@ -32,6 +32,7 @@ public:
 
     [[nodiscard]] const handshake_options& options() const noexcept { return options_; }
 
+    /// Makes the stream of a connection. Exceptions: std::bad_alloc.
     template <class Socket>
     [[nodiscard]] tls_stream<Socket> make(Socket socket) const
     {

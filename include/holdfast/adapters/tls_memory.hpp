@@ -127,8 +127,8 @@ private:
 
 } // namespace detail
 
-/// Measures what the TLS engine takes for a server's connection of `context`: by the handshakes of twenty
-/// connections with OpenSSL's client over local sockets. A client's certificate, some 5 to 7 KB where it is kept, is not included.
+/// Measures what the TLS engine takes for a server's connection of `context`: by the handshakes of twenty connections
+/// with OpenSSL's client over local sockets. A client's certificate, some 5 to 7 KB where it is kept, is not included.
 /// None where the C library or the allocator does not report how much of the heap is in use (other than glibc 2.33 and
 /// newer, or under a sanitizer).
 ///

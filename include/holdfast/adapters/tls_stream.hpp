@@ -56,7 +56,7 @@ public:
     using lowest_layer_type = typename Socket::lowest_layer_type;
     using executor_type = typename Socket::executor_type;
 
-    /// A guard needs no block for it.
+    /// A `connection_guard` holds it without an allocation: pending operations keep what they need.
     static constexpr bool operations_may_outlive = true;
 
     /// The type of this stream over a socket of another executor.
@@ -95,14 +95,14 @@ public:
     const lowest_layer_type& lowest_layer() const noexcept { return core_->socket.lowest_layer(); }
 
     /// OpenSSL's object, to set what the handshake is to do (the server's name, a verification of the peer's) and to
-    /// read what it found; null once the records are compact. Not for I/O: outside of this stream's operations OpenSSL's
-    /// calls find nothing to read and can write nothing (`SSL_ERROR_WANT_READ`, `SSL_ERROR_WANT_WRITE`).
+    /// read what it found; null once the records are compact. Not for I/O: outside of this stream's operations
+    /// OpenSSL's calls find nothing to read and can write nothing (`SSL_ERROR_WANT_READ`, `SSL_ERROR_WANT_WRITE`).
     [[nodiscard]] SSL* native_session() const noexcept { return core_->engine.ssl(); }
 
     /// Before a client's handshake: requests the server `host` (SNI), and accepts a certificate for that name only, or
     /// for that address where `host` is the text of one. Without it a client's handshake fails with
-    /// `net::error::invalid_argument`, unless the verification was switched off on `native_session()`. (OpenSSL 1.1.1 cannot
-    /// say whether a name was set there, by SSL_set1_host: with it this function has to be called.)
+    /// `net::error::invalid_argument`, unless the verification was switched off on `native_session()`. (OpenSSL 1.1.1
+    /// cannot say whether a name was set there, by SSL_set1_host: with it this function has to be called.)
     ///
     /// Exceptions: std::invalid_argument for a name that OpenSSL does not take; std::logic_error after the handshake;
     /// std::bad_alloc.
@@ -137,9 +137,9 @@ public:
     /// Whether OpenSSL's object has been freed and the records are protected by two keys alone.
     [[nodiscard]] bool compact() const noexcept { return core_->engine.compact(); }
 
-    /// Reads what has come, without waiting: `net::error::would_block` where that is less than a record. For use when
-    /// the socket was found readable. Fewer bytes than the buffer takes do not say that no more have come: `pending()` and
-    /// the socket's readiness do. No other read may be pending.
+    /// Reads what has arrived, without waiting: `net::error::would_block` if that is less than a record. For use when
+    /// the socket was found readable. Fewer bytes than the buffer takes do not mean that no more have arrived:
+    /// `pending()` and the socket's readiness show that. No other read may be pending.
     std::size_t try_read_some(const net::mutable_buffer& buffer, error_code& ec) noexcept
     {
         ec = {};
@@ -160,7 +160,7 @@ public:
     ///
     /// Completion: void(error_code), on the handler's executor, never inside this call. Success once both
     /// sides have finished. Cancellation: terminal, partial and total; the stream is then of no more use than
-    /// to be closed. Cost: about 1 ms of processor time, most of it the server's signature; nothing is kept
+    /// to be closed. Cost: about 1 ms of CPU time, most of it the server's signature; nothing is kept
     /// for it afterwards.
     template <net::completion_token_for<void(error_code)> CompletionToken = default_token_t<executor_type>>
     auto async_handshake(tls_role role, CompletionToken&& token = default_token_t<executor_type>())

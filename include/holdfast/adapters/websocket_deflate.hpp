@@ -58,9 +58,9 @@ struct websocket_deflate_options {
 ///
 ///  - A message is compressed by `frame()`, or once for all receivers by `frames()`. It is sent uncompressed if it is
 ///    shorter than the threshold, if compression does not make it shorter, or if all compressors are in use by other
-///    threads. Streamed messages (`framing::websocket`, `framing::websocket_fragments`) are sent uncompressed, which the
-///    extension permits for each message.
-///  - A message is decompressed by a `websocket_reader` when all of it has come. Where other threads use all
+///    threads. Streamed messages (`framing::websocket`, `framing::websocket_fragments`) are sent uncompressed, which
+///    the extension permits for each message.
+///  - A message is decompressed by a `websocket_reader` when all of it has arrived. If other threads use all
 ///    decompressors, the thread blocks until the first of them has finished its message. Decompression ends as soon as
 ///    the message is longer than `max_message_bytes` (1009), or its text is not UTF-8, or its bytes are invalid (1007).
 ///
@@ -117,8 +117,8 @@ private:
         return o;
     }
 
-    /// Compresses into as many bytes as the message has; returns the size without the end of the flush, 0 if it does not
-    /// fit or there is no compressor.
+    /// Compresses into as many bytes as the message has; returns the size without the end of the flush, 0 if it does
+    /// not fit or there is no compressor.
     std::size_t compress(std::string_view message, char* buffer) noexcept
     {
         detail::deflate_context* const mine = compressors_.try_take();

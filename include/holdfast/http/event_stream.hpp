@@ -45,11 +45,11 @@ enum class http_transfer : std::uint8_t {
 }
 
 /// Makes a server-sent event (`Content-Type: text/event-stream`) that any number of outboxes can share. Each line of
-/// `data` becomes a `data` field; CR, LF and CRLF are line ends, and the receiver gets LF for each. `data` must be UTF-8;
-/// it is not checked. (`framing::sse` does the same for messages that are serialized while they are sent.)
+/// `data` becomes a `data` field; CR, LF and CRLF are line ends, and the receiver gets LF for each. `data` must be
+/// UTF-8; it is not checked. (`framing::sse` does the same for messages that are serialized while they are sent.)
 ///
-/// Exceptions: std::invalid_argument if `fields.event` or `fields.id` has a line end, or `fields.id` a NUL, which makes a
-/// receiver ignore it; std::bad_alloc.
+/// Exceptions: std::invalid_argument if `fields.event` or `fields.id` has a line end, or `fields.id` a NUL, which makes
+/// a receiver ignore it; std::bad_alloc.
 /// Cost: linear in the text.
 ///
 ///     const auto event = holdfast::sse_event(text, {.id = holdfast::to_string(position)});
@@ -86,7 +86,8 @@ enum class http_transfer : std::uint8_t {
     return http_part(":\n\n", transfer);
 }
 
-/// Makes the instruction to wait so long before the next attempt to connect, without an event. Must not be negative.
+/// Makes the instruction to wait for that time before the next attempt to connect, without an event. A negative time is
+/// not checked, and receivers ignore it.
 [[nodiscard]] inline payload sse_retry(std::chrono::milliseconds wait, http_transfer transfer = http_transfer::chunked)
 {
     return http_part("retry: " + std::to_string(wait.count()) + "\n\n", transfer);

@@ -90,9 +90,9 @@ struct http_exchange_options {
 ///         outbox.push(exchange.error(404, "There is only / here."));
 class http_exchange {
 public:
-    /// Examines a request. `version` is 10 or 11; HTTP/2 does not come here. `header(name)` returns the value of a field,
-    /// empty if there is none; of a field that occurs several times the values, separated by commas. Names are compared
-    /// without regard to case.
+    /// Examines a request. `version` is 10 or 11; HTTP/2 does not come here. `header(name)` returns the value of a
+    /// field, empty if there is none; of a field that occurs several times the values, separated by commas. Names are
+    /// compared without regard to case.
     ///
     /// Exceptions: what `header` throws.
     template <class Header>
@@ -152,9 +152,11 @@ public:
     [[nodiscard]] std::uint64_t content_bytes() const noexcept { return content_bytes_; }
     /// Returns whether the client waits for `continue_response()` before it sends the content.
     [[nodiscard]] bool expects_continue() const noexcept { return expects_continue_; }
+    /// Makes the response "100 Continue", which precedes the actual one.
     [[nodiscard]] static payload continue_response() { return payload("HTTP/1.1 100 Continue\r\n\r\n"); }
 
-    /// Makes a whole response. `fields` are further header fields, each with CRLF.
+    /// Makes a whole response. `fields` are further header fields, each with CRLF at its end. Here and below, the
+    /// content type and the fields are copied without a check: they must not contain line ends that a client has sent.
     [[nodiscard]] payload answer(unsigned status, std::string_view content_type, std::string_view content,
                                  std::string_view fields = {}) const
     {
@@ -169,9 +171,9 @@ public:
         return answer(status, "text/plain; charset=utf-8", text, fields);
     }
 
-    /// Makes the head of a response whose content is streamed without its size: to be followed by the parts of `framing::http_chunked`
-    /// (`framed`, `http_chunk`) if `chunked()`, and by the content alone otherwise, whose end is then that of the
-    /// connection. For `head_only()` nothing follows.
+    /// Makes the head of a response whose content is streamed without its size: to be followed by the parts of
+    /// `framing::http_chunked` (`framed`, `http_chunk`) if `chunked()`, and by the content alone otherwise, whose end
+    /// is then that of the connection. For `head_only()` nothing follows.
     [[nodiscard]] payload begin(unsigned status, std::string_view content_type, std::string_view fields = {})
     {
         if (old_) keeps_alive_ = false;
@@ -181,9 +183,10 @@ public:
         text.append("\r\n");
         return payload(text);
     }
-    /// Makes the head of a response whose content is streamed and has that size (`serialized_size`): to be followed by the
-    /// content alone, such as by `framing::content_length`, and the connection stays for HTTP/1.0, too. Content of another
-    /// size breaks the connection: `framing::content_length` ends it with an error then. For `head_only()` nothing follows.
+    /// Makes the head of a response whose content is streamed and has that size (`serialized_size`): to be followed by
+    /// the content alone, such as by `framing::content_length`, and the connection stays for HTTP/1.0, too. Content of
+    /// another size breaks the connection: `framing::content_length` ends it with an error then. For `head_only()`
+    /// nothing follows.
     [[nodiscard]] payload begin(unsigned status, std::string_view content_type, std::uint64_t content_bytes,
                                 std::string_view fields = {}) const
     {

@@ -14,12 +14,12 @@ namespace holdfast {
 
 namespace framing {
 
-/// The head of an HTTP/1.1 request: the payload is the request line and the header fields, with the empty line that ends
-/// them, as any HTTP parser takes them. Empty lines before the request line are skipped, as RFC 9112 recommends. Lines may
-/// end with LF alone, so that such a request is refused by the parser and not waited for.
+/// The head of an HTTP/1.1 request: the payload is the request line and the header fields, with the empty line that
+/// ends them, as any HTTP parser takes them. Empty lines before the request line are skipped, as RFC 9112 recommends.
+/// Lines may end with LF alone, so that such a request is refused by the parser and not waited for.
 ///
-/// With `frame_reader` a head has a hard limit, a deadline (`frame_deadline`), and no buffer while the connection is idle;
-/// bytes after it stay for the next head, for `async_read_exactly` (a body), or for the reader that takes over
+/// With `frame_reader` a head has a hard limit, a deadline (`frame_deadline`), and no buffer while the connection is
+/// idle; bytes after it stay for the next head, for `async_read_exactly` (a body), or for the reader that takes over
 /// (`websocket_reader`).
 ///
 /// For reading only.

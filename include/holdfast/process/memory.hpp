@@ -208,7 +208,7 @@ inline std::optional<machine_memory> parse_meminfo(std::string_view text) noexce
 }
 
 /// Reads the memory of a process. The kernel updates these counters in batches: on a machine with many
-/// processors a figure may be off by some hundred KiB.
+/// CPUs a figure may be off by some hundred KiB.
 ///
 /// Cost: reads one small file, about 15 microseconds. Allocates nothing.
 ///

@@ -23,16 +23,18 @@ namespace holdfast {
 /// Checks that a test of a server leaves nothing behind: when the scope ends, the live `connection_guard`s and the open
 /// descriptors of the process are those that there were at its beginning. Otherwise it reports what is left: each guard
 /// with its age and the line of code that made it (for an acceptor's connections, the line that made the acceptor),
-/// each descriptor with what it leads to.
+/// each descriptor with the file or socket that it refers to. Linux: it reads
+/// `/proc/self/fd`.
 ///
 /// Guards are known in debug builds only, or where HOLDFAST_TRACK_GUARDS is 1 in all files of the program;
 /// elsewhere descriptors alone are compared.
 ///
-/// Declare it before the io_context, so that it ends after it. What other threads open meanwhile counts too.
+/// Declare it before the io_context, so that it ends after the io_context. What other threads open meanwhile counts
+/// too.
 ///
 ///     TEST_CASE("nothing is left when clients vanish")
 ///     {
-///         const holdfast::leak_check nothing_left{[](std::string_view who) { FAIL_CHECK(who); }};
+///         const holdfast::leak_check nothing_left{[](std::string_view left) { FAIL_CHECK(left); }};
 ///         ...
 ///     }
 class leak_check {

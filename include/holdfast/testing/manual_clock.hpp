@@ -11,8 +11,8 @@ namespace holdfast {
 
 /// A clock that stands still until it is advanced, so that a test of time-outs takes no real time. For
 /// `heartbeat_timer<Executor, manual_clock>` and for Asio's `basic_waitable_timer<manual_clock>`, with
-/// `io_context::poll()`: a wait completes in the first poll after the clock has reached its time. `run()` would poll
-/// without a pause.
+/// `io_context::poll()`: a wait completes in the first poll after the clock has reached its time. Do not call `run()`:
+/// while a wait is pending it does not sleep.
 ///
 /// Thread safety: there is one clock for the whole program, and it belongs to one thread.
 ///
