@@ -1,12 +1,12 @@
-// holdfast: graceful_server, a collector that can be replaced while its clients go on: a restart refuses
-// no client, and every client knows what was taken.
+// holdfast: graceful_server, a collector that can be replaced while its clients stay active: a restart refuses
+// no client, and every client knows which lines were accepted.
 // SPDX-License-Identifier: BSL-1.0
 //
-// Every line that a client sends is answered by {"taken":N}, its number. At SIGTERM the server takes no new
-// client, finishes the lines that have come, sends each client {"goodbye":N}, so that it sends the lines
-// after N to the next server, and ends when the last one has gone, or at the deadline. A listening socket
-// that the service manager keeps open is used when there: new clients wait in its backlog from one server to
-// the next.
+// Every line that a client sends is answered by {"taken":N}, its number. At SIGTERM the server accepts no new
+// client, answers the lines that have arrived, sends each client {"goodbye":N}, so that it sends the lines
+// after N to the next server, and ends when the last client has disconnected, or at the deadline. If the
+// service manager passes a listening socket, it is used: new clients wait in its backlog until the next
+// server starts.
 //
 //     [Socket]                        graceful.socket
 //     ListenStream=7777

@@ -7,15 +7,15 @@
 //     message Record { uint64 time_ms = 1; Level level = 2; string service = 3; string message = 4; }
 //     message Batch { repeated Record records = 1; }
 //
-// Readers see them come, for as long as they like, as lines or (EventSource) as events:
+// Readers receive them as they arrive, until they disconnect, as lines or (EventSource) as events:
 //
 //     curl -N --compressed 'http://127.0.0.1:7778/logs?level=warn&service=billing&last=100'
 //     curl -N -H 'Accept: text/event-stream' http://127.0.0.1:7778/logs
 //     curl http://127.0.0.1:7778/status
 //
 // What keeps the memory bounded: both acceptors have a limit; a batch has a limit; the log keeps --window bytes,
-// however slow its readers are, and a reader is a number in it; there are --compressors of them, and a reader that comes
-// while all are lent gets plain text.
+// however slow its readers are, and a reader is a position in it; there are --compressors compressors, and a reader that
+// connects while all of them are in use gets plain text.
 #include "support/command_line.hpp"
 #include "support/http_request.hpp"
 #include "support/listening.hpp"

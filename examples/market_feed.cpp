@@ -6,12 +6,12 @@
 // memory bounded here:
 //   - bounded_acceptor: accepts at most --max-connections; the others wait in the backlog. There are limits for one
 //     address, a second and the process's memory too, and for the sockets' buffers in the kernel;
-//   - capacity_plan: computes the most memory before the start, and the ladder checks it;
+//   - capacity_plan: computes the maximum memory before the start, and the ladder checks it;
 //   - connection: is closed on every path, and counted;
 //   - outbox: serializes a snapshot while it sends it, one chunk at a time. A change is serialized once for all clients,
 //     and the queue is bounded;
 //   - one number for each session, the version that it knows: a client too slow for its queue skips what is outdated;
-//   - heartbeat_profile: one timer for all. A silent client gets a ping, and is then dropped.
+//   - heartbeat_profile: one timer for all. A silent client gets a ping, and is then disconnected.
 //
 // With --threads N there are N shards: each has its own io_context, market, heartbeats and subscribers, and nothing is
 // shared but a message for each change, in a queue with a bound. One acceptor hands each connection to the shard with the

@@ -1,9 +1,9 @@
 // holdfast: naive_feed, the "before" picture: market_feed's job as Asio tutorials do it.
 // SPDX-License-Identifier: BSL-1.0
 //
-// Nothing here is made worse than usual. Every piece is found in tutorials, and in services that do well
-// until their clients are many, or slow, or stay for long. Where memory grows, a comment names the part of
-// holdfast that cures it. It runs under a memory limit (RLIMIT_DATA) and ends with the status 3 when it
+// Nothing here is made worse than usual. Every piece is found in tutorials, and in services that work well
+// until they have many clients, slow clients, or long-lived connections. Where memory grows, a comment names
+// the part of holdfast that bounds it. It runs under a memory limit (RLIMIT_DATA) and ends with the status 3 when it
 // reaches it.
 
 #include "support/feed_options.hpp"

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 //     GET /         a page that shows the feed, by both
-//     GET /events   server-sent events; a browser that comes again names its last event, and misses nothing
-//     GET /ws       a WebSocket; the client's first message is the id of the last message that it has had, or empty
+//     GET /events   server-sent events; a browser that reconnects names its last event, and misses nothing
+//     GET /ws       a WebSocket; the client's first message is the id of the last message that it has received, or empty
 //     GET /metrics  Prometheus' text format
 //     GET /healthz  200, with the reason where the engine is away; 503 before the node has the state, and in a drain
 //
@@ -11,14 +11,14 @@
 // whose engine is away serves what it has, and stays in the balancer: else the loss of one process would take out all nodes.
 //
 // What keeps the memory bounded: the number of connections; the size and the time of a request's head; the watermark of an
-// outbox. A message is kept once, in the ring, and a client is a position in it: one that is slow, or comes again,
-// continues from there. Beyond the ring it is sent the state of the market instead, the event "snapshot".
+// outbox. A message is kept once, in the ring, and a client is a position in it: one that is slow, or reconnects,
+// continues from there. If the ring no longer has its position, it is sent the state of the market, the event "snapshot".
 //
 // A client that names its device, /ws?device=NAME, takes the place of the device's last stream. With --threads each thread has
 // connections and a ring of its own; the first one passes the messages on to the others.
 //
-// SIGTERM drains: clients are asked to reconnect, spread over --stagger. The ring goes into --state FILE, from which the
-// next process continues. SIGUSR2 sends --shed percent of the clients away, to a node that has joined.
+// SIGTERM drains: clients are asked to reconnect, spread over --stagger. The ring is saved in --state FILE, from which the
+// next process continues. SIGUSR2 asks --shed percent of the clients to reconnect, such as after a node was added.
 #include "support/gateway.hpp"
 #include "support/gateway_options.hpp"
 #include "support/http_request.hpp"

@@ -1,9 +1,9 @@
-// holdfast: task_pool_server, where each request is split into parts that are computed at the same time:
-// never more than so many for one client, nor for all of them.
+// holdfast: task_pool_server, where each request is split into parts that are computed at the same time, with
+// a limit for each client and one for all clients.
 // SPDX-License-Identifier: BSL-1.0
 //
 // A client sends jobs, a line each, "FIRST LAST": how many primes are there from one to the other? The range
-// is cut into parts, and the answers come in order, a line each, while later parts are still at work:
+// is cut into parts, and the answers come in order, a line each, while later parts are still being computed:
 //
 //     $ printf '1 25000\nwhat\n' | nc 127.0.0.1 7777
 //     {"job":1,"part":1,"parts":3,"primes":1229}
@@ -12,12 +12,12 @@
 //     {"job":2,"error":"give two whole numbers, FIRST LAST, from 1 to 1000000000"}
 //
 // What keeps it bounded, whatever clients ask for:
-//   - bounded_spawner: a client has at most --parts-per-client parts, and is read no further while it has
-//     them; when it has left, which a reset or an answer that it does not take shows, they are cancelled, and
-//     its session ends when the last one has;
-//   - async_semaphore: --at-once parts are at work, on as many threads; the others wait, first come, first
-//     served, and cost nothing but their place;
-//   - heartbeat_timer: a client is watched while it is waited for, and not while it waits.
+//   - bounded_spawner: a client has at most --parts-per-client parts, and nothing is read from it while it has
+//     that many; when the connection is reset, or the client does not read an answer, they are cancelled, and
+//     its session ends when the last part has ended;
+//   - async_semaphore: --at-once parts are computed at a time, on as many threads; the others wait, first in,
+//     first out, and cost only an entry in the queue;
+//   - heartbeat_timer: a client is watched while the server waits for its input, and not while it waits for answers.
 #include "support/capacity.hpp"
 #include "support/command_line.hpp"
 #include "support/listening.hpp"

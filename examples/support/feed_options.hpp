@@ -49,9 +49,9 @@ inline void add_options(command_line& cli, feed_options& options)
     cli.add("instruments", options.instruments, "N", "instruments in the market");
     cli.add("rate", options.rate, "N", "instruments that change each second");
     cli.add("document", options.document, "FILE", "serve this JSON document instead of the market's snapshot");
-    cli.add("timeout", options.timeout, "TIME", "a client silent for so long is dropped");
-    cli.add("ping-after", options.ping_after, "TIME", "a client silent for so long is sent a ping");
-    cli.add("chunk", options.chunk, "BYTES", "the size of the pieces in which a snapshot is sent");
+    cli.add("timeout", options.timeout, "TIME", "a client that is silent for this time is disconnected");
+    cli.add("ping-after", options.ping_after, "TIME", "a client that is silent for this time is sent a ping");
+    cli.add("chunk", options.chunk, "BYTES", "the size of the chunks in which a snapshot is sent");
     cli.add("send-buffer", options.send_buffer, "BYTES", "the kernel's send buffer of each socket (SO_SNDBUF)");
 }
 

@@ -62,19 +62,21 @@ struct gateway_options : server_options {
             cli.add("instruments", instruments, "N", "instruments in the market");
             cli.add("rate", rate, "N", "instruments that change with each message");
             cli.add("interval", interval, "TIME", "time between two messages");
-            cli.add("ring", ring, "BYTES", "the messages that are kept for clients that come again");
-            cli.add("stagger", stagger, "TIME", "the time over which a drain sends clients away; less than --drain");
+            cli.add("ring", ring, "BYTES", "the size of the messages that are kept for clients that reconnect");
+            cli.add("stagger", stagger, "TIME",
+                    "the time over which a drain asks clients to reconnect; less than --drain");
             cli.add("notice", notice, "TIME",
                     "the time before a drain in which /healthz says 503 and clients are still accepted: a balancer's "
                     "health checks have to see it");
-            cli.add("shed", shed, "PERCENT",
-                    "the share of the clients that is sent away at SIGUSR2, spread over --stagger: they come to a node "
-                    "that "
-                    "has joined");
-            cli.add("head-timeout", head_timeout, "TIME", "the time that the head of a request takes at most");
+            cli.add(
+                "shed", shed, "PERCENT",
+                "the share of the clients that is asked to reconnect at SIGUSR2, spread over --stagger: some of them "
+                "then connect to a node that was added");
+            cli.add("head-timeout", head_timeout, "TIME", "the maximum time until the head of a request is complete");
             cli.add("write-delay", write_delay, "TIME", "messages within this time go out in one write");
             cli.add("compression", compression, "LEVEL",
-                    "of the messages for WebSocket clients that offer permessage-deflate, 1 to 9; 0: none");
+                    "the compression level of messages for WebSocket clients that offer permessage-deflate: 1 to 9; "
+                    "0: none");
             cli.add("client-rate", client_rate, "N",
                     "messages that a WebSocket client may send each second; one that sends more is closed with 1008; "
                     "0: any");

@@ -38,7 +38,7 @@ struct server_options {
         cli.add("address", address, "IP", "the address to listen on");
         cli.add("port", port, "N", "the port to listen on; 0: one that the kernel chooses");
         cli.add("max-connections", max_connections, "N", "connections served at once");
-        cli.add("timeout", timeout, "TIME", "a client silent for so long is disconnected");
+        cli.add("timeout", timeout, "TIME", "a client that is silent for this time is disconnected");
         cli.add("drain", drain, "TIME", "after SIGTERM, the time that connections have to end before they are reset");
         cli.add("proxy", proxies, "NETWORKS",
                 "the load balancers, such as 10.0.0.0/8,::1: each of their connections begins with a PROXY header, and "

@@ -13,8 +13,8 @@
 
 namespace examples {
 
-/// At each signal of that number `percent` of the acceptor's clients leave, spread over `stagger`: they come again, and the
-/// balancer has another server for them. For ever; the acceptor must outlive the context's last handler.
+/// At each signal of that number, asks `percent` of the acceptor's clients to reconnect, spread over `stagger`: the load
+/// balancer then sends some of them to other servers. Never returns; the acceptor must outlive the context's last handler.
 holdfast::net::awaitable<void> shed_at_signal(auto& clients, int number, std::uint32_t percent,
                                               std::chrono::milliseconds stagger)
 {
@@ -24,7 +24,7 @@ holdfast::net::awaitable<void> shed_at_signal(auto& clients, int number, std::ui
     for (;;) {
         co_await signals.async_wait(holdfast::net::use_awaitable);
         std::size_t left = clients.census().live() * percent / 100;
-        log_line("shed: ", left, " connections are sent away");
+        log_line("shed: ", left, " connections are asked to reconnect");
         for (auto steps = static_cast<std::size_t>(stagger / step) + 1; steps != 0; --steps) {
             left -= clients.shed(left / steps);
             clock.expires_after(step);

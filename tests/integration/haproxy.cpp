@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/certificates.hpp"
+#include "support/note_end.hpp"
 #include "support/process.hpp"
 #include "support/sockets.hpp"
 #include "support/tls.hpp"
@@ -28,15 +29,12 @@ using holdfast::admission_limit;
 using holdfast::close_reason;
 using holdfast::connection_end;
 using holdfast::error_code;
+using tests::note_end;
 using tests::tcp;
 namespace net = holdfast::net;
 
 namespace {
 
-struct note_end {
-    std::vector<connection_end>* ends;
-    void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
-};
 using acceptor_type = holdfast::bounded_acceptor<tcp, note_end>;
 
 /// HAProxy in front of a server, on a port that the kernel chose. It ends with this object.

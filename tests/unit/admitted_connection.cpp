@@ -2,6 +2,7 @@
 // stay with the connection.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/note_end.hpp"
 #include "support/sockets.hpp"
 #include "support/tls.hpp"
 
@@ -18,6 +19,7 @@ using namespace std::chrono_literals;
 using holdfast::close_reason;
 using holdfast::connection_end;
 using holdfast::error_code;
+using tests::note_end;
 using tests::tcp;
 using tests::tls_stream;
 namespace net = holdfast::net;
@@ -25,10 +27,6 @@ namespace ssl = net::ssl;
 
 namespace {
 
-struct note_end {
-    std::vector<connection_end>* ends;
-    void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
-};
 using acceptor_type = holdfast::bounded_acceptor<tcp, note_end>;
 using connection = acceptor_type::connection_type;
 

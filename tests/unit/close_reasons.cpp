@@ -2,6 +2,7 @@
 // finalizer.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/note_end.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
@@ -21,16 +22,13 @@ using namespace std::chrono_literals;
 using holdfast::close_reason;
 using holdfast::connection_end;
 using holdfast::error_code;
+using tests::note_end;
 using tests::tcp;
 namespace framing = holdfast::framing;
 namespace net = holdfast::net;
 
 namespace {
 
-struct note_end {
-    std::vector<connection_end>* ends;
-    void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
-};
 using acceptor_type = holdfast::bounded_acceptor<tcp, note_end>;
 using connection = acceptor_type::connection_type;
 

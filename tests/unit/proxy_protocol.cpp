@@ -1,6 +1,7 @@
 // holdfast: does an acceptor believe the PROXY headers of trusted senders, and theirs alone, whatever cut they come in?
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/note_end.hpp"
 #include "support/proxy_headers.hpp"
 #include "support/sockets.hpp"
 
@@ -36,6 +37,7 @@ using holdfast::connection_end;
 using holdfast::errc;
 using holdfast::error_code;
 using holdfast::proxy_header_parser;
+using tests::note_end;
 using tests::proxy_v2, tests::proxy_v2_tcp4, tests::proxy_v2_tcp6;
 using tests::tcp;
 namespace net = holdfast::net;
@@ -171,10 +173,6 @@ TEST_CASE("what is no header fails, at its first wrong byte")
 
 namespace {
 
-struct note_end {
-    std::vector<connection_end>* ends;
-    void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
-};
 using acceptor_type = holdfast::bounded_acceptor<tcp, note_end>;
 using connection = acceptor_type::connection_type;
 

@@ -1,6 +1,7 @@
 // holdfast: tests of connections that the acceptor ends: what was sent in part never looks complete.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/note_end.hpp"
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
@@ -13,15 +14,12 @@ using namespace std::chrono_literals;
 using holdfast::close_reason;
 using holdfast::connection_end;
 using holdfast::error_code;
+using tests::note_end;
 using tests::tcp;
 namespace net = holdfast::net;
 
 namespace {
 
-struct note_end {
-    std::vector<connection_end>* ends;
-    void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
-};
 using acceptor_type = holdfast::bounded_acceptor<tcp, note_end>;
 using connection = acceptor_type::connection_type;
 

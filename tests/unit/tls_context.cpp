@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/certificates.hpp"
+#include "support/note_end.hpp"
 #include "support/sockets.hpp"
 #include "support/tls_peer.hpp"
 
@@ -18,6 +19,7 @@
 
 using holdfast::close_reason;
 using holdfast::error_code;
+using tests::note_end;
 using tests::tcp;
 namespace net = holdfast::net;
 
@@ -190,10 +192,6 @@ TEST_CASE("mutual TLS: the client's name is in the census and in the connection'
 {
     const bool compact = GENERATE(false, true);
     const tests::certificate files, client_files("alice\n<admin>"), unknown("mallory");
-    struct note_end {
-        std::vector<holdfast::connection_end>* ends;
-        void operator()(const holdfast::connection_end& end) const noexcept { ends->push_back(end); }
-    };
     std::vector<holdfast::connection_end> ends;
     ends.reserve(10);
     net::io_context io;
