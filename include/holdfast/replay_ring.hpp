@@ -136,8 +136,8 @@ public:
         return last();
     }
 
-    /// Drops all messages and continues after `last`. For messages that come with ids of another server, some of which
-    /// were lost: receivers then have a gap.
+    /// Drops all messages and continues after `last`, whose id must be less than 2^64 - 1. For messages that come with
+    /// ids of another server, some of which were lost: receivers then have a gap.
     void restart(const replay_position& last) noexcept
     {
         kept_.clear();

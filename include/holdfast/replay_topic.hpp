@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_REPLAY_TOPIC_HPP
 #define HOLDFAST_REPLAY_TOPIC_HPP
 
+#include <holdfast/asio.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/payload.hpp>
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -89,8 +91,8 @@ public:
 
     /// Adds a message, and sends it to all live receivers. Returns its position.
     ///
-    /// Exceptions: std::bad_alloc, and those of the forms. The message is added, or nothing has happened; a receiver
-    /// that has not been reached gets the message later.
+    /// Exceptions: std::bad_alloc, and those of the forms. `ring().last()` tells whether the message was added. All
+    /// receivers for which nothing failed have got it; the others continue at the next push.
     replay_position push(std::string_view message)
     {
         made_.emplace_back();
@@ -107,14 +109,15 @@ public:
         std::array<payload, Forms> ready; // of a message that exceeds the ring, none is kept
         for (receiver* each = live_.next; each != &live_;) {
             receiver& here = *std::exchange(each, each->next);
-            if (push_to(here, at, message, ready[here.form])) {
+            const error_code ec = push_to(here, at, message, ready[here.form]);
+            if (!ec) {
                 ++counters_.sent;
                 continue;
             }
             here.unlink();
             here.position = {at.epoch, at.id - 1};
             here.link(behind_);
-            ++counters_.fell_behind;
+            if (ec == errc::outbox_full) ++counters_.fell_behind;
         }
         continue_behind();
         return at;
@@ -124,18 +127,16 @@ public:
     /// last message. Else messages are missing: all receivers have a gap, and those that are live are sent the state at
     /// once.
     ///
-    /// Exceptions: those of `on_gap`.
+    /// Exceptions: std::bad_alloc; receivers for which memory was missing continue at the next push.
     void restart(const replay_position& last)
     {
-        const replay_position before = ring_.last();
-        if (last == before) return;
+        if (last == ring_.last()) return;
         ring_.restart(last);
         made_.clear();
+        ++restarts_;
         while (live_.next != &live_) {
             receiver& here = *live_.next;
             here.unlink();
-            here.position = before;
-            here.knows = false;
             here.link(behind_);
         }
         continue_behind();
@@ -146,20 +147,22 @@ public:
     /// current state; the receiver continues after `position`. `on_gap` returns the `error_code` of its push: after
     /// `errc::outbox_full` it is called again when the outbox is empty; after another error the subscription ends.
     ///
-    /// An exception that `on_gap` or a form throws later, outside of this call, is caught; the receiver continues at
-    /// the next push.
+    /// An exception that `on_gap` throws later, outside of this call, is caught: the receiver continues at the next
+    /// push, where `on_gap` is called again. So is that of a form, except within `push`.
     ///
     /// The outbox must have `overflow_policy::wait`. A message that exceeds its high watermark alone is a gap.
     ///
-    /// Exceptions: std::bad_alloc, and those of the forms and of `on_gap`.
+    /// Exceptions: std::bad_alloc, and those of the forms and of `on_gap`; then there is no subscription.
     template <class Stream, class OnGap>
         requires std::is_invocable_r_v<error_code, OnGap&, const replay_position&>
     [[nodiscard]] subscription subscribe(outbox<Stream>& outbox, std::size_t form,
                                          const std::optional<replay_position>& from, OnGap on_gap)
     {
-        auto made = std::make_shared<receiver_of<Stream, OnGap>>(*this, outbox, form, from, std::move(on_gap));
+        const auto made = std::make_shared<receiver_of<Stream, OnGap>>(*this, outbox, form, from, std::move(on_gap));
+        subscription begun(made); // ends it after an exception
         made->catch_up();
-        return subscription(std::move(made));
+        made->subscribed = true;
+        return begun;
     }
 
     /// Returns the ring: for `last()` and `save()`.
@@ -191,7 +194,13 @@ private:
             previous->next = next;
             next = previous = this;
         }
-        /// Ends the subscription; a pending operation finds no topic.
+        /// Takes all of another list.
+        void take(receiver& list) noexcept
+        {
+            link(list);
+            list.unlink();
+        }
+        /// Ends the subscription. A message that waits for space is not sent: nothing of the receiver stays.
         void leave() noexcept
         {
             unlink();
@@ -199,6 +208,7 @@ private:
             if (waiting) --topic->waiters_;
             --topic->receivers_;
             topic = nullptr;
+            stop.emit(net::cancellation_type::terminal);
         }
 
         receiver* next;
@@ -207,8 +217,11 @@ private:
         outbox_base* outbox = nullptr;
         replay_position position{};
         std::size_t form = 0;
+        std::size_t restarts = 0; // of the topic, when the position was known
+        net::cancellation_signal stop;
         bool waiting = false;
         bool knows = false; // a position
+        bool subscribed = false;
     };
 
     template <class Stream, class OnGap>
@@ -222,6 +235,7 @@ private:
             this->form = number;
             this->knows = from.has_value();
             this->position = from.value_or(replay_position());
+            this->restarts = of.restarts_;
             ++of.receivers_;
             this->link(of.behind_);
         }
@@ -245,7 +259,8 @@ private:
         bool queue_next()
         {
             replay_topic& from = *this->topic;
-            if (!this->knows || !from.has_all_after(this->position)) return report_gap();
+            if (!this->knows || this->restarts != from.restarts_ || !from.has_all_after(this->position))
+                return report_gap();
             if (this->position == from.ring_.last()) {
                 this->link(from.live_);
                 return false;
@@ -270,7 +285,15 @@ private:
         bool report_gap()
         {
             const replay_position at = this->topic->ring_.last();
-            const error_code ec = on_gap(at);
+            const std::size_t restarts_before = this->topic->restarts_;
+            error_code ec;
+            try {
+                ec = on_gap(at);
+            } catch (...) { // of a later call: the caller may be a publisher, who can do nothing about it
+                if (!this->subscribed) throw;
+                if (this->topic != nullptr) this->link(this->topic->behind_);
+                return false;
+            }
             if (this->topic == nullptr) return false;
             if (ec == errc::outbox_full) {
                 stream->async_flush(waiter(false));
@@ -284,12 +307,15 @@ private:
             ++this->topic->counters_.gaps;
             this->knows = true;
             this->position = at;
+            this->restarts = restarts_before;
             return true;
         }
 
         auto waiter(bool pushes)
         {
-            return [self = this->shared_from_this(), pushes](const error_code& ec) { self->go_on(ec, pushes); };
+            return net::bind_cancellation_slot(
+                this->stop.slot(),
+                [self = this->shared_from_this(), pushes](const error_code& ec) { self->go_on(ec, pushes); });
         }
 
         void note_wait() noexcept
@@ -320,20 +346,29 @@ private:
         [[no_unique_address]] OnGap on_gap;
     };
 
-    /// Returns whether the queue has the message. False after an exception, too: its turn comes with those that are
-    /// behind.
-    bool push_to(receiver& to, const replay_position& at, std::string_view message, payload& form) noexcept
+    /// Queues a message. Returns an error after an exception, too: its turn comes with those that are behind.
+    error_code push_to(receiver& to, const replay_position& at, std::string_view message, payload& form) noexcept
     try {
         if (form.empty()) form = made_.empty() ? forms_[to.form](at, message) : form_of(at.id, to.form);
-        return !to.outbox->push(form);
+        return to.outbox->push(form);
     } catch (...) {
-        return false;
+        return net::error::no_memory;
     }
 
+    /// One that fails is behind again, and does not keep the others from their turn.
     void continue_behind()
     {
-        while (behind_.next != &behind_)
-            behind_.next->catch_up();
+        receiver now;
+        now.take(behind_);
+        std::exception_ptr failure;
+        while (now.next != &now) {
+            try {
+                now.next->catch_up();
+            } catch (...) {
+                if (!failure) failure = std::current_exception();
+            }
+        }
+        if (failure) std::rethrow_exception(failure);
     }
 
     [[nodiscard]] bool has_all_after(const replay_position& from) noexcept
@@ -363,6 +398,7 @@ private:
     replay_counters counters_;
     std::size_t receivers_ = 0;
     std::size_t waiters_ = 0;
+    std::size_t restarts_ = 0;
 };
 
 template <std::size_t Forms, class Clock>
@@ -379,7 +415,7 @@ public:
     }
     ~subscription() { end(); }
 
-    /// Ends the subscription. What is queued is still sent.
+    /// Ends the subscription. What is queued is still sent; a message that waits for space is not.
     void end() noexcept
     {
         if (receiver_) receiver_->leave();

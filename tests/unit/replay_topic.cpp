@@ -321,6 +321,132 @@ TEST_CASE("a form that fails reaches its receivers with a later push")
     CHECK(two.stream.taken == one.stream.taken);
 }
 
+TEST_CASE("where the state cannot be made, subscribe throws and nothing of the receiver stays")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({}, 7), made.makers());
+    held_stream stream(io);
+    holdfast::outbox box(stream, {.on_overflow = holdfast::overflow_policy::wait});
+    const auto subscribe = [&] {
+        return news.subscribe(box, 0, std::nullopt, [](const replay_position&) -> holdfast::error_code {
+            throw std::runtime_error("state");
+        });
+    };
+    CHECK_THROWS_AS(subscribe(), std::runtime_error);
+    CHECK(news.receivers() == 0);
+    news.push("a"); // reaches nobody
+    CHECK(box.queued() == 0);
+    topic broken(holdfast::replay_ring({}, 7),
+                 {[](const replay_position&, std::string_view) -> payload { throw std::runtime_error("form"); },
+                  topic::form_maker()});
+    broken.push("a");
+    const auto from = [&] { return receiver(io, broken); };
+    CHECK_THROWS_AS(from(), std::runtime_error);
+    CHECK(broken.receivers() == 0);
+    broken.push("b");
+}
+
+TEST_CASE("a state that cannot be made later is asked for again at the next push, and keeps no other receiver waiting")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({}, 7), made.makers());
+    held_stream stream(io);
+    holdfast::outbox box(stream, {.high_watermark = 200, .on_overflow = holdfast::overflow_policy::wait});
+    bool fails = true;
+    auto here = news.subscribe(box, 0, replay_position{7, 0}, [&](const replay_position&) {
+        if (fails) throw std::runtime_error("state");
+        return box.push(payload("state;"));
+    });
+    receiver other(io, news);
+    CHECK_NOTHROW(news.push(std::string(300, 'x'))); // exceeds both queues: a gap
+    read_all(io, other);
+    CHECK(other.stream.taken == "gap1;");
+    CHECK_NOTHROW(news.push("a"));
+    CHECK(box.queued() == 0);
+    fails = false;
+    news.push("b");
+    news.push("c");
+    for (settle(io); stream.in_flight(); settle(io))
+        stream.take();
+    CHECK(stream.taken == "state;4:c;");
+    read_all(io, other);
+    CHECK(other.stream.taken == "gap1;2:a;3:b;4:c;");
+    CHECK(here);
+}
+
+TEST_CASE("of a subscription that has ended nothing is sent but what was queued, and nothing stays")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({}, 7), made.makers());
+    held_stream stream(io);
+    holdfast::outbox box(stream,
+                         {.high_watermark = 200, .low_watermark = 60, .on_overflow = holdfast::overflow_policy::wait});
+    const auto held = std::make_shared<int>();
+    const bool asked_again = GENERATE(false, true);
+    if (asked_again) box.push(payload("before;"));
+    const auto start = [&] {
+        return news.subscribe(box, 0, asked_again ? std::nullopt : std::optional(replay_position{7, 0}),
+                              [held](const replay_position&) -> holdfast::error_code { return errc::outbox_full; });
+    };
+    for (int i = 0; i != 30; ++i)
+        news.push("some text");
+    std::size_t queued = 0;
+    for (int i = 0; i != 10; ++i) {
+        auto here = start();
+        settle(io);
+        CHECK(news.behind() == 1);
+        CHECK(held.use_count() > 1);
+        queued = box.queued();
+        if (i % 2 == 0) here.end();
+    }
+    settle(io);
+    CHECK(held.use_count() == 1);
+    CHECK(news.behind() == 0);
+    CHECK(box.queued() == queued);
+    for (; stream.in_flight(); settle(io))
+        stream.take();
+    CHECK(stream.taken == (asked_again ? "before;" : numbers(1, queued, "some text")));
+}
+
+TEST_CASE("an outbox that is closed was not full")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({}, 7), made.makers());
+    receiver closed(io, news);
+    closed.box.close();
+    news.push("a");
+    CHECK_FALSE(closed.here);
+    CHECK(news.counters().fell_behind == 0);
+}
+
+TEST_CASE("a source that goes on at an earlier message is a gap for all, also for those that wait for space")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({}, 7), made.makers());
+    receiver live(io, news), slow(io, news);
+    for (int i = 0; i != 30; ++i) {
+        news.push("old");
+        read_all(io, live);
+    }
+    REQUIRE(news.behind() == 1);
+    settle(io);
+    news.restart({7, 10}); // the source has lost the messages after it
+    for (int i = 0; i != 20; ++i)
+        news.push("new");
+    read_all(io, live);
+    read_all(io, slow);
+    CHECK(live.stream.taken == numbers(1, 30, "old") + "gap10;" + numbers(11, 30, "new"));
+    CHECK(live.gaps == 1);
+    CHECK(slow.gaps == 1);
+    CHECK(slow.stream.taken.ends_with(";gap30;"));
+    CHECK(slow.stream.taken.find("new") == std::string::npos);
+}
+
 TEST_CASE("a topic continues with the ring of the process before")
 {
     net::io_context io;
