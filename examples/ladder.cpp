@@ -194,8 +194,8 @@ int run(int argc, char** argv)
     cli.add("aborts", wanted.aborts, "N", "how often an aborting client resets its connection before it stays");
     cli.add("connect-rate", wanted.connect_rate, "N", "new connections a second");
     cli.add("settle", wanted.settle, "SECONDS", "a rung is measured after this time without a burst");
-    cli.add("rung-deadline", wanted.rung_deadline, "SECONDS", "or after this time at the latest");
-    cli.add("hold", wanted.hold, "SECONDS", "and measured again after this time");
+    cli.add("rung-deadline", wanted.rung_deadline, "SECONDS", "a rung is measured after this time at the latest");
+    cli.add("hold", wanted.hold, "SECONDS", "a rung is measured again after this time");
     cli.add("climbs", wanted.climbs, "N", "climbs at most; fewer where the tops of two in a row agree");
     cli.add("later-climbs", later, "all|top", "the rungs of the climbs after the first");
     cli.add("budget-bytes", budget, "BYTES", "the most RssAnon for each connection; 0: not judged");

@@ -276,14 +276,15 @@ int run(int argc, char** argv)
     std::chrono::milliseconds deadline = 10s;
     examples::command_line cli{"log_collector", "Protobuf batches of log records in, filtered JSON out over HTTP."};
     cli.add("address", address, "IP", "the address to listen on");
-    cli.add("port", port, "N", "where programs send their batches; 0: one that the kernel chooses");
-    cli.add("http-port", http_port, "N", "where readers ask; 0: one that the kernel chooses");
+    cli.add("port", port, "N", "the port to which programs send batches; 0: one that the kernel chooses");
+    cli.add("http-port", http_port, "N", "the port of the readers; 0: one that the kernel chooses");
     cli.add("max-programs", max_programs, "N", "programs connected at once");
     cli.add("max-readers", max_readers, "N", "readers connected at once");
     cli.add("compressors", compressors, "N", "readers that get gzip at once; the others get plain text");
     cli.add("window", window, "BYTES", "how much of the log is kept for readers that are slow or come later");
-    cli.add("timeout", timeout, "TIME", "a program silent, or a reader that takes nothing, for so long is dropped");
-    cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long before those left are aborted");
+    cli.add("timeout", timeout, "TIME",
+            "a program that sends nothing, or a reader that reads nothing, for this time is disconnected");
+    cli.add("drain", deadline, "TIME", "after SIGTERM, the time that connections have to end before they are reset");
     examples::tls_option tls;
     tls.add_to(cli);
     if (!cli.parse(argc, argv)) return 0;

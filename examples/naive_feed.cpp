@@ -327,7 +327,8 @@ int run(int argc, char** argv)
     examples::command_line cli{
         "naive_feed", "market_feed's job as Asio tutorials do it: what its memory does is the \"before\" picture."};
     examples::add_options(cli, options);
-    cli.add("memory-limit", memory_limit, "BYTES", "where it ends; at most a quarter of the available memory");
+    cli.add("memory-limit", memory_limit, "BYTES",
+            "the memory at which it ends; at most a quarter of the available memory");
     std::string tls_files;
     cli.add("tls", tls_files, "CERT,KEY", "serve TLS by these PEM files; empty: plain TCP");
     if (!cli.parse(argc, argv)) return 0;

@@ -210,11 +210,11 @@ int run(int argc, char** argv)
     cli.add("address", address, "IP", "the address to listen on");
     cli.add("port", port, "N", "the port to listen on; 0: one that the kernel chooses");
     cli.add("max-connections", max_connections, "N", "connections served at once");
-    cli.add("parts-per-client", max_parts, "N", "parts that one client has at once, at work or waiting");
-    cli.add("at-once", at_once, "N", "parts of all clients at work at once; 0: one for each processor");
+    cli.add("parts-per-client", max_parts, "N", "parts of one client, running or waiting");
+    cli.add("at-once", at_once, "N", "parts of all clients that run at once; 0: one for each CPU");
     cli.add("part", part_size, "N", "numbers in each part");
-    cli.add("timeout", timeout, "TIME", "a client that neither asks nor reads for so long is dropped");
-    cli.add("drain", deadline, "TIME", "after SIGTERM, wait so long for jobs before they are aborted");
+    cli.add("timeout", timeout, "TIME", "a client that neither sends nor reads for this time is disconnected");
+    cli.add("drain", deadline, "TIME", "after SIGTERM, the time that jobs have to end before they are aborted");
     cli.add("admin", admin_path, "PATH", "a local socket that answers with the census, as JSON; empty: none");
     examples::tls_option tls;
     tls.add_to(cli);
