@@ -58,7 +58,12 @@ struct connection_placement {
     }
 };
 
-/// Watermarks of memory use, between which accepting pauses.
+/// Limits of memory use: accepting pauses above the high watermark, and resumes below the low one.
+///
+/// The memory is measured before a connection is accepted: if a tenth of a second has passed since the last
+/// measurement, and more often near the watermark. While it cannot be measured, the last figure holds.
+///
+/// Cost: up to two system calls for each measurement, and up to two open descriptors.
 struct memory_limits {
     /// What is measured.
     enum class memory_source : std::uint8_t {
@@ -71,6 +76,7 @@ struct memory_limits {
         cgroup,
     };
 
+    /// What is measured. The acceptor's constructor throws std::system_error if it cannot be read.
     memory_source of = memory_source::none;
     /// Above this many bytes no connection is accepted. 0 means nine tenths of the cgroup's limit, and with
     /// `memory_source::process` no limit.

@@ -106,10 +106,10 @@ public:
     /// Completes all operations that wait now, without changing the state. No handler is called inside this call.
     void notify_all() noexcept { core_->notify_all(); }
 
-    /// Whether the next wait completes at once.
+    /// Returns whether the event is set: the next wait completes at once.
     [[nodiscard]] bool is_set() const noexcept { return core_->is_set(); }
 
-    /// The number of waiting operations.
+    /// Returns the number of waiting operations.
     [[nodiscard]] std::size_t waiting() const noexcept { return core_->waiting(); }
 
 private:

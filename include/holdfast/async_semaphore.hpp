@@ -196,7 +196,8 @@ public:
         return {core_, n};
     }
 
-    /// Takes over the units of `other`. Returns false, and changes nothing, when they belong to another semaphore.
+    /// Takes over the units of `other`, as the inverse of `split()`. Returns false, and changes nothing, when they
+    /// belong to another semaphore.
     bool merge(basic_permit& other) noexcept
     {
         if (this == &other || !other) return true;

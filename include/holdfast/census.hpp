@@ -42,7 +42,7 @@ struct census_entry {
     std::optional<std::uint64_t> bytes_in;
     /// Bytes that the peer's kernel has acknowledged; nothing for local sockets.
     std::optional<std::uint64_t> bytes_out;
-    /// Whether a drain has notified it.
+    /// Whether a drain or `bounded_acceptor::shed` has notified it.
     bool draining = false;
     /// Its peer's name, where it has been given one; valid during the call.
     std::string_view name{};

@@ -229,7 +229,7 @@ enum class close_reason : std::uint8_t {
     frame_limit,
     /// A limit of the acceptor rejected it, or the session did.
     refused,
-    /// It ended after a drain had notified it.
+    /// It ended after a drain, or `bounded_acceptor::shed`, had notified it.
     drained,
     /// A drain reached its deadline, and aborted it.
     drain_deadline,

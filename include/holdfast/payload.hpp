@@ -130,7 +130,7 @@ public:
     [[nodiscard]] bool empty() const noexcept { return block_ == nullptr; }
 
     /// Returns the number of references, this one included; 0 for an empty payload. While other threads have
-    /// references, it is an estimate.
+    /// references, it is an estimate. For diagnostics and tests, as `std::shared_ptr::use_count`.
     [[nodiscard]] std::size_t use_count() const noexcept
     {
         return block_ != nullptr ? block_->owners.load(std::memory_order_relaxed) : 0;

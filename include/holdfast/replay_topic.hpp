@@ -150,7 +150,8 @@ public:
     /// An exception that `on_gap` throws later, outside of this call, is caught: the receiver continues at the next
     /// push, where `on_gap` is called again. So is that of a form, except within `push`.
     ///
-    /// The outbox must have `overflow_policy::wait`. A message that exceeds its high watermark alone is a gap.
+    /// The outbox must have `overflow_policy::wait`: with `drop_oldest` messages are lost without a gap, and with
+    /// `disconnect` a slow receiver is disconnected. A message that exceeds its high watermark alone is a gap.
     ///
     /// Exceptions: std::bad_alloc, and those of the forms and of `on_gap`; then there is no subscription.
     template <class Stream, class OnGap>

@@ -90,7 +90,7 @@ struct http_exchange_options {
 ///         outbox.push(exchange.error(404, "There is only / here."));
 class http_exchange {
 public:
-    /// Examines a request. `version` is 10 or 11; HTTP/2 does not come here. `header(name)` returns the value of a
+    /// Examines a request. `version` is 10 or 11; any other is refused with 505. `header(name)` returns the value of a
     /// field, empty if there is none; of a field that occurs several times the values, separated by commas. Names are
     /// compared without regard to case.
     ///
@@ -144,7 +144,7 @@ public:
 
     /// Returns whether the connection is used for another request.
     [[nodiscard]] bool keeps_alive() const noexcept { return keeps_alive_; }
-    /// Ends the connection after this response: call it before the response is made.
+    /// Makes this response the last one of the connection. Call it before the response is made.
     void close_after() noexcept { keeps_alive_ = false; }
     /// Returns whether the response has no content, whatever its header fields say: the method is HEAD.
     [[nodiscard]] bool head_only() const noexcept { return head_; }

@@ -29,8 +29,9 @@ struct cgroup_memory {
     std::uint64_t used = 0;
 };
 
-/// Parses the text of a cgroup's `memory.max` or `memory.limit_in_bytes`: a limit in bytes. Returns nothing where
-/// there is no limit ("max", or the value near 2^63 of version 1) or the text is not a number.
+/// Parses the text of a cgroup's `memory.max` or `memory.limit_in_bytes`: a limit in bytes. For programs that have the
+/// text from elsewhere; `read_cgroup_memory` reads the limit of a process. Returns nothing where there is no limit
+/// ("max", or the value near 2^63 of version 1) or the text is not a number.
 inline std::optional<std::uint64_t> parse_cgroup_limit(std::string_view text) noexcept
 {
     return detail::cgroup_limit_of(text);
@@ -54,7 +55,7 @@ inline std::optional<cgroup_memory> smallest_limit(const cgroup_place& place)
 
 /// Reads the smallest memory limit of the cgroups that a process is in, from its own up to the root, and the
 /// memory that counts against it. Returns nothing where no group limits its memory or no group's files are
-/// visible. Supports versions 1 and 2. A `pid` of 0 is the calling process.
+/// visible. Supports versions 1 and 2 of cgroups. A `pid` of 0 is the calling process.
 ///
 /// Errors: those of the system; ESRCH: the process has ended.
 /// Thread safety: may be called from any thread.

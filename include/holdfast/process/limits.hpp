@@ -33,7 +33,9 @@ struct descriptor_limits {
     std::uint64_t hard = 0;
 };
 
-/// Reads the limits of this process on open descriptors. After an error both are 0.
+/// Reads the limits of this process on open descriptors.
+///
+/// Errors: those of the system. After an error both limits are 0.
 ///
 /// Thread safety: may be called from any thread.
 inline descriptor_limits read_descriptor_limits(std::error_code& error) noexcept
@@ -49,7 +51,7 @@ inline descriptor_limits read_descriptor_limits(std::error_code& error) noexcept
 
 /// Raises the soft limit on open descriptors to at least `needed`. Never lowers it.
 ///
-/// Errors: EPERM where the hard limit is lower than `needed`; the limit is then unchanged.
+/// Errors: EPERM if the hard limit is lower than `needed`, and those of the system. The limit is then unchanged.
 /// Thread safety: may be called from any thread; the limit is the whole process's.
 inline void raise_descriptor_limit(std::uint64_t needed, std::error_code& error) noexcept
 {

@@ -103,8 +103,7 @@ struct as_type_of<written_as_t<W>, Rest...> {
 /// or of a base). The name must have static storage, as a string literal has. Options follow, in any order: a
 /// number (the field number of Protobuf), `omit_empty`, `written_as<W>`, and those of `holdfast::proto`.
 ///
-///     field("sent", &order::sent, 4, omit_empty,
-///     written_as<std::optional<in_unit<std::chrono::milliseconds>>>)
+///     field("sent", &order::sent, 4, omit_empty, written_as<std::optional<in_unit<std::chrono::milliseconds>>>)
 template <class Member, class As = detail::as_it_is>
 struct field {
     static_assert(std::is_member_object_pointer_v<Member>,
@@ -318,8 +317,7 @@ concept described_enum =
 /// holds.
 ///
 ///     using event = std::variant<trade, quote>;
-///     constexpr auto describe(holdfast::type_tag<event>) { return holdfast::alternatives("trade", "quote");
-///     }
+///     constexpr auto describe(holdfast::type_tag<event>) { return holdfast::alternatives("trade", "quote"); }
 template <class T>
 concept described_variant = requires { requires detail::is_alternatives<decltype(describe(type_tag<T>{})), T>; };
 

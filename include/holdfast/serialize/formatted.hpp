@@ -19,7 +19,7 @@ public:
     using source_type = Source;
     using format_type = Format;
 
-    /// Takes the source and the format over.
+    /// Takes over the source and the format.
     formatted(Source source, Format format) : source_(std::move(source)), format_(std::move(format)) {}
 
     [[nodiscard]] const Source& source() const& noexcept { return source_; }

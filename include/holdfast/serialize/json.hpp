@@ -22,8 +22,7 @@ struct ndjson_root;
 /// Compact JSON, without spaces and line ends. Sources are:
 ///
 /// - `bool`; `std::monostate` and `std::nullptr_t`: `null`;
-/// - integers of up to 64 bits (`signed char` and `unsigned char` are numbers, `char` is a string of one
-/// character:
+/// - integers of up to 64 bits (`signed char` and `unsigned char` are numbers, `char` is a string of one character:
 ///   `'B'` is `"B"`);
 /// - `float` and `double`: the shortest text that reads back as the same value; -0 is `-0.0`;
 /// - strings: types that convert to `std::string_view` (a `const char*` must not be null), `char[N]` and
@@ -32,18 +31,15 @@ struct ndjson_root;
 /// - contiguous ranges of `std::byte`: strings in base64;
 /// - `std::optional`, `std::unique_ptr`, `std::shared_ptr`: the value, or `null`;
 /// - `std::variant`: the value that it holds, with a name if it is a `described_variant`;
-/// - maps (ranges with `key_type` and `mapped_type`): objects, in the order of the map. Keys are strings or
-/// `char`,
+/// - maps (ranges with `key_type` and `mapped_type`): objects, in the order of the map. Keys are strings or `char`,
 ///   enumerations by name, or numbers and `bool` in quotes. Equal keys of a multimap are all written;
-/// - other `std::ranges::input_range`s (views and single-pass ranges too), `std::pair` and `std::tuple`:
-/// arrays;
+/// - other `std::ranges::input_range`s (views and single-pass ranges too), `std::pair` and `std::tuple`: arrays;
 /// - described structs (serialize/describe.hpp): objects; structs that contain themselves need `recursive`;
 /// - aggregates without a description (`plain_struct`): objects with the names of their members;
 /// - the wrappers of serialize/values.hpp: `in_unit`, `base64`, `raw_json`, `checked_json`;
 /// - `std::reference_wrapper`: the value that it refers to;
 /// - simdjson documents (adapters/simdjson.hpp), and values of its on-demand documents, which are single-pass
-/// sources
-///   (adapters/simdjson_ondemand.hpp);
+///   sources (adapters/simdjson_ondemand.hpp);
 ///
 /// nested as the types are. Other types are refused at compile time; the error says what is missing. Strings
 /// are escaped only where JSON requires it: `"`, `\`, and U+0000 to U+001F.

@@ -28,18 +28,16 @@ inline constexpr std::uint64_t protobuf_max_bytes = 0x7fffffff;
 /// determines the field's type:
 ///
 /// - `bool`; signed integers: `int32`, `int64`; unsigned integers: `uint32`, `uint64`. `proto::sint` and
-/// `proto::fixed`
-///   choose the other encodings. Durations and time points `in_unit` are its numbers;
+///   `proto::fixed` choose the other encodings. Durations and time points `in_unit` are its numbers;
 /// - `float`, `double`; enumerations: by value;
 /// - strings (the same types as in JSON, and `char`): `string`. Contiguous ranges of `std::byte`, and
-/// `base64`: `bytes`;
+///   `base64`: `bytes`;
 /// - described structs: messages; structs that contain themselves need `recursive`;
 /// - `std::optional`, `std::unique_ptr`, `std::shared_ptr`: a field that may be absent;
 /// - other ranges: `repeated`, packed for scalars. An element without a value is left out;
 /// - maps (ranges with `key_type` and `mapped_type`): `map`, in the order of the map;
 /// - a `std::variant` whose description numbers its alternatives (`described_variant`): if the member has no
-/// number, a
-///   `oneof` of the message that holds it, else a message with that `oneof`. An alternative is no range, map,
+///   number, a `oneof` of the message that holds it, else a message with that `oneof`. An alternative is no range, map,
 ///   optional or pointer. `std::monostate` writes nothing and needs no number;
 /// - `std::reference_wrapper`: the value that it refers to.
 ///

@@ -21,8 +21,7 @@ namespace holdfast {
 /// The number is rounded down, below zero too. `Unit`'s representation must be able to hold it. Real numbers
 /// stay real: `in_unit<std::chrono::duration<double>>` is seconds with a fraction.
 ///
-///     holdfast::field("time", &quote::time,
-///     holdfast::written_as<holdfast::in_unit<std::chrono::milliseconds>>)
+///     holdfast::field("time", &quote::time, holdfast::written_as<holdfast::in_unit<std::chrono::milliseconds>>)
 ///     holdfast::in_unit<std::chrono::seconds>(age)
 template <class Unit>
 class in_unit {

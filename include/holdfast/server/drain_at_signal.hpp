@@ -24,8 +24,8 @@ namespace holdfast {
 struct drain_at_signal_options {
     /// Of the acceptor's `async_drain`.
     drain_options drain{};
-    /// The time between the signal and the beginning of the drain, in which the server goes on accepting, so that a
-    /// load balancer learns by its health checks that the server leaves before a connection is refused. Must not be
+    /// The time between the signal and the beginning of the drain, in which the server continues to accept, so that
+    /// the health checks of a load balancer detect the drain before a connection is refused. Must not be
     /// negative. The maximum: the drain never begins.
     std::chrono::steady_clock::duration notice = std::chrono::steady_clock::duration::zero();
     /// Called at the first SIGINT or SIGTERM, before the notice and the drain.
@@ -38,8 +38,8 @@ struct drain_at_signal_options {
     std::function<void()> on_reload{};
 };
 
-/// Waits for SIGINT and SIGTERM, and drains an acceptor at the first of them. A second one has its default effect again,
-/// and ends the process at once. Signals for reports and reloads are handled until the drain is over.
+/// Waits for SIGINT and SIGTERM, and drains an acceptor at the first of them. A second one has its default effect
+/// again, and ends the process at once. Signals for reports and reloads are handled until the drain is over.
 ///
 /// While it waits, the context's `run()` does not return: it does after the drain, or once this object is destroyed.
 ///
@@ -47,7 +47,8 @@ struct drain_at_signal_options {
 /// executor or while the context does not run; no callback is called afterwards, and the signals have their default
 /// effect again.
 /// Thread safety: distinct objects: safe. Shared objects: unsafe. Not two at a time for the same signal.
-/// Exceptions: std::invalid_argument for an option out of range; system_error where a signal cannot be handled; std::bad_alloc.
+/// Exceptions: std::invalid_argument for an option out of range; system_error where a signal cannot be handled;
+/// std::bad_alloc.
 ///
 ///     const holdfast::drain_at_signal stop{acceptor, {.drain = {.deadline = 10s}}};
 ///     io.run();

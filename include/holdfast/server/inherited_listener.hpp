@@ -55,8 +55,9 @@ struct inherited_listener {
 };
 
 /// Returns the listening TCP socket that the service manager has opened for this process by systemd's protocol
-/// (LISTEN_PID and LISTEN_FDS), or nothing where there is none. Clients wait in its backlog while the program is replaced.
-/// It is taken: both variables are unset, a second call finds none, and programs started by this one do not inherit it.
+/// (LISTEN_PID and LISTEN_FDS), or nothing where there is none. Clients wait in its backlog while the program is
+/// replaced. The call takes it: both variables are unset, a second call finds none, and programs started by this one do
+/// not inherit it.
 ///
 /// Exceptions: std::system_error, whose text says what to do, where a variable is not a number or what was handed over
 /// is not one listening TCP socket; std::bad_alloc.

@@ -21,12 +21,12 @@
 
 namespace holdfast {
 
-/// Writes lines to a descriptor, the standard error output unless another is given. Where a pipe or a socket has no room,
-/// since its reader does not read, the line is dropped: `std::clog` would block the event loop, and with it every
-/// connection. The next line that is written says how many were dropped. It has neither a queue nor a thread.
+/// Writes lines to a descriptor, standard error unless another is given. Where a pipe or a socket has no room, since
+/// its reader does not read, the line is dropped: `std::clog` would block the event loop, and with it every connection.
+/// The next line that is written says how many were dropped. It has neither a queue nor a thread.
 ///
-/// The descriptor's flags stay as they are, since other processes may share it. A pipe that another process fills at the
-/// same moment, a terminal that is stopped and a slow disk can still block: log through a queue and a thread there.
+/// The descriptor's flags stay as they are, since other processes may share it. A pipe that another process fills at
+/// the same moment, a terminal that is stopped and a slow disk can still block: log through a queue and a thread there.
 ///
 /// Lifetime: the descriptor must stay open.
 /// Thread safety: any thread may log at any time; each line takes one short lock.
@@ -41,8 +41,8 @@ public:
     line_log(const line_log&) = delete;
     line_log& operator=(const line_log&) = delete;
 
-    /// Writes the parts, as `<<` prints them, and a line end. A line of more than 4,000 bytes is cut. Line ends within the
-    /// text make several lines.
+    /// Writes the parts, as `<<` prints them, and a line end. A line of more than 4,000 bytes is cut. Line ends within
+    /// the text make several lines.
     template <class... Parts>
     void operator()(const Parts&... parts) noexcept
     {

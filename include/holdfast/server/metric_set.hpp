@@ -38,8 +38,8 @@ struct metric {
     metric_join join = metric_join::sum;
 };
 
-/// The figures of a server. Each is a function, which is called when a scrape comes to it: a scrape takes one chunk of
-/// memory, whatever the number of figures. The set of labels is closed: it is what was added.
+/// The metrics of a server. Each value is a function, which is called while a scrape is written: a scrape takes one
+/// chunk of memory, whatever the number of values. The set of labels is fixed: it is what was added.
 ///
 /// Add the values of one metric one after the other. Values are sent as `prometheus_text`.
 ///
@@ -128,12 +128,12 @@ private:
     std::vector<entry> entries_;
 };
 
-/// The values of a `metric_set` at one moment; or of several sets to which the same metrics were added in the same order,
-/// such as those of shards, whose values are joined. Sent as `prometheus_text`, like a set.
+/// The values of a `metric_set` at one moment; or of several sets to which the same metrics were added in the same
+/// order, such as those of shards, whose values are joined. Sent as `prometheus_text`, like a set.
 ///
 /// Lifetime: refers to the first set.
-/// Thread safety: distinct objects: safe. A set is read by the thread that constructs or calls `join`: with shards, each
-/// set by the thread of its shard, one after the other.
+/// Thread safety: distinct objects: safe. A set is read by the thread that constructs or calls `join`: with shards,
+/// each set by the thread of its shard, one after the other.
 ///
 ///     holdfast::metric_values all{first.metrics};
 ///     all.join(second.metrics); // on its thread

@@ -42,8 +42,8 @@ struct file_descriptor {
 
 } // namespace detail
 
-/// Writes the ring into a file, after the last push: at the end of a drain. The file is complete, or as it was. Only the
-/// owner may read it.
+/// Writes the ring into a file, after the last push: at the end of a drain. The file is complete, or as it was. Only
+/// the owner may read it.
 ///
 /// Exceptions: std::system_error, which names the file; std::bad_alloc. Blocks until the disk has it.
 template <class Clock>
@@ -62,8 +62,8 @@ void save_ring(const std::string& path, basic_replay_ring<Clock>& ring)
     if (std::rename(next.c_str(), path.c_str()) != 0) detail::throw_errno("cannot replace " + path);
 }
 
-/// Removes the file of a saved ring, if there is one: from the first new message on it would be an old one, whose ids are used
-/// again after a crash. An empty path means no file.
+/// Removes the file of a saved ring, if there is one. Call it before the first new message: if the process crashed
+/// later, the next one would read the outdated ring and give its ids to other messages. An empty path means no file.
 ///
 /// Exceptions: std::system_error where the file cannot be removed.
 inline void remove_saved_ring(const std::string& path)
@@ -71,13 +71,14 @@ inline void remove_saved_ring(const std::string& path)
     if (!path.empty() && ::unlink(path.c_str()) != 0 && errno != ENOENT) detail::throw_errno("cannot remove " + path);
 }
 
-/// Reads the ring that the process before has saved. Returns an empty ring with another epoch where there is no file, or none
-/// that `replay_ring::load` reads: clients then have a gap. An empty path means no file.
+/// Reads the ring that the previous process has saved. Returns an empty ring with another epoch if there is no file, or
+/// none that `replay_ring::load` can read: clients then have a gap. An empty path means no file.
 ///
-/// Call `remove_saved_ring` before the first message, but after all that can fail at the start of the process, such as opening
-/// its ports: then the next attempt to start has the ring still.
+/// Call `remove_saved_ring` before the first message, but after everything that can fail at the start of the process,
+/// such as opening its ports: if that fails, the next attempt to start still has the ring.
 ///
-/// Exceptions: std::system_error where the file cannot be read; those of `replay_ring`. Of a file above 1 GiB nothing is read.
+/// Exceptions: std::system_error where the file cannot be read; those of `replay_ring`. Of a file above 1 GiB nothing
+/// is read.
 template <class Clock = std::chrono::steady_clock>
 [[nodiscard]] basic_replay_ring<Clock> read_saved_ring(const std::string& path, const replay_ring_options& options = {})
 {

@@ -48,7 +48,7 @@ public:
     {
         return paused_[static_cast<std::size_t>(limit)].load(std::memory_order_relaxed);
     }
-    /// Of the other kinds.
+    /// Returns the number of events of another kind than `rejected` and `paused`.
     [[nodiscard]] std::uint64_t of(acceptor_event::kind what) const noexcept
     {
         return others_[static_cast<std::size_t>(what)].load(std::memory_order_relaxed);
@@ -155,7 +155,8 @@ void add_heartbeats(metric_set& metrics, const heartbeat_timer<Executor, Clock>&
         [&, seconds] { return seconds(heartbeats.counters().longest_turn); });
 }
 
-/// Adds the totals of all outboxes of the program. Joined, they are those of one program.
+/// Adds the totals of all outboxes of the program. `metric_values::join` does not add them up: the sets of all threads
+/// have the same totals.
 inline void add_outboxes(metric_set& metrics)
 {
     const auto counter = [&](const char* name, const char* help, std::uint64_t outbox_totals::* which) {
@@ -182,8 +183,8 @@ void add_pool(metric_set& metrics, const basic_buffer_pool<Sharing>& pool)
                 [&] { return pool.counters().kept_bytes; });
 }
 
-/// Adds the totals of a topic and its ring. Joined (`metric_values`), topics of shards are one. Lifetime: `topic` must outlive
-/// the set.
+/// Adds the totals of a topic and its ring. `metric_values::join` joins the topics of shards into one. Lifetime:
+/// `topic` must outlive the set.
 template <std::size_t Forms, class Clock>
 void add_topic(metric_set& metrics, replay_topic<Forms, Clock>& topic)
 {
@@ -209,8 +210,8 @@ void add_topic(metric_set& metrics, replay_topic<Forms, Clock>& topic)
         [&topic] { return topic.ring().size(); });
 }
 
-/// Adds the memory of this process, and beside it the bound that was computed before the start. Joined, they are those of
-/// one process.
+/// Adds the memory of this process, and the bound that was computed before the start. `metric_values::join` does not
+/// add them up: the sets of all threads belong to one process.
 inline void add_process(metric_set& metrics, const capacity_plan& plan, std::uint64_t max_connections)
 {
     const auto memory = [&](const char* name, const char* help, std::uint64_t process_memory::* which) {
