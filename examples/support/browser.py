@@ -21,7 +21,8 @@ class Browser:
         self.process = subprocess.Popen(
             [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
              "--remote-debugging-pipe", "--window-size=1100,1250", f"--user-data-dir={profile}", "about:blank"],
-            preexec_fn=pipes, close_fds=False, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            preexec_fn=pipes, close_fds=False, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=os.environ | {"TMPDIR": os.path.dirname(profile)})  # it leaves files there
         os.close(to_child)
         os.close(from_child)
         self.number, self.text, self.answers, self.session = 0, b"", {}, None
