@@ -3,11 +3,11 @@
 #ifndef HOLDFAST_ADAPTERS_DEFLATE_HPP
 #define HOLDFAST_ADAPTERS_DEFLATE_HPP
 
+#include <holdfast/adapters/deflate_options.hpp>
 #include <holdfast/adapters/detail/deflate_context.hpp>
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/detail/async/counted_ptr.hpp>
-#include <holdfast/detail/saturated.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
@@ -23,30 +23,6 @@
 #include <utility>
 
 namespace holdfast {
-
-/// Options of a `deflate_pool`.
-struct deflate_options {
-    /// Number of compressors, and so of messages that are compressed at a time. At least 1.
-    std::size_t compressors = 4;
-    /// Container of the compressed bytes.
-    deflate_container container = deflate_container::gzip;
-    /// Compression level: 0 (stored), 1 (fast) to 9 (small).
-    int level = 6;
-    /// Window size as a power of two: 9 to 15.
-    int window_bits = 15;
-    /// Memory of the match search: 1 to 9.
-    int memory_level = 8;
-
-    /// Memory of one compressor in bytes: 4 * 2^window_bits + 2^(memory_level + 9) + 14 KiB. It is allocated
-    /// with the pool. SIZE_MAX where these are out of range.
-    [[nodiscard]] constexpr std::size_t compressor_bytes() const noexcept
-    {
-        using detail::saturated_shift;
-        using detail::saturated_sum;
-        return saturated_sum(saturated_sum(saturated_shift(4, window_bits), saturated_shift(512, memory_level)),
-                             14 * 1024);
-    }
-};
 
 /// The message size in bytes above which compression pays, unless measured otherwise.
 inline constexpr std::uint64_t default_compression_threshold = 1024 * 1024;

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_ADAPTERS_DETAIL_DEFLATE_CONTEXT_HPP
 #define HOLDFAST_ADAPTERS_DETAIL_DEFLATE_CONTEXT_HPP
 
+#include <holdfast/adapters/deflate_options.hpp>
 #include <holdfast/detail/async/counted_ptr.hpp>
 
 #include <zlib.h>
@@ -19,16 +20,7 @@
 #include <string_view>
 #include <vector>
 
-namespace holdfast {
-
-/// What stands around compressed bytes: nothing (RFC 1951), zlib's header and checksum (RFC 1950, HTTP's
-/// `deflate`), or gzip's (RFC 1952).
-enum class deflate_container : unsigned char { raw, zlib, gzip };
-
-/// How a compressed message ends: with the end of the stream, or at a byte's boundary within it.
-enum class deflate_end : unsigned char { finish, flush };
-
-namespace detail {
+namespace holdfast::detail {
 
 class deflate_context {
 public:
@@ -146,8 +138,6 @@ private:
     std::vector<deflate_context*> free_;
 };
 
-} // namespace detail
-
-} // namespace holdfast
+} // namespace holdfast::detail
 
 #endif
