@@ -31,23 +31,29 @@
 #define HAVE_BOOST_JSON 0
 #endif
 
-#if HAVE_RAPIDJSON
+// clang 19 and newer reject an assignment to a const member in RapidJSON 1.1.0's document.h: its writer alone remains.
+#if HAVE_RAPIDJSON && (!defined(__clang__) || __clang_major__ < 19)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wshadow"
 #include <rapidjson/document.h>
 #pragma GCC diagnostic pop
+#define HAVE_RAPIDJSON_DOCUMENT 1
+#else
+#define HAVE_RAPIDJSON_DOCUMENT 0
 #endif
 
 namespace benchmarks {
 
-#if HAVE_RAPIDJSON
-
+#if HAVE_RAPIDJSON_DOCUMENT
 template <class Writer>
 void rapidjson_put(Writer& to, const rapidjson::Document& document)
 {
     document.Accept(to);
 }
+#endif
+
+#if HAVE_RAPIDJSON
 
 /// RapidJSON's own allocator, counted: for the memory alone, since the writer has fast paths for its own allocator only.
 struct rapidjson_counted {
@@ -93,7 +99,7 @@ struct peer_documents {
 #if HAVE_BOOST_JSON
         boost = boost::json::parse(text);
 #endif
-#if HAVE_RAPIDJSON
+#if HAVE_RAPIDJSON_DOCUMENT
         rapidjson.Parse(text.data(), text.size());
         if (rapidjson.HasParseError()) throw std::runtime_error("RapidJSON cannot read the text");
 #endif
@@ -107,7 +113,7 @@ struct peer_documents {
 #if HAVE_BOOST_JSON
     boost::json::value boost;
 #endif
-#if HAVE_RAPIDJSON
+#if HAVE_RAPIDJSON_DOCUMENT
     rapidjson::Document rapidjson;
 #endif
 };
