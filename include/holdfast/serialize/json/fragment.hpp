@@ -13,7 +13,10 @@
 #include <holdfast/serialize/values.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <string_view>
 
 namespace holdfast::detail {
@@ -45,6 +48,79 @@ struct json_cursor<T, Within, json_kind::raw> {
     std::size_t written = 0;
 };
 
+// A bit for each of the 32 bytes at `s` that is a decimal digit, the first byte's is the lowest.
+inline std::uint32_t digits_of_32(const char* s) noexcept
+{
+#if defined(__SSE2__)
+    const auto of_16 = [](const char* from) {
+        const __m128i values =
+            _mm_sub_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)), _mm_set1_epi8('0'));
+        const __m128i digits = _mm_cmpeq_epi8(_mm_min_epu8(values, _mm_set1_epi8(9)), values);
+        return static_cast<std::uint32_t>(_mm_movemask_epi8(digits));
+    };
+    return of_16(s) | of_16(s + 16) << 16;
+#else
+    std::uint32_t mask = 0;
+    for (unsigned i = 0; i != 32; ++i)
+        mask |= std::uint32_t{s[i] >= '0' && s[i] <= '9'} << i;
+    return mask;
+#endif
+}
+
+// Behind the white space that [s, end) begins with, or behind a part of it.
+inline const char* skip_blank(const char* s, const char* end) noexcept
+{
+#if defined(__SSE2__)
+    while (end - s >= 16) { // indented text has long runs
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(s));
+        const auto is = [&](char c) { return _mm_cmpeq_epi8(bytes, _mm_set1_epi8(c)); };
+        const __m128i blank = _mm_or_si128(_mm_or_si128(is(' '), is('\n')), _mm_or_si128(is('\t'), is('\r')));
+        const int n = std::countr_one(static_cast<std::uint32_t>(_mm_movemask_epi8(blank)));
+        s += n;
+        if (n != 16) break;
+    }
+#else
+    while (s != end && (*s == ' ' || *s == '\n' || *s == '\t' || *s == '\r'))
+        ++s;
+#endif
+    return s;
+}
+
+// The length of the escape at `s`, behind whose backslash there are five bytes: 0 if it is none.
+inline std::size_t escape_length(const char* s) noexcept
+{
+    if (s[1] != 'u') return std::string_view("\"\\/bfnrt").find(s[1]) != std::string_view::npos ? 2 : 0;
+    bool valid = true;
+    for (int i = 2; i != 6; ++i) {
+        const auto letter = static_cast<unsigned char>((s[i] | 0x20) - 'a');
+        const auto digit = static_cast<unsigned char>(s[i] - '0');
+        valid = valid && (letter < 6 || digit < 10);
+    }
+    return valid ? 6 : 0;
+}
+
+// Copies the number that the 32 bytes at `s` begin with, and returns its length: 0 if they begin with none that ends
+// within them. It may scribble on all 32 at `p`. A number takes no loop: it lies in the mask of the digits as runs.
+inline std::size_t copy_number(char* p, const char* s) noexcept
+{
+    std::memcpy(p, s, 32);
+    const std::uint32_t digits = digits_of_32(s);
+    const auto run = [=](unsigned at) { return static_cast<unsigned>(std::countr_one(digits >> at)); };
+    unsigned n = *s == '-';
+    if (run(n) == 0) return 0;
+    n += s[n] == '0' ? 1 : run(n);
+    if (n < 31 && s[n] == '.') {
+        if (run(n + 1) == 0) return 0;
+        n += 1 + run(n + 1);
+    }
+    if (n < 30 && (s[n] == 'e' || s[n] == 'E')) {
+        n += s[n + 1] == '+' || s[n + 1] == '-' ? 2 : 1;
+        if (run(n) == 0) return 0;
+        n += run(n);
+    }
+    return n < 30 ? n : 0;
+}
+
 template <class T, class Within>
 struct json_cursor<T, Within, json_kind::checked> {
     static constexpr bool bounded = false;
@@ -60,14 +136,13 @@ struct json_cursor<T, Within, json_kind::checked> {
         const char* s = begin + read;
         errc error{};
         while (s != end && error == errc{} && !out.full()) {
-            if (syntax.in_string()) {
-                s = copy_plain(out, s, end, options.utf8);
-                if (s == end) break;
-                if (options.utf8 != utf8_policy::trust && static_cast<unsigned char>(*s) >= 0x80) {
-                    out.piece<json_special_room>(
-                        [&](char* p) { return write_special(p, s, end, options.utf8, error); });
-                    continue;
-                }
+            error =
+                options.utf8 == utf8_policy::trust ? copy<false>(out, s, end, syntax) : copy<true>(out, s, end, syntax);
+            if (s == end || error != errc{}) break;
+            // The chunk has no room, or a sequence is to be checked: in steps.
+            if (options.utf8 != utf8_policy::trust && syntax.in_string() && static_cast<unsigned char>(*s) >= 0x80) {
+                out.piece<json_special_room>([&](char* p) { return write_special(p, s, end, options.utf8, error); });
+                continue;
             }
             const char c = *s++;
             if (syntax.skip(c)) continue;
@@ -83,13 +158,53 @@ struct json_cursor<T, Within, json_kind::checked> {
         return s == end;
     }
 
-    static const char* copy_plain(chunk_writer& out, const char* s, const char* end, utf8_policy utf8)
+    // Copies what the chunk has the room for, up to a sequence that is to be checked.
+    template <bool Ascii>
+    static errc copy(chunk_writer& out, const char*& from, const char* end, json_syntax& state) noexcept
     {
-        const char* const last = s + std::min(static_cast<std::size_t>(end - s), out.room());
-        const std::ptrdiff_t n = utf8 == utf8_policy::trust ? detail::copy_plain<false>(out.at(), s, last)
-                                                            : detail::copy_plain<true>(out.at(), s, last);
-        out.advance_to(out.at() + n);
-        return s + n;
+        const char* s = from;
+        json_syntax at = state; // which no store to the chunk can change
+        char* p = out.at();
+        char* const limit = p + out.room();
+        errc error{};
+        while (s != end && p != limit && error == errc{}) {
+            if (at.in_string()) {
+                const std::ptrdiff_t n = copy_plain<Ascii>(p, s, s + std::min(end - s, limit - p));
+                s += n;
+                p += n;
+                if (s == end || p == limit) break;
+                while (*s == '\\' && end - s > 6 && limit - p > 6) {
+                    const std::size_t length = escape_length(s);
+                    if (length == 0) break;
+                    std::memcpy(p, s, 6);
+                    s += length;
+                    p += length;
+                }
+                if (Ascii && static_cast<unsigned char>(*s) >= 0x80) {
+                    if (end - s < 4 || limit - p < 8 || !write_special_of_4(p, s)) break;
+                    continue;
+                }
+            } else if (at.at_value() && end - s >= 32 && limit - p >= 32) {
+                if (const std::size_t n = copy_number(p, s); n != 0) {
+                    s += n;
+                    p += n;
+                    at.pass_value();
+                    continue;
+                }
+            }
+            const char c = *s++;
+            if (at.skip(c)) {
+                s = skip_blank(s, end);
+                continue;
+            }
+            error = at.next(c);
+            *p = c;
+            p += error == errc{};
+        }
+        from = s;
+        state = at;
+        out.advance_to(p);
+        return error;
     }
 
     json_syntax syntax;

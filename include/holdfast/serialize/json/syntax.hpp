@@ -17,6 +17,10 @@ public:
     // In a string the next character may be any that needs no escape.
     bool in_string() const noexcept { return state_ == state::string; }
 
+    // Whether a value may begin here, and, after a whole number was passed by, that it did.
+    bool at_value() const noexcept { return state_ == state::value || state_ == state::first_value; }
+    void pass_value() noexcept { state_ = state::after; }
+
     // Whether c is white space between tokens, which may be left out. It ends a number.
     bool skip(char c) noexcept
     {
