@@ -7,7 +7,9 @@
 #include <holdfast/async_event.hpp>
 
 #include <array>
+#include <new>
 #include <optional>
+#include <thread>
 #include <vector>
 
 namespace net = holdfast::net;
@@ -135,6 +137,44 @@ TEST_CASE("the signal of a handler that is destroyed uncalled is for the next wa
     event.async_wait(into(next));
     tests::run(io);
     CHECK(lost.completed == 0);
+}
+
+TEST_CASE("the signal of a completion at once that does not come about is for the next wait")
+{
+    net::io_context io;
+    outcome lost, next;
+    async_event event(io, {.reset = event_reset::automatic, .set = true});
+    SECTION("its handler's context is destroyed")
+    {
+        std::optional<net::io_context> dies(std::in_place);
+        event.async_wait(net::bind_executor(*dies, into(lost)));
+        CHECK(!event.is_set());
+        event.async_wait(into(next)); // waits already
+        run_ready(io);                // the handler is queued in the other context
+        dies.reset();
+    }
+    SECTION("there is no memory for it")
+    {
+        if (!tests::counts_bytes) return; // no allocation can be made to fail here
+        bool thrown = false;
+        std::thread([&] { // which has no memory in Asio's caches yet
+            tests::until_failure = 0;
+            try {
+                event.async_wait(into(lost));
+            } catch (const std::bad_alloc&) {
+                thrown = true;
+            }
+            tests::until_failure = -1;
+        })
+            .join();
+        CHECK(thrown);
+        CHECK(event.is_set());
+        event.async_wait(into(next));
+    }
+    tests::run(io);
+    CHECK(lost.completed == 0);
+    CHECK((next.completed == 1 && !next.error));
+    CHECK(!event.is_set()); // once
 }
 
 TEST_CASE("destroying the event ends its waits with operation_aborted")

@@ -4,6 +4,7 @@
 #define HOLDFAST_DETAIL_ASYNC_EVENT_CORE_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/async/at_once.hpp>
 #include <holdfast/detail/async/counted_ptr.hpp>
 #include <holdfast/detail/async/intrusive_list.hpp>
 #include <holdfast/detail/async/waiter.hpp>
@@ -168,11 +169,54 @@ private:
     intrusive_list<waiter_type> waiting_;
 };
 
+/// The signal of an event that a queued completion holds: passed on where its handler is destroyed uncalled.
+template <class Sharing>
+class held_signal {
+public:
+    explicit held_signal(counted_ptr<event_core<Sharing>> core) noexcept : core_(std::move(core)) {}
+    held_signal(held_signal&&) noexcept = default;
+    ~held_signal()
+    {
+        if (core_) core_->pass_on();
+    }
+
+    void received() noexcept { core_ = {}; }
+
+private:
+    counted_ptr<event_core<Sharing>> core_;
+};
+
+/// A wait that completes at once.
+template <class Sharing, class Handler>
+class passed_wait : public settled_completion<Handler, error_code> {
+public:
+    passed_wait(Handler&& handler, const net::any_io_executor& fallback, error_code ec,
+                counted_ptr<event_core<Sharing>> signalled_by)
+        : settled_completion<Handler, error_code>(std::move(handler), fallback, std::move(ec)),
+          signal_(std::move(signalled_by))
+    {
+    }
+
+    void operator()()
+    {
+        signal_.received();
+        settled_completion<Handler, error_code>::operator()();
+    }
+
+private:
+    held_signal<Sharing> signal_;
+};
+
 /// Waits for a handler `void(error_code)`. The event object may be destroyed meanwhile.
 template <class Sharing, class Handler>
 void start_wait(const counted_ptr<event_core<Sharing>>& core, const net::any_io_executor& executor, Handler handler)
 {
-    if (error_code ec; core->try_pass(ec)) return complete_at_once(executor, std::move(handler), ec);
+    if (error_code ec; core->try_pass(ec)) {
+        const at_once how(handler, executor);
+        auto signalled_by = ec ? counted_ptr<event_core<Sharing>>() : core;
+        how.complete(passed_wait<Sharing, Handler>(std::move(handler), executor, ec, std::move(signalled_by)));
+        return;
+    }
     const auto keep = core; // NOLINT(performance-unnecessary-copy-initialization): the handler may own what `core` is
     const auto waiting = begin_wait<event_waiter<Sharing>>(executor, std::move(handler), keep);
     keep->enqueue(*waiting);
