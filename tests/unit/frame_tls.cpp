@@ -248,6 +248,29 @@ TEST_CASE("over ssl::stream a close_notify that comes together with the last fra
     CHECK_FALSE(t.result.error);
 }
 
+TEST_CASE("over ssl::stream a read within a frame ends for each type of cancellation, and loses no byte")
+{
+    const auto type =
+        GENERATE(net::cancellation_type::terminal, net::cancellation_type::partial, net::cancellation_type::total);
+    tls_pair<asio_tls> t;
+    net::write(t.client, net::buffer("ha", 2));
+    net::cancellation_signal stop;
+    t.lines.async_next(net::bind_cancellation_slot(stop.slot(), t.result.handler()));
+    t.io.restart();
+    tests::run_until(t.io, [&] { return t.received.bytes == 2; });
+    t.settle(); // it waits for the rest
+    CHECK(t.result.completed == 0);
+    stop.emit(type);
+    t.finish();
+    CHECK(t.result.error == net::error::operation_aborted);
+
+    t.begin_next();
+    net::write(t.client, net::buffer("lf\n", 3));
+    t.io.restart();
+    tests::run_until(t.io, [&] { return t.result.completed == 1; });
+    CHECK(t.result.frame == "half");
+}
+
 TEMPLATE_TEST_CASE("over TLS a late frame is frame_timeout", "[tls]", asio_tls, own_tls<false>, own_tls<true>)
 {
     tls_pair<TestType> t;

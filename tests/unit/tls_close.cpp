@@ -123,15 +123,17 @@ TEST_CASE("a peer that never answers close_notify is closed at the deadline")
     CHECK_FALSE(tests::is_open_descriptor(descriptor));
 }
 
-TEST_CASE("cancelling the wait for the peer's close_notify closes at once")
+TEST_CASE("cancelling the wait for the peer's close_notify closes at once, by each type of cancellation")
 {
+    const auto type =
+        GENERATE(net::cancellation_type::terminal, net::cancellation_type::partial, net::cancellation_type::total);
     tls_pair tls;
     net::cancellation_signal stop;
     tls.server->async_close({.deadline = 1h},
                             net::bind_cancellation_slot(stop.slot(), [&](error_code ec) { tls.result = ec; }));
     tls.io.poll();
     CHECK(tls.times == 0);
-    stop.emit(net::cancellation_type::terminal);
+    stop.emit(type);
     tests::run(tls.io);
     CHECK(tls.result == net::error::operation_aborted);
     CHECK(tls.times == 1);

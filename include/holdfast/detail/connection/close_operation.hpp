@@ -4,6 +4,7 @@
 #define HOLDFAST_DETAIL_CONNECTION_CLOSE_OPERATION_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/async/as_terminal.hpp>
 #include <holdfast/detail/async/context_shutdown.hpp>
 #include <holdfast/detail/async/execute_later.hpp>
 #include <holdfast/detail/connection/close_machine.hpp>
@@ -184,7 +185,7 @@ private:
     template <class Self>
     void start(Self& self)
     {
-        self.reset_cancellation_state(net::enable_total_cancellation());
+        self.reset_cancellation_state(net::enable_total_cancellation(), as_terminal());
         Guard& guard = *std::exchange(guard_, nullptr);
         if (!guard.is_open()) return complete_later(self, guard.get_executor());
         // Not the handler's memory: the watchdog's completion may hold it for longer than the operation lasts.
@@ -254,8 +255,23 @@ private:
         step_ = step::layer;
         if constexpr (layer::exists) {
             auto& top = layer::of(connection_->guard.stream());
-            top.async_shutdown(std::move(self));
+            const auto executor = connection_->guard.get_executor();
+            top.async_shutdown(never_immediate(executor, std::move(self)));
         }
+    }
+
+    /// `self` as the handler of a step that may complete at once: without the immediate executor of the user's handler,
+    /// which would complete the whole operation inside the initiating function.
+    template <class Executor, class Self>
+    static decltype(auto) never_immediate([[maybe_unused]] const Executor& executor, Self&& self)
+    {
+#if defined(HOLDFAST_HAS_IMMEDIATE_EXECUTORS)
+        if constexpr (net::can_require_v<Executor, decltype(net::execution::blocking.never)>)
+            return net::bind_immediate_executor(net::require(executor, net::execution::blocking.never),
+                                                std::forward<Self>(self));
+        else
+#endif
+            return std::forward<Self>(self);
     }
 
     /// Completing now would be inside the initiating function.

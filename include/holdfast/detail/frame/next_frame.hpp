@@ -4,6 +4,7 @@
 #define HOLDFAST_DETAIL_FRAME_NEXT_FRAME_HPP
 
 #include <holdfast/asio.hpp>
+#include <holdfast/detail/async/as_terminal.hpp>
 #include <holdfast/detail/async/at_once.hpp>
 #include <holdfast/detail/async/execute_later.hpp>
 #include <holdfast/detail/async/plain_allocator.hpp>
@@ -127,7 +128,8 @@ public:
         : reader_(reader),
           what_(what),
           handler_(std::move(handler)),
-          cancellation_(net::get_associated_cancellation_slot(handler_), net::enable_total_cancellation())
+          cancellation_(net::get_associated_cancellation_slot(handler_), net::enable_total_cancellation(),
+                        as_terminal())
     {
     }
 
