@@ -76,6 +76,7 @@ TEST_CASE("an error of reading has a status code where a client is left to get i
     CHECK(http_status_of(errc::malformed_frame) == 400);
     CHECK(http_status_of(errc::frame_timeout) == 408);
     CHECK(http_status_of(errc::frame_too_long) == 431);
+    CHECK(http_status_of(errc::rate_exceeded) == 429);
     CHECK(http_status_of(errc::pool_exhausted) == 503);
     CHECK(http_status_of(std::make_error_code(std::errc::not_enough_memory)) == 503);
     CHECK(http_status_of({}) == 0);
@@ -138,10 +139,63 @@ TEST_CASE("the connection stays as the request and the limits allow, and the res
     CHECK_FALSE(stays(11, {{"Host", "a"}}, true));
     CHECK_FALSE(stays(10, {}));
     CHECK(stays(10, {{"Connection", "Keep-Alive"}}));
+    for (const unsigned version : {10U, 11U})
+        for (const char* both : {"close, keep-alive", "keep-alive, close"})
+            CHECK_FALSE(stays(version, {{"Host", "a"}, {"Connection", both}}));
     auto result = exchange("GET", 11, {{"Host", "a"}});
     result.close_after();
     CHECK_FALSE(result.keeps_alive());
-    CHECK_FALSE(http_exchange().keeps_alive());
+}
+
+TEST_CASE("a request that could not be read cannot be served")
+{
+    http_exchange unread;
+    CHECK_FALSE(unread);
+    CHECK_FALSE(unread.keeps_alive());
+    CHECK(unread.refused() == 400);
+    CHECK(text_of(unread.refusal()).starts_with("HTTP/1.1 400 Bad Request\r\n"));
+    unread = exchange("GET", 11, {{"Host", "a"}});
+    CHECK(unread);
+    CHECK(unread.refused() == 0);
+}
+
+TEST_CASE("a response whose status has no content has none, and no field that says how long it is")
+{
+    for (const unsigned version : {10U, 11U})
+        for (const char* method : {"GET", "HEAD", "CONNECT"})
+            for (const unsigned status : {100U, 103U, 200U, 204U, 205U, 304U, 404U}) {
+                CAPTURE(version, method, status);
+                auto now = exchange(method, version, {{"Host", "a"}, {"Connection", "keep-alive"}});
+                const bool bare =
+                    status < 200 || status == 204 || (method == "CONNECT"sv && (status == 200 || status == 205));
+                const bool sent = !bare && status != 304 && method != "HEAD"sv;
+                CHECK(now.has_content(status) == sent);
+                const std::string start = "HTTP/1.1 " + std::to_string(status) + " ";
+                for (const std::string& whole :
+                     {text_of(now.answer(status, "text/plain", "page", "ETag: \"1\"\r\n")),
+                      text_of(now.error(status, "pag")), text_of(now.answer(status, "", ""))}) {
+                    CAPTURE(whole);
+                    CHECK(whole.starts_with(start));
+                    const auto end = whole.find("\r\n\r\n") + 4;
+                    CHECK((whole.size() == end || (sent && status != 205)));
+                    CHECK((whole.find("\r\nContent-Length: ") != whole.npos) == (!bare && status != 304));
+                    if (sent)
+                        CHECK(whole.find("\r\nContent-Length: " + std::to_string(whole.size() - end) + "\r\n") !=
+                              whole.npos);
+                }
+                const std::string sized = text_of(now.begin(status, "", 4));
+                CHECK(sized.ends_with("\r\n\r\n"));
+                CHECK((sized.find("\r\nContent-Length: 4\r\n") != sized.npos) == !bare); // of 304: that of a 200
+                CHECK(now.keeps_alive());
+                const std::string streamed = text_of(now.begin(status, ""));
+                CHECK(streamed.ends_with("\r\n\r\n"));
+                CHECK(streamed.find("Content-Length") == streamed.npos);
+                const bool streams = !bare && status != 304;
+                CHECK((streamed.find("\r\nTransfer-Encoding: chunked\r\n") != streamed.npos) ==
+                      (streams && version == 11));
+                CHECK(now.keeps_alive() == !(streams && version == 10));
+                CHECK((streamed.find("\r\nConnection: close\r\n") != streamed.npos) == !now.keeps_alive());
+            }
 }
 
 TEST_CASE("HEAD gets the head alone; content, and whether the client waits for leave to send it, are reported")
@@ -221,4 +275,9 @@ TEST_CASE("an event has a data field for each line, and is what framing::sse wri
     CHECK_THROWS_AS(plain("x", {.event = "a\nb"}), std::invalid_argument);
     CHECK_THROWS_AS(plain("x", {.id = "a\rb"}), std::invalid_argument);
     CHECK_THROWS_AS(plain("x", {.id = "a\0b"sv}), std::invalid_argument);
+    const framing::sse negative{.retry = std::chrono::milliseconds(-1)};
+    CHECK_THROWS_AS(plain("x", negative), std::invalid_argument);
+    CHECK_THROWS_AS(holdfast::sse_retry(std::chrono::milliseconds(-1)), std::invalid_argument);
+    CHECK_THROWS(holdfast::serialize_to_string(some, holdfast::framed{negative, holdfast::json{}}));
+    CHECK(plain("x", {.retry = std::chrono::milliseconds(0)}) == "retry: 0\ndata: x\n\n");
 }

@@ -49,7 +49,7 @@ enum class http_transfer : std::uint8_t {
 /// UTF-8; it is not checked. (`framing::sse` does the same for messages that are serialized while they are sent.)
 ///
 /// Exceptions: std::invalid_argument if `fields.event` or `fields.id` has a line end, or `fields.id` a NUL, which makes
-/// a receiver ignore it; std::bad_alloc.
+/// a receiver ignore it, or if `fields.retry` is negative; std::bad_alloc.
 /// Cost: linear in the text.
 ///
 ///     const auto event = holdfast::sse_event(text, {.id = holdfast::to_string(position)});
@@ -63,6 +63,8 @@ enum class http_transfer : std::uint8_t {
         throw std::invalid_argument("sse_event: the event's type must not have a line end");
     if (fields.id.find_first_of("\r\n\0"sv) != std::string_view::npos)
         throw std::invalid_argument("sse_event: the id must have neither a line end nor a NUL");
+    if (fields.retry && fields.retry->count() < 0)
+        throw std::invalid_argument("sse_event: the time to retry must not be negative");
     std::string text;
     text.reserve(fields.event.size() + fields.id.size() + data.size() + 64);
     if (!fields.event.empty()) text.append("event: ").append(fields.event).append("\n");
@@ -86,10 +88,12 @@ enum class http_transfer : std::uint8_t {
     return http_part(":\n\n", transfer);
 }
 
-/// Makes the instruction to wait for that time before the next attempt to connect, without an event. A negative time is
-/// not checked, and receivers ignore it.
+/// Makes the instruction to wait for that time before the next attempt to connect, without an event.
+///
+/// Exceptions: std::invalid_argument if the time is negative; std::bad_alloc.
 [[nodiscard]] inline payload sse_retry(std::chrono::milliseconds wait, http_transfer transfer = http_transfer::chunked)
 {
+    if (wait.count() < 0) throw std::invalid_argument("sse_retry: the time must not be negative");
     return http_part("retry: " + std::to_string(wait.count()) + "\n\n", transfer);
 }
 

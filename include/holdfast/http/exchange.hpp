@@ -78,6 +78,9 @@ struct http_exchange_options {
 /// (RFC 9110, 9112), how long its content is, whether the response has content, how its end is marked, and whether the
 /// connection stays. It makes the responses as payloads for an `outbox`. It performs no I/O and refers to nothing.
 ///
+/// **Header fields are not checked.** The content type and the `fields` of a response are copied as they are: the
+/// caller must not pass what a client has sent, before it has removed CR, LF and NUL. Each field ends with CRLF.
+///
 /// Thread safety: distinct objects: safe. Shared objects: unsafe.
 /// Exceptions: std::bad_alloc where a response is made.
 ///
@@ -98,14 +101,15 @@ public:
     template <class Header>
         requires std::is_invocable_r_v<std::string_view, Header&, std::string_view>
     http_exchange(std::string_view method, unsigned version, Header&& header, const http_exchange_options& options = {})
-        : head_(method == "HEAD"), old_(version < 11)
+        : why_(), status_(0), head_(method == "HEAD"), connect_(method == "CONNECT"), old_(version < 11)
     {
         const auto value = [&](std::string_view name) { return detail::trimmed(std::string_view(header(name))); };
         const auto has = [&](std::string_view name, std::string_view token) {
             return detail::any_list_item(
                 value(name), [&](std::string_view item) { return detail::equal_ignoring_case(item, token); });
         };
-        keeps_alive_ = !options.last && (old_ ? has("Connection", "keep-alive") : !has("Connection", "close"));
+        keeps_alive_ =
+            !options.last && !has("Connection", "close") && (!old_ || has("Connection", "keep-alive")); // RFC 9112 9.3
         const std::string_view coding = value("Transfer-Encoding");
         const std::string_view length = value("Content-Length");
         if (version != 10 && version != 11)
@@ -132,7 +136,8 @@ public:
         }
     }
 
-    /// Makes the exchange of a request that could not be read: each response is the last one of the connection.
+    /// Makes the exchange of a request that could not be read: it cannot be served, `refusal()` is a 400, and each
+    /// response is the last one of the connection.
     http_exchange() noexcept = default;
 
     /// Returns whether the request can be served. If not, send `refusal()`.
@@ -148,6 +153,12 @@ public:
     void close_after() noexcept { keeps_alive_ = false; }
     /// Returns whether the response has no content, whatever its header fields say: the method is HEAD.
     [[nodiscard]] bool head_only() const noexcept { return head_; }
+    /// Returns whether the head of a response with that status is followed by content, which may be empty. Not for
+    /// HEAD, for 1xx, 204 and 304, and for 2xx to CONNECT.
+    [[nodiscard]] bool has_content(unsigned status) const noexcept
+    {
+        return !head_ && !is_bare(status) && status != 304;
+    }
     /// Returns the size of the request's content, which follows its head.
     [[nodiscard]] std::uint64_t content_bytes() const noexcept { return content_bytes_; }
     /// Returns whether the client waits for `continue_response()` before it sends the content.
@@ -155,15 +166,22 @@ public:
     /// Makes the response "100 Continue", which precedes the actual one.
     [[nodiscard]] static payload continue_response() { return payload("HTTP/1.1 100 Continue\r\n\r\n"); }
 
-    /// Makes a whole response. `fields` are further header fields, each with CRLF at its end. Here and below, the
-    /// content type and the fields are copied without a check: they must not contain line ends that a client has sent.
+    /// Makes a whole response. `fields` are further header fields, each with CRLF at its end, which are not checked.
+    ///
+    /// The content is left out where the response has none (`has_content`) or must be empty (205). `Content-Length` is
+    /// left out for 1xx and 204, where HTTP forbids it, and for 304, where it is the length of another response: pass
+    /// it to `begin`.
     [[nodiscard]] payload answer(unsigned status, std::string_view content_type, std::string_view content,
                                  std::string_view fields = {}) const
     {
-        return payload(sized(status, content_type, content.size(), fields), head_ ? std::string_view() : content);
+        if (status == 205) content = {};
+        std::string text = start(status, content_type, fields);
+        if (status != 304) add_length(text, status, content.size());
+        return payload(text.append("\r\n"), has_content(status) ? content : std::string_view());
     }
 
-    /// Makes a response of one line of text, which says what is wrong and what to do.
+    /// Makes a response of one line of text, which says what is wrong and what to do. `status` and `fields` are as for
+    /// `answer`.
     [[nodiscard]] payload error(unsigned status, std::string_view why, std::string_view fields = {}) const
     {
         std::string text(why);
@@ -173,24 +191,27 @@ public:
 
     /// Makes the head of a response whose content is streamed without its size: to be followed by the parts of
     /// `framing::http_chunked` (`framed`, `http_chunk`) if `chunked()`, and by the content alone otherwise, whose end
-    /// is then that of the connection. For `head_only()` nothing follows.
+    /// is then that of the connection. Where `has_content(status)` is false, nothing follows, and the head of 1xx, 204
+    /// and 304 has no `Transfer-Encoding`.
     [[nodiscard]] payload begin(unsigned status, std::string_view content_type, std::string_view fields = {})
     {
-        if (old_) keeps_alive_ = false;
+        const bool streams = !is_bare(status) && status != 304;
+        if (old_ && streams) keeps_alive_ = false;
         std::string text = start(status, content_type, fields);
-        if (!old_) text.append("Transfer-Encoding: chunked\r\n");
-        if (!keeps_alive_) text.append("Connection: close\r\n");
-        text.append("\r\n");
-        return payload(text);
+        if (!old_ && streams) text.append("Transfer-Encoding: chunked\r\n");
+        return payload(text.append("\r\n"));
     }
     /// Makes the head of a response whose content is streamed and has that size (`serialized_size`): to be followed by
     /// the content alone, such as by `framing::content_length`, and the connection stays for HTTP/1.0, too. Content of
-    /// another size breaks the connection: `framing::content_length` ends it with an error then. For `head_only()`
-    /// nothing follows.
+    /// another size breaks the connection: `framing::content_length` ends it with an error then. Where
+    /// `has_content(status)` is false, nothing follows; for 304 the size is that of the content of a 200, and the head
+    /// of 1xx and 204 has no size.
     [[nodiscard]] payload begin(unsigned status, std::string_view content_type, std::uint64_t content_bytes,
                                 std::string_view fields = {}) const
     {
-        return payload(sized(status, content_type, content_bytes, fields));
+        std::string text = start(status, content_type, fields);
+        add_length(text, status, content_bytes);
+        return payload(text.append("\r\n"));
     }
     /// Returns whether streamed content without a size is sent in chunks: not to an HTTP/1.0 client.
     [[nodiscard]] bool chunked() const noexcept { return !old_; }
@@ -211,29 +232,35 @@ private:
         return parsed.ec == std::errc() && parsed.ptr == end;
     }
 
-    [[nodiscard]] std::string sized(unsigned status, std::string_view content_type, std::uint64_t content_bytes,
-                                    std::string_view fields) const
+    /// Whether a response has neither content nor a field that says how long it is (RFC 9110 8.6, RFC 9112 6.1).
+    [[nodiscard]] bool is_bare(unsigned status) const noexcept
     {
-        std::string text = start(status, content_type, fields);
-        if (!keeps_alive_)
-            text.append("Connection: close\r\n");
-        else if (old_)
-            text.append("Connection: keep-alive\r\n");
-        return text.append("Content-Length: ").append(std::to_string(content_bytes)).append("\r\n\r\n");
+        return status < 200 || status == 204 || (connect_ && status < 300);
     }
 
-    static std::string start(unsigned status, std::string_view content_type, std::string_view fields)
+    void add_length(std::string& text, unsigned status, std::uint64_t content_bytes) const
+    {
+        if (!is_bare(status)) text.append("Content-Length: ").append(std::to_string(content_bytes)).append("\r\n");
+    }
+
+    [[nodiscard]] std::string start(unsigned status, std::string_view content_type, std::string_view fields) const
     {
         std::string text("HTTP/1.1 ");
         text.append(std::to_string(status)).append(" ").append(http_reason(status)).append("\r\n");
         if (!content_type.empty()) text.append("Content-Type: ").append(content_type).append("\r\n");
-        return text.append(fields);
+        text.append(fields);
+        if (!keeps_alive_)
+            text.append("Connection: close\r\n");
+        else if (old_)
+            text.append("Connection: keep-alive\r\n");
+        return text;
     }
 
     std::uint64_t content_bytes_ = 0;
-    std::string_view why_{}; // static storage
-    unsigned status_ = 0;
+    std::string_view why_ = "The request cannot be read."; // static storage
+    unsigned status_ = 400;
     bool head_ = false;
+    bool connect_ = false;
     bool old_ = false; // HTTP/1.0
     bool keeps_alive_ = false;
     bool expects_continue_ = false;

@@ -47,13 +47,14 @@ struct http_request_head {
 
 } // namespace framing
 
-/// Returns the status code of the response to a head that could not be read: 400, 408 or 431; 503 where there is no
-/// memory for it. 0 where there is no client left to answer: for all other errors of `frame_reader::async_next`.
+/// Returns the status code of the response to a head that could not be read: 400, 408 or 431; 429 where the client
+/// exceeds its rate; 503 where there is no memory for it. 0 where there is no client left to answer: for all other errors of `frame_reader::async_next`.
 [[nodiscard]] inline unsigned http_status_of(const std::error_code& error) noexcept
 {
     if (error == errc::malformed_frame) return 400;
     if (error == errc::frame_timeout) return 408;
     if (error == errc::frame_too_long) return 431;
+    if (error == errc::rate_exceeded) return 429;
     if (error == errc::pool_exhausted || error == std::errc::not_enough_memory) return 503;
     return 0;
 }

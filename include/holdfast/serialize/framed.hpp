@@ -82,9 +82,9 @@ struct u32_parts {
 };
 
 /// A server-sent event (`Content-Type: text/event-stream`). Its data is the message, each line of it after
-/// `data: `. CR, LF and CRLF in the message are line ends; the receiver gets LF for each. A line end in
-/// `event` or `id` fails with `errc::unframable`. Lifetime: `event` and `id` refer to text that must exist
-/// until the message is written.
+/// `data: `. CR, LF and CRLF in the message are line ends; the receiver gets LF for each. A line end or NUL in
+/// `event` or `id`, and a negative `retry`, fail with `errc::unframable`. Lifetime: `event` and `id` refer to text
+/// that must exist until the message is written.
 struct sse {
     /// The type of the event. Empty: none; the receiver assumes "message".
     std::string_view event{};

@@ -215,7 +215,8 @@ private:
     // Writes what stands in front of the data.
     bool fields(chunk_writer& out, const framing::sse& event)
     {
-        if (field_ == 0 && (has_line_end(event.event) || has_line_end(event.id))) {
+        const bool negative = event.retry && event.retry->count() < 0;
+        if (field_ == 0 && (negative || has_line_end(event.event) || has_line_end(event.id))) {
             out.fail(errc::unframable);
             return false;
         }
