@@ -49,8 +49,8 @@ TEST_CASE("figures are written in Prometheus' format, whatever the size of the c
         CHECK(all == expected);
     }
     metric_set other; // of another shard
-    other.add({.name = "feed_ended_total", .help = ""}, [] { return 3; });
-    other.add({.name = "feed_ended_total", .help = ""}, [] { return 2; });
+    other.add({.name = "feed_ended_total", .help = "", .label = "reason", .label_value = "a"}, [] { return 3; });
+    other.add({.name = "feed_ended_total", .help = "", .label = "reason", .label_value = "b"}, [] { return 2; });
     other.add({.name = "feed_lag_seconds", .help = ""}, [] { return 0.25; });
     other.add({.name = "feed_odd", .help = ""}, [] { return 7; });
     holdfast::metric_values both{metrics};
@@ -78,7 +78,30 @@ TEST_CASE("figures are written in Prometheus' format, whatever the size of the c
                                                                      {"a", "two\nlines"},
                                                                      {"a", std::string(151, 'h')},
                                                                      {"a", "", {}, "l-l"},
+                                                                     {"a", "", {}, "l:l"},
+                                                                     {"a", "", {}, "1l"},
                                                                      {"a", "", {}, "l", "quoted\""},
                                                                      {"a", "", {}, "l", std::string(61, 'v')}})
         CHECK_THROWS_AS(largest.add(bad, [] { return 1; }), std::invalid_argument);
+}
+
+TEST_CASE("a metric is described once, and has each of its values once")
+{
+    metric_set metrics;
+    const auto add = [&](const char* name, const char* label = "", const char* value = "") {
+        metrics.add({.name = name, .help = "", .label = label, .label_value = value}, [] { return 1; });
+    };
+    add("a", "l", "1");
+    add("a", "l", "2");
+    add("a", "m", "1");
+    add("a");
+    CHECK_THROWS_AS(add("a", "l", "1"), std::invalid_argument);
+    CHECK_THROWS_AS(add("a"), std::invalid_argument);
+    CHECK_THROWS_AS(add("a", "", "a value without a label is not written"), std::invalid_argument);
+    add("a:b");
+    CHECK_THROWS_AS(add("a", "l", "3"), std::invalid_argument); // it would be described again
+    CHECK(metrics.size() == 5);
+    CHECK(holdfast::serialize_to_string<holdfast::prometheus_text>(std::cref(metrics)) ==
+          "# HELP a \n# TYPE a gauge\na{l=\"1\"} 1\na{l=\"2\"} 1\na{m=\"1\"} 1\na 1\n"
+          "# HELP a:b \n# TYPE a:b gauge\na:b 1\n");
 }

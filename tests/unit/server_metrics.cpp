@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -200,6 +201,15 @@ TEST_CASE("the figures of connections, heartbeats, pools and topics are those of
     holdfast::add_pool(metrics, pool);
     holdfast::add_topic(metrics, topic);
     holdfast::add_process(metrics, plan, 10);
+    const std::size_t size = metrics.size();
+    CHECK_THROWS_AS(holdfast::add_census(metrics, acceptor.census()), std::invalid_argument);
+    CHECK_THROWS_AS(holdfast::add_acceptor_events(metrics, events), std::invalid_argument);
+    CHECK_THROWS_AS(holdfast::add_heartbeats(metrics, heartbeats), std::invalid_argument);
+    CHECK_THROWS_AS(holdfast::add_outboxes(metrics), std::invalid_argument);
+    CHECK_THROWS_AS(holdfast::add_pool(metrics, pool), std::invalid_argument);
+    CHECK_THROWS_AS(holdfast::add_topic(metrics, topic), std::invalid_argument);
+    CHECK_THROWS_AS(holdfast::add_process(metrics, plan, 10), std::invalid_argument);
+    CHECK(metrics.size() == size); // nothing of the second ones
     CHECK(value_of(metrics, "holdfast_connections") == 2);
     CHECK(value_of(metrics, "holdfast_connections_peak") == 3);
     CHECK(value_of(metrics, "holdfast_connections_ended_total{reason=\"superseded\"}") == 1);

@@ -33,15 +33,16 @@ struct metric {
     std::string name; ///< 1 to 60 letters, digits, underscores and colons; no digit first.
     std::string help; ///< One line of at most 150 bytes, without backslashes.
     metric_type type = metric_type::gauge;
-    std::string label{};       ///< The name of the label, at most 30 characters. Empty: a single value.
-    std::string label_value{}; ///< At most 60 bytes, without quotes and backslashes.
+    std::string label{};       ///< At most 30 letters, digits and underscores; no digit first. Empty: a single value.
+    std::string label_value{}; ///< One line of at most 60 bytes, without quotes and backslashes.
     metric_join join = metric_join::sum;
 };
 
 /// The metrics of a server. Each value is a function, which is called while a scrape is written: a scrape takes one
 /// chunk of memory, whatever the number of values. The set of labels is fixed: it is what was added.
 ///
-/// Add the values of one metric one after the other. Values are sent as `prometheus_text`.
+/// The values of one metric are added one after the other, each with another label value. Values are sent as
+/// `prometheus_text`.
 ///
 /// Lifetime: the functions refer to what they were given. The set must not change while it is sent.
 /// Thread safety: distinct objects: safe. The functions are called by the thread that sends.
@@ -57,12 +58,15 @@ class metric_set {
 public:
     /// Adds a value of a metric. `value()` returns a number. Must not throw.
     ///
-    /// Exceptions: std::invalid_argument for a text out of its limits; std::bad_alloc.
+    /// Exceptions: std::invalid_argument for a text out of its limits, for a value whose name and label are in the set,
+    /// and for a metric that is in the set before another one; std::bad_alloc. The set is then as it was. Cost: a
+    /// comparison with each value of the set.
     template <class F>
         requires std::is_arithmetic_v<std::invoke_result_t<F&>>
     void add(metric what, F value)
     {
         check(what);
+        check_place(what);
         entries_.push_back({std::move(what), [value = std::move(value)]() mutable { return double(value()); }});
     }
 
@@ -109,7 +113,7 @@ private:
     {
         constexpr std::string_view characters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_:0123456789";
         return !name.empty() && name.size() <= most && name.find_first_not_of(characters) == name.npos &&
-               (name[0] < '0' || name[0] > '9' || name[0] == ':');
+               (name[0] < '0' || name[0] > '9');
     }
 
     static void check(const metric& what)
@@ -119,10 +123,23 @@ private:
                                         what.name);
         if (what.help.size() > 150 || what.help.find_first_of("\n\\") != what.help.npos)
             throw std::invalid_argument("metric::help must be one line of at most 150 bytes without backslashes");
-        if (!what.label.empty() && !is_name(what.label, 30))
-            throw std::invalid_argument("metric::label must be at most 30 letters, digits and underscores");
+        if (!what.label.empty() && (!is_name(what.label, 30) || what.label.find(':') != what.label.npos))
+            throw std::invalid_argument("metric::label must be at most 30 letters, digits and underscores, not: " +
+                                        what.label);
         if (what.label_value.size() > 60 || what.label_value.find_first_of("\n\\\"") != what.label_value.npos)
             throw std::invalid_argument("metric::label_value must be at most 60 bytes without quotes and backslashes");
+    }
+
+    /// A scrape that describes a metric twice, or has a value twice, is refused by Prometheus as a whole.
+    void check_place(const metric& what) const
+    {
+        for (const entry& other : entries_) {
+            if (other.what.name != what.name) continue;
+            if (entries_.back().what.name != what.name)
+                throw std::invalid_argument("metric_set: add the values of a metric one after the other: " + what.name);
+            if (other.what.label == what.label && (what.label.empty() || other.what.label_value == what.label_value))
+                throw std::invalid_argument("metric_set: this value is in the set: " + what.name);
+        }
     }
 
     std::vector<entry> entries_;

@@ -1,4 +1,5 @@
-// holdfast: the library's own figures for a metric_set.
+// holdfast: the library's own figures for a metric_set. Each function is called once for a set, with one object: a second
+// call throws std::invalid_argument, as the names are fixed. Figures of further objects are added by `metric_set::add`.
 // SPDX-License-Identifier: BSL-1.0
 #ifndef HOLDFAST_SERVER_SERVER_METRICS_HPP
 #define HOLDFAST_SERVER_SERVER_METRICS_HPP
@@ -60,6 +61,8 @@ private:
 };
 
 /// Adds the connections of a census: open, peak, ended by reason; and the handshakes of their layers.
+///
+/// Exceptions: std::invalid_argument if the set has those of a census; std::bad_alloc.
 inline void add_census(metric_set& metrics, const census& all)
 {
     metrics.add({.name = "holdfast_connections", .help = "Connections that are open."}, [all] { return all.live(); });
@@ -90,7 +93,9 @@ inline void add_census(metric_set& metrics, const census& all)
     counter("failed", &handshake_totals::failed);
 }
 
-/// Adds the events of an acceptor. Lifetime: `events` must outlive the set.
+/// Adds the events of an acceptor, or of several that have the same counters. Lifetime: `events` must outlive the set.
+///
+/// Exceptions: std::invalid_argument if the set has those of an acceptor; std::bad_alloc.
 inline void add_acceptor_events(metric_set& metrics, const acceptor_event_counters& events)
 {
     for (std::size_t i = 0; i != admission_limit_count; ++i) {
@@ -127,6 +132,8 @@ inline void add_acceptor_events(metric_set& metrics, const acceptor_event_counte
 }
 
 /// Adds the totals of a heartbeat timer, and the lag of the event loop. Lifetime: `heartbeats` must outlive the set.
+///
+/// Exceptions: std::invalid_argument if the set has those of a timer; std::bad_alloc.
 template <class Executor, class Clock>
 void add_heartbeats(metric_set& metrics, const heartbeat_timer<Executor, Clock>& heartbeats)
 {
@@ -157,6 +164,8 @@ void add_heartbeats(metric_set& metrics, const heartbeat_timer<Executor, Clock>&
 
 /// Adds the totals of all outboxes of the program. `metric_values::join` does not add them up: the sets of all threads
 /// have the same totals.
+///
+/// Exceptions: std::invalid_argument if the set has them; std::bad_alloc.
 inline void add_outboxes(metric_set& metrics)
 {
     const auto counter = [&](const char* name, const char* help, std::uint64_t outbox_totals::* which) {
@@ -171,7 +180,10 @@ inline void add_outboxes(metric_set& metrics)
             &outbox_totals::replaced);
 }
 
-/// Adds the bytes of a buffer pool, under its name. Lifetime: `pool` must outlive the set.
+/// Adds the bytes of a buffer pool. Lifetime: `pool` must outlive the set.
+///
+/// Exceptions: std::invalid_argument if the set has those of a pool: add those of a second one by `metric_set::add`,
+/// under names of your own; std::bad_alloc.
 template <class Sharing>
 void add_pool(metric_set& metrics, const basic_buffer_pool<Sharing>& pool)
 {
@@ -185,6 +197,8 @@ void add_pool(metric_set& metrics, const basic_buffer_pool<Sharing>& pool)
 
 /// Adds the totals of a topic and its ring. `metric_values::join` joins the topics of shards into one. Lifetime:
 /// `topic` must outlive the set.
+///
+/// Exceptions: std::invalid_argument if the set has those of a topic; std::bad_alloc.
 template <std::size_t Forms, class Clock>
 void add_topic(metric_set& metrics, replay_topic<Forms, Clock>& topic)
 {
@@ -212,6 +226,8 @@ void add_topic(metric_set& metrics, replay_topic<Forms, Clock>& topic)
 
 /// Adds the memory of this process, and the bound that was computed before the start. `metric_values::join` does not
 /// add them up: the sets of all threads belong to one process.
+///
+/// Exceptions: std::invalid_argument if the set has them; std::bad_alloc.
 inline void add_process(metric_set& metrics, const capacity_plan& plan, std::uint64_t max_connections)
 {
     const auto memory = [&](const char* name, const char* help, std::uint64_t process_memory::* which) {
