@@ -40,19 +40,70 @@ struct file_descriptor {
     throw std::system_error(errno, std::generic_category(), what);
 }
 
+/// The directory of a file, whose entries are written to the disk by `sync`.
+class directory_of {
+public:
+    explicit directory_of(const std::string& path)
+        : name_(path.substr(0, path.rfind('/') + 1).append(".")), // "a/b": "a/."; "b": "."
+          opened_(::open(name_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC))
+    {
+        if (opened_.number < 0) throw_errno("cannot open " + name_);
+    }
+
+    void sync() const
+    {
+        if (::fsync(opened_.number) == 0 || errno == EINVAL) return; // EINVAL: the file system has no such operation
+        throw_errno("cannot write " + name_);
+    }
+
+private:
+    std::string name_;
+    file_descriptor opened_;
+};
+
+/// A file that is removed at the end of its scope, unless it was given its final name.
+struct unfinished_file {
+    explicit unfinished_file(const std::string& at) noexcept : path(at) {}
+    unfinished_file(const unfinished_file&) = delete;
+    unfinished_file& operator=(const unfinished_file&) = delete;
+    ~unfinished_file()
+    {
+        if (!finished) ::unlink(path.c_str());
+    }
+    const std::string& path;
+    bool finished = false;
+};
+
+/// Returns whether there was such a file.
+inline bool remove_file(const std::string& path)
+{
+    if (::unlink(path.c_str()) == 0) return true;
+    if (errno != ENOENT) throw_errno("cannot remove " + path);
+    return false;
+}
+
 } // namespace detail
 
 /// Writes the ring into a file, after the last push: at the end of a drain. The file is complete, or as it was. Only
-/// the owner may read it.
+/// the owner may read it. An empty path means no file.
 ///
-/// Exceptions: std::system_error, which names the file; std::bad_alloc. Blocks until the disk has it.
+/// It is first written as `path` + ".new", which is replaced if it is there, and removed if it cannot be written.
+/// The directory must be readable and writable.
+///
+/// Exceptions: std::system_error, which names the file; std::bad_alloc. Blocks until the disk has the file and its
+/// name, where the file system can write a directory to the disk at once.
 template <class Clock>
 void save_ring(const std::string& path, basic_replay_ring<Clock>& ring)
 {
+    if (path.empty()) return;
     const std::string text = ring.save();
     const std::string next = path + ".new";
-    const detail::file_descriptor file(::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    const detail::directory_of directory(path);
+    detail::remove_file(next); // else its permissions would remain, or a link would be followed
+    const detail::file_descriptor file(
+        ::open(next.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (file.number < 0) detail::throw_errno("cannot write " + next);
+    detail::unfinished_file unfinished(next);
     for (std::string_view rest = text; !rest.empty();) {
         const auto n = ::write(file.number, rest.data(), rest.size());
         if (n < 0 && errno != EINTR) detail::throw_errno("cannot write " + next);
@@ -60,15 +111,21 @@ void save_ring(const std::string& path, basic_replay_ring<Clock>& ring)
     }
     if (::fsync(file.number) != 0) detail::throw_errno("cannot write " + next);
     if (std::rename(next.c_str(), path.c_str()) != 0) detail::throw_errno("cannot replace " + path);
+    unfinished.finished = true;
+    directory.sync();
 }
 
 /// Removes the file of a saved ring, if there is one. Call it before the first new message: if the process crashed
-/// later, the next one would read the outdated ring and give its ids to other messages. An empty path means no file.
+/// later, the next one would read the outdated ring and give its ids to other messages. An empty path means no file. An
+/// incomplete `path` + ".new" is removed, too. Blocks until the disk has it, as `save_ring` does.
 ///
-/// Exceptions: std::system_error where the file cannot be removed.
+/// Exceptions: std::system_error where the file cannot be removed; std::bad_alloc.
 inline void remove_saved_ring(const std::string& path)
 {
-    if (!path.empty() && ::unlink(path.c_str()) != 0 && errno != ENOENT) detail::throw_errno("cannot remove " + path);
+    if (path.empty()) return;
+    const bool saved = detail::remove_file(path);
+    const bool incomplete = detail::remove_file(path + ".new");
+    if (saved || incomplete) detail::directory_of(path).sync();
 }
 
 /// Reads the ring that the previous process has saved. Returns an empty ring with another epoch if there is no file, or
