@@ -381,8 +381,8 @@ TEST_CASE("shard_topic: options out of range are refused")
     auto shards = plain_shards(1);
     using topic = holdfast::shard_topic<plain_shard>;
     CHECK_THROWS_AS(topic(shards.context(0), shards, receive, {.max_queued_bytes = 64}), std::invalid_argument);
-    CHECK_THROWS_AS(topic(shards.context(0), shards, receive, {.on_overflow = overflow_policy::disconnect}),
-                    std::invalid_argument);
+    for (const auto policy : {overflow_policy::disconnect, overflow_policy(77)})
+        CHECK_THROWS_AS(topic(shards.context(0), shards, receive, {.on_overflow = policy}), std::invalid_argument);
     for (const std::size_t size : {std::size_t(0), std::size_t(1), SIZE_MAX - 1, SIZE_MAX}) {
         topic any(shards.context(0), shards, receive, {.max_copied_bytes = size});
         CHECK_FALSE(any.publish(payload("copied or shared")));
@@ -394,7 +394,9 @@ TEST_CASE("shard_topic: options out of range are refused")
     }
     topic smallest(shards.context(0), shards, receive, {.max_queued_bytes = 65});
     CHECK_FALSE(smallest.publish(payload("1")));
-    CHECK(smallest.publish(payload("12")) == errc::exceeds_limit);
+    const auto refused = smallest.publish(payload("12"));
+    CHECK(refused == errc::exceeds_limit);
+    CHECK(refused.message().find("queue") != std::string::npos);
 }
 
 TEST_CASE("shard_topic: every shard gets each message once, in order, with a count of its own")

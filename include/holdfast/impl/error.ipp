@@ -15,7 +15,7 @@ HOLDFAST_DECL std::string errc_category::message(int value) const
     case errc::semaphore_closed:
         return "the semaphore was closed: it grants no more permits";
     case errc::exceeds_limit:
-        return "more units were requested than the semaphore's limit: raise the limit or request fewer";
+        return "more was requested than the limit of the semaphore, pool or queue: raise the limit or request less";
     case errc::acceptor_closed:
         return "the acceptor was closed: it accepts no more connections";
     case errc::frame_too_long:
