@@ -319,6 +319,25 @@ TEST_CASE("the end of a pool fails who waits, and leaves what is lent to its bor
     CHECK(got.text == "\"still\"\n");
 }
 
+TEST_CASE("a pool and its context may end while a completion is queued elsewhere")
+{
+    net::io_context later;
+    outcome got;
+    const bool waits = GENERATE(false, true);
+    {
+        net::io_context io;
+        deflate_pool pool(io.get_executor(), {.compressors = 1});
+        compressor before = waits ? pool.try_borrow() : compressor();
+        pool.async_borrow(net::bind_executor(later, got.handler()));
+        before = {};
+        io.poll();
+    }
+    later.run();
+    CHECK(got.completed);
+    CHECK(!got.error);
+    CHECK(bool(got.lent));
+}
+
 TEST_CASE("a write that is cancelled gives its compressor back, and the stream has no end")
 {
     net::io_context io;

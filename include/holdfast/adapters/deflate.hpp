@@ -8,6 +8,7 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/async_semaphore.hpp>
 #include <holdfast/detail/async/counted_ptr.hpp>
+#include <holdfast/detail/async/step_handler.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/serialize/detail/chunk.hpp>
 #include <holdfast/serialize/detail/cursor.hpp>
@@ -135,8 +136,7 @@ public:
         requires net::completion_token_for<CompletionToken, void(error_code, compressor)>
     auto async_borrow(CompletionToken&& token = CompletionToken())
     {
-        return net::async_compose<CompletionToken, void(error_code, compressor)>(borrow_op{*this}, token,
-                                                                                 turns_.get_executor());
+        return net::async_initiate<CompletionToken, void(error_code, compressor)>(initiate_borrow(*this), token);
     }
 
     /// Borrows a compressor if one is free and no operation waits. Otherwise returns an empty one.
@@ -152,25 +152,35 @@ public:
     [[nodiscard]] std::size_t waiting() const noexcept { return turns_.waiting(); }
 
 private:
-    struct borrow_op {
-        explicit borrow_op(deflate_pool& p) noexcept : pool(&p), core(p.core_) {}
-
-        template <class Self>
-        void operator()(Self& self)
+    /// The completion of an acquisition.
+    struct lend {
+        template <class Handler>
+        void operator()(Handler&& handler, error_code ec, permit turn)
         {
-            self.reset_cancellation_state(net::enable_total_cancellation());
-            std::exchange(pool, nullptr)->turns_.async_acquire(1, std::move(self));
+            std::forward<Handler>(handler)(ec, turn ? compressor(core, std::move(turn)) : compressor());
         }
 
-        template <class Self>
-        void operator()(Self& self, error_code ec, permit turn)
-        {
-            compressor lent = turn ? compressor(core, std::move(turn)) : compressor();
-            self.complete(ec, std::move(lent));
-        }
-
-        deflate_pool* pool; // which may be gone once the wait has begun
         compressor::core_ptr core;
+    };
+
+    class initiate_borrow {
+    public:
+        using executor_type = deflate_pool::executor_type;
+
+        explicit initiate_borrow(deflate_pool& pool) noexcept : pool_(&pool) {}
+
+        [[nodiscard]] executor_type get_executor() const noexcept { return pool_->get_executor(); }
+
+        template <class Handler>
+        void operator()(Handler&& handler) const
+        {
+            using decayed = std::decay_t<Handler>;
+            pool_->turns_.async_acquire(
+                1, detail::step_handler<decayed, lend>(decayed(std::forward<Handler>(handler)), lend{pool_->core_}));
+        }
+
+    private:
+        deflate_pool* pool_;
     };
 
     compressor::core_ptr core_;
