@@ -6,6 +6,7 @@
 #include "support/catch.hpp"
 #include "support/serialized.hpp"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -119,7 +120,7 @@ TEST_CASE("a string is escaped and checked wherever in it that is due")
 {
     for (const std::string_view piece : pieces) {
         for (std::size_t before = 0; before != 140; ++before) {
-            for (const std::size_t after : {0, 1, 3, 31, 35, 36, 67, 68, 130}) {
+            for (const std::size_t after : std::array<std::size_t, 9>{0, 1, 3, 31, 35, 36, 67, 68, 130}) {
                 const std::string value = std::string(before, 'x') + std::string(piece) + std::string(after, 'y');
                 check_string(value, 512, 512);
             }
