@@ -109,10 +109,11 @@ exchange serve(std::vector<std::string> command, std::uint32_t seed)
             if (ec) break;
             const rows message = random_rows(random);
             result.expected += holdfast::serialize_to_string<ndjson>(message);
-            CHECK(request.starts_with("GET /" + std::to_string(answered) + " "));
+            const std::size_t i = answered++; // before the answer: the next request may come on another connection
+            CHECK(request.starts_with("GET /" + std::to_string(i) + " "));
             request.erase(0, n);
-            co_await answer(peer, pool, message, answered, 1 + random() % 20'000);
-            if (++answered == answers) listener.close();
+            co_await answer(peer, pool, message, i, 1 + random() % 20'000);
+            if (i + 1 == answers) listener.close();
         }
         co_await peer.async_close({}, net::use_awaitable);
     };
