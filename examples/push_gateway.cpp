@@ -146,6 +146,7 @@ net::awaitable<void> serve(auto peer, gateway& g)
     std::optional<http_request> request;
     holdfast::http_exchange exchange;
     holdfast::key_permit device;
+    holdfast::error_code ended; // its connection says why
     for (std::size_t served = 1;; ++served) {
         outbox.push(co_await examples::read_request(heads, request, exchange,
                                                     {.last = served == gateway_options::max_requests}));
@@ -176,11 +177,12 @@ net::awaitable<void> serve(auto peer, gateway& g)
         }
         co_await respond(g, *request, exchange, outbox);
         if (!exchange.keeps_alive()) break;
-        co_await outbox.async_flush(); // a client that does not read its responses sends no more requests
+        // A client that does not read its responses sends no more requests.
+        co_await outbox.async_flush(net::redirect_error(net::use_awaitable, ended));
+        if (ended) break;
     }
-    holdfast::error_code ignored; // it has gone: its connection says why
-    co_await outbox.async_close(net::redirect_error(net::use_awaitable, ignored));
-    co_await peer.async_close(net::redirect_error(net::use_awaitable, ignored));
+    co_await outbox.async_close(net::redirect_error(net::use_awaitable, ended));
+    co_await peer.async_close(net::redirect_error(net::use_awaitable, ended));
 }
 
 int run(int argc, char** argv)

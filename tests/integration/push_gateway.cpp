@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -132,6 +133,27 @@ TEST_CASE("push_gateway answers a client whose request does not arrive in time, 
     } while (health.starts_with("HTTP/1.1 200 "));
     CHECK(health.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
     CHECK(health.ends_with("\r\n\r\ndraining\n"));
+}
+
+TEST_CASE("a client that asks and does not read is disconnected, which is no failure of its session")
+{
+    tests::example_server server("push_gateway", {"--max-connections", "100", "--timeout", "1s"});
+    std::string requests;
+    for (int i = 0; i != 1000; ++i)
+        requests += "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+    net::io_context io;
+    tcp::socket client(io);
+    client.open(tcp::v4());
+    client.set_option(net::socket_base::receive_buffer_size(4096));
+    client.connect(server.endpoint());
+    net::write(client, net::buffer(requests));
+    pollfd ended{client.native_handle(), 0, 0}; // by a reset
+    REQUIRE(::poll(&ended, 1, 30'000) == 1);
+    server.child.signal(SIGTERM);
+    std::string log;
+    CHECK(server.child.wait(&log) == 0);
+    INFO(log);
+    CHECK(log.find("session failed") == log.npos);
 }
 
 TEST_CASE("a WebSocket client that sends too much is closed with 1008; of a device the newest stream stays")
