@@ -297,7 +297,7 @@ struct nats_server : server {
 } // namespace
 
 TEST_CASE(
-    "nats: the same ids on every node, in order; a node continues from an id, and reports where the stream was trimmed")
+    "nats: the same ids on every node, in order, a node continues from an id, and reports where the stream was trimmed")
 {
     nats_server nats;
     net::io_context io;
@@ -357,7 +357,7 @@ TEST_CASE("nats: a server that is away is reported, and what was published meanw
     CHECK(a.engine->problem().empty());
 }
 
-TEST_CASE("nats: a server that does not answer counts as away; a stream that was deleted is a gap")
+TEST_CASE("nats: a server that does not answer counts as away, a stream that was deleted is a gap")
 {
     nats_server nats;
     net::io_context io;

@@ -222,7 +222,7 @@ TEST_CASE("a reader that is too slow learns how many records it has missed, and 
     CHECK(server.child.wait() == 0);
 }
 
-TEST_CASE("a client that sends no batch, or asks for what is not there, gets an error or is dropped; the others go on")
+TEST_CASE("a client that sends no batch, or asks for what is not there, gets an error or is dropped, the others go on")
 {
     collector server;
     using namespace std::string_literals;

@@ -156,7 +156,7 @@ TEST_CASE("a client that asks and does not read is disconnected, which is no fai
     CHECK(log.find("session failed") == log.npos);
 }
 
-TEST_CASE("a WebSocket client that sends too much is closed with 1008; of a device the newest stream stays")
+TEST_CASE("a WebSocket client that sends too much is closed with 1008, of a device the newest stream stays")
 {
     tests::example_server server("push_gateway", {"--max-connections", "100"});
     const std::string upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -238,7 +238,7 @@ asyncio.run(main())
     CHECK(printed == "good\n");
 }
 
-TEST_CASE("a client that names its last event continues after it; one that has missed more gets the state")
+TEST_CASE("a client that names its last event continues after it, one that has missed more gets the state")
 {
     tests::example_server server("push_gateway", {"--max-connections", "100", "--interval", "5ms", "--ring", "400k"});
     auto first = events(server, "", 4);
@@ -396,7 +396,7 @@ TEST_CASE("the same with two threads, between which clients move at each restart
 }
 
 #if defined(CLUSTER_CHECK)
-TEST_CASE("a client ahead of its node waits for its message; of those that name what never comes, only so many wait")
+TEST_CASE("a client ahead of its node waits for its message, of those that name what never comes, only so many wait")
 {
     char folder[] = "/tmp/push_gateway_XXXXXX";
     REQUIRE(::mkdtemp(folder) != nullptr);

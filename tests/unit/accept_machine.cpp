@@ -246,7 +246,7 @@ TEST_CASE("clients that did not have to wait are not examined")
     CHECK(later.after(event::accepted) == step::admit);
 }
 
-TEST_CASE("memory is measured when that is due; above the watermark the user may return some first")
+TEST_CASE("memory is measured when that is due, above the watermark the user may return some first")
 {
     driver d({}, memory_gate(1000, 900, 0s));
     CHECK(d.machine.needs_live());
@@ -369,7 +369,7 @@ TEST_CASE("with a policy for descriptors one connection is reset by the reserve,
     CHECK(d.after(event::shortage, net::error::no_memory) == step::await_departure);
 }
 
-TEST_CASE("without memory the machine rests; when even that fails, it waits for a client")
+TEST_CASE("without memory the machine rests, when even that fails, it waits for a client")
 {
     for (const event during : {event::no_memory}) {
         driver d;

@@ -68,7 +68,7 @@ TEST_CASE("each client gets the census as one line of JSON")
     CHECK(f.ask() == "{\"live\":0,\"peak\":1,\"ended\":1,\"ended_by\":{\"refused\":1},\"members\":[]}\n");
 }
 
-TEST_CASE("the file replaces a stale one and is removed; another file, and a live socket, stay")
+TEST_CASE("the file replaces a stale one and is removed, another file, and a live socket, stay")
 {
     fixture f;
     const auto refusal = [&](const std::string& path) -> std::string {

@@ -376,7 +376,7 @@ TEST_CASE("a drain aborts the remaining sessions at the deadline, and counts the
     tests::run(io);
 }
 
-TEST_CASE("who is accepted just as a drain begins is served and notified; the others stay in the backlog")
+TEST_CASE("who is accepted just as a drain begins is served and notified, the others stay in the backlog")
 {
     // On several threads a new client can be accepted while the drain already runs on the acceptor's strand.
     std::size_t aborted = 0;

@@ -49,7 +49,7 @@ private:
 
 } // namespace
 
-TEST_CASE("a limit is a number below 2^62; everything else is none")
+TEST_CASE("a limit is a number below 2^62, everything else is none")
 {
     using holdfast::parse_cgroup_limit;
     CHECK(parse_cgroup_limit("1048576\n") == 1048576);

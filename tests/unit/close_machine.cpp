@@ -203,7 +203,7 @@ TEST_CASE("where the drain shut the receiving side down, the sending side ends o
     CHECK(m.read(peer_end()) == action::close);
 }
 
-TEST_CASE("a layer is shut down first; a message that was sent in part is followed by a reset and nothing else")
+TEST_CASE("a layer is shut down first, a message that was sent in part is followed by a reset and nothing else")
 {
     close_machine layered(10, true, {});
     CHECK(layered.start(nothing(), false) == action::shut_layer_down);

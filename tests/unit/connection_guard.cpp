@@ -87,7 +87,7 @@ static_assert(!holdfast::connection_finalizer<void (*)(const connection_end&)>);
 
 } // namespace
 
-TEST_CASE("close() closes the descriptor, then finalizes with reason, error and age; later attempts do nothing")
+TEST_CASE("close() closes the descriptor, then finalizes with reason, error and age, later attempts do nothing")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);

@@ -262,7 +262,7 @@ struct outcome {
 
 } // namespace
 
-TEST_CASE("who waits for a compressor gets the next one, first come first served; a cancelled wait takes none")
+TEST_CASE("who waits for a compressor gets the next one, first come first served, a cancelled wait takes none")
 {
     net::io_context io;
     deflate_pool pool(io.get_executor(), {.compressors = 2});

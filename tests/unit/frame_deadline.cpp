@@ -213,7 +213,7 @@ TEST_CASE("deadlines that are made and destroyed while nothing is watched leave 
     CHECK(tests::bytes_in_use == before);
 }
 
-TEST_CASE("a deadline's limit is 1 to 65,534 ticks or for ever; anything else is refused by name")
+TEST_CASE("a deadline's limit is 1 to 65,534 ticks or for ever, anything else is refused by name")
 {
     using std::chrono::nanoseconds;
     net::io_context io;
@@ -247,7 +247,7 @@ TEST_CASE("a reader that takes over a frame times it anew")
     CHECK(error == errc::frame_timeout);
 }
 
-TEST_CASE("a frame that cannot be timed for want of memory fails with no_memory; nothing of it is lost")
+TEST_CASE("a frame that cannot be timed for want of memory fails with no_memory, nothing of it is lost")
 {
     if (!tests::counts_bytes) return; // a sanitizer has its own operator new
     int untimed = 0;

@@ -399,7 +399,7 @@ TEST_CASE("a cancellation between the wait for bytes and the wait for a buffer e
 }
 
 TEST_CASE("an idle reader holds no buffer: it borrows none while it waits, and gives the last back when all was "
-          "consumed; a message allocates nothing but Asio's wait")
+          "consumed, a message allocates nothing but Asio's wait")
 {
     line l;
     tests::tracked asios;

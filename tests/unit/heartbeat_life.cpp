@@ -148,7 +148,7 @@ private:
 
 } // namespace
 
-TEST_CASE("64 MB to a reader of 50 KB a second never time out; once it reads no more, the time-out comes")
+TEST_CASE("64 MB to a reader of 50 KB a second never time out, once it reads no more, the time-out comes")
 {
     constexpr std::int64_t bytes = 64'000'000 / tests::slowness;
     world w;

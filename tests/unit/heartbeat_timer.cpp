@@ -823,7 +823,7 @@ TEST_CASE("a sweep goes on in turns, and ages each once")
     }
 }
 
-TEST_CASE("what a callback throws reaches the hook, or leaves run(); the others are called in either case")
+TEST_CASE("what a callback throws reaches the hook, or leaves run(), the others are called in either case")
 {
     const bool hooked = GENERATE(true, false);
     world w;

@@ -154,7 +154,7 @@ TEST_CASE("the first of several errors in a row is the one that is told")
     fails(rows, errc::not_finite, "/1/price");
 }
 
-TEST_CASE("keys, indices, tags and lines are parts of a path; choices, references and the source itself are not")
+TEST_CASE("keys, indices, tags and lines are parts of a path, choices, references and the source itself are not")
 {
     fails(no_number, errc::not_finite, "");
     fails(bad, errc::invalid_utf8, "");

@@ -199,7 +199,7 @@ TEST_CASE("every byte arrives once and in order, whatever is pushed, and however
     CHECK(box.queue_memory() == 0);
 }
 
-TEST_CASE("disconnect ends the connection once, by a reset, and says why; closing is final")
+TEST_CASE("disconnect ends the connection once, by a reset, and says why, closing is final")
 {
     connection c;
     outbox box{c.peer};
@@ -333,7 +333,7 @@ TEST_CASE("who waits for room is woken by whatever closes the outbox")
     CHECK(message.use_count() == 1);
 }
 
-TEST_CASE("a wait for room can be cancelled, and then those behind it go on; one that is done succeeds")
+TEST_CASE("a wait for room can be cancelled, and then those behind it go on, one that is done succeeds")
 {
     net::io_context io;
     held_stream stream(io);
@@ -455,7 +455,7 @@ TEST_CASE("a pong and a reject_message pass a full queue")
     CHECK_FALSE(closed.error);
 }
 
-TEST_CASE("the soft clock: too much for too long ends the connection; less in between begins it anew")
+TEST_CASE("the soft clock: too much for too long ends the connection, less in between begins it anew")
 {
     connection c;
     outbox box{c.peer, {.high_watermark = 1 << 20, .soft_limit_ticks = 3, .soft_watermark = 500'000}};
@@ -640,7 +640,7 @@ TEST_CASE("a streamed message that interleaves lets others through between its c
     CHECK(stream.taken == "\"aaaaaaa\"bbbbbbb-aaaaaaaabb\"aaaaa\"");
 }
 
-TEST_CASE("coroutines: push, wait, flush, close; with a heartbeat that progress touches")
+TEST_CASE("coroutines: push, wait, flush, close, with a heartbeat that progress touches")
 {
     connection c;
     holdfast::heartbeat_timer<> heartbeats{c.io.get_executor()};
@@ -746,7 +746,7 @@ TEST_CASE("an outbox that is destroyed leaves a pending write its own memory")
     CHECK(message.use_count() == 1);
 }
 
-TEST_CASE("an idle outbox holds no memory but itself; a burst costs a fixed number of allocations, and a push "
+TEST_CASE("an idle outbox holds no memory but itself, a burst costs a fixed number of allocations, and a push "
           "within it none")
 {
     net::io_context io;

@@ -148,7 +148,7 @@ TEST_CASE("a message to a thousand receivers costs no allocation and no copy for
         CHECK(each.box.queued_bytes() == 0); // disconnected
 }
 
-TEST_CASE("members leave, move and come back; the group goes before or after them")
+TEST_CASE("members leave, move and come back, the group goes before or after them")
 {
     net::io_context io;
     std::optional<outbox_group> group(std::in_place);

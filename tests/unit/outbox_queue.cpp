@@ -449,7 +449,7 @@ TEST_CASE("payloads that a write refers to stay where they are, however the queu
     CHECK(b.drain() == std::string(1000, '-'));
 }
 
-TEST_CASE("storage is given back at the low mark, and all of it when the queue is empty; once it exists, a push "
+TEST_CASE("storage is given back at the low mark, and all of it when the queue is empty, once it exists, a push "
           "allocates nothing")
 {
     box b({100'000, 20 * (place + 10), 0});

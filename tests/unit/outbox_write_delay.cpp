@@ -161,7 +161,7 @@ TEST_CASE("a control message alone, and each message of an outbox without a dela
     CHECK(other.received() == "news");
 }
 
-TEST_CASE("an outbox that closes or is destroyed while its write waits sends nothing; the others of the timer do")
+TEST_CASE("an outbox that closes or is destroyed while its write waits sends nothing, the others of the timer do")
 {
     net::io_context io;
     const payload message("x");

@@ -17,7 +17,7 @@
 using holdfast::payload;
 using holdfast::payload_sharing;
 
-TEST_CASE("a payload copies its text once, in one allocation; references cost nothing")
+TEST_CASE("a payload copies its text once, in one allocation, references cost nothing")
 {
     const auto sharing = GENERATE(payload_sharing::any_thread, payload_sharing::one_thread);
     const std::string text(1000, 'x');

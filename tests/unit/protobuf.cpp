@@ -325,7 +325,7 @@ TEST_CASE("strings are strings, bytes are bytes")
 
 TEST_CASE("fields go out in the order of their numbers") { check_bytes(wire::point{.x = 1, .y = 2}, "0801 1002"); }
 
-TEST_CASE("ranges of scalars are packed, others are repeated; an empty one is nothing")
+TEST_CASE("ranges of scalars are packed, others are repeated, an empty one is nothing")
 {
     check_bytes(wire::repeats{}, "2208 0000000000000000");
     wire::repeats all{.packed = {3, 270, 86942},

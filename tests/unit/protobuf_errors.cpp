@@ -176,7 +176,7 @@ std::error_code after_change(bad::around source, std::size_t n, Change change)
 
 } // namespace
 
-TEST_CASE("a string that is not UTF-8 is an error, which names it; bytes are any")
+TEST_CASE("a string that is not UTF-8 is an error, which names it, bytes are any")
 {
     std::string broken(701, 'a');
     broken.back() = '\xff';
@@ -232,7 +232,7 @@ TEST_CASE("beyond 2 GiB a message or a string fails before its first byte")
     CHECK(std::string_view(part.data(), 10) == std::string_view("\x0a\0\x12\xff\xff\xff\xff\x07so", 10));
 }
 
-TEST_CASE("the message at the root fails where it passes 2 GiB; a delimited stream may be of any length")
+TEST_CASE("the message at the root fails where it passes 2 GiB, a delimited stream may be of any length")
 {
     const std::string megabyte(std::size_t{1} << 20, 'a');
     const auto rows = [&](int n) {

@@ -128,7 +128,7 @@ TEST_CASE("options out of range are refused")
     CHECK_THROWS_AS(ring({.max_age = 0s}), std::invalid_argument);
 }
 
-TEST_CASE("a restart: epoch, ids, messages and ages continue; smaller limits drop the oldest")
+TEST_CASE("a restart: epoch, ids, messages and ages continue, smaller limits drop the oldest")
 {
     ring before({.max_age = 10s}, 7);
     before.push(payload("a"));

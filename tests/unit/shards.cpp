@@ -93,7 +93,7 @@ const auto receive = [](plain_shard& s, const payload& message) {
 
 } // namespace
 
-TEST_CASE("shards: as many contexts and states as asked for, in order; none and too many are refused")
+TEST_CASE("shards: as many contexts and states as asked for, in order, none and too many are refused")
 {
     std::vector<std::pair<net::io_context*, std::size_t>> made;
     const auto factory = [&](net::io_context& io, std::size_t i) {
@@ -310,7 +310,7 @@ TEST_CASE("shards: an exception leaves run(), which may be called again")
     shards.reset(); // does not wait for the run that threw
 }
 
-TEST_CASE("shards: each connection goes to the shard with the fewest; limits hold in total")
+TEST_CASE("shards: each connection goes to the shard with the fewest, limits hold in total")
 {
     using acceptor_type = holdfast::bounded_acceptor<tcp, holdfast::shard_finalizer<>>;
     using connection = acceptor_type::connection_type;
@@ -548,7 +548,7 @@ TEST_CASE("shard_topic: a publisher waits for the slowest shard")
     CHECK(shards[1].got.back() == "7");
 }
 
-TEST_CASE("shard_topic: an exception of the receiver leaves run(); the later messages come")
+TEST_CASE("shard_topic: an exception of the receiver leaves run(), the later messages come")
 {
     auto shards = plain_shards(1);
     holdfast::shard_topic<plain_shard> topic{shards.context(0), shards, [](plain_shard& s, const payload& message) {

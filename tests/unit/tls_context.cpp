@@ -158,7 +158,7 @@ TEST_CASE("the host's name chooses the certificate, and a reload of the chosen c
     CHECK(certificate_for(*context, "one.example") == "renewed.example");
 }
 
-TEST_CASE("ALPN: the server's preference among what the client offers; none of them is refused", "[tls]")
+TEST_CASE("ALPN: the server's preference among what the client offers, none of them is refused", "[tls]")
 {
     const bool compact = GENERATE(false, true);
     const tests::certificate files;
@@ -188,7 +188,7 @@ TEST_CASE("ALPN: the server's preference among what the client offers; none of t
     }
 }
 
-TEST_CASE("mutual TLS: the client's name is in the census and in the connection's end; others are refused", "[tls]")
+TEST_CASE("mutual TLS: the client's name is in the census and in the connection's end, others are refused", "[tls]")
 {
     const bool compact = GENERATE(false, true);
     const tests::certificate files, client_files("alice\n<admin>"), unknown("mallory");

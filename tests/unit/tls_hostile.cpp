@@ -253,7 +253,7 @@ TEST_CASE("what is no TLS at all fails the handshake with an error that says so"
     CHECK(holdfast::reason_of(*done) != holdfast::close_reason::local);
 }
 
-TEST_CASE("a peer that never answers close_notify is closed at the deadline; one that does, in order", "[tls]")
+TEST_CASE("a peer that never answers close_notify is closed at the deadline, one that does, in order", "[tls]")
 {
     const tls_variant& v = GENERATE(from_range(variants));
     INFO(v.name);

@@ -122,7 +122,7 @@ TEST_CASE("keys are updated by either side, as often as it likes, and an update 
     }
 }
 
-TEST_CASE("close_notify ends a stream without an error; without it the end is a truncation", "[tls]")
+TEST_CASE("close_notify ends a stream without an error, without it the end is a truncation", "[tls]")
 {
     const variant& v = GENERATE(from_range(variants));
     INFO(v.name);
@@ -274,7 +274,7 @@ TEST_CASE("what is no record of this connection is refused: plain text, other ty
     }
 }
 
-TEST_CASE("a peer that reads nothing suspends the writer; a cancelled write loses and doubles nothing", "[tls]")
+TEST_CASE("a peer that reads nothing suspends the writer, a cancelled write loses and doubles nothing", "[tls]")
 {
     const variant& v = GENERATE(from_range(variants));
     INFO(v.name);
@@ -337,7 +337,7 @@ TEST_CASE("floods of KeyUpdates and of empty records end the connection instead 
     CHECK(f.read_error);
 }
 
-TEST_CASE("a certificate that is reloaded serves new handshakes; connections that exist go on", "[tls]")
+TEST_CASE("a certificate that is reloaded serves new handshakes, connections that exist go on", "[tls]")
 {
     fixture f(variants[1]);
     f.handshake();

@@ -30,7 +30,7 @@ TEST_CASE("every violation has a message of its own, which fits into a Close fra
     CHECK(close_code_of(websocket_errc::unmasked_frame) == websocket_close_code::protocol_error);
 }
 
-TEST_CASE("a message that is too long is an exceeded limit, as a frame is; no other violation belongs to a group")
+TEST_CASE("a message that is too long is an exceeded limit, as a frame is, no other violation belongs to a group")
 {
     for (int i = 1; i <= static_cast<int>(websocket_errc::invalid_compression); ++i) {
         const holdfast::error_code code = static_cast<websocket_errc>(i);

@@ -102,7 +102,7 @@ TEST_CASE("the whole message arrives, whatever the size of the chunks")
     }
 }
 
-TEST_CASE("a chunk size out of its range is refused before anything is written; its limits are not")
+TEST_CASE("a chunk size out of its range is refused before anything is written, its limits are not")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
