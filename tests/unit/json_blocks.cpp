@@ -147,12 +147,12 @@ TEST_CASE("a string of many pieces is the same in chunks of every size")
 
 TEST_CASE("checked text is that of its characters one by one: every number, and what is nearly one")
 {
-    constexpr std::string_view characters = "-+0.e17";
+    constexpr std::string_view characters = "x-+0.e17"; // none ends with the first
     const std::string tail(40, ' ');
-    for (unsigned of = 0; of != 7 * 7 * 7 * 7 * 7; ++of) {
+    for (unsigned of = 0; of != 8 * 8 * 8 * 8 * 8; ++of) {
         std::string number;
-        for (unsigned rest = of; rest != 0; rest /= 7)
-            number += characters[rest % 7];
+        for (unsigned rest = of; rest != 0; rest /= 8)
+            number += characters[rest % 8];
         check_checked('[' + number + "," + number + ']' + tail, 200, 200);
     }
     for (std::size_t whole = 1; whole != 36; ++whole) { // longer than what is looked at at once
