@@ -17,6 +17,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string_view>
 #include <type_traits>
@@ -107,17 +108,26 @@ public:
         ++counters_.published;
         const replay_position at = ring_.last();
         std::array<payload, Forms> ready; // of a message that exceeds the ring, none is kept
-        for (receiver* each = live_.next; each != &live_;) {
-            receiver& here = *std::exchange(each, each->next);
-            const error_code ec = push_to(here, at, message, ready[here.form]);
-            if (!ec) {
-                ++counters_.sent;
-                continue;
-            }
+        receiver now, one; // by a finalizer, which an outbox may call, any receiver may end, and more may be pushed
+        now.take(live_);
+        while (now.next != &now) {
+            receiver& here = *now.next;
             here.unlink();
-            here.position = {at.epoch, at.id - 1};
-            here.link(behind_);
+            here.link(one);
+            error_code ec;
+            const bool tried = ring_.last() == at;
+            if (tried) ec = push_to(here, at, message, ready[here.form]);
+            const bool sent = tried && !ec;
+            if (sent) ++counters_.sent;
             if (ec == errc::outbox_full) ++counters_.fell_behind;
+            if (one.next == &one) continue; // it has left
+            here.unlink();
+            if (sent && ring_.last() == at) {
+                here.link(live_);
+            } else {
+                here.position = {at.epoch, sent ? at.id : at.id - 1};
+                here.link(behind_);
+            }
         }
         continue_behind();
         return at;
@@ -268,11 +278,14 @@ private:
             }
             payload message = from.form_of(this->position.id + 1, this->form);
             const error_code ec = this->outbox->push(message);
+            if (this->topic == nullptr) return false; // its connection has ended, and the subscription with it
             if (ec == errc::outbox_full) {
                 stream->async_push(std::move(message), waiter(true));
                 note_wait();
             } else if (ec == errc::exceeds_mark) {
                 this->knows = false;
+            } else if (ec == net::error::no_memory) {
+                throw std::bad_alloc();
             } else if (ec) {
                 this->leave();
             } else {
@@ -332,6 +345,7 @@ private:
             this->waiting = false;
             --this->topic->waiters_;
             this->unlink();
+            if (ec == net::error::no_memory) return this->link(this->topic->behind_);
             if (ec) return this->leave();
             if (pushed) {
                 ++this->position.id;
@@ -416,7 +430,8 @@ public:
     }
     ~subscription() { end(); }
 
-    /// Ends the subscription. What is queued is still sent; a message that waits for space is not.
+    /// Ends the subscription. What is queued is still sent. A message that waits for space is not, unless it got the space
+    /// in the same turn of the event loop.
     void end() noexcept
     {
         if (receiver_) receiver_->leave();

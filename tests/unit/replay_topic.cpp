@@ -1,20 +1,25 @@
 // holdfast: tests of replay_topic: each receiver gets every message once and in order, however slow it is, or is told of
 // the gap.
 // SPDX-License-Identifier: BSL-1.0
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/held_stream.hpp"
+#include "support/sockets.hpp"
 
+#include <holdfast/connection_guard.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/replay_topic.hpp>
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <random>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace net = holdfast::net;
@@ -60,6 +65,11 @@ struct receiver {
     holdfast::outbox<held_stream> box;
     int gaps = 0;
     topic::subscription here;
+};
+
+struct call_at_end {
+    std::shared_ptr<std::function<void()>> function;
+    void operator()(const holdfast::connection_end&) const noexcept { (*function)(); }
 };
 
 void settle(net::io_context& io)
@@ -409,6 +419,81 @@ TEST_CASE("of a subscription that has ended nothing is sent but what was queued,
     for (; stream.in_flight(); settle(io))
         stream.take();
     CHECK(stream.taken == (asked_again ? "before;" : numbers(1, queued, "some text")));
+}
+
+TEST_CASE("a receiver whose outbox has no memory for a message continues at the next push")
+{
+    if (!tests::counts_bytes) return; // no allocation fails here
+    net::io_context io;
+    bool armed = false;
+    topic news(holdfast::replay_ring({}, 7), {[&](const replay_position& at, std::string_view text) {
+                                                  tests::until_failure = -1;
+                                                  payload made(std::to_string(at.id) + ":" + std::string(text) + ";");
+                                                  if (armed) tests::until_failure = 0; // what the outbox allocates
+                                                  return made;
+                                              },
+                                              topic::form_maker()});
+    const std::string large(50'000, 'x');
+    news.push(large);
+    news.push(large);
+    for (int i = 0; i != 20; ++i)
+        news.push("a");
+    held_stream stream(io);
+    holdfast::outbox box(stream, {.high_watermark = 80'000, .on_overflow = holdfast::overflow_policy::wait});
+    auto here = news.subscribe(box, 0, replay_position{7, 0},
+                               [](const replay_position&) -> holdfast::error_code { return net::error::no_memory; });
+    settle(io);
+    REQUIRE(news.behind() == 1);
+    armed = true;
+    stream.take();
+    settle(io);
+    const bool failed = tests::until_failure < 0;
+    tests::until_failure = -1;
+    armed = false;
+    CHECK(failed);
+    CHECK(here);
+    CHECK(news.behind() == 0);
+    news.push("b");
+    for (settle(io); stream.in_flight(); settle(io))
+        stream.take();
+    CHECK((stream.taken == numbers(1, 2, large) + numbers(3, 22, "a") + "23:b;"));
+}
+
+TEST_CASE("a push may disconnect a receiver, whose finalizer ends its own and other subscriptions")
+{
+    net::io_context io;
+    forms made;
+    topic news(holdfast::replay_ring({}, 7), made.makers());
+    struct session {
+        session(net::io_context& on, topic& of, std::function<void()> ended)
+            : sockets(tests::socket_pair(on)),
+              peer(std::move(sockets.first), {std::make_shared<std::function<void()>>(std::move(ended))}),
+              box(peer, {.high_watermark = 20'000, .on_overflow = holdfast::overflow_policy::disconnect}),
+              here(of.subscribe(box, 0, replay_position{7, 0},
+                                [](const replay_position&) { return holdfast::error_code(); }))
+        {
+        }
+
+        std::pair<tests::tcp::socket, tests::tcp::socket> sockets;
+        holdfast::connection_guard<tests::tcp::socket, call_at_end> peer;
+        holdfast::outbox<tests::tcp::socket> box;
+        topic::subscription here;
+    };
+    std::vector<std::unique_ptr<session>> all;
+    const bool others = GENERATE(false, true);
+    for (std::size_t i = 0; i != 3; ++i)
+        all.push_back(std::make_unique<session>(io, news, [&all, i, others] {
+            for (std::size_t each = 0; each != all.size(); ++each)
+                if (others || each == i) all[each]->here.end();
+        }));
+    for (int i = 0; i != 10'000 && news.receivers() != 0; ++i) {
+        news.push(std::string(8000, 'x'));
+        settle(io);
+    }
+    CHECK(news.receivers() == 0);
+    for (auto& each : all)
+        each->peer.close();
+    settle(io);
 }
 
 TEST_CASE("an outbox that is closed was not full")
