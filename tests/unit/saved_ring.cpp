@@ -1,6 +1,7 @@
 // holdfast: tests of saved_ring: a ring that is handed on over a restart, and taken once.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
+#include "support/descriptor_limit.hpp"
 
 #include <holdfast/server/saved_ring.hpp>
 
@@ -103,6 +104,19 @@ TEST_CASE("a saved ring is on the disk under its name, and one that was removed 
     CHECK(synced == "fdd");
     holdfast::remove_saved_ring(at.path); // there is none
     CHECK(synced == "fdd");
+}
+
+TEST_CASE("a ring that cannot be removed for want of a descriptor is still there")
+{
+    const scratch at;
+    holdfast::replay_ring ring;
+    ring.push(holdfast::payload("a"));
+    holdfast::save_ring(at.path, ring);
+    {
+        const tests::descriptor_limit none(0);
+        CHECK_THROWS_AS(holdfast::remove_saved_ring(at.path), std::system_error);
+    }
+    CHECK(holdfast::take_saved_ring(at.path).last() == ring.last());
 }
 
 TEST_CASE("nothing is left of a ring that could not be saved, or that was removed")

@@ -74,12 +74,10 @@ struct unfinished_file {
     bool finished = false;
 };
 
-/// Returns whether there was such a file.
-inline bool remove_file(const std::string& path)
+/// Removes a file, if there is one.
+inline void remove_file(const std::string& path)
 {
-    if (::unlink(path.c_str()) == 0) return true;
-    if (errno != ENOENT) throw_errno("cannot remove " + path);
-    return false;
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) throw_errno("cannot remove " + path);
 }
 
 } // namespace detail
@@ -119,13 +117,18 @@ void save_ring(const std::string& path, basic_replay_ring<Clock>& ring)
 /// later, the next one would read the outdated ring and give its ids to other messages. An empty path means no file. An
 /// incomplete `path` + ".new" is removed, too. Blocks until the disk has it, as `save_ring` does.
 ///
-/// Exceptions: std::system_error where the file cannot be removed; std::bad_alloc.
+/// Exceptions: std::system_error where the directory cannot be read or written, or a file not removed: the ring is still
+/// there, unless the disk failed; std::bad_alloc.
 inline void remove_saved_ring(const std::string& path)
 {
     if (path.empty()) return;
-    const bool saved = detail::remove_file(path);
-    const bool incomplete = detail::remove_file(path + ".new");
-    if (saved || incomplete) detail::directory_of(path).sync();
+    const std::string next = path + ".new";
+    const auto missing = [](const std::string& file) { return ::access(file.c_str(), F_OK) != 0 && errno == ENOENT; };
+    if (missing(path) && missing(next)) return;
+    const detail::directory_of directory(path); // can fail: the ring is still there then
+    detail::remove_file(next);
+    detail::remove_file(path);
+    directory.sync();
 }
 
 /// Reads the ring that the previous process has saved. Returns an empty ring with another epoch if there is no file, or
