@@ -162,7 +162,8 @@ public:
     ///
     /// After each of the first four errors every further call fails with the same error.
     ///
-    /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost.
+    /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost, except by a layer of
+    /// the user's own that loses some at a terminal cancellation: it gets each type as that one.
     ///
     /// Cost: on a socket one wait, and one system call for all frames that have arrived. Allocates Asio's operation for
     /// the wait, about 100 bytes, from the handler's allocator or the heap.

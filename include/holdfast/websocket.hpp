@@ -161,7 +161,8 @@ public:
     /// After those of the protocol and of the deadline, and after the peer's Close frame, each call completes with the
     /// same result.
     ///
-    /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost.
+    /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost, except by a layer of
+    /// the user's own that loses some at a terminal cancellation: it gets each type as that one.
     ///
     /// Cost: as `frame_reader::async_next`; a ping allocates its pong.
     template <class CompletionToken = default_token_t<executor_type>>

@@ -192,7 +192,7 @@ public:
     /// Makes the head of a response whose content is streamed without its size: to be followed by the parts of
     /// `framing::http_chunked` (`framed`, `http_chunk`) if `chunked()`, and by the content alone otherwise, whose end
     /// is then that of the connection. Where `has_content(status)` is false, nothing follows, and the head of 1xx, 204
-    /// and 304 has no `Transfer-Encoding`.
+    /// and 304 has no `Transfer-Encoding`. For 205 the content must be empty.
     [[nodiscard]] payload begin(unsigned status, std::string_view content_type, std::string_view fields = {})
     {
         const bool streams = !is_bare(status) && status != 304;
@@ -205,7 +205,7 @@ public:
     /// the content alone, such as by `framing::content_length`, and the connection stays for HTTP/1.0, too. Content of
     /// another size breaks the connection: `framing::content_length` ends it with an error then. Where
     /// `has_content(status)` is false, nothing follows; for 304 the size is that of the content of a 200, and the head
-    /// of 1xx and 204 has no size.
+    /// of 1xx and 204 has no size. For 205 it must be 0.
     [[nodiscard]] payload begin(unsigned status, std::string_view content_type, std::uint64_t content_bytes,
                                 std::string_view fields = {}) const
     {

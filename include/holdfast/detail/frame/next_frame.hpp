@@ -289,8 +289,8 @@ private:
         if (reader_->rate_ != nullptr) reader_->rate_->received(n);
     }
 
-    /// Whether it was cancelled. A step that was queued meanwhile completes without an error: whoever begins another
-    /// step has to ask.
+    /// Whether it was cancelled. A step that was queued meanwhile completes without an error: to be checked before each
+    /// further step.
     [[nodiscard]] bool cancelled() const noexcept { return cancellation_.cancelled() != net::cancellation_type::none; }
 
     /// Waits for more bytes, which may be there already, unless that must end here.
