@@ -3,6 +3,12 @@
 #ifndef HOLDFAST_ASIO_HPP
 #define HOLDFAST_ASIO_HPP
 
+// What was included without coroutines stays so: the macros below would only hide it from the check behind them.
+#if (defined(ASIO_VERSION) && !defined(HOLDFAST_USE_BOOST_ASIO) && !defined(ASIO_HAS_CO_AWAIT)) ||                     \
+    (defined(BOOST_ASIO_VERSION) && defined(HOLDFAST_USE_BOOST_ASIO) && !defined(BOOST_ASIO_HAS_CO_AWAIT))
+#error "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
+#endif
+
 // Asio before 1.26 looks for clang's coroutines in <experimental/coroutine> only. With libstdc++ they are in
 // <coroutine>, and these macros say so. They must be set before Asio is first seen: include this header (or
 // any other of holdfast's) before Asio's own.

@@ -241,6 +241,10 @@ private:
     detail::heartbeat_core_ref<core> core_;
 };
 
+#if defined(HOLDFAST_SEPARATE_COMPILATION)
+extern template class detail::heartbeat_ticker<net::any_io_executor, std::chrono::steady_clock, heartbeat_options>;
+#endif
+
 } // namespace holdfast
 
 #endif

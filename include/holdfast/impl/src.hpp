@@ -15,7 +15,17 @@
 #include <holdfast/detail/acceptor/impl/timed_steps.ipp>
 #include <holdfast/detail/buffer/impl/block_slabs.ipp>
 #include <holdfast/detail/connection/impl/registry.ipp>
+#include <holdfast/detail/heartbeat/impl/heartbeat_core.ipp>
+#include <holdfast/detail/heartbeat/impl/heartbeat_table.ipp>
 #include <holdfast/impl/connection_end.ipp>
 #include <holdfast/impl/error.ipp>
+
+#include <holdfast/heartbeat_timer.hpp>
+
+namespace holdfast {
+
+template class detail::heartbeat_ticker<net::any_io_executor, std::chrono::steady_clock, heartbeat_options>;
+
+} // namespace holdfast
 
 #endif
