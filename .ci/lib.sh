@@ -72,8 +72,8 @@ progress() {
   say "$what: $steps, $((SECONDS - started)) s"
 }
 
-# tell_left_out LOG: what CMake said that it leaves out, each once.
-tell_left_out() {
+# report_left_out LOG: what CMake said that it leaves out, each once.
+report_left_out() {
   local line
   sed -n 's/^-- Left out: //p' "$1" | sort -u | while IFS= read -r line; do say "left out: $line"; done
 }
@@ -91,7 +91,7 @@ build() {
   fi
   mkdir -p build
   log=build/$folder.log
-  if ! { cmake --preset "$preset" -B "build/$folder" "${launcher[@]}" >"$log" 2>&1 && tell_left_out "$log"; } ||
+  if ! { cmake --preset "$preset" -B "build/$folder" "${launcher[@]}" >"$log" 2>&1 && report_left_out "$log"; } ||
     ! NINJA_STATUS='[%f/%t] ' cmake --build "build/$folder" ${1:+--target "$@"} 2>&1 | progress "$log" "building ($preset)"; then
     grep -E 'error|Error|FAILED' -A 12 "$log" | head -n 60 >&2 || true
     die "the build failed: the whole log is in $log"

@@ -56,13 +56,13 @@ enum class errc : int {
     /// slow.
     outbox_full,
     /// A single message is larger than the outbox's high watermark or its reserve.
-    exceeds_mark,
+    exceeds_high_watermark,
     /// A Protobuf message, or a string in it, is longer than 2 GiB.
     message_too_large,
     /// The source changed after its size was read, before it was written.
     source_changed,
     /// A framing cannot express the frame: its size exceeds the length field, or it contains a line end.
-    unframable,
+    not_framable,
     /// A number is valid JSON, but the parser cannot hold it: an integer beyond 64 bits, a real number beyond
     /// `double`.
     number_out_of_range,

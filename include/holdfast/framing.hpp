@@ -85,7 +85,7 @@ concept plain = requires(const F& f, char* p) {
 
 /// A framing for writing whose header depends on the size of the whole message. The size is counted in a pass over
 /// the source before the first byte is written. If the framing has a `max_size`, a longer message fails with
-/// `errc::unframable`.
+/// `errc::not_framable`.
 template <class F>
 concept sized = requires(const F& f, char* p, std::uint64_t size) {
     { f.write_header(p, size) } -> std::same_as<char*>;

@@ -42,7 +42,7 @@ public:
     /// `outbox_options::write_delay`, together with all that is pushed until then. An empty message is ignored. Returns
     /// an error if the message is not queued:
     /// - `errc::outbox_full`: it would exceed the high watermark. `overflow_policy` defines what else happens.
-    /// - `errc::exceeds_mark`: it exceeds the high watermark alone; nothing else happens.
+    /// - `errc::exceeds_high_watermark`: it exceeds the high watermark alone; nothing else happens.
     /// - `error()`, when the outbox was closed or has failed.
     /// - `net::error::no_memory`: there is no memory for the queue.
     ///

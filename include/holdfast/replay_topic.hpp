@@ -282,7 +282,7 @@ private:
             if (ec == errc::outbox_full) {
                 stream->async_push(std::move(message), waiter(true));
                 note_wait();
-            } else if (ec == errc::exceeds_mark) {
+            } else if (ec == errc::exceeds_high_watermark) {
                 this->knows = false;
             } else if (ec == net::error::no_memory) {
                 throw std::bad_alloc();

@@ -15,14 +15,34 @@ using holdfast::errc;
 
 namespace {
 
-constexpr std::array all_errors{
-    errc::semaphore_closed,       errc::exceeds_limit,        errc::acceptor_closed,     errc::frame_too_long,
-    errc::truncated_frame,        errc::close_incomplete,     errc::not_finite,          errc::invalid_utf8,
-    errc::source_failed,          errc::depth_exceeded,       errc::too_many_waiting,    errc::spawner_closed,
-    errc::invalid_json,           errc::malformed_frame,      errc::frame_timeout,       errc::pool_exhausted,
-    errc::outbox_closed,          errc::outbox_full,          errc::exceeds_mark,        errc::message_too_large,
-    errc::source_changed,         errc::unframable,           errc::number_out_of_range, errc::handshake_timeout,
-    errc::malformed_proxy_header, errc::proxy_header_timeout, errc::rate_exceeded,       errc::bytes_before_layer};
+constexpr std::array all_errors{errc::semaphore_closed,
+                                errc::exceeds_limit,
+                                errc::acceptor_closed,
+                                errc::frame_too_long,
+                                errc::truncated_frame,
+                                errc::close_incomplete,
+                                errc::not_finite,
+                                errc::invalid_utf8,
+                                errc::source_failed,
+                                errc::depth_exceeded,
+                                errc::too_many_waiting,
+                                errc::spawner_closed,
+                                errc::invalid_json,
+                                errc::malformed_frame,
+                                errc::frame_timeout,
+                                errc::pool_exhausted,
+                                errc::outbox_closed,
+                                errc::outbox_full,
+                                errc::exceeds_high_watermark,
+                                errc::message_too_large,
+                                errc::source_changed,
+                                errc::not_framable,
+                                errc::number_out_of_range,
+                                errc::handshake_timeout,
+                                errc::malformed_proxy_header,
+                                errc::proxy_header_timeout,
+                                errc::rate_exceeded,
+                                errc::bytes_before_layer};
 
 constexpr std::array all_conditions{holdfast::condition::overloaded, holdfast::condition::peer_gone,
                                     holdfast::condition::timed_out, holdfast::condition::limit_exceeded};

@@ -402,12 +402,12 @@ TEST_CASE("what a framing cannot express is refused before the first byte")
     for (const std::size_t n : sizes) {
         CHECK(whole<framed<two_digits>>(std::string(97, 'x'), n).substr(0, 2) == "99");
         const auto longer = failure_in_chunks<framed<two_digits>>(std::string(98, 'x'), n);
-        CHECK(longer.error == errc::unframable);
+        CHECK(longer.error == errc::not_framable);
         CHECK(longer.before.empty());
         for (const framing::sse& wrong : {framing::sse{.event = "a\nb"}, framing::sse{.id = "a\rb"},
                                           framing::sse{.id = std::string_view("a\0b", 3)}}) {
             const auto failed = failure_in_chunks(1, n, framed{wrong, json{}});
-            CHECK(failed.error == errc::unframable);
+            CHECK(failed.error == errc::not_framable);
             CHECK(failed.before.empty());
         }
     }

@@ -376,14 +376,14 @@ TEST_CASE("a message that is too large is refused at once, whoever waits")
     net::io_context io;
     held_stream stream(io);
     outbox box{stream, {.high_watermark = 100, .on_overflow = overflow_policy::wait}};
-    CHECK(box.push(payload(std::string(85, 'x'))) == errc::exceeds_mark);
+    CHECK(box.push(payload(std::string(85, 'x'))) == errc::exceeds_high_watermark);
     CHECK_FALSE(box.push(payload(std::string(84, 'x'))));
     ended waits, refused;
     box.async_push(payload("x"), waits.handler());
     box.async_push(payload(std::string(85, 'x')), refused.handler());
     settle(io);
     CHECK(refused.times == 1);
-    CHECK(refused.error == errc::exceeds_mark);
+    CHECK(refused.error == errc::exceeds_high_watermark);
     CHECK(waits.times == 0);
     stream.take();
     settle(io);

@@ -51,14 +51,14 @@ HOLDFAST_DECL std::string errc_category::message(int value) const
         return "the outbox was closed: it accepts no more messages";
     case errc::outbox_full:
         return "a message would exceed the outbox's high watermark: the peer reads too slowly";
-    case errc::exceeds_mark:
+    case errc::exceeds_high_watermark:
         return "a message is larger than the outbox's high watermark: raise it, or stream the message";
     case errc::message_too_large:
         return "a Protobuf message is longer than 2 GiB, which no reader accepts: send it in parts";
     case errc::source_changed:
         return "the source changed while it was written, after its size was read: keep it unchanged until the "
                "last byte";
-    case errc::unframable:
+    case errc::not_framable:
         return "the framing cannot express this frame: it is longer than the length field can state, or "
                "contains a line end";
     case errc::number_out_of_range:

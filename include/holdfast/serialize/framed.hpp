@@ -83,7 +83,7 @@ struct u32_parts {
 
 /// A server-sent event (`Content-Type: text/event-stream`). Its data is the message, each line of it after
 /// `data: `. CR, LF and CRLF in the message are line ends; the receiver gets LF for each. A line end or NUL in
-/// `event` or `id`, and a negative `retry`, fail with `errc::unframable`. Lifetime: `event` and `id` refer to text
+/// `event` or `id`, and a negative `retry`, fail with `errc::not_framable`. Lifetime: `event` and `id` refer to text
 /// that must exist until the message is written.
 struct sse {
     /// The type of the event. Empty: none; the receiver assumes "message".
@@ -116,7 +116,7 @@ class framed_cursor;
 /// two chunks. A smaller chunk cuts frames. The size of such a message depends on the chunks, so
 /// `serialized_size`, and a length in front of it, do not compile.
 ///
-/// Errors: those of `Format`; `errc::unframable`; `errc::source_changed` if the source changed after it was
+/// Errors: those of `Format`; `errc::not_framable`; `errc::source_changed` if the source changed after it was
 /// counted. A message that fails never has its end: no last chunk, no last part. Cost: one more pass with a
 /// length in front; half a KiB more of cursor in parts, 1 KiB as an event.
 ///

@@ -148,7 +148,7 @@ inline error_code outbox_base::after_push(detail::outbox_item item, detail::outb
     item.release();
     if (!flight_->busy && !ticks_) functions_->drop_flight(*this);
     if (result == outcome::full) return errc::outbox_full;
-    if (result == outcome::too_large) return errc::exceeds_mark;
+    if (result == outcome::too_large) return errc::exceeds_high_watermark;
     return net::error::no_memory;
 }
 

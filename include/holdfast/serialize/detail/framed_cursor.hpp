@@ -115,7 +115,7 @@ private:
         const bool all = message.done();
         const std::uint64_t size = here + (all ? 0 : measure(message, source, format.format));
         if (message.error() != errc{} || size > max_frame_size<Framing>()) {
-            out.fail(message.error() != errc{} ? message.error() : errc::unframable);
+            out.fail(message.error() != errc{} ? message.error() : errc::not_framable);
             return false;
         }
         if (all) {
@@ -217,7 +217,7 @@ private:
     {
         const bool negative = event.retry && event.retry->count() < 0;
         if (field_ == 0 && (negative || has_line_end(event.event) || has_line_end(event.id))) {
-            out.fail(errc::unframable);
+            out.fail(errc::not_framable);
             return false;
         }
         const bool type = !event.event.empty(), id = !event.id.empty(), retry = event.retry.has_value();
