@@ -33,7 +33,8 @@ namespace holdfast {
 
 /// Options of a `websocket_reader`.
 struct websocket_options {
-    /// Maximum size of a message in bytes, all fragments together. At least 1. Values above 2^32 - 1 mean 2^32 - 1.
+    /// Maximum size of a message in bytes, all fragments together, and maximum number of its empty fragments. At least
+    /// 1. Values above 2^32 - 1 mean 2^32 - 1.
     std::size_t max_message_bytes = 64 * 1024;
     /// Whether text messages are accepted.
     bool text = true;

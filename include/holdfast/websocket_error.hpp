@@ -58,6 +58,8 @@ enum class websocket_errc : int {
     unaccepted_kind,
     /// A compressed message cannot be decompressed.
     invalid_compression,
+    /// A message has more empty fragments than `max_message_bytes`.
+    too_many_fragments,
 };
 
 namespace detail {
@@ -70,7 +72,8 @@ public:
 
     bool equivalent(int value, const std::error_condition& group) const noexcept override
     {
-        const bool exceeds = value == static_cast<int>(websocket_errc::message_too_long);
+        const bool exceeds = value == static_cast<int>(websocket_errc::message_too_long) ||
+                             value == static_cast<int>(websocket_errc::too_many_fragments);
         return std::error_category::equivalent(value, group) || (exceeds && group == condition::limit_exceeded);
     }
 
@@ -104,6 +107,8 @@ public:
             return "a WebSocket message is of a kind (text or binary) that is not accepted here";
         case websocket_errc::invalid_compression:
             return "a compressed WebSocket message cannot be decompressed";
+        case websocket_errc::too_many_fragments:
+            return "a WebSocket message has more empty fragments than max_message_bytes";
         }
         return "unknown WebSocket error";
     }
@@ -132,6 +137,7 @@ constexpr websocket_close_code close_code_of(websocket_errc error) noexcept
     case websocket_errc::invalid_compression:
         return websocket_close_code::invalid_data;
     case websocket_errc::message_too_long:
+    case websocket_errc::too_many_fragments: // 1008 is for what no other code describes
         return websocket_close_code::message_too_big;
     case websocket_errc::unaccepted_kind:
         return websocket_close_code::unsupported_data;

@@ -172,6 +172,7 @@ reading model(std::string_view bytes, const holdfast::detail::websocket_limits& 
     std::string message;
     unsigned kind = 0;
     bool compressed = false;
+    std::size_t empty_fragments = 0;
     const auto fail = [&](websocket_errc error) {
         all.push_back("e" + std::to_string(static_cast<int>(error)));
         return all;
@@ -205,6 +206,9 @@ reading model(std::string_view bytes, const holdfast::detail::websocket_limits& 
         const std::size_t most =
             of_compressed ? limits.max_message + limits.max_message / 8 + 64 : std::size_t{limits.max_message};
         if (!control && message.size() + length > most) return fail(websocket_errc::message_too_long);
+        if (!control && opcode != 0) empty_fragments = 0;
+        if (!control && !final && length == 0 && ++empty_fragments > limits.max_message && opcode == 0)
+            return fail(websocket_errc::too_many_fragments);
         const std::size_t head = 6 + extra;
         if (bytes.size() < head) break;
         std::string payload;

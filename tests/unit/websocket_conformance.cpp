@@ -261,6 +261,22 @@ TEST_CASE("9 limits: a message above the limit closes with 1009, by its announce
             {.max_message_bytes = static_cast<std::size_t>(-1)});
 }
 
+TEST_CASE("9 limits: a message with more empty fragments than its limit in bytes closes with 1009")
+{
+    const holdfast::websocket_options three{.max_message_bytes = 3};
+    const std::string begun = client_frame(text, ""), empty = client_frame(continuation, "");
+    const std::string last = client_frame(fin | continuation, "end");
+    const std::string one = begun + empty + empty + last, echo = server_frame(fin | text, "end");
+    answered(one + bye, echo + bye_answer, {}, three);
+    answered(one + one + one + bye, echo + echo + echo + bye_answer, {}, three); // each has its own
+    answered(client_frame(text, "") + client_frame(continuation, "e") + empty + empty +
+                 client_frame(continuation, "nd") + client_frame(fin | continuation, "") + bye,
+             echo + bye_answer, {}, three);
+    refused(begun + empty + empty + empty, websocket_errc::too_many_fragments, three);
+    refused(begun + empty + client_frame(fin | pong, "") + empty + client_frame(continuation, "e") + empty,
+            websocket_errc::too_many_fragments, three);
+}
+
 TEST_CASE("9 limits: messages of 1, 4 and 16 MiB come back, whole and in fragments, however the bytes are cut")
 {
     constexpr std::size_t mebi = 1024 * 1024;

@@ -16,7 +16,7 @@ using holdfast::websocket_errc;
 TEST_CASE("every violation has a message of its own, which fits into a Close frame, and a code")
 {
     std::set<std::string> messages{holdfast::websocket_error_category().message(0)};
-    for (int i = 1; i <= static_cast<int>(websocket_errc::invalid_compression); ++i) {
+    for (int i = 1; i <= static_cast<int>(websocket_errc::too_many_fragments); ++i) {
         const holdfast::error_code code = static_cast<websocket_errc>(i);
         CHECK(code);
         CHECK(code == static_cast<websocket_errc>(i));
@@ -25,16 +25,18 @@ TEST_CASE("every violation has a message of its own, which fits into a Close fra
     }
     // the last one above is the last one
     CHECK(messages.contains(
-        holdfast::websocket_error_category().message(static_cast<int>(websocket_errc::invalid_compression) + 1)));
+        holdfast::websocket_error_category().message(static_cast<int>(websocket_errc::too_many_fragments) + 1)));
     CHECK(close_code_of(websocket_errc::invalid_text) == websocket_close_code::invalid_data);
+    CHECK(close_code_of(websocket_errc::too_many_fragments) == websocket_close_code::message_too_big);
     CHECK(close_code_of(websocket_errc::unmasked_frame) == websocket_close_code::protocol_error);
 }
 
-TEST_CASE("a message that is too long is an exceeded limit, as a frame is, no other violation belongs to a group")
+TEST_CASE("a message that is too long, or has too many fragments, is an exceeded limit, as a frame is")
 {
-    for (int i = 1; i <= static_cast<int>(websocket_errc::invalid_compression); ++i) {
+    for (int i = 1; i <= static_cast<int>(websocket_errc::too_many_fragments); ++i) {
         const holdfast::error_code code = static_cast<websocket_errc>(i);
-        CHECK((code == holdfast::condition::limit_exceeded) == (code == websocket_errc::message_too_long));
+        CHECK((code == holdfast::condition::limit_exceeded) ==
+              (code == websocket_errc::message_too_long || code == websocket_errc::too_many_fragments));
         CHECK(code != holdfast::condition::overloaded);
         CHECK(code != holdfast::condition::peer_gone);
         CHECK(code != holdfast::condition::timed_out);

@@ -123,7 +123,15 @@ private:
         const bool is_compressed = within_message() ? compressed_ : h.reserved != 0;
         if (!h.is_control() && h.length > limits.max_received(is_compressed) - (assembled_ - begin_))
             return message_too_long;
+        if (is_empty_fragment(h) && within_message() && empty_fragments_ == limits.max_message)
+            return too_many_fragments;
         return {};
+    }
+
+    /// Whether it is one of those of which a message could have any number: all others add a byte, or end it.
+    static bool is_empty_fragment(const websocket_header& h) noexcept
+    {
+        return !h.is_control() && !h.final && h.length == 0;
     }
 
     [[nodiscard]] bool length_known(const websocket_header& h) const noexcept
@@ -138,8 +146,10 @@ private:
             kind_ = h.opcode;
             compressed_ = h.reserved != 0;
             text_ = {};
+            empty_fragments_ = 0;
         }
         if (begin_ == assembled_) begin_ = assembled_ = raw_; // its first bytes stay where they are
+        if (is_empty_fragment(h)) ++empty_fragments_;
         in_frame_ = true;
         final_ = h.final;
         left_ = h.length;
@@ -187,7 +197,8 @@ private:
     std::size_t end_ = 0;       // and their end
     std::uint64_t left_ = 0;    // of the payload of the frame that has begun
     websocket_mask mask_;
-    std::uint8_t kind_ = 0; // the opcode of the message that has begun
+    std::uint32_t empty_fragments_ = 0; // of the message that has begun
+    std::uint8_t kind_ = 0;             // the opcode of the message that has begun
     bool in_frame_ = false;
     bool final_ = false;
     bool compressed_ = false;
