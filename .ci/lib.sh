@@ -79,11 +79,13 @@ report_left_out() {
 }
 
 # build PRESET [TARGET...]: configures, then builds; shows its progress, and the errors when it fails. Where
-# HOLDFAST_COMPILER is set, with that compiler, in a folder of its own.
+# HOLDFAST_COMPILER is set, with that compiler, in a folder of its own; where `build_variant` is, with the options of CMake
+# in `variant_options`, in a folder of that name too.
 build() {
-  local preset=$1 folder=$1 launcher=() log
+  local preset=$1 folder=$1${build_variant:+_$build_variant} launcher=() log
   shift
-  command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  [ -z "${build_variant:-}" ] || launcher+=("${variant_options[@]}")
+  command -v ccache >/dev/null && launcher+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   command -v mold >/dev/null && launcher+=(-DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=mold)
   if [ -n "${HOLDFAST_COMPILER:-}" ]; then
     folder+=_${HOLDFAST_COMPILER##*/}

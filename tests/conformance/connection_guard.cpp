@@ -26,16 +26,14 @@ struct close_gracefully : conformance::operation {
         {
             return guard.async_close({.deadline = std::chrono::hours(1)}, std::forward<Token>(token));
         }
-        void complete() { ends.peer.close(); }
+        void complete() { rest.end_stream_and_start(ends.peer.descriptor()); }
 
         typename Layer::template connected<Executor> ends;
+        conformance::taker rest;
         holdfast::connection_guard<typename Layer::template stream<Executor>> guard;
     };
 };
 
 } // namespace
 
-HOLDFAST_CONFORMANCE(close_gracefully<conformance::tcp_layer>);
-HOLDFAST_CONFORMANCE(close_gracefully<conformance::local_layer>);
-HOLDFAST_CONFORMANCE(close_gracefully<conformance::user_layer>);
-HOLDFAST_CONFORMANCE(close_gracefully<conformance::tls_layer>);
+HOLDFAST_CONFORMANCE_OF_STREAMS(close_gracefully);

@@ -154,15 +154,9 @@ struct next_paused : of_reader {
 
 } // namespace
 
-HOLDFAST_CONFORMANCE(next<conformance::tcp_layer>);
-HOLDFAST_CONFORMANCE(next<conformance::local_layer>);
-HOLDFAST_CONFORMANCE(next<conformance::user_layer>);
-HOLDFAST_CONFORMANCE(next<conformance::tls_layer>);
+HOLDFAST_CONFORMANCE_OF_STREAMS(next);
 HOLDFAST_CONFORMANCE(next_without_buffer);
 HOLDFAST_CONFORMANCE(next_paused);
-HOLDFAST_CONFORMANCE(next_json<conformance::tcp_layer>);
-HOLDFAST_CONFORMANCE(next_json<conformance::tls_layer>);
-HOLDFAST_CONFORMANCE(read_exactly<conformance::tcp_layer>);
-HOLDFAST_CONFORMANCE(read_exactly<conformance::tls_layer>);
-HOLDFAST_CONFORMANCE(read_some<conformance::tcp_layer>);
-HOLDFAST_CONFORMANCE(read_some<conformance::user_layer>);
+HOLDFAST_CONFORMANCE_OF_STREAMS(next_json);
+HOLDFAST_CONFORMANCE_OF_STREAMS(read_exactly);
+HOLDFAST_CONFORMANCE_OF_STREAMS(read_some);

@@ -371,7 +371,7 @@ private:
 
 bool applies(const described& operation, token t, place p, end e)
 {
-    if (!operation.has(t)) return false;
+    if (!operation.has(t) || !has_token(operation.compiled, t, p == place::concrete)) return false;
     if (p == place::concrete && operation.make_concrete == nullptr) return false;
     if (p == place::pool && !operation.any_thread) return false;
     if (p == place::second_context && t == token::callback) return false; // it has no executor
@@ -403,9 +403,40 @@ bool applies(const described& operation, token t, place p, end e)
 
 } // namespace
 
-void run_matrix(const described& operation, bool whole)
+void spawn(const launch& how, net::awaitable<void> coroutine)
+{
+    net::co_spawn(how.handler, std::move(coroutine), net::bind_cancellation_slot(how.slot, net::detached));
+}
+
+net::awaitable<void> note_end(net::awaitable<void> operation, std::shared_ptr<record> notes)
+{
+    error_code result;
+    try {
+        co_await std::move(operation);
+    } catch (...) {
+        result = code_of(std::current_exception());
+    }
+    notes->complete(result);
+}
+
+net::awaitable<void> note_end_of_alternative(net::awaitable<void> operation, launch how)
+{
+    using namespace net::experimental::awaitable_operators;
+    error_code result;
+    net::steady_timer never(how.handler, std::chrono::steady_clock::time_point::max());
+    try {
+        const auto first = co_await (std::move(operation) || never.async_wait(net::use_awaitable));
+        if (first.index() != 0) result = net::error::timed_out;
+    } catch (...) {
+        result = code_of(std::current_exception());
+    }
+    how.notes->complete(result);
+}
+
+void run_matrix(const described& operation)
 {
     const char* const only = std::getenv("HOLDFAST_CONFORMANCE_ONLY"); // "token/place/end", to look at one
+    const int races = compiled_extent == extent::whole ? 200 : 2;
     for (const token t : all_tokens) {
         for (const place p : all_places) {
             for (const end e : all_ends) {
@@ -413,7 +444,7 @@ void run_matrix(const described& operation, bool whole)
                 const std::string name = std::string(text(t)) + "/" + text(p) + "/" + text(e);
                 if (only != nullptr && name.find(only) == std::string::npos) continue;
                 INFO(operation.name << ": " << name);
-                const int rounds = e == end::cancelled_in_a_race ? (whole ? 200 : 2) : 1;
+                const int rounds = e == end::cancelled_in_a_race ? races : 1;
                 for (int round = 0; round != rounds; ++round)
                     if (scene s(operation, t, p); true) s.run(e, round % 2 != 0);
             }

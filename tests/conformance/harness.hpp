@@ -21,11 +21,19 @@
 //     HOLDFAST_CONFORMANCE(acquire);
 //
 // What an operation does not promise it says by redefining a constant of `conformance::operation`. One of a
-// stream takes a layer of `layers.hpp` as the struct's template argument, with a line for each:
-// `HOLDFAST_CONFORMANCE(next<conformance::tls_layer>);`
+// stream takes a layer of `layers.hpp` as the struct's template argument, and is run over each:
 //
-// In CMakeLists.txt, `holdfast_conformance(NAME [LIBRARY...])` makes the program of NAME.cpp. The whole matrix,
-// with many rounds of each race, are the hidden cases: `test_conformance_NAME [.matrix]`, or `tests/run matrix`.
+//     HOLDFAST_CONFORMANCE_OF_STREAMS(next);
+//
+// In CMakeLists.txt, `holdfast_conformance(NAME [LIBRARY...])` makes the program of NAME.cpp. How much of the matrix
+// it has says CMake's HOLDFAST_CONFORMANCE, since a compiler takes long for each type of handler, executor and layer:
+//
+//     few      three types of handlers, one executor, TCP
+//     sample   every token; over TCP with both types of executors, over other layers what `few` has
+//     whole    everything, and many rounds of each race; of a stream's operations, a program for each and each layer
+//
+// `tests/run matrix` runs the whole of it. HOLDFAST_CONFORMANCE_ONLY in the environment, such as
+// "use_future/strand/is cancelled", runs what has it in its name.
 #ifndef HOLDFAST_TESTS_CONFORMANCE_HARNESS_HPP
 #define HOLDFAST_TESTS_CONFORMANCE_HARNESS_HPP
 
@@ -60,6 +68,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -119,6 +128,46 @@ enum class token {
 inline constexpr token all_tokens[]{token::callback,  token::move_only,   token::rvalue_only, token::future,
                                     token::awaitable, token::deferred,    token::as_tuple,    token::alternative,
                                     token::adaptor,   token::cancel_after};
+
+/// How much of the matrix is compiled: HOLDFAST_CONFORMANCE of CMake.
+enum class extent { none, few, sample, whole };
+#if !defined(CONFORMANCE_EXTENT)
+#define CONFORMANCE_EXTENT sample
+#endif
+inline constexpr extent compiled_extent = extent::CONFORMANCE_EXTENT;
+
+/// Whether a program of this extent has the token, with any_io_executor or with the executor's `concrete` type. Those of
+/// `few` have three types of handlers between them.
+constexpr bool has_token(extent of_program, token t, bool concrete) noexcept
+{
+    switch (of_program) {
+    case extent::none:
+        return false;
+    case extent::few:
+        return !concrete && (t == token::callback || t == token::move_only || t == token::awaitable ||
+                             t == token::deferred || t == token::alternative || t == token::adaptor);
+    case extent::sample:
+        return !concrete || t == token::rvalue_only || t == token::awaitable || t == token::alternative;
+    case extent::whole:
+        return true;
+    }
+    return false;
+}
+
+#define HOLDFAST_CONFORMANCE_TEXT_OF(...) #__VA_ARGS__
+#define HOLDFAST_CONFORMANCE_TEXT(...) HOLDFAST_CONFORMANCE_TEXT_OF(__VA_ARGS__)
+
+/// Whether this program has the operation over the layer; "none" is that of what is no stream's.
+consteval bool is_chosen([[maybe_unused]] std::string_view operation, [[maybe_unused]] std::string_view layer)
+{
+#if defined(CONFORMANCE_LAYER)
+    if (layer != HOLDFAST_CONFORMANCE_TEXT(CONFORMANCE_LAYER)) return false;
+#endif
+#if defined(CONFORMANCE_OPERATION)
+    if (operation != HOLDFAST_CONFORMANCE_TEXT(CONFORMANCE_OPERATION)) return false;
+#endif
+    return true;
+}
 
 /// What has become of an operation.
 struct record {
@@ -325,6 +374,11 @@ inline constexpr auto tuple_of_use_awaitable =
     net::experimental::as_tuple_t<net::use_awaitable_t<>>(net::use_awaitable);
 #endif
 
+/// Run coroutines on the handler's executor, cancelled through its slot.
+void spawn(const launch& how, net::awaitable<void> coroutine);
+net::awaitable<void> note_end(net::awaitable<void> operation, std::shared_ptr<record> notes);
+net::awaitable<void> note_end_of_alternative(net::awaitable<void> operation, launch how);
+
 /// An object of a test, whatever its type.
 class subject {
 public:
@@ -334,9 +388,14 @@ public:
     virtual bool ready() = 0;
 };
 
-template <class Operation, class Executor>
+template <class Operation, class Executor, extent Extent>
 class typed_subject final : public subject {
     using object_type = typename Operation::template object<Executor>;
+
+    static constexpr bool compiles(token t)
+    {
+        return has_token(Extent, t, !std::is_same_v<Executor, net::any_io_executor>);
+    }
 
 public:
     explicit typed_subject(const Executor& executor) : object_(executor) {}
@@ -353,28 +412,34 @@ public:
     {
         switch (how_waited_for) {
         case token::callback:
-            now([&] { object_.start(callback(how)); });
+            if constexpr (compiles(token::callback)) now([&] { object_.start(callback(how)); });
             break;
         case token::move_only:
             now([&] { object_.start(move_only_callback(how)); });
             break;
         case token::rvalue_only:
-            if constexpr (Operation::rvalue_handlers) now([&] { object_.start(rvalue_callback(how)); });
+            if constexpr (compiles(token::rvalue_only) && Operation::rvalue_handlers)
+                now([&] { object_.start(rvalue_callback(how)); });
             break;
         case token::future:
-            start_future(how);
+            if constexpr (compiles(token::future)) start_future(how);
             break;
         case token::awaitable:
-            spawn(how, await(object_, how.notes));
+            spawn(how, note_end(await(object_), how.notes));
             break;
         case token::deferred:
             now([&] { object_.start(deferred)(move_only_callback(how)); });
             break;
         case token::as_tuple:
-            spawn(how, await_tuple(object_, how.notes));
+            if constexpr (compiles(token::as_tuple)) spawn(how, await_tuple(object_, how.notes));
             break;
         case token::alternative:
-            if constexpr (Operation::in_alternatives) spawn(how, await_alternative(object_, how));
+            if constexpr (Operation::in_alternatives) {
+                if constexpr (Extent == extent::whole)
+                    spawn(how, await_alternative(object_, how));
+                else
+                    spawn(how, note_end_of_alternative(await(object_), how));
+            }
             break;
         case token::adaptor:
             if constexpr (Operation::names_executor)
@@ -382,7 +447,7 @@ public:
             break;
         case token::cancel_after:
 #if HOLDFAST_CONFORMANCE_ASIO_VERSION >= 103100
-            if constexpr (Operation::names_executor)
+            if constexpr (compiles(token::cancel_after) && Operation::names_executor)
                 now([&] { object_.start(net::cancel_after(std::chrono::hours(1), move_only_callback(how))); });
 #endif
             break;
@@ -415,21 +480,7 @@ private:
         };
     }
 
-    void spawn(const launch& how, net::awaitable<void> coroutine)
-    {
-        net::co_spawn(how.handler, std::move(coroutine), net::bind_cancellation_slot(how.slot, net::detached));
-    }
-
-    static net::awaitable<void> await(object_type& object, std::shared_ptr<record> notes)
-    {
-        error_code result;
-        try {
-            (void)co_await object.start(net::use_awaitable);
-        } catch (...) {
-            result = code_of(std::current_exception());
-        }
-        notes->complete(result);
-    }
+    static net::awaitable<void> await(object_type& object) { (void)co_await object.start(net::use_awaitable); }
 
     static net::awaitable<void> await_tuple(object_type& object, std::shared_ptr<record> notes)
     {
@@ -437,6 +488,7 @@ private:
         notes->complete(std::apply([](const auto&... each) { return result_of(each...); }, results));
     }
 
+    /// Of the operation's own type of result.
     static net::awaitable<void> await_alternative(object_type& object, launch how)
     {
         using namespace net::experimental::awaitable_operators;
@@ -459,15 +511,16 @@ struct described {
     std::string_view name;
     bool any_thread, unsynchronized, cancellable, object_may_go, fails_without_object, outlives_context,
         outlives_strand, completes_at_once, several, uses_handler_allocator;
+    extent compiled;
     bool (*has)(token) noexcept;
     std::unique_ptr<subject> (*make)(const net::any_io_executor&);
     std::unique_ptr<subject> (*make_concrete)(const net::io_context::executor_type&); // or nullptr
 };
 
-template <class Operation, class Executor>
+template <class Operation, extent Extent, class Executor>
 std::unique_ptr<subject> make_subject(const Executor& executor)
 {
-    return std::make_unique<typed_subject<Operation, Executor>>(executor);
+    return std::make_unique<typed_subject<Operation, Executor, Extent>>(executor);
 }
 
 /// Whether the operation is waited for in this way; `cancel_after` came with Asio 1.31.
@@ -488,7 +541,7 @@ bool has(token t) noexcept
     }
 }
 
-template <class Operation>
+template <class Operation, extent Extent>
 described describe(std::string_view name)
 {
     described d{name,
@@ -502,27 +555,48 @@ described describe(std::string_view name)
                 Operation::completes_at_once,
                 Operation::several,
                 Operation::uses_handler_allocator,
+                Extent,
                 &has<Operation>,
-                &make_subject<Operation, net::any_io_executor>,
+                &make_subject<Operation, Extent, net::any_io_executor>,
                 nullptr};
-    if constexpr (Operation::any_executor) d.make_concrete = &make_subject<Operation, net::io_context::executor_type>;
+    if constexpr (Operation::any_executor && Extent != extent::few)
+        d.make_concrete = &make_subject<Operation, Extent, net::io_context::executor_type>;
     return d;
 }
 
-/// Runs every combination once, and where `whole` many rounds of those that race.
-void run_matrix(const described& operation, bool whole);
+/// Runs every combination once, and where the whole matrix is compiled many rounds of those that race.
+void run_matrix(const described& operation);
+
+/// A test case, in a program that has the operation.
+template <class Operation, extent Extent>
+class joined {
+public:
+    template <class... Parts>
+    explicit joined([[maybe_unused]] Parts... name)
+    {
+        if constexpr (Extent != extent::none) {
+            std::string of_case = "conformance: ";
+            (name_.append(name), ...);
+            REGISTER_TEST_CASE(&run, of_case.append(name_));
+        }
+    }
+
+private:
+    static void run() { run_matrix(describe<Operation, Extent>(name_)); }
+
+    static inline std::string name_;
+};
 
 } // namespace conformance
 
+#define HOLDFAST_CONFORMANCE_NAME_OF(line) joins_in_##line
+#define HOLDFAST_CONFORMANCE_NAME(line) HOLDFAST_CONFORMANCE_NAME_OF(line)
+
 /// Joins the matrix; the arguments are the name of one of the structs above.
 #define HOLDFAST_CONFORMANCE(...)                                                                                      \
-    TEST_CASE("conformance: " #__VA_ARGS__)                                                                            \
-    {                                                                                                                  \
-        conformance::run_matrix(conformance::describe<__VA_ARGS__>(#__VA_ARGS__), false);                              \
-    }                                                                                                                  \
-    TEST_CASE("conformance, the whole matrix: " #__VA_ARGS__, "[.matrix]")                                             \
-    {                                                                                                                  \
-        conformance::run_matrix(conformance::describe<__VA_ARGS__>(#__VA_ARGS__), true);                               \
-    }
+    static const conformance::joined<__VA_ARGS__, conformance::is_chosen(#__VA_ARGS__, "none")                         \
+                                                      ? conformance::compiled_extent                                   \
+                                                      : conformance::extent::none>                                     \
+    HOLDFAST_CONFORMANCE_NAME(__LINE__)(#__VA_ARGS__)
 
 #endif

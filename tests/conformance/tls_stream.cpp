@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "conformance/harness.hpp"
 #include "conformance/layers.hpp"
-#include "support/certificates.hpp"
 #include "support/tls_peer.hpp"
 
 #include <holdfast/adapters/tls_layer.hpp>
@@ -21,41 +20,8 @@ namespace {
 
 namespace net = holdfast::net;
 
-const holdfast::tls_context& context()
-{
-    static const tests::certificate files;
-    static const auto made = holdfast::tls_context::server(
-        {.certificate_chain_file = files.chain_file(), .private_key_file = files.key_file()});
-    return made;
-}
-
-/// A server's stream and the client at its other end, after their handshake.
-template <class Executor, class Layer = conformance::tcp_layer>
-struct pair {
-    using stream = holdfast::tls_stream<typename Layer::template stream<Executor>>;
-
-    explicit pair(const Executor& executor)
-    {
-        typename Layer::template connected<Executor> below(executor);
-        net::ip::tcp::socket socket(client_io); // which reads and writes any descriptor
-        socket.assign(net::ip::tcp::v4(), below.peer.socket.release());
-        client = std::make_unique<tests::tls_peer>(std::move(socket));
-        SSL* const session = context().make_session();
-        ::SSL_set_fd(session, below.stream->native_handle()); // nothing runs the executor yet
-        ::SSL_set_accept_state(session);
-        below.stream->native_non_blocking(true);
-        for (bool done = false, client_done = false; !done || !client_done;) {
-            client_done = client->handshake() || client_done;
-            done = ::SSL_do_handshake(session) == 1;
-        }
-        ::ERR_clear_error();
-        server = std::make_unique<stream>(std::move(*below.stream), session);
-    }
-
-    net::io_context client_io;
-    std::unique_ptr<tests::tls_peer> client;
-    std::unique_ptr<stream> server;
-};
+using conformance::server_context;
+using conformance::tls_pair;
 
 struct read_some : conformance::operation {
     static constexpr bool any_executor = true;
@@ -69,12 +35,12 @@ struct read_some : conformance::operation {
         template <class Token>
         auto start(Token&& token)
         {
-            return ends.server->async_read_some(net::buffer(*to), std::forward<Token>(token));
+            return ends.stream->async_read_some(net::buffer(*to), std::forward<Token>(token));
         }
         void complete() { ends.client->send(ends.client->seal("text")); }
 
         std::shared_ptr<std::array<char, 100>> to = std::make_shared<std::array<char, 100>>();
-        pair<Executor> ends;
+        tls_pair<Executor> ends;
     };
 };
 
@@ -84,7 +50,7 @@ template <class Executor>
 struct full_socket {
     explicit full_socket(const Executor& executor) : ends(executor)
     {
-        const int descriptor = ends.server->next_layer().native_handle();
+        const int descriptor = ends.stream->next_layer().native_handle();
         const std::string block(65536, 'x'); // not of TLS: the client only takes it away
         while (::send(descriptor, block.data(), block.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
             ;
@@ -100,7 +66,7 @@ struct full_socket {
             ;
     }
 
-    pair<Executor, conformance::local_layer> ends;
+    tls_pair<Executor, conformance::local_layer> ends;
 };
 
 struct waits_for_room : conformance::operation {
@@ -118,7 +84,7 @@ struct write_some : waits_for_room {
         template <class Token>
         auto start(Token&& token)
         {
-            return this->ends.server->async_write_some(net::buffer("text", 4), std::forward<Token>(token));
+            return this->ends.stream->async_write_some(net::buffer("text", 4), std::forward<Token>(token));
         }
     };
 };
@@ -132,7 +98,7 @@ struct shut_down : waits_for_room {
         template <class Token>
         auto start(Token&& token)
         {
-            return this->ends.server->async_shutdown(std::forward<Token>(token));
+            return this->ends.stream->async_shutdown(std::forward<Token>(token));
         }
     };
 };
@@ -149,7 +115,7 @@ struct handshake : waits_for_room {
             socket.assign(local.protocol(), below.peer.socket.release());
             client = std::make_unique<tests::tls_peer>(std::move(socket));
             server = std::make_unique<holdfast::tls_stream<conformance::tcp_layer::stream<Executor>>>(
-                std::move(*below.stream), context());
+                std::move(*below.stream), server_context());
         }
         ~object()
         {
@@ -197,7 +163,7 @@ struct serve : conformance::operation {
         auto start(Token&& token)
         {
             return acceptor.async_serve(
-                holdfast::tls(context()), [](auto peer) { peer.close(); }, std::forward<Token>(token));
+                holdfast::tls(server_context()), [](auto peer) { peer.close(); }, std::forward<Token>(token));
         }
         void complete() { acceptor.close(); }
 

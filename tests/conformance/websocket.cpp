@@ -94,9 +94,10 @@ struct close_websocket : of_websocket {
             return holdfast::async_close_websocket(guard, outbox, {.deadline = std::chrono::hours(1)},
                                                    std::forward<Token>(token));
         }
-        void complete() { ends.peer.close(); }
+        void complete() { rest.end_stream_and_start(ends.peer.descriptor()); }
 
         typename Layer::template connected<Executor> ends;
+        conformance::taker rest;
         holdfast::connection_guard<typename Layer::template stream<Executor>> guard;
         holdfast::outbox<typename Layer::template stream<Executor>> outbox;
     };
@@ -104,12 +105,8 @@ struct close_websocket : of_websocket {
 
 } // namespace
 
-HOLDFAST_CONFORMANCE(next_message<conformance::tcp_layer>);
-HOLDFAST_CONFORMANCE(next_message<conformance::user_layer>);
-HOLDFAST_CONFORMANCE(next_message<conformance::tls_layer>);
+HOLDFAST_CONFORMANCE_OF_STREAMS(next_message);
 #if defined(CONFORMANCE_ZLIB)
-HOLDFAST_CONFORMANCE(next_compressed<conformance::tcp_layer>);
-HOLDFAST_CONFORMANCE(next_compressed<conformance::tls_layer>);
+HOLDFAST_CONFORMANCE_OF_STREAMS(next_compressed);
 #endif
-HOLDFAST_CONFORMANCE(close_websocket<conformance::tcp_layer>);
-HOLDFAST_CONFORMANCE(close_websocket<conformance::tls_layer>);
+HOLDFAST_CONFORMANCE_OF_STREAMS(close_websocket);

@@ -5,10 +5,8 @@
 
 #include <holdfast/write_streamed.hpp>
 
-#include <array>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 
 namespace {
@@ -37,11 +35,7 @@ struct write_message : conformance::operation {
         {
             ends.stream->lowest_layer().set_option(net::socket_base::send_buffer_size(65536));
         }
-        ~object()
-        {
-            ends.stream.reset();
-            if (reader.joinable()) reader.join();
-        }
+        ~object() { ends.stream.reset(); }
 
         template <class Token>
         auto start(Token&& token)
@@ -49,24 +43,13 @@ struct write_message : conformance::operation {
             return holdfast::async_write_streamed(*ends.stream, long_text(), std::forward<Token>(token));
         }
 
-        void complete()
-        {
-            reader = std::thread([this] {
-                std::array<char, 65536> taken;
-                holdfast::error_code ec;
-                while (!ec)
-                    ends.peer.socket.read_some(net::buffer(taken), ec);
-            });
-        }
+        void complete() { all.start(ends.peer.descriptor()); }
 
         typename Layer::template connected<Executor> ends;
-        std::thread reader;
+        conformance::taker all;
     };
 };
 
 } // namespace
 
-HOLDFAST_CONFORMANCE(write_message<conformance::tcp_layer>);
-HOLDFAST_CONFORMANCE(write_message<conformance::local_layer>);
-HOLDFAST_CONFORMANCE(write_message<conformance::user_layer>);
-HOLDFAST_CONFORMANCE(write_message<conformance::tls_layer>);
+HOLDFAST_CONFORMANCE_OF_STREAMS(write_message);
