@@ -75,18 +75,26 @@ public:
     /// already. Its records are never compact.
     tls_stream(Socket socket, SSL* session) : core_(new core(std::move(socket), detail::ssl_ptr(session), false)) {}
 
-    tls_stream(tls_stream&&) noexcept = default;
+    /// Takes over another stream's connection. That one keeps its executor; its operations complete with
+    /// `net::error::bad_descriptor` from then on.
+    tls_stream(tls_stream&& other) noexcept : core_(other.core_), moved_from_(std::exchange(other.moved_from_, true)) {}
+
+    /// The same; closes the socket that it had before.
     tls_stream& operator=(tls_stream&& other) noexcept
     {
         if (this != &other) {
             close();
-            core_ = std::move(other.core_);
+            core_ = other.core_;
+            moved_from_ = std::exchange(other.moved_from_, true);
         }
         return *this;
     }
 
     /// Closes the socket. Pending operations complete with `operation_aborted`.
     ~tls_stream() { close(); }
+
+    /// Returns whether the socket is open and this stream's.
+    [[nodiscard]] bool is_open() const noexcept { return !moved_from_ && lowest_layer().is_open(); }
 
     executor_type get_executor() { return core_->socket.get_executor(); }
     next_layer_type& next_layer() noexcept { return core_->socket; }
@@ -132,7 +140,7 @@ public:
 
     /// How many bytes are held that no readiness of the socket announces: decrypted ones, and ones received but not yet
     /// decrypted. An end or a failure that came together with the last data counts as one, until it is read.
-    [[nodiscard]] std::size_t pending() const noexcept { return core_->engine.pending(); }
+    [[nodiscard]] std::size_t pending() const noexcept { return moved_from_ ? 0 : core_->engine.pending(); }
 
     /// Whether OpenSSL's object has been freed and the records are protected by two keys alone.
     [[nodiscard]] bool compact() const noexcept { return core_->engine.compact(); }
@@ -144,7 +152,7 @@ public:
     {
         ec = {};
         if (buffer.size() == 0) return 0;
-        if (!lowest_layer().is_open()) {
+        if (!is_open()) {
             ec = net::error::bad_descriptor;
             return 0;
         }
@@ -239,7 +247,9 @@ private:
         void operator()(Handler&& handler, Work work) const
         {
             using operation = detail::tls_operation<core, Work, std::decay_t<Handler>>;
-            if constexpr (std::is_same_v<Work, detail::tls_handshake_work>)
+            if (stream_->moved_from_)
+                work.refusal = net::error::bad_descriptor;
+            else if constexpr (std::is_same_v<Work, detail::tls_handshake_work>)
                 work.refusal = stream_->core_->begin_handshake(work.as_server);
             operation(stream_->core_, work, std::forward<Handler>(handler)).start();
         }
@@ -250,13 +260,13 @@ private:
 
     void close() noexcept
     {
-        if (core_) {
-            error_code ignored;
-            core_->socket.lowest_layer().close(ignored);
-        }
+        if (moved_from_) return;
+        error_code ignored;
+        core_->socket.lowest_layer().close(ignored);
     }
 
-    detail::counted_ptr<core> core_;
+    detail::counted_ptr<core> core_; // never null: what was moved from shares it, for its executor
+    bool moved_from_ = false;
 };
 
 } // namespace holdfast

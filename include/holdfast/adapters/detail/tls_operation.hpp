@@ -34,10 +34,12 @@ struct tls_handshake_work {
 
 struct tls_shutdown_work {
     static constexpr bool counts_bytes = false;
+    error_code refusal{};
 
     template <class Core>
     tls_step operator()(Core& core) noexcept
     {
+        if (refusal) return {.error = refusal};
         return core.engine.shutdown(core.descriptor());
     }
 };
@@ -45,10 +47,12 @@ struct tls_shutdown_work {
 struct tls_read_work {
     static constexpr bool counts_bytes = true;
     std::span<char> to;
+    error_code refusal{};
 
     template <class Core>
     tls_step operator()(Core& core) noexcept
     {
+        if (refusal) return {.error = refusal};
         if (to.empty()) return {};
         return core.engine.read(core.descriptor(), to);
     }
@@ -60,11 +64,13 @@ struct tls_write_work {
     std::array<std::span<const char>, most_parts> parts{};
     std::size_t count = 0;
     std::size_t sealed = 0;
+    error_code refusal{};
 
     /// Seals and sends at the first call; what the socket has not taken then is sent by the later ones.
     template <class Core>
     tls_step operator()(Core& core) noexcept
     {
+        if (refusal) return {.error = refusal};
         tls_step step;
         if (sealed == 0 && count != 0) {
             step = core.engine.write(core.descriptor(), {parts.data(), count});

@@ -96,8 +96,10 @@ auto connection_guard<Stream, Finalizer>::make_layer(connection_guard<Below, Fin
 template <class Stream, connection_finalizer Finalizer>
 Stream connection_guard<Stream, Finalizer>::release_unbounded()
 {
+    if (!live_) return std::move(stream_.get());
+    const connection_end last = begin_end(close_reason::released, {}); // reads the peer's address from the stream
     Stream released = std::move(stream_.get());
-    if (live_) finish_end(begin_end(close_reason::released, {})); // it may destroy this guard
+    finish_end(last); // it may destroy this guard
     return released;
 }
 

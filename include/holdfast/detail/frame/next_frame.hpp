@@ -166,6 +166,8 @@ public:
             pause();
         else if (more)
             read_later();
+        else if (!reader_->is_open()) // its stream may have moved elsewhere, where it must not be waited on
+            finish_at_once(net::error::bad_descriptor, {});
         else if (!begins([this] { wait(); }))
             finish_at_once(net::error::no_memory, {});
     }

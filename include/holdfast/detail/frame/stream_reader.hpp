@@ -36,6 +36,15 @@ public:
 
     [[nodiscard]] stream_type& stream() const noexcept { return detail::readable_stream(peer_); }
 
+    /// Whether the peer has its connection, as far as its type can say.
+    [[nodiscard]] bool is_open() const noexcept
+    {
+        if constexpr (requires { peer_.is_open(); })
+            return peer_.is_open();
+        else
+            return true;
+    }
+
     /// Notes an error on the guard, if there is one.
     void note(const error_code& error) noexcept
     {

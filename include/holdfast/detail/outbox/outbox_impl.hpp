@@ -397,6 +397,8 @@ void outbox<Stream>::write_next(bool at_once) noexcept
         const turn next = is_closed_ ? turn::idle : queue.next_turn();
         if (next == turn::idle) return rest();
         if (const error_code failure = flight_->failure) return give_up(failure);
+        if constexpr (!detail::operations_outlive<Stream>)
+            if (functions_->has_ended(connection_)) return give_up(net::error::bad_descriptor);
         if (next == turn::next_chunk) {
             if (const error_code ec = make_chunk()) return give_up(ec);
             continue;

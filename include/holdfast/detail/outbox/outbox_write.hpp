@@ -91,6 +91,7 @@ struct outbox_functions {
     void (*reset_at_close)(void* connection) noexcept;
     void (*end)(void* connection, close_reason, const error_code&) noexcept;
     void (*keep)(void* connection, stream_keeper&) noexcept; // its stream
+    bool (*has_ended)(void* connection) noexcept;
 };
 
 /// A friend of `outbox`.
@@ -130,7 +131,8 @@ inline constexpr outbox_functions outbox_functions_of{
             detail::lowest_layer(to).close(ignored);
         }
     },
-    [](void* object, stream_keeper& keeper) noexcept { keeper.keep(*static_cast<To*>(object)); }};
+    [](void* object, stream_keeper& keeper) noexcept { keeper.keep(*static_cast<To*>(object)); },
+    [](void* object) noexcept { return detail::has_ended(*static_cast<To*>(object)); }};
 
 /// What an outbox holds while it is busy, so that an idle one is small. It belongs to the pending operation, which may
 /// outlive the outbox.

@@ -5,6 +5,7 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/connection/stream_holder.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -33,6 +34,17 @@ concept writable = requires(stream_of_t<To>& stream) {
     typename stream_of_t<To>::executor_type;
     stream.get_executor();
 };
+
+/// Whether `to` is a guard that has ended, and its stream may still be in use: by async_close, which shares it. (Any
+/// other stream of such a guard refuses operations itself.)
+template <class To>
+bool has_ended([[maybe_unused]] To& to) noexcept
+{
+    if constexpr (requires { to.stream(); } && !operations_outlive<stream_of_t<To>>)
+        return !to.is_open();
+    else
+        return false;
+}
 
 struct keeps_nothing {};
 

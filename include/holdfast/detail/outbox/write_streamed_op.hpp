@@ -173,6 +173,7 @@ public:
     /// The first step, inside the initiating function.
     void start()
     {
+        if (detail::has_ended(state_->target)) state_->result = net::error::bad_descriptor;
         if (state_->more())
             send();
         else
