@@ -77,7 +77,7 @@ struct close_options {
 ///
 /// Thread safety: distinct objects: safe. Shared objects: unsafe; a guard belongs to the thread or strand of its
 /// stream.
-/// Thread safety: distinct objects: safe. Shared objects: unsafe.
+///
 /// Cost: the stream, the finalizer (none where it is empty), an error code and 16 bytes. A layered stream has one
 /// allocation. The first guards of an execution context make services of a few words in it. (Debug builds add what
 /// `leak_check` reports.)

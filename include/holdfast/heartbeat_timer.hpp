@@ -42,8 +42,8 @@ struct heartbeat_options {
     std::size_t calls_per_turn = 64;
     /// Called at the end of each tick with the totals, for metrics. Must not throw.
     std::function<void(const heartbeat_counters&)> on_tick{};
-    /// Called with an exception that a callback has thrown. Without it, the exception leaves the context's `run()`.
-    /// In either case the remaining callbacks are called in the next turn.
+    /// Called with an exception that a callback has thrown. Without it, the exception leaves the context's `run()`, as
+    /// does one that this function throws. In each case the remaining callbacks are called in the next turn.
     std::function<void(std::exception_ptr)> on_exception{};
 };
 

@@ -125,11 +125,49 @@ TEST_CASE("a client accepts the certificate of the host that it has named, and r
                           holdfast::tls_context::client({.peer_authorities_file = files.chain_file()}), "");
         CHECK(h.client_error == net::error::invalid_argument);
     }
-    SECTION("no name at all")
+    SECTION("no name at all, or with a character that would end it early")
     {
         net::io_context io;
         holdfast::tls_stream<> stream(tcp::socket(io), holdfast::tls_context::client());
         CHECK_THROWS_AS(stream.set_server_name(""), std::invalid_argument);
+        CHECK_THROWS_AS(stream.set_server_name(std::string("localhost\0.evil.example", 23)), std::invalid_argument);
+    }
+    SECTION("the last of several names counts, an address's too")
+    {
+        net::io_context io;
+        holdfast::tls_stream<> stream(tcp::socket(io), holdfast::tls_context::client());
+        X509_VERIFY_PARAM* const expected = ::SSL_get0_param(stream.native_session());
+        stream.set_server_name("wrong.example");
+        stream.set_server_name("127.0.0.1");
+        CHECK(::X509_VERIFY_PARAM_get0_host(expected, 0) == nullptr);
+        CHECK(::SSL_get_servername(stream.native_session(), TLSEXT_NAMETYPE_host_name) == nullptr);
+        const std::unique_ptr<char, void (*)(char*)> address(::X509_VERIFY_PARAM_get1_ip_asc(expected),
+                                                             [](char* text) { ::OPENSSL_free(text); });
+        REQUIRE(address);
+        CHECK(std::string(address.get()) == "127.0.0.1");
+        stream.set_server_name("localhost");
+        CHECK(std::string(::X509_VERIFY_PARAM_get0_host(expected, 0)) == "localhost");
+        CHECK(::X509_VERIFY_PARAM_get1_ip_asc(expected) == nullptr);
+    }
+    SECTION("a handshake that was refused for want of a name can be done with one")
+    {
+        net::io_context io;
+        auto [a, b] = tests::socket_pair(io);
+        holdfast::tls_stream<> server(std::move(a), server_of(files));
+        holdfast::tls_stream<> client(
+            std::move(b),
+            holdfast::tls_context::client({.peer_authorities_file = files.chain_file(), .compact_records = true}));
+        error_code unnamed, named = net::error::in_progress;
+        client.async_handshake(holdfast::tls_role::client, [&](error_code ec) {
+            unnamed = ec;
+            client.set_server_name("localhost");
+            client.async_handshake(holdfast::tls_role::client, [&](error_code again) { named = again; });
+        });
+        server.async_handshake(holdfast::tls_role::server, [](error_code ec) { CHECK_FALSE(ec); });
+        tests::run(io);
+        CHECK(unnamed == net::error::invalid_argument);
+        CHECK_FALSE(named);
+        CHECK(client.compact());
     }
 }
 
@@ -156,6 +194,53 @@ TEST_CASE("the host's name chooses the certificate, and a reload of the chosen c
     one.write("renewed.example");
     of_one.reload();
     CHECK(certificate_for(*context, "one.example") == "renewed.example");
+}
+
+TEST_CASE("whichever certificate the host's name chooses, clients are verified by the server's own authorities",
+          "[tls]")
+{
+    const bool compact = GENERATE(false, true);
+    const tests::certificate fallback("default.example"), one("one.example"), ours("alice"), theirs("mallory");
+    const bool has_authorities = GENERATE(false, true);
+    const auto of_one = server_of(
+        one, {.peer_authorities_file = has_authorities ? theirs.chain_file() : "", .compact_records = compact});
+    const auto context = server_of(
+        fallback, {.peer_authorities_file = ours.chain_file(),
+                   .choose_context = [&](std::string_view host) { return host == "one.example" ? &of_one : nullptr; },
+                   .compact_records = compact});
+    const auto connect = [&](const tests::certificate& client, const tests::certificate& server, const char* host) {
+        return handshake(context,
+                         holdfast::tls_context::client({.certificate_chain_file = client.chain_file(),
+                                                        .private_key_file = client.key_file(),
+                                                        .peer_authorities_file = server.chain_file()}),
+                         host)
+            .server_error;
+    };
+    const error_code unknown =
+        std::error_code(X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, holdfast::certificate_category());
+    CHECK_FALSE(connect(ours, fallback, "default.example"));
+    CHECK(connect(theirs, fallback, "default.example") == unknown);
+    CHECK_FALSE(connect(ours, one, "one.example"));
+    CHECK(connect(theirs, one, "one.example") == unknown);
+}
+
+TEST_CASE("an encrypted private key is an error: OpenSSL must not ask for its password on the terminal", "[tls]")
+{
+    const tests::certificate files;
+    const std::unique_ptr<BIO, decltype(&::BIO_free)> in(::BIO_new_file(files.key_file().c_str(), "r"), &::BIO_free);
+    const std::unique_ptr<EVP_PKEY, decltype(&::EVP_PKEY_free)> key(
+        ::PEM_read_bio_PrivateKey(in.get(), nullptr, nullptr, nullptr), &::EVP_PKEY_free);
+    const std::unique_ptr<BIO, decltype(&::BIO_free)> out(::BIO_new_file(files.key_file().c_str(), "w"), &::BIO_free);
+    unsigned char password[] = "secret";
+    REQUIRE(::PEM_write_bio_PrivateKey(out.get(), key.get(), ::EVP_aes_256_cbc(), password, 6, nullptr, nullptr) == 1);
+    REQUIRE(BIO_flush(out.get()) == 1);
+    try {
+        server_of(files);
+        FAIL("it was taken");
+    } catch (const holdfast::system_error& e) {
+        INFO(e.what());
+        CHECK(std::string(e.what()).find("encrypted") != std::string::npos);
+    }
 }
 
 TEST_CASE("ALPN: the server's preference among what the client offers, none of them is refused", "[tls]")

@@ -284,19 +284,29 @@ TEST_CASE("a peer that reads nothing suspends the writer, a cancelled write lose
     std::string sealed;
     error_code ec;
     std::size_t n = 0;
+    const auto by_signal = GENERATE(net::cancellation_type::none, net::cancellation_type::partial);
+    net::cancellation_signal cancel;
     for (;;) { // until the socket's buffers are full
         bool done = false;
-        f.server->async_write_some(net::buffer(text), [&](error_code e, std::size_t bytes) {
-            ec = e;
-            n = bytes;
-            done = true;
-        });
-        for (int i = 0; i != 20 && !done; ++i) {
-            f.io.restart();
-            f.io.poll();
-        }
+        const auto poll = [&] {
+            for (int i = 0; i != 20 && !done; ++i) {
+                f.io.restart();
+                f.io.poll();
+            }
+        };
+        f.server->async_write_some(net::buffer(text),
+                                   net::bind_cancellation_slot(cancel.slot(), [&](error_code e, std::size_t bytes) {
+                                       ec = e;
+                                       n = bytes;
+                                       done = true;
+                                   }));
+        poll();
         if (!done) {
-            f.server->lowest_layer().cancel();
+            cancel.emit(net::cancellation_type::total); // has no effect: bytes are sealed
+            poll();
+            REQUIRE_FALSE(done);
+            cancel.emit(by_signal);
+            if (by_signal == net::cancellation_type::none) f.server->lowest_layer().cancel();
             tests::run_until(f.io, [&] { return done; });
             CHECK(ec == net::error::operation_aborted);
             sealed += text.substr(0, n);

@@ -28,7 +28,7 @@ struct tls_context_options {
     /// The server's certificate and those of its issuers, in PEM format. Empty for a client without a
     /// certificate.
     std::string certificate_chain_file{};
-    /// Its private key, in PEM format.
+    /// Its private key, in PEM format, not encrypted.
     std::string private_key_file{};
     /// The certificates of the authorities (CA) that must have issued the peer's certificate, in PEM format. Empty: a
     /// server requests no certificate of its clients, and a client uses the system's authorities. OpenSSL keeps the
@@ -40,7 +40,7 @@ struct tls_context_options {
     std::vector<std::string> application_protocols{};
     /// Chooses the context whose certificate a client gets, by the name that it requests (SNI; empty where it requests
     /// none). Null: this context's. A server's only. Only the certificate and the ALPN protocols are the chosen
-    /// context's; a connection of one whose `compact_records` differs keeps OpenSSL's object. Called in the handshake,
+    /// context's: clients are verified by this context's `peer_authorities_file`. A connection of one whose `compact_records` differs keeps OpenSSL's object. Called in the handshake,
     /// on the connection's executor; the context that it returns must be valid during the call. Must not throw.
     std::function<const tls_context*(std::string_view host)> choose_context{};
     /// How many session tickets a TLS 1.3 server sends after each handshake. No session is kept in memory on
@@ -136,6 +136,8 @@ private:
         handle context(::SSL_CTX_new(is_server ? ::TLS_server_method() : ::TLS_client_method()));
         SSL_CTX* const c = context.get();
         if (c == nullptr) fail("OpenSSL cannot make a TLS context");
+        // OpenSSL would ask for the password of an encrypted key on the terminal, and block the event loop meanwhile.
+        ::SSL_CTX_set_default_passwd_cb(c, [](char*, int, int, void*) { return -1; });
         ::SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION);
         ::SSL_CTX_set_security_level(c, 2);
         ::SSL_CTX_set_options(c, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
@@ -146,7 +148,8 @@ private:
             if (::SSL_CTX_use_certificate_chain_file(c, options.certificate_chain_file.c_str()) != 1)
                 fail("the certificate cannot be read: " + options.certificate_chain_file);
             if (::SSL_CTX_use_PrivateKey_file(c, options.private_key_file.c_str(), SSL_FILETYPE_PEM) != 1)
-                fail("the private key cannot be read, or is not the certificate's: " + options.private_key_file);
+                fail("the private key cannot be read, is encrypted, or is not the certificate's: " +
+                     options.private_key_file);
         } else if (is_server) {
             throw std::invalid_argument("tls_context_options::certificate_chain_file must name a server's certificate");
         }
@@ -198,11 +201,17 @@ private:
         const char* const host = ::SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
         const tls_context* const chosen = static_cast<const kept*>(own)->choose_context(
             host != nullptr ? std::string_view(host) : std::string_view());
-        if (chosen != nullptr) {
-            const std::lock_guard lock(chosen->current_->mutex);
-            if (::SSL_set_SSL_CTX(ssl, chosen->current_->context.get()) == nullptr) return SSL_TLSEXT_ERR_ALERT_FATAL;
-        }
-        return SSL_TLSEXT_ERR_OK;
+        if (chosen == nullptr) return SSL_TLSEXT_ERR_OK;
+        // OpenSSL would go on with the chosen context's authorities: who may connect must not depend on a name that the
+        // client states.
+        X509_STORE* const authorities = ::SSL_CTX_get_cert_store(::SSL_get_SSL_CTX(ssl));
+        ::X509_STORE_up_ref(authorities); // the context may go with the switch
+        const std::lock_guard lock(chosen->current_->mutex);
+        if (::SSL_set_SSL_CTX(ssl, chosen->current_->context.get()) != nullptr &&
+            ::SSL_set0_verify_cert_store(ssl, authorities) == 1)
+            return SSL_TLSEXT_ERR_OK;
+        ::X509_STORE_free(authorities);
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
 
     static void set_protocols(SSL_CTX* c, const std::string& protocols, bool is_server)

@@ -108,7 +108,7 @@ public:
     [[nodiscard]] SSL* native_session() const noexcept { return core_->engine.ssl(); }
 
     /// Before a client's handshake: requests the server `host` (SNI), and accepts a certificate for that name only, or
-    /// for that address where `host` is the text of one. Without it a client's handshake fails with
+    /// for that address where `host` is the text of one. The last call counts. Without it a client's handshake fails with
     /// `net::error::invalid_argument`, unless the verification was switched off on `native_session()`. (OpenSSL 1.1.1
     /// cannot say whether a name was set there, by SSL_set1_host: with it this function has to be called.)
     ///
@@ -117,9 +117,14 @@ public:
     void set_server_name(const std::string& host)
     {
         if (core_->engine.has_handshaken()) throw std::logic_error("tls_stream::set_server_name: after the handshake");
+        if (host.find('\0') != std::string::npos)
+            throw std::invalid_argument("tls_stream::set_server_name: a zero byte in the host's name");
         SSL* const ssl = native_session();
-        if (::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl), host.c_str()) == 1)
-            return core_->engine.note_server_name();
+        X509_VERIFY_PARAM* const expected = ::SSL_get0_param(ssl);
+        ::SSL_set1_host(ssl, nullptr); // of an earlier call
+        ::SSL_set_tlsext_host_name(ssl, nullptr);
+        ::X509_VERIFY_PARAM_set1_ip(expected, nullptr, 0);
+        if (::X509_VERIFY_PARAM_set1_ip_asc(expected, host.c_str()) == 1) return core_->engine.note_server_name();
         ::ERR_clear_error();
         ::SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
         if (host.empty() || ::SSL_set1_host(ssl, host.c_str()) != 1 ||
@@ -164,7 +169,8 @@ public:
     }
 
     /// Performs the handshake, once. A second one fails with `net::error::already_connected`, and with
-    /// `net::error::already_started` where the first is pending or has failed.
+    /// `net::error::already_started` where the first is pending or has failed, unless that was refused before OpenSSL
+    /// had begun, as without a server's name.
     ///
     /// Completion: void(error_code), on the handler's executor, never inside this call. Success once both
     /// sides have finished. Cancellation: terminal, partial and total; the stream is then of no more use than

@@ -235,6 +235,7 @@ public:
     /// Prepares for `make_compact()`: before the handshake. Throws std::bad_alloc.
     void capture_secrets()
     {
+        if (tls_handshake_secrets::of(ssl_) != nullptr) return; // of a handshake that was refused before it began
         auto secrets = std::make_unique<tls_handshake_secrets>();
         if (::SSL_set_ex_data(ssl_, tls_handshake_secrets::index(), secrets.get()) != 1) throw std::bad_alloc();
         ::SSL_set_msg_callback(ssl_, &tls_handshake_secrets::on_message);

@@ -123,6 +123,9 @@ struct tls_core {
 template <class Core, class Work, class Handler>
 class tls_operation {
     using io_executor = decltype(std::declval<Core&>().socket.get_executor());
+    // A total cancellation promises that nothing has been done: while a write waits, its records are sealed.
+    using heeded = std::conditional_t<requires(Work w) { w.sealed; }, net::enable_partial_cancellation,
+                                      net::enable_total_cancellation>;
 
 public:
     using executor_type = net::associated_executor_t<Handler, io_executor>;
@@ -133,7 +136,7 @@ public:
         : core_(std::move(core)),
           work_(work),
           handler_(std::move(handler)),
-          cancellation_(net::get_associated_cancellation_slot(handler_), net::enable_total_cancellation())
+          cancellation_(net::get_associated_cancellation_slot(handler_), heeded())
     {
     }
 

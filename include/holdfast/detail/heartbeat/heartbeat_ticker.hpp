@@ -186,7 +186,11 @@ private:
         } catch (...) {
             thrown = std::current_exception();
         }
-        if (thrown && options.on_exception) options.on_exception(std::exchange(thrown, nullptr));
+        if (thrown && options.on_exception) try {
+                options.on_exception(std::exchange(thrown, nullptr));
+            } catch (...) {
+                thrown = std::current_exception(); // leaves at the end, as without it: the timer goes on
+            }
         if (round_ == expected) { // else a callback has ended the timer or the last watch
             note_turn(Clock::now() - begin);
             if (went == progress::finished)
