@@ -70,7 +70,9 @@ struct acceptor_event {
         /// A client left before it was accepted (`error`): accepting goes on.
         lost,
         /// A session ended with `exception`: its connection was closed. Not reported where the exception says that the
-        /// peer has left (`close_reason::peer_closed`, `peer_reset`, `peer_truncated`): that is an ordinary end.
+        /// peer has left (`close_reason::peer_closed`, `peer_reset`, `peer_truncated`), or that this side has ended the
+        /// connection, such as by a heartbeat (`operation_aborted`, `bad_descriptor`, `errc::outbox_full`,
+        /// `outbox_closed`, `close_incomplete`): those are ordinary ends, and `connection_end` has the reason.
         session_failed,
         /// Accepting pauses at `limit`: new connections wait in the backlog.
         paused,

@@ -7,6 +7,7 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/connection_end.hpp>
 #include <holdfast/detail/acceptor/event_reporter.hpp>
+#include <holdfast/error.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -61,10 +62,20 @@ struct report_failed_session {
                reason == close_reason::peer_truncated;
     }
 
+    /// Nor is it one that this side ends the connection, such as by a heartbeat or an outbox that overflows: what was
+    /// pending then is aborted, what comes later finds no socket, and an outbox no messages.
+    static bool is_own_end(const error_code& error) noexcept
+    {
+        return error == net::error::operation_aborted || error == net::error::bad_descriptor ||
+               error == errc::outbox_full || error == errc::outbox_closed || error == errc::close_incomplete;
+    }
+
     template <class... Result>
     void operator()(const std::exception_ptr& failure, Result&&...) const
     {
-        if (failure && !is_departure(end_by(failure).reason))
+        if (!failure) return;
+        const connection_end end = end_by(failure);
+        if (!is_departure(end.reason) && !is_own_end(end.error))
             reporter->report({acceptor_event::kind::session_failed, {}, failure, {}, 1, remote});
     }
 };
