@@ -246,9 +246,15 @@ int run(int argc, char** argv)
         {"beast_single", benchmarks::broadcast_beast_websocket_single,
          benchmarks::broadcast_beast_websocket_single_deflate},
 #endif
+#if defined(HOLDFAST_BENCHMARKS_UWEBSOCKETS)
+        {"uwebsockets", benchmarks::broadcast_uwebsockets, benchmarks::broadcast_uwebsockets_deflate},
+#endif
     };
 #if !defined(HOLDFAST_BENCHMARKS_BEAST)
     std::printf("Left out: beast, beast_single (Debian: libboost-dev)\n");
+#endif
+#if !defined(HOLDFAST_BENCHMARKS_UWEBSOCKETS)
+    std::printf("Left out: uwebsockets (a checkout in the folder that HOLDFAST_PEERS names, with its uSockets)\n");
 #endif
     if (bursts) compare(results, subjects, only_subject, what, number, rounds);
     if (single) {

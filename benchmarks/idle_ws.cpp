@@ -178,6 +178,11 @@ int run(int argc, char** argv)
 #else
     std::printf("Left out: beast (Debian: libboost-dev)\n");
 #endif
+#if defined(HOLDFAST_BENCHMARKS_UWEBSOCKETS)
+    subjects.push_back({"uwebsockets", benchmarks::serve_uwebsockets, benchmarks::serve_uwebsockets_deflate});
+#else
+    std::printf("Left out: uwebsockets (a checkout in the folder that HOLDFAST_PEERS names, with its uSockets)\n");
+#endif
     const std::string support = SUPPORT_DIRECTORY;
     if (std::system("/usr/bin/python3 -c 'import websockets' 2>/dev/null") == 0)
         subjects.push_back({"python_websockets", [=](int listener) {
@@ -210,6 +215,10 @@ int run(int argc, char** argv)
 #if defined(HOLDFAST_BENCHMARKS_BEAST)
     tls_subjects.push_back(
         {"beast", [&files](int listener) { benchmarks::serve_beast_websocket_tls(listener, files); }});
+#endif
+#if defined(HOLDFAST_BENCHMARKS_UWEBSOCKETS)
+    tls_subjects.push_back(
+        {"uwebsockets", [&files](int listener) { benchmarks::serve_uwebsockets_tls(listener, files); }});
 #endif
 #else
     std::printf("Left out: tls (Debian: libssl-dev)\n");

@@ -43,6 +43,15 @@ void serve_beast_websocket_tls(int listener, const tls_files& files);
 #endif
 #endif
 
+#if defined(HOLDFAST_BENCHMARKS_UWEBSOCKETS)
+/// Its App and SSLApp, with one compressor for all.
+void serve_uwebsockets(int listener);
+void serve_uwebsockets_deflate(int listener);
+#if defined(HOLDFAST_BENCHMARKS_TLS)
+void serve_uwebsockets_tls(int listener, const tls_files& files);
+#endif
+#endif
+
 /// A message that is sent to all, and how many of them a client has ordered by its own message.
 inline const std::string published_text(200, 'm');
 /// The same where messages are compressed: 200 bytes as servers send them.
@@ -68,6 +77,11 @@ void broadcast_beast_websocket_single(int listener);
 /// memory of the match search. The first has one compressor for all clients, the second one in each websocket::stream.
 void broadcast_beast_websocket_deflate(int listener);
 void broadcast_beast_websocket_single_deflate(int listener);
+#endif
+#if defined(HOLDFAST_BENCHMARKS_UWEBSOCKETS)
+/// By its topics.
+void broadcast_uwebsockets(int listener);
+void broadcast_uwebsockets_deflate(int listener);
 #endif
 
 } // namespace benchmarks
