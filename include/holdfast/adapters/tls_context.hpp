@@ -51,6 +51,8 @@ struct tls_context_options {
     /// as RFC 8446 says, with OpenSSL's ciphers; the handshake stays OpenSSL's. Leave it off where a certified
     /// module has to do everything, or where post-handshake authentication is used. Connections of TLS 1.2,
     /// or of a cipher suite other than the three usual ones, keep OpenSSL's object.
+    /// Secrets are overwritten when they are replaced and at the connection's end. OpenSSL does not overwrite the object
+    /// that it frees: where that matters, give it a `free` that does, by `CRYPTO_set_mem_functions`.
     bool compact_records = false;
 };
 

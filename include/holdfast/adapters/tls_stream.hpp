@@ -252,12 +252,13 @@ private:
         template <class Handler>
         void operator()(Handler&& handler, Work work) const
         {
-            using operation = detail::tls_operation<core, Work, std::decay_t<Handler>>;
+            using decayed = std::decay_t<Handler>;
+            using operation = detail::tls_operation<core, Work, decayed>;
             if (stream_->moved_from_)
                 work.refusal = net::error::bad_descriptor;
             else if constexpr (std::is_same_v<Work, detail::tls_handshake_work>)
                 work.refusal = stream_->core_->begin_handshake(work.as_server);
-            operation(stream_->core_, work, std::forward<Handler>(handler)).start();
+            operation(stream_->core_, work, decayed(std::forward<Handler>(handler))).start();
         }
 
     private:

@@ -9,6 +9,10 @@
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/ssl.h>
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+#include <openssl/core_names.h>
+#include <openssl/params.h>
+#endif
 
 #include <array>
 #include <cstddef>
@@ -107,9 +111,21 @@ public:
         return context;
     }
 
+    /// Overwrites what this thread's contexts of a suite keep of the key of their last record.
+    static void forget_key(tls_suite suite) noexcept
+    {
+        static constexpr std::array<unsigned char, 32> nothing{};
+        if (of_thread_ == nullptr) return; // none was used, or the thread is ending
+        for (std::size_t i = 0; i != 2; ++i)
+            if (EVP_CIPHER_CTX* const context = of_thread_->all_[static_cast<std::size_t>(suite) * 2 + i])
+                ::EVP_CipherInit_ex(context, nullptr, nullptr, nothing.data(), nullptr, -1);
+    }
+
 private:
+    tls_cipher_contexts() noexcept { of_thread_ = this; }
     ~tls_cipher_contexts()
     {
+        of_thread_ = nullptr;
         for (EVP_CIPHER_CTX* const each : all_)
             ::EVP_CIPHER_CTX_free(each);
     }
@@ -128,6 +144,7 @@ private:
     }
 
     std::array<EVP_CIPHER_CTX*, 6> all_{};
+    static inline thread_local tls_cipher_contexts* of_thread_ = nullptr; // valid in destructors that come later
 };
 
 /// One direction of a connection: the traffic secret, and what is derived from it (RFC 8446, 7.3).
@@ -187,7 +204,7 @@ public:
         if (::EVP_EncryptUpdate(context, to, &n, &last, 1) != 1) return 0;
         to += n;
         if (::EVP_EncryptFinal_ex(context, to, &n) != 1) return 0;
-        if (::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, static_cast<int>(tls_tag_bytes), to) != 1) return 0;
+        if (!get_tag(context, to)) return 0;
         return tls_header_bytes + size + 1 + tls_tag_bytes;
     }
 
@@ -201,8 +218,7 @@ public:
         int n = 0, last = 0;
         unsigned char* const text = bytes + tls_header_bytes;
         if (context == nullptr || ::EVP_DecryptUpdate(context, text, &n, text, static_cast<int>(size)) != 1 ||
-            ::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, static_cast<int>(tls_tag_bytes), text + size) != 1 ||
-            ::EVP_DecryptFinal_ex(context, text + n, &last) != 1)
+            !set_tag(context, text + size) || ::EVP_DecryptFinal_ex(context, text + n, &last) != 1)
             return std::nullopt;
         return size;
     }
@@ -238,6 +254,32 @@ private:
         for (std::size_t i = sequence_bytes; i-- != 0; number >>= 8U)
             bytes_[at_sequence + i] = static_cast<unsigned char>(number);
     }
+
+    // OpenSSL 3 translates the older calls into these, by comparing names.
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+    static std::array<OSSL_PARAM, 2> tag_at(unsigned char* tag) noexcept
+    {
+        return {::OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, tls_tag_bytes),
+                ::OSSL_PARAM_construct_end()};
+    }
+    static bool get_tag(EVP_CIPHER_CTX* context, unsigned char* tag) noexcept
+    {
+        return ::EVP_CIPHER_CTX_get_params(context, tag_at(tag).data()) == 1;
+    }
+    static bool set_tag(EVP_CIPHER_CTX* context, unsigned char* tag) noexcept
+    {
+        return ::EVP_CIPHER_CTX_set_params(context, tag_at(tag).data()) == 1;
+    }
+#else
+    static bool get_tag(EVP_CIPHER_CTX* context, unsigned char* tag) noexcept
+    {
+        return ::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, static_cast<int>(tls_tag_bytes), tag) == 1;
+    }
+    static bool set_tag(EVP_CIPHER_CTX* context, unsigned char* tag) noexcept
+    {
+        return ::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, static_cast<int>(tls_tag_bytes), tag) == 1;
+    }
+#endif
 
     /// Sets the key, the record's nonce and the header that is authenticated.
     EVP_CIPHER_CTX* start(tls_suite suite, bool sealing, const unsigned char* header) noexcept
@@ -276,6 +318,8 @@ public:
 
     compact_records() noexcept = default;
     compact_records(const compact_records&) = delete;
+    /// A context of another thread that has protected a record of this connection keeps that key until its next record.
+    ~compact_records() { tls_cipher_contexts::forget_key(suite_); }
 
     bool begin(tls_suite suite, bool is_client, std::span<const unsigned char> read_secret, std::uint64_t records_read,
                std::span<const unsigned char> write_secret, std::uint64_t records_written) noexcept

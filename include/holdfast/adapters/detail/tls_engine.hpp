@@ -46,6 +46,13 @@ inline error_code tls_error_of_reason(int reason) noexcept
     return detail::tls_error(static_cast<unsigned long>(ERR_PACK(ERR_LIB_SSL, 0, reason)));
 }
 
+/// Empties OpenSSL's queue of errors, as its calls require before `SSL_get_error()`. Nearly always it is empty, which
+/// costs much less to see than to make sure of.
+inline void clear_tls_errors() noexcept
+{
+    if (::ERR_peek_error() != 0) ::ERR_clear_error();
+}
+
 struct free_ssl {
     void operator()(SSL* ssl) const noexcept { ::SSL_free(ssl); }
 };
@@ -480,7 +487,7 @@ private:
     tls_step read_openssl(tls_transport& transport, std::span<char> to) noexcept
     {
         const use here(*this, transport);
-        ::ERR_clear_error();
+        detail::clear_tls_errors();
         std::size_t total = 0;
         while (total != to.size()) {
             std::size_t n = 0;
@@ -585,7 +592,7 @@ private:
 
     tls_step write_openssl(std::span<const std::span<const char>> parts, std::size_t size) noexcept
     {
-        ::ERR_clear_error();
+        detail::clear_tls_errors();
         tls_step step;
         const std::size_t n = in_records(parts, size, [&](auto record, std::size_t bytes) {
             std::array<char, tls_max_plaintext> whole;

@@ -132,8 +132,8 @@ public:
     using allocator_type = net::associated_allocator_t<Handler, plain_allocator<void>>;
     using cancellation_slot_type = net::cancellation_slot;
 
-    tls_operation(counted_ptr<Core> core, Work work, Handler handler)
-        : core_(std::move(core)),
+    tls_operation(const counted_ptr<Core>& core, const Work& work, Handler&& handler)
+        : core_(core),
           work_(work),
           handler_(std::move(handler)),
           cancellation_(net::get_associated_cancellation_slot(handler_), heeded())
@@ -174,16 +174,17 @@ public:
     }
 
 private:
-    /// A completion without a wait.
+    /// A completion without a wait. It needs neither the stream nor the work, which is the larger part of an operation.
     struct settled {
         using executor_type = tls_operation::executor_type;
         using allocator_type = net::associated_allocator_t<Handler>;
 
-        executor_type get_executor() const noexcept { return op.get_executor(); }
-        allocator_type get_allocator() const noexcept { return net::get_associated_allocator(op.handler_); }
-        void operator()() { op.complete(error, bytes); }
+        executor_type get_executor() const noexcept { return net::get_associated_executor(handler, io); }
+        allocator_type get_allocator() const noexcept { return net::get_associated_allocator(handler); }
+        void operator()() { call(handler, error, bytes); }
 
-        tls_operation op;
+        Handler handler;
+        io_executor io;
         error_code error;
         std::size_t bytes;
     };
@@ -222,15 +223,21 @@ private:
 
     void complete_at_once(const error_code& ec, std::size_t bytes)
     {
-        const auto executor = core_->socket.get_executor();
+        const io_executor executor = core_->socket.get_executor();
+        core_ = {}; // before the handler is called
         const at_once how(handler_, executor);
-        how.complete(settled{std::move(*this), ec, bytes});
+        how.complete(settled{std::move(handler_), executor, ec, bytes});
     }
 
     void complete(error_code ec, std::size_t bytes)
     {
         core_ = {}; // before the handler is called
         auto handler = std::move(handler_);
+        call(handler, ec, bytes);
+    }
+
+    static void call(Handler& handler, const error_code& ec, std::size_t bytes)
+    {
         if constexpr (Work::counts_bytes)
             std::move(handler)(ec, bytes);
         else
