@@ -33,6 +33,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -48,6 +49,16 @@ namespace {
 
 constexpr std::size_t storm = 2000, silent_one_in = 10, present = 20, max_handshakes = 32, max_line = 256;
 constexpr std::string_view line = "a line that comes back\n";
+
+/// Gives this thread a real-time priority, or with 0 an ordinary one; false where that is not permitted. The times that are
+/// measured are to be the server's: in reality the 2,000 clients compute their part of the handshakes on other machines.
+bool set_priority(int priority)
+{
+    ::sched_param parameter{};
+    parameter.sched_priority = priority;
+    return ::sched_setscheduler(0, priority != 0 ? SCHED_FIFO : SCHED_OTHER, &parameter) == 0;
+}
+constexpr int of_server = 10, of_measurement = 20;
 
 /// How the server's connections have ended, in memory that it shares with the clients.
 struct ends {
@@ -75,6 +86,7 @@ net::awaitable<void> echo(Connection peer)
 
 int serve(const tests::certificate& files, ends& counted)
 {
+    set_priority(of_server);
     net::io_context io(1);
     const auto context = holdfast::tls_context::server(
         {.certificate_chain_file = files.chain_file(), .private_key_file = files.key_file()});
@@ -231,10 +243,13 @@ TEST_CASE("a storm of 2,000 handshakes: the healthy clients are served, the sile
             .user_bytes_at(storm);
     std::stop_source at_once;
     at_once.request_stop();
+    const bool undisturbed = set_priority(of_measurement);
     const auto quiet = p99_of(before, at_once.get_token());
+    set_priority(0);
     std::chrono::microseconds stormy{};
     std::string failure;
     std::jthread others([&](const std::stop_token& stop) {
+        set_priority(of_measurement);
         try {
             stormy = p99_of(before, stop);
         } catch (const std::exception& error) {
@@ -289,5 +304,6 @@ TEST_CASE("a storm of 2,000 handshakes: the healthy clients are served, the sile
     for (client& each : before) // all of them still are
         each.exchange();
     std::cout << "p99 of those that were connected before: " << quiet.count() << " us, in the storm " << stormy.count()
-              << " us; memory " << most_memory / 1024 << " KiB of " << plan / 1024 << " KiB" << std::endl;
+              << " us" << (undisturbed ? "" : ", with 2,000 clients on the same processors") << "; memory "
+              << most_memory / 1024 << " KiB of " << plan / 1024 << " KiB" << std::endl;
 }
