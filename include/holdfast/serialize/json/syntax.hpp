@@ -13,13 +13,12 @@ namespace holdfast::detail {
 
 // The grammar of JSON, one character at a time.
 class json_syntax {
+    template <bool Ascii>
+    friend class json_tokens; // goes on by whole tokens
+
 public:
     // In a string the next character may be any that needs no escape.
     bool in_string() const noexcept { return state_ == state::string; }
-
-    // Whether a value may begin here, and, after a whole number was passed by, that it did.
-    bool at_value() const noexcept { return state_ == state::value || state_ == state::first_value; }
-    void pass_value() noexcept { state_ = state::after; }
 
     // Whether c is white space between tokens, which may be left out. It ends a number.
     bool skip(char c) noexcept
@@ -159,9 +158,7 @@ private:
         case '{':
         case '[':
             if (depth_ == checked_json_max_depth) return errc::depth_exceeded;
-            objects_ &= ~(std::uint64_t{1} << depth_);
-            objects_ |= std::uint64_t{c == '{'} << depth_;
-            ++depth_;
+            open(c == '{');
             return to(true, c == '{' ? state::first_key : state::first_value);
         case '"':
             key_ = false;
@@ -180,6 +177,14 @@ private:
         default:
             return to(digit(c), c == '0' ? state::zero : state::digits);
         }
+    }
+
+    // Precondition: the depth is below the limit.
+    void open(bool object) noexcept
+    {
+        objects_ &= ~(std::uint64_t{1} << depth_);
+        objects_ |= std::uint64_t{object} << depth_;
+        ++depth_;
     }
 
     errc close() noexcept
