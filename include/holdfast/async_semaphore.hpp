@@ -175,7 +175,7 @@ public:
         return *this;
     }
 
-    ~basic_permit() { release(); }
+    [[gnu::always_inline]] ~basic_permit() { release(); }
 
     /// Returns the units, which completes the waiting operations that they suffice for. No handler is called
     /// inside this call.
@@ -183,7 +183,7 @@ public:
     /// Cost: allocates nothing; O(log waiting operations) for each operation that it completes.
     void release() noexcept
     {
-        if (const std::size_t units = std::exchange(units_, 0); units != 0) std::exchange(core_, {})->give_back(units);
+        if (units_ != 0) give_back();
     }
 
     /// Moves `n` of the units into a permit of their own. When it holds fewer, nothing changes and the result is
@@ -217,6 +217,8 @@ private:
     friend class detail::semaphore_core<Sharing>;
     using core_ptr = detail::counted_ptr<detail::semaphore_core<Sharing>>;
     basic_permit(core_ptr core, std::size_t units) noexcept : core_(std::move(core)), units_(units) {}
+
+    void give_back() noexcept { std::exchange(core_, {})->give_back(std::exchange(units_, 0)); }
 
     core_ptr core_;
     std::size_t units_ = 0;

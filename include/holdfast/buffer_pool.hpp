@@ -310,12 +310,12 @@ public:
         return *this;
     }
 
-    ~basic_buffer_loan() { release(); }
+    [[gnu::always_inline]] ~basic_buffer_loan() { release(); }
 
     /// Returns the buffer. Its contents are lost.
     void release() noexcept
     {
-        if (block_.data != nullptr) std::exchange(core_, {})->give_back(std::exchange(block_, {}));
+        if (block_.data != nullptr) give_back();
     }
 
     [[nodiscard]] char* data() const noexcept { return block_.data; }
@@ -331,6 +331,8 @@ private:
     using core_ptr = detail::counted_ptr<detail::pool_core<Sharing>>;
 
     basic_buffer_loan(core_ptr core, detail::pool_block block) noexcept : core_(std::move(core)), block_(block) {}
+
+    void give_back() noexcept { std::exchange(core_, {})->give_back(std::exchange(block_, {})); }
 
     core_ptr core_;
     detail::pool_block block_{};

@@ -61,9 +61,9 @@ public:
         std::swap(object_, other.object_);
         return *this;
     }
-    ~counted_ptr()
+    [[gnu::always_inline]] ~counted_ptr() // most of them are null by then: a moved-from one is destroyed as well
     {
-        if (object_ != nullptr && object_->owners.drop()) object_->destroy();
+        if (object_ != nullptr) release();
     }
 
     T* get() const noexcept { return object_; }
@@ -72,6 +72,11 @@ public:
     explicit operator bool() const noexcept { return object_ != nullptr; }
 
 private:
+    void release() noexcept
+    {
+        if (object_->owners.drop()) object_->destroy();
+    }
+
     T* object_ = nullptr;
 };
 

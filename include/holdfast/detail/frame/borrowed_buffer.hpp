@@ -26,6 +26,7 @@ struct buffer_head : frame_time_limit::frame {
     explicit buffer_head(Loan&& from) noexcept : loan(std::move(from)) {}
 
     Loan loan; // of the buffer that contains this object
+    bool drained = false;
 };
 
 /// `Head` is a `buffer_head`; the bytes follow it.
@@ -75,6 +76,10 @@ public:
         b.end_reading = end_reading;
         b.watch = limit_->begin(*this);
     }
+
+    /// Whether the last read into the buffer has taken all that had arrived by then.
+    [[nodiscard]] bool drained() const noexcept { return holds() && held()->drained; }
+    void note_drained(bool drained) noexcept { held()->drained = drained; }
 
     /// Size of the first buffer.
     [[nodiscard]] std::size_t first_bytes() const noexcept { return first_bytes_; }

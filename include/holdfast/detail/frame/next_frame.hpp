@@ -152,9 +152,9 @@ public:
         error_code ec;
         frame found = take(ec);
         bool more = false;
-        if constexpr (reads_now) // cheaper than a wait, and under load the bytes have arrived already
+        if constexpr (reads_now) // cheaper than a wait, where the bytes have arrived already
             if (!found && !ec && may_have_arrived()) found = receive(ec, more);
-        if (ec == errc::pool_exhausted) {
+        if (ec && ec == errc::pool_exhausted) {
             if (reader_->buffer_.holds()) return borrow();    // fails
             if constexpr (!reads_descriptor) return borrow(); // for bytes that no readiness announces
             ec = {};                                          // it may not need one
@@ -179,7 +179,7 @@ public:
         if constexpr (reads_now) {
             bool more = false;
             const frame found = receive(ec, more);
-            if (ec == errc::pool_exhausted) return borrow_unless_cancelled();
+            if (ec && ec == errc::pool_exhausted) return borrow_unless_cancelled();
             if (found || ec) return finish(ec, found);
             go_on(more);
         } else if (cancelled()) {
@@ -195,7 +195,7 @@ public:
         received(n);
         if (ec) return finish(ec);
         const frame found = take(ec);
-        if (ec == errc::pool_exhausted) return borrow_unless_cancelled();
+        if (ec && ec == errc::pool_exhausted) return borrow_unless_cancelled();
         if (found || ec)
             finish(ec, found);
         else
@@ -364,11 +364,12 @@ private:
         }
     }
 
-    /// Whether trying to read is worth its cost. A layer knows whether it has left bytes in the socket.
+    /// Whether trying to read is worth its cost. After a read that has left nothing in the socket, it costs as much as the
+    /// wait that follows it. A layer knows whether it has left bytes in the socket.
     bool may_have_arrived()
     {
         if constexpr (reads_descriptor)
-            return true;
+            return !reader_->buffer_.drained();
         else
             return detail::has_pending(reader_->stream());
     }
@@ -417,6 +418,7 @@ private:
             }
             const std::size_t got = read_now_into(room, why);
             if (got == 0) return std::nullopt;
+            buffer.note_drained(got != room.size());
             received(got);
             const frame found = take(why);
             if (found || why || (got != room.size() && !announces_more())) return found;
