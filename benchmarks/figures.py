@@ -3,6 +3,7 @@
 
 A table of figures follows a comment in README that names where they are from, one subject for each column:
     <!-- figures: BENCH CASE METRIC SUBJECT... -->
+METRIC/1e6 divides, for megabytes.
 usage: benchmarks/figures.py [--fix]                   checks or writes README's tables
        benchmarks/figures.py --record BENCH FIGURES    takes over what `benchmarks/run BENCH --json FIGURES` has measured
 SPDX-License-Identifier: BSL-1.0
@@ -21,11 +22,12 @@ def values(bench, case, metric, subjects):
     file = results / f"{bench}.json"
     rows = json.loads(file.read_text())["figures"] if file.exists() else []
     figures = {(row["case"], row["metric"], row["subject"]): row["value"] for row in rows}
+    metric, _, divisor = metric.partition("/")
     for subject in subjects:
         if (case, metric, subject) not in figures:
             raise SystemExit(f"{file}: no {metric} of {subject} in case {case}: measure it with "
                              f"benchmarks/run {bench} --record, or take the subject out of README's comment")
-        yield f"{figures[case, metric, subject]:,.0f}"
+        yield f"{figures[case, metric, subject] / float(divisor or 1):,.0f}"
 
 
 def record(bench, file):

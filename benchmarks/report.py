@@ -4,7 +4,7 @@
 The page needs nothing from elsewhere. usage: benchmarks/report.py FIGURES.json PAGE.html
 SPDX-License-Identifier: BSL-1.0
 """
-import datetime, fnmatch, html, json, platform, re, subprocess, sys
+import datetime, fnmatch, html, json, os, platform, re, subprocess, sys
 from collections import defaultdict
 
 more_is_better = re.compile(r"per_second$|per_cpu_second$|^(served_share|snapshot_share|survived)$")
@@ -183,7 +183,7 @@ def machine():
         ("revision", output_of("git", "rev-parse", "--short", "HEAD")),
         ("processor", f"{processor[1] if processor else platform.machine()}, {output_of('nproc')} used"),
         ("kernel", platform.release()),
-        ("compiler", output_of("c++", "--version").split("\n")[0]),
+        ("compiler", output_of(os.environ.get("HOLDFAST_COMPILER", "c++"), "--version").split("\n")[0]),
     ]
 
 
