@@ -10,4 +10,20 @@
 #include <catch2/catch.hpp>
 #endif
 
+#include <string>
+
+namespace tests {
+
+/// A matcher of strings that contain this one, whose name differs between the versions.
+inline auto contains(const std::string& text)
+{
+#if __has_include(<catch2/catch_all.hpp>)
+    return Catch::Matchers::ContainsSubstring(text);
+#else
+    return Catch::Matchers::Contains(text);
+#endif
+}
+
+} // namespace tests
+
 #endif

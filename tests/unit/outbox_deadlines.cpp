@@ -103,7 +103,7 @@ TEST_CASE("every option of an outbox either works at its extremes or is refused 
     for (const auto n : extremes<std::uint32_t>()) {
         INFO(n);
         CHECK(works({.reserve_bytes = n}));
-        if (n != 1) CHECK_THROWS_WITH(works({.chunk_bytes = n}), Catch::Contains("chunk_bytes"));
+        if (n != 1) CHECK_THROWS_WITH(works({.chunk_bytes = n}), tests::contains("chunk_bytes"));
         CHECK(holdfast::worst_case_bytes({.reserve_bytes = n, .chunk_bytes = n}) > n);
     }
     CHECK(works({.chunk_bytes = 1}));
@@ -112,7 +112,7 @@ TEST_CASE("every option of an outbox either works at its extremes or is refused 
     for (const auto n : extremes<int>()) {
         INFO(n);
         if (n < 0)
-            CHECK_THROWS_WITH(works({.notsent_lowat_bytes = n}), Catch::Contains("notsent_lowat_bytes"));
+            CHECK_THROWS_WITH(works({.notsent_lowat_bytes = n}), tests::contains("notsent_lowat_bytes"));
         else
             CHECK(works({.notsent_lowat_bytes = n}));
     }
@@ -122,11 +122,11 @@ TEST_CASE("every option of an outbox either works at its extremes or is refused 
                                     milliseconds::max() - one, milliseconds::max()}) {
         INFO(time.count());
         if (time < zero || time > longest)
-            CHECK_THROWS_WITH(works({.write_delay = time}), Catch::Contains("write_delay"));
+            CHECK_THROWS_WITH(works({.write_delay = time}), tests::contains("write_delay"));
         else
             CHECK(works({.write_delay = time}));
     }
-    CHECK_THROWS_WITH(works({.on_overflow = static_cast<overflow_policy>(3)}), Catch::Contains("on_overflow"));
+    CHECK_THROWS_WITH(works({.on_overflow = static_cast<overflow_policy>(3)}), tests::contains("on_overflow"));
 }
 
 TEST_CASE("every deadline works at its extremes, and is refused when it is negative")

@@ -376,7 +376,7 @@ TEST_CASE("numbers of tickets, up to the largest", "[tls]")
         holdfast::tls_context_options options{
             .certificate_chain_file = files.chain_file(), .private_key_file = files.key_file(), .tickets = tickets};
         if (tickets > 16)
-            CHECK_THROWS_WITH(holdfast::tls_context::server(options), Catch::Contains("tickets"));
+            CHECK_THROWS_WITH(holdfast::tls_context::server(options), tests::contains("tickets"));
         else
             CHECK_NOTHROW(holdfast::tls_context::server(options));
     }
