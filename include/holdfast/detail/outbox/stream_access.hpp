@@ -40,7 +40,10 @@ concept writable = requires(stream_of_t<To>& stream) {
 template <class To>
 bool has_ended([[maybe_unused]] To& to) noexcept
 {
-    if constexpr (requires { to.stream(); } && !operations_outlive<stream_of_t<To>>)
+    if constexpr (requires {
+                      to.stream();
+                      to.is_open();
+                  } && !operations_outlive<stream_of_t<To>>)
         return !to.is_open();
     else
         return false;
