@@ -54,6 +54,28 @@ struct with_spawner : conformance::operation {
     };
 };
 
+/// The same on the handler's executor.
+struct with_own_spawner : conformance::operation {
+    static constexpr bool uses_handler_allocator = false;
+    static constexpr bool on_handler_executor = true;
+    static constexpr bool names_executor = false;
+
+    template <class Executor>
+    struct object {
+        explicit object(const Executor& executor) : way(std::make_shared<gate>(executor)) {}
+        ~object() { way->units.close(); }
+
+        template <class Token>
+        auto start(Token&& token)
+        {
+            return holdfast::async_with_spawner({.max_children = 2}, one_child{way}, std::forward<Token>(token));
+        }
+        void complete() { way->closed.release(); }
+
+        std::shared_ptr<gate> way;
+    };
+};
+
 /// A spawn that waits for a slot.
 struct spawn : conformance::operation {
     static constexpr bool object_may_go = false; // body and children keep the spawner
@@ -93,4 +115,5 @@ struct spawn : conformance::operation {
 } // namespace
 
 HOLDFAST_CONFORMANCE(with_spawner);
+HOLDFAST_CONFORMANCE(with_own_spawner);
 HOLDFAST_CONFORMANCE(spawn);

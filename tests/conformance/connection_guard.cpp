@@ -26,6 +26,7 @@ struct close_gracefully : conformance::operation {
         {
             return guard.async_close({.deadline = std::chrono::hours(1)}, std::forward<Token>(token));
         }
+        void step() { ends.peer.write("discarded"); }
         void complete() { rest.end_stream_and_start(ends.peer.descriptor()); }
 
         typename Layer::template connected<Executor> ends;

@@ -34,6 +34,8 @@ enum class end {
     cancelled_before,
     cancelled,
     cancelled_in_a_race,
+    cancelled_between_steps,          // and nothing else would end it
+    cancelled_between_its_last_steps, // after `complete()`
     object_destroyed,
     context_destroyed,
     context_destroyed_after_object,
@@ -44,6 +46,8 @@ constexpr end all_ends[]{end::completes,
                          end::cancelled_before,
                          end::cancelled,
                          end::cancelled_in_a_race,
+                         end::cancelled_between_steps,
+                         end::cancelled_between_its_last_steps,
                          end::object_destroyed,
                          end::context_destroyed,
                          end::context_destroyed_after_object,
@@ -70,11 +74,18 @@ const char* text(end e)
                                   "is cancelled before it is started",
                                   "is cancelled",
                                   "is cancelled while it completes",
+                                  "is cancelled between two steps",
+                                  "is cancelled between its last steps",
                                   "its object is destroyed",
                                   "its context is destroyed",
                                   "its object is destroyed, then its context",
                                   "its handler destroys the object"};
     return names[static_cast<int>(e)];
+}
+
+constexpr bool is_coroutine(token t)
+{
+    return t == token::awaitable || t == token::as_tuple || t == token::alternative;
 }
 
 /// The execution contexts of one run.
@@ -138,6 +149,25 @@ public:
         };
         if (threaded() ? !within(std::chrono::seconds(20)) : !wait([&] { return within(std::chrono::seconds(0)); }))
             throw std::runtime_error("an executor does not run");
+    }
+
+    /// Calls a function on the object's context, and runs nothing that becomes ready by it, nor the handler's context.
+    void run_alone(const std::function<void()>& function)
+    {
+        bool done = false;
+        net::post(own, [&] {
+            function();
+            done = true;
+        });
+        while (!done)
+            run_one();
+    }
+
+    /// Runs one function of the object's context; false if none is ready.
+    bool run_one()
+    {
+        io_->restart();
+        return io_->poll_one() != 0;
     }
 
     /// Lets all run that is ready.
@@ -233,6 +263,9 @@ public:
             race(other_way);
             REQUIRE(world_.wait([&] { return count() != 0; }));
             break;
+        case end::cancelled_between_steps:
+        case end::cancelled_between_its_last_steps:
+            break; // cancel_after()
         case end::object_destroyed:
             start();
             if (operation_.several) start(second_);
@@ -273,6 +306,29 @@ public:
         finish();
     }
 
+    /// Cancels it when the object's context has run this many functions, and the handler's, where it is another, none. An
+    /// operation whose next step is queued then must not lose the cancellation. False if no more were ready.
+    bool cancel_after(int steps, end e)
+    {
+        const bool last = e == end::cancelled_between_its_last_steps;
+        if (is_coroutine(token_)) { // it initiates the operation on the handler's context
+            start();
+        } else {
+            notes_->at_home = world_.at_home(token_ != token::callback);
+            world_.run_alone([&] { subject_->start(token_, launched(notes_)); });
+        }
+        world_.run_alone([&] { last ? subject_->complete() : subject_->step(); });
+        bool more = true;
+        for (int i = 0; i != steps && more; ++i)
+            more = world_.run_one();
+        if (!last) CHECK(count() == 0);
+        stop_.emit(net::cancellation_type::terminal);
+        REQUIRE(world_.wait([&] { return count() != 0; }));
+        if (!last) CHECK(notes_->result);
+        finish();
+        return more;
+    }
+
 private:
     std::recursive_mutex use_; // of the subject, where another thread may destroy it
 
@@ -281,11 +337,13 @@ private:
     void start(const std::shared_ptr<record>& notes)
     {
         notes->at_home = world_.at_home(token_ != token::callback);
-        world_.run_on(world_.own, [&] {
-            subject_->start(token_, launch{notes, world_.own, world_.handler,
-                                           notes == notes_ ? stop_.slot() : net::cancellation_slot()});
-        });
+        world_.run_on(world_.own, [&] { subject_->start(token_, launched(notes)); });
         world_.run_on(world_.handler, [] {}); // a coroutine has initiated it now
+    }
+
+    launch launched(const std::shared_ptr<record>& notes)
+    {
+        return {notes, world_.own, world_.handler, notes == notes_ ? stop_.slot() : net::cancellation_slot()};
     }
 
     void complete()
@@ -377,18 +435,22 @@ bool applies(const described& operation, token t, place p, end e)
     if (p == place::second_context && t == token::callback) return false; // it has no executor
     if (t == token::future && operation.unsynchronized) return false;
     if (t == token::future && p == place::strand && !operation.any_thread) return false; // it leaves the strand
-    const bool coroutine = t == token::awaitable || t == token::as_tuple || t == token::alternative;
     switch (e) {
     case end::completes:
         return true;
     case end::completes_at_once:
         return operation.completes_at_once;
     case end::cancelled_before: // a coroutine that was cancelled does not start it
-        return operation.completes_at_once && !coroutine && t != token::future;
+        return operation.completes_at_once && !is_coroutine(t) && t != token::future;
     case end::cancelled:
     case end::cancelled_in_a_race:
         // Without an executor of its own, a handler's slot has no thread that it belongs to on a pool.
         return operation.cancellable && t != token::future && !(p == place::pool && t == token::callback);
+    case end::cancelled_between_steps:
+    case end::cancelled_between_its_last_steps: // the other tokens have the handlers of these
+        return operation.cancellable && p != place::strand && p != place::pool &&
+               (t == token::callback || t == token::move_only || t == token::awaitable ||
+                (compiled_extent == extent::whole && t != token::future));
     case end::object_destroyed:
         return operation.object_may_go && t != token::alternative; // which waits on after a failure
     case end::object_destroyed_by_handler:
@@ -436,7 +498,10 @@ net::awaitable<void> note_end_of_alternative(net::awaitable<void> operation, lau
 void run_matrix(const described& operation)
 {
     const char* const only = std::getenv("HOLDFAST_CONFORMANCE_ONLY"); // "token/place/end", to look at one
-    const int races = compiled_extent == extent::whole ? 200 : 2;
+    const char* const rounds_of_races = std::getenv("HOLDFAST_CONFORMANCE_ROUNDS");
+    const int races = rounds_of_races != nullptr         ? std::atoi(rounds_of_races)
+                      : compiled_extent == extent::whole ? 200
+                                                         : 2;
     for (const token t : all_tokens) {
         for (const place p : all_places) {
             for (const end e : all_ends) {
@@ -444,6 +509,14 @@ void run_matrix(const described& operation)
                 const std::string name = std::string(text(t)) + "/" + text(p) + "/" + text(e);
                 if (only != nullptr && name.find(only) == std::string::npos) continue;
                 INFO(operation.name << ": " << name);
+                if (e == end::cancelled_between_steps || e == end::cancelled_between_its_last_steps) {
+                    bool more = true;
+                    for (int steps = 0; more && steps != 100; ++steps) {
+                        INFO("after " << steps);
+                        more = scene(operation, t, p).cancel_after(steps, e);
+                    }
+                    continue;
+                }
                 const int rounds = e == end::cancelled_in_a_race ? races : 1;
                 for (int round = 0; round != rounds; ++round)
                     if (scene s(operation, t, p); true) s.run(e, round % 2 != 0);

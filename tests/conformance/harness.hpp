@@ -16,6 +16,7 @@
 //             auto start(Token&& token);                     // initiates it, once or several times
 //             void complete();                               // has all pending ones complete without an error
 //             bool ready();                                  // optional: whether that state is reached
+//             void step();                                   // optional: has a pending one take a step of several
 //         };
 //     };
 //     HOLDFAST_CONFORMANCE(acquire);
@@ -33,7 +34,8 @@
 //     whole    everything, and many rounds of each race; of a stream's operations, a program for each and each layer
 //
 // `tests/run matrix` runs the whole of it. HOLDFAST_CONFORMANCE_ONLY in the environment, such as
-// "use_future/strand/is cancelled", runs what has it in its name.
+// "use_future/strand/is cancelled", runs what has it in its name; HOLDFAST_CONFORMANCE_ROUNDS is the number of rounds of
+// each race (2, of the whole matrix 200).
 #ifndef HOLDFAST_TESTS_CONFORMANCE_HARNESS_HPP
 #define HOLDFAST_TESTS_CONFORMANCE_HARNESS_HPP
 
@@ -108,6 +110,8 @@ struct operation {
     static constexpr bool rvalue_handlers = true;
     /// Whether its initiation names the object's executor.
     static constexpr bool names_executor = true;
+    /// Whether it runs on the handler's executor alone, which the handler must have then.
+    static constexpr bool on_handler_executor = false;
     /// Whether its result can be an alternative of `||`: the operation ends without an exception.
     static constexpr bool in_alternatives = true;
 };
@@ -385,6 +389,7 @@ public:
     virtual ~subject() = default;
     virtual void start(token how_waited_for, const launch& how) = 0;
     virtual void complete() = 0;
+    virtual void step() = 0;
     virtual bool ready() = 0;
 };
 
@@ -394,6 +399,7 @@ class typed_subject final : public subject {
 
     static constexpr bool compiles(token t)
     {
+        if (Operation::on_handler_executor && (t == token::callback || t == token::future)) return false;
         return has_token(Extent, t, !std::is_same_v<Executor, net::any_io_executor>);
     }
 
@@ -401,6 +407,11 @@ public:
     explicit typed_subject(const Executor& executor) : object_(executor) {}
 
     void complete() override { object_.complete(); }
+
+    void step() override
+    {
+        if constexpr (requires { object_.step(); }) object_.step();
+    }
 
     bool ready() override
     {
@@ -528,6 +539,9 @@ template <class Operation>
 bool has(token t) noexcept
 {
     switch (t) {
+    case token::callback:
+    case token::future:
+        return !Operation::on_handler_executor;
     case token::rvalue_only:
         return Operation::rvalue_handlers;
     case token::alternative:

@@ -41,6 +41,7 @@ struct next_message : of_websocket {
         {
             return reader.async_next(std::forward<Token>(token));
         }
+        void step() { ends.peer.write("\x89\x80\0\0\0\0"sv); } // a ping
         void complete() { ends.peer.write("\x80\x80\0\0\0\0"sv); }
 
         typename Layer::template connected<Executor> ends;
@@ -66,6 +67,7 @@ struct next_compressed : of_websocket {
         {
             return reader.async_next(std::forward<Token>(token));
         }
+        void step() { ends.peer.write("\x89\x80\0\0\0\0"sv); } // a ping
         void complete() { ends.peer.write("\x80\x84\0\0\0\0\xc9\xc9\x07\0"sv); }
 
         typename Layer::template connected<Executor> ends;
@@ -94,6 +96,7 @@ struct close_websocket : of_websocket {
             return holdfast::async_close_websocket(guard, outbox, {.deadline = std::chrono::hours(1)},
                                                    std::forward<Token>(token));
         }
+        void step() { ends.peer.write("\x88\x80\0\0\0\0"sv); } // its Close frame
         void complete() { rest.end_stream_and_start(ends.peer.descriptor()); }
 
         typename Layer::template connected<Executor> ends;
