@@ -29,6 +29,7 @@
 
 #include <poll.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace faults = tests::faults;
 using holdfast::error_code;
@@ -125,6 +126,7 @@ public:
     client(const tcp::endpoint& server, std::optional<int> receive_buffer) : socket_(io_, tcp::v4())
     {
         if (receive_buffer) socket_.set_option(net::socket_base::receive_buffer_size(*receive_buffer));
+        socket_.bind({next_address(), 0});
         socket_.connect(server, ec_);
     }
 
@@ -156,6 +158,16 @@ public:
     }
 
 private:
+    /// Another loopback address for each thousand clients: their ports are in TIME_WAIT for a minute, and those of one
+    /// address would be exhausted, for all other tests too.
+    static net::ip::address_v4 next_address()
+    {
+        static unsigned clients = 0;
+        const auto process = static_cast<unsigned char>(1 + ::getpid() % 250);
+        const auto thousand = static_cast<unsigned char>(1 + clients++ / 1000 % 250);
+        return net::ip::address_v4({127, process, thousand, 1});
+    }
+
     net::io_context io_;
     tcp::socket socket_;
     error_code ec_;

@@ -128,7 +128,7 @@ void check_operations_fail(net::io_context& io, Guard& empty)
 
 } // namespace
 
-TEMPLATE_TEST_CASE("a guard that was moved from has ended; the other one has the connection", "", tcp::socket,
+TEMPLATE_TEST_CASE("a guard that was moved from has ended, the other one has the connection", "", tcp::socket,
                    tests::tls_stream, holdfast::tls_stream<>)
 {
     guarded<TestType> both;
@@ -172,7 +172,7 @@ TEMPLATE_TEST_CASE("a guard has ended while its async_close is pending", "", tcp
     CHECK(both.end);
 }
 
-TEMPLATE_TEST_CASE("release_unbounded returns the open stream; the finalizer gets the peer's address", "", tcp::socket,
+TEMPLATE_TEST_CASE("release_unbounded returns the open stream, the finalizer gets the peer's address", "", tcp::socket,
                    tests::tls_stream, holdfast::tls_stream<>)
 {
     guarded<TestType> both;
