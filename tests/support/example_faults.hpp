@@ -75,10 +75,19 @@ records& shared_records()
     return *static_cast<records*>(memory);
 }
 
+/// Loopback addresses, of which each has ports of its own: those of connections that have ended are in TIME_WAIT for a
+/// minute, as are the ports where a program listened, and one address has too few for all runs, and all other tests.
+net::ip::address_v4 address_of(std::uint64_t user, unsigned char kind)
+{
+    static const auto process = static_cast<unsigned char>(1 + ::getpid() % 250); // before it forks
+    return net::ip::address_v4({127, process, static_cast<unsigned char>(1 + user % 250), kind});
+}
+
 /// Runs the program with its fault.
 void run_example(const scene& scene, const faults::plan& plan, record& result)
 {
-    std::istringstream words(FAULTS_NAME " --port 0 " + tested.arguments + " " + scene.arguments);
+    std::istringstream words(FAULTS_NAME " --port 0 --address " + address_of(plan.nth, 2).to_string() + " " +
+                             tested.arguments + " " + scene.arguments);
     std::vector<std::string> arguments;
     for (std::string word; words >> word;)
         arguments.push_back(word);
@@ -126,7 +135,8 @@ public:
     client(const tcp::endpoint& server, std::optional<int> receive_buffer) : socket_(io_, tcp::v4())
     {
         if (receive_buffer) socket_.set_option(net::socket_base::receive_buffer_size(*receive_buffer));
-        socket_.bind({next_address(), 0});
+        static std::uint64_t clients = 0;
+        socket_.bind({address_of(clients++ / 1000, 1), 0});
         socket_.connect(server, ec_);
     }
 
@@ -158,16 +168,6 @@ public:
     }
 
 private:
-    /// Another loopback address for each thousand clients: their ports are in TIME_WAIT for a minute, and those of one
-    /// address would be exhausted, for all other tests too.
-    static net::ip::address_v4 next_address()
-    {
-        static unsigned clients = 0;
-        const auto process = static_cast<unsigned char>(1 + ::getpid() % 250);
-        const auto thousand = static_cast<unsigned char>(1 + clients++ / 1000 % 250);
-        return net::ip::address_v4({127, process, thousand, 1});
-    }
-
     net::io_context io_;
     tcp::socket socket_;
     error_code ec_;
@@ -177,10 +177,12 @@ private:
 tcp::endpoint next_door(tests::process& server)
 {
     const std::string line = server.line();
+    const auto address = line.find("127.");
     const auto port = line.rfind(':');
-    if (line.find("127.0.0.1") == std::string::npos || port == std::string::npos)
+    if (address == std::string::npos || port == std::string::npos)
         throw std::runtime_error("the server did not start: " + line);
-    return {net::ip::address_v4::loopback(), static_cast<unsigned short>(std::stoul(line.substr(port + 1)))};
+    return {net::ip::make_address_v4(line.substr(address, port - address)),
+            static_cast<unsigned short>(std::stoul(line.substr(port + 1)))};
 }
 
 /// Where a scene plays, and which clients are still there when it is over.

@@ -70,8 +70,8 @@ json_text any_json(Choices& choices, json_numbers numbers = json_numbers::any)
     return made;
 }
 
-/// The text after one or two accidents: a byte is lost, another, or added. It may be JSON still; its numbers
-/// stay ordinary, and no escape becomes half a surrogate pair.
+/// The text after one or two accidents: a byte is lost, another, or added. It may be JSON still; of its numbers only an
+/// exponent can become too large, and no escape becomes half a surrogate pair.
 template <class Choices>
 std::string spoiled(Choices& choices, std::string text)
 {

@@ -301,6 +301,22 @@ TEST_CASE("random trees are read back, or are an error at every size of chunk, w
     CHECK(deep < rounds * 19 / 20);
 }
 
+namespace {
+
+/// Whether an exponent has four digits: two accidents can make 2000 of a 2.
+bool has_long_exponent(std::string_view text)
+{
+    for (std::size_t at = 0; (at = text.find_first_of("eE", at)) != std::string_view::npos;) {
+        const std::size_t digits = text.find_first_not_of("+-", ++at);
+        if (digits != std::string_view::npos && text.substr(digits).find_first_not_of("0123456789") >= 4 &&
+            text.size() - digits >= 4)
+            return true;
+    }
+    return false;
+}
+
+} // namespace
+
 TEST_CASE("a checked fragment is accepted where nlohmann and simdjson accept it, and is read as the same then")
 {
     const auto seed = std::random_device{}();
@@ -310,6 +326,7 @@ TEST_CASE("a checked fragment is accepted where nlohmann and simdjson accept it,
         INFO("seed " << seed << ", round " << round);
         random_choices choices(seed + (static_cast<std::uint64_t>(round) << 32));
         const auto text = spoiled(choices, tests::any_json(choices, tests::json_numbers::ordinary).pretty);
+        if (has_long_exponent(text)) continue; // it is JSON, but neither reader holds a number beyond `double`
         INFO(text);
         const auto sizes = [&choices] { return 1 + any_size(choices, 64); };
         const auto copy = in_chunks<json>(holdfast::checked_json(text), sizes);
