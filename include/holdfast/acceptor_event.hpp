@@ -72,7 +72,8 @@ struct acceptor_event {
         /// A session ended with `exception`: its connection was closed. Not reported where the exception says that the
         /// peer has left (`close_reason::peer_closed`, `peer_reset`, `peer_truncated`), or that this side has ended the
         /// connection, such as by a heartbeat (`operation_aborted`, `bad_descriptor`, `errc::outbox_full`,
-        /// `outbox_closed`, `close_incomplete`): those are ordinary ends, and `connection_end` has the reason.
+        /// `outbox_closed`, `close_incomplete`): `connection_end` has the reason. Only the code is looked at: where
+        /// another object of the session's throws one of these, the end's reason is `close_reason::exception`.
         session_failed,
         /// Accepting pauses at `limit`: new connections wait in the backlog.
         paused,

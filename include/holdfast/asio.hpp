@@ -4,8 +4,8 @@
 #define HOLDFAST_ASIO_HPP
 
 // What was included without coroutines stays so: the macros below would only hide it from the check behind them.
-#if (defined(ASIO_VERSION) && !defined(HOLDFAST_USE_BOOST_ASIO) && !defined(ASIO_HAS_CO_AWAIT)) ||                     \
-    (defined(BOOST_ASIO_VERSION) && defined(HOLDFAST_USE_BOOST_ASIO) && !defined(BOOST_ASIO_HAS_CO_AWAIT))
+#if (defined(ASIO_DETAIL_CONFIG_HPP) && !defined(HOLDFAST_USE_BOOST_ASIO) && !defined(ASIO_HAS_CO_AWAIT)) ||           \
+    (defined(BOOST_ASIO_DETAIL_CONFIG_HPP) && defined(HOLDFAST_USE_BOOST_ASIO) && !defined(BOOST_ASIO_HAS_CO_AWAIT))
 #error "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
 #endif
 

@@ -187,6 +187,25 @@ TEST_CASE("curl reads what protoc's classes sent: live and later, filtered, as l
     CHECK(server.child.wait() == 0);
 }
 
+namespace {
+
+/// The content of a chunked response.
+std::string without_chunks(std::string_view body)
+{
+    std::string content;
+    while (!body.empty()) {
+        const std::size_t line = body.find("\r\n");
+        REQUIRE(line != body.npos);
+        const std::size_t size = std::stoul(std::string(body.substr(0, line)), nullptr, 16);
+        REQUIRE(body.size() >= line + size + 4);
+        content += body.substr(line + 2, size);
+        body.remove_prefix(line + size + 4);
+    }
+    return content;
+}
+
+} // namespace
+
 TEST_CASE("a reader that is too slow learns how many records it has missed, and costs no memory")
 {
     collector server({"--window", "16k"});
@@ -205,6 +224,7 @@ TEST_CASE("a reader that is too slow learns how many records it has missed, and 
     CHECK(ec == net::error::eof);
     slow.close();
     CHECK(all.ends_with("\r\n0\r\n\r\n"));
+    all = without_chunks(all.substr(all.find("\r\n\r\n") + 4)); // a chunk may end within a record's name
     std::size_t seen = 0, missed = 0, next = 0;
     bool in_order = true;
     for (auto at = all.find("{\""); at != all.npos; at = all.find("{\"", at + 1)) {

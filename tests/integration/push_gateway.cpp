@@ -207,7 +207,7 @@ url = f'ws://127.0.0.1:{sys.argv[1]}/ws'
 compressed = []
 async def messages(last, count, **options):
     async with websockets.connect(url, **options) as ws:
-        for each in ws.extensions:
+        for each in getattr(ws, 'protocol', ws).extensions: # since version 13 the protocol's
             decode = each.decode
             def note(frame, **more):
                 compressed.append(frame.rsv1)

@@ -108,8 +108,8 @@ async def main():
             print(e.code, e.reason)
     try:
         await websockets.connect(url, origin='https://elsewhere.example')
-    except websockets.InvalidStatusCode as e:
-        print(e.status_code)
+    except websockets.InvalidHandshake as e: # of which the attributes differ between versions
+        print(e.response.status_code if hasattr(e, 'response') else e.status_code)
 asyncio.run(main())
 )";
 
@@ -145,7 +145,7 @@ url = f'ws://127.0.0.1:{sys.argv[-1]}/chat'
 async def talk(**parameters):
     offer = permessage_deflate.ClientPerMessageDeflateFactory(**parameters)
     async with websockets.connect(url, extensions=[offer], compression=None) as ws:
-        print(*(str(e) for e in ws.extensions))
+        print(*(str(e) for e in getattr(ws, 'protocol', ws).extensions)) # since version 13 the protocol's
         for size in (0, 1, 125, 126, 1000, 65535, 65536, 1 << 20):
             text = '\u20ac' * (size // 3) + '*' * (size % 3)
             await ws.send(text)

@@ -201,3 +201,20 @@ TEST_CASE("checked text is that of its characters one by one, in chunks of every
         check_checked(value + "] ", 300, 310);
     }
 }
+
+TEST_CASE("white space of any length may end a checked text, and nothing behind it is read")
+{
+    for (const std::string_view value : {"[1]", "[1,", "{}", "\"a\"", "-1.5", "true", "[\"\\u00e9\"]"})
+        for (const std::string_view space : {"\n", " ", "\t\r\n "})
+            for (std::size_t n = 0; n != 200; ++n) {
+                std::string text(value);
+                while (text.size() != value.size() + n)
+                    text += space[(text.size() - value.size()) % space.size()];
+                check_checked(text, 400, 401);
+                // What is behind the text would be an error, and in memory of its own size it is found by ASan.
+                const std::vector<char> alone(text.begin(), text.end());
+                check_checked(std::string_view(alone.data(), alone.size()), 400, 401);
+                const std::string before_another = text + "\"]";
+                check_checked(std::string_view(before_another).substr(0, text.size()), 400, 401);
+            }
+}

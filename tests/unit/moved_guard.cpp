@@ -146,6 +146,18 @@ TEMPLATE_TEST_CASE("a guard that was moved from has ended, the other one has the
     CHECK(owner.stream().lowest_layer().is_open());
     owner.close();
     CHECK(both.end);
+    if constexpr (std::is_same_v<TestType,
+                                 holdfast::tls_stream<>>) { // also of a stream alone, whose new owner has closed
+        auto stream = both.make(tests::socket_pair(both.io).first);
+        {
+            const auto moved = std::move(stream);
+        }
+        error_code read;
+        char byte = 0;
+        stream.async_read_some(net::buffer(&byte, 1), [&](error_code ec, std::size_t) { read = ec; });
+        tests::run(both.io);
+        CHECK(read == net::error::bad_descriptor);
+    }
 }
 
 TEMPLATE_TEST_CASE("a guard has ended while its async_close is pending", "", tcp::socket, tests::tls_stream,

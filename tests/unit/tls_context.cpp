@@ -135,7 +135,8 @@ TEST_CASE("a client accepts the certificate of the host that it has named, and r
     SECTION("the last of several names counts, an address's too")
     {
         net::io_context io;
-        holdfast::tls_stream<> stream(tcp::socket(io), holdfast::tls_context::client());
+        auto [a, b] = tests::socket_pair(io);
+        holdfast::tls_stream<> stream(std::move(a), holdfast::tls_context::client());
         X509_VERIFY_PARAM* const expected = ::SSL_get0_param(stream.native_session());
         stream.set_server_name("wrong.example");
         stream.set_server_name("127.0.0.1");
@@ -148,6 +149,14 @@ TEST_CASE("a client accepts the certificate of the host that it has named, and r
         stream.set_server_name("localhost");
         CHECK(std::string(::X509_VERIFY_PARAM_get0_host(expected, 0)) == "localhost");
         CHECK(::X509_VERIFY_PARAM_get1_ip_asc(expected) == nullptr);
+        CHECK_THROWS_AS(stream.set_server_name(""), std::invalid_argument); // the name before stays
+        CHECK(std::string(::X509_VERIFY_PARAM_get0_host(expected, 0)) == "localhost");
+        CHECK_THROWS_AS(stream.set_server_name(std::string(300, 'x')),
+                        std::invalid_argument); // OpenSSL's limit: no name
+        error_code unnamed;
+        stream.async_handshake(holdfast::tls_role::client, [&](error_code ec) { unnamed = ec; });
+        tests::run(io);
+        CHECK(unnamed == net::error::invalid_argument);
     }
     SECTION("a handshake that was refused for want of a name can be done with one")
     {
@@ -204,10 +213,14 @@ TEST_CASE("whichever certificate the host's name chooses, clients are verified b
     const bool has_authorities = GENERATE(false, true);
     const auto of_one = server_of(
         one, {.peer_authorities_file = has_authorities ? theirs.chain_file() : "", .compact_records = compact});
-    const auto context = server_of(
-        fallback, {.peer_authorities_file = ours.chain_file(),
-                   .choose_context = [&](std::string_view host) { return host == "one.example" ? &of_one : nullptr; },
-                   .compact_records = compact});
+    int choices = 0;
+    const auto context = server_of(fallback, {.peer_authorities_file = ours.chain_file(),
+                                              .choose_context =
+                                                  [&](std::string_view host) {
+                                                      ++choices;
+                                                      return host == "one.example" ? &of_one : nullptr;
+                                                  },
+                                              .compact_records = compact});
     const auto connect = [&](const tests::certificate& client, const tests::certificate& server, const char* host) {
         return handshake(context,
                          holdfast::tls_context::client({.certificate_chain_file = client.chain_file(),
@@ -222,6 +235,33 @@ TEST_CASE("whichever certificate the host's name chooses, clients are verified b
     CHECK(connect(theirs, fallback, "default.example") == unknown);
     CHECK_FALSE(connect(ours, one, "one.example"));
     CHECK(connect(theirs, one, "one.example") == unknown);
+
+    // The name is looked at again after a HelloRetryRequest.
+    std::unique_ptr<SSL, decltype(&::SSL_free)> server(context.make_session(), &::SSL_free);
+    ::SSL_set_accept_state(server.get());
+    ::SSL_set1_groups_list(server.get(), "P-384");
+    const std::unique_ptr<SSL_CTX, decltype(&::SSL_CTX_free)> of_client(::SSL_CTX_new(::TLS_client_method()),
+                                                                        &::SSL_CTX_free);
+    ::SSL_CTX_use_certificate_file(of_client.get(), theirs.chain_file().c_str(), SSL_FILETYPE_PEM);
+    ::SSL_CTX_use_PrivateKey_file(of_client.get(), theirs.key_file().c_str(), SSL_FILETYPE_PEM);
+    const std::unique_ptr<SSL, decltype(&::SSL_free)> client(::SSL_new(of_client.get()), &::SSL_free);
+    ::SSL_set_connect_state(client.get());
+    ::SSL_set_tlsext_host_name(client.get(), "one.example");
+    ::SSL_set1_groups_list(client.get(), "X25519:P-384");
+    BIO *one_end = nullptr, *other_end = nullptr;
+    REQUIRE(::BIO_new_bio_pair(&one_end, 100'000, &other_end, 100'000) == 1);
+    ::SSL_set_bio(server.get(), one_end, one_end);
+    ::SSL_set_bio(client.get(), other_end, other_end);
+    choices = 0;
+    int shaken = 0;
+    for (int i = 0; i != 10; ++i) {
+        ::SSL_do_handshake(client.get());
+        shaken = ::SSL_do_handshake(server.get());
+    }
+    ::ERR_clear_error();
+    CHECK(choices == 2);
+    CHECK(shaken != 1);
+    CHECK(::SSL_get_verify_result(server.get()) == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT);
 }
 
 TEST_CASE("an encrypted private key is an error: OpenSSL must not ask for its password on the terminal", "[tls]")

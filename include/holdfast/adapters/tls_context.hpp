@@ -40,8 +40,9 @@ struct tls_context_options {
     std::vector<std::string> application_protocols{};
     /// Chooses the context whose certificate a client gets, by the name that it requests (SNI; empty where it requests
     /// none). Null: this context's. A server's only. Only the certificate and the ALPN protocols are the chosen
-    /// context's: clients are verified by this context's `peer_authorities_file`. A connection of one whose `compact_records` differs keeps OpenSSL's object. Called in the handshake,
-    /// on the connection's executor; the context that it returns must be valid during the call. Must not throw.
+    /// context's: clients are verified by this context's `peer_authorities_file`. A connection of one whose
+    /// `compact_records` differs keeps OpenSSL's object. Called in the handshake, on the connection's executor, once or
+    /// twice; the context that it returns must be valid during the call. Must not throw.
     std::function<const tls_context*(std::string_view host)> choose_context{};
     /// How many session tickets a TLS 1.3 server sends after each handshake. No session is kept in memory on
     /// the server. 0 to 16.
@@ -170,7 +171,7 @@ private:
         }
         ::SSL_CTX_set_max_early_data(c, 0);
         if (!protocols.empty() || options.choose_context) {
-            kept* const own = keep(c, {std::move(protocols), options.choose_context});
+            kept* const own = keep(c, {std::move(protocols), options.choose_context, ::SSL_CTX_get_cert_store(c)});
             if (!own->protocols.empty()) set_protocols(c, own->protocols, is_server);
             if (own->choose_context && is_server) {
                 ::SSL_CTX_set_tlsext_servername_callback(c, &choose);
@@ -185,6 +186,7 @@ private:
     struct kept {
         std::string protocols;
         std::function<const tls_context*(std::string_view)> choose_context;
+        X509_STORE* authorities; // the context's, which connections keep as the one that they began with
     };
 
     static kept* keep(SSL_CTX* c, kept values)
@@ -205,9 +207,9 @@ private:
             host != nullptr ? std::string_view(host) : std::string_view());
         if (chosen == nullptr) return SSL_TLSEXT_ERR_OK;
         // OpenSSL would go on with the chosen context's authorities: who may connect must not depend on a name that the
-        // client states.
-        X509_STORE* const authorities = ::SSL_CTX_get_cert_store(::SSL_get_SSL_CTX(ssl));
-        ::X509_STORE_up_ref(authorities); // the context may go with the switch
+        // client states. (After a HelloRetryRequest this is called a second time, with the chosen context in place.)
+        X509_STORE* const authorities = static_cast<const kept*>(own)->authorities;
+        ::X509_STORE_up_ref(authorities);
         const std::lock_guard lock(chosen->current_->mutex);
         if (::SSL_set_SSL_CTX(ssl, chosen->current_->context.get()) != nullptr &&
             ::SSL_set0_verify_cert_store(ssl, authorities) == 1)

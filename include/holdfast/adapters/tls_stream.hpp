@@ -76,7 +76,8 @@ public:
     tls_stream(Socket socket, SSL* session) : core_(new core(std::move(socket), detail::ssl_ptr(session), false)) {}
 
     /// Takes over another stream's connection. That one keeps its executor; its operations complete with
-    /// `net::error::bad_descriptor` from then on.
+    /// `net::error::bad_descriptor` from then on. It shares the connection's memory until it is destroyed or assigned to,
+    /// and its `lowest_layer()` is the new owner's.
     tls_stream(tls_stream&& other) noexcept : core_(other.core_), moved_from_(std::exchange(other.moved_from_, true)) {}
 
     /// The same; closes the socket that it had before.
@@ -108,7 +109,8 @@ public:
     [[nodiscard]] SSL* native_session() const noexcept { return core_->engine.ssl(); }
 
     /// Before a client's handshake: requests the server `host` (SNI), and accepts a certificate for that name only, or
-    /// for that address where `host` is the text of one. The last call counts. Without it a client's handshake fails with
+    /// for that address where `host` is the text of one. The last call counts; where it throws for the name, there may be
+    /// none. Without it a client's handshake fails with
     /// `net::error::invalid_argument`, unless the verification was switched off on `native_session()`. (OpenSSL 1.1.1
     /// cannot say whether a name was set there, by SSL_set1_host: with it this function has to be called.)
     ///
@@ -117,22 +119,22 @@ public:
     void set_server_name(const std::string& host)
     {
         if (core_->engine.has_handshaken()) throw std::logic_error("tls_stream::set_server_name: after the handshake");
-        if (host.find('\0') != std::string::npos)
-            throw std::invalid_argument("tls_stream::set_server_name: a zero byte in the host's name");
+        if (host.empty() || host.find('\0') != std::string::npos)
+            throw std::invalid_argument("tls_stream::set_server_name: an empty name, or one with a zero byte");
         SSL* const ssl = native_session();
         X509_VERIFY_PARAM* const expected = ::SSL_get0_param(ssl);
-        ::SSL_set1_host(ssl, nullptr); // of an earlier call
+        core_->engine.note_server_name(false); // of an earlier call, until this one has succeeded
+        ::SSL_set1_host(ssl, nullptr);
         ::SSL_set_tlsext_host_name(ssl, nullptr);
         ::X509_VERIFY_PARAM_set1_ip(expected, nullptr, 0);
-        if (::X509_VERIFY_PARAM_set1_ip_asc(expected, host.c_str()) == 1) return core_->engine.note_server_name();
+        if (::X509_VERIFY_PARAM_set1_ip_asc(expected, host.c_str()) == 1) return core_->engine.note_server_name(true);
         ::ERR_clear_error();
         ::SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-        if (host.empty() || ::SSL_set1_host(ssl, host.c_str()) != 1 ||
-            ::SSL_set_tlsext_host_name(ssl, host.c_str()) != 1) {
+        if (::SSL_set1_host(ssl, host.c_str()) != 1 || ::SSL_set_tlsext_host_name(ssl, host.c_str()) != 1) {
             ::ERR_clear_error();
             throw std::invalid_argument("tls_stream::set_server_name: not a host's name");
         }
-        core_->engine.note_server_name();
+        core_->engine.note_server_name(true);
     }
 
     /// The protocol that ALPN has negotiated; empty where none was. After the handshake.

@@ -55,6 +55,8 @@ inline bool numbers_are_json(std::string_view text) noexcept
                 if (number.next(text[i]) != errc{}) return false;
             }
             if (!number.complete()) return false;
+        } else if (c == '.' || c == '+') {
+            return false; // newer simdjson takes it for the beginning of a number
         } else {
             ++i;
         }

@@ -210,7 +210,7 @@ public:
     }
 
     /// The verification of the peer knows its name.
-    void note_server_name() noexcept { server_named_ = true; }
+    void note_server_name(bool named) noexcept { server_named_ = named; }
 
     /// How many bytes are held here that no readiness of the descriptor announces: plaintext, and records
     /// received but not opened. An end that was found after the last data counts as one.

@@ -27,7 +27,6 @@ struct tls_handshake_work {
     template <class Core>
     tls_step operator()(Core& core) noexcept
     {
-        if (refusal) return {.error = refusal};
         return core.handshake();
     }
 };
@@ -39,7 +38,6 @@ struct tls_shutdown_work {
     template <class Core>
     tls_step operator()(Core& core) noexcept
     {
-        if (refusal) return {.error = refusal};
         return core.engine.shutdown(core.descriptor());
     }
 };
@@ -52,7 +50,6 @@ struct tls_read_work {
     template <class Core>
     tls_step operator()(Core& core) noexcept
     {
-        if (refusal) return {.error = refusal};
         if (to.empty()) return {};
         return core.engine.read(core.descriptor(), to);
     }
@@ -70,7 +67,6 @@ struct tls_write_work {
     template <class Core>
     tls_step operator()(Core& core) noexcept
     {
-        if (refusal) return {.error = refusal};
         tls_step step;
         if (sealed == 0 && count != 0) {
             step = core.engine.write(core.descriptor(), {parts.data(), count});
@@ -192,6 +188,7 @@ private:
     /// The socket may have been closed while a step was queued.
     tls_step do_work() noexcept
     {
+        if (work_.refusal) return {.error = work_.refusal};
         if (!core_->socket.lowest_layer().is_open()) return {.error = net::error::operation_aborted};
         return work_(*core_);
     }

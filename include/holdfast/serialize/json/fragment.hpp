@@ -348,6 +348,7 @@ struct json_cursor<T, Within, json_kind::checked> {
         errc error{};
         while (s != end && p != limit && error == errc{}) {
             json_tokens<Ascii>(p, limit, s, end, at).copy();
+            if (s == end || p == limit) break;
             if (at.in_string()) {
                 const std::ptrdiff_t n = copy_plain<Ascii>(p, s, s + std::min(end - s, limit - p));
                 s += n;
