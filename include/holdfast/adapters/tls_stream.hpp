@@ -132,6 +132,7 @@ public:
         ::SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
         if (::SSL_set1_host(ssl, host.c_str()) != 1 || ::SSL_set_tlsext_host_name(ssl, host.c_str()) != 1) {
             ::ERR_clear_error();
+            ::SSL_set1_host(ssl, nullptr);
             throw std::invalid_argument("tls_stream::set_server_name: not a host's name");
         }
         core_->engine.note_server_name(true);
