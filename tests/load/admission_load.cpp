@@ -284,11 +284,11 @@ TEST_CASE("20,000 clients at once: never more than 500 are inside, all are serve
     std::cout << "20,000 clients: " << took.count() << " ms, " << attempts << " attempts, RssAnon +"
               << (highest - before) / 1024 << " KiB\n";
     CHECK(served == processes * clients_each);
-    CHECK(answered >= served);
     CHECK(most == limit);
     CHECK(acceptor.census().peak() == limit);
     CHECK(highest - before < limit * 16 * 1024);
     tests::run_until(io, [&] { return acceptor.census().live() == 0; });
+    CHECK(answered >= served); // a client may have its answer before the session goes on
     acceptor.close();
     tests::run(io);
 }
