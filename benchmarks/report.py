@@ -4,61 +4,11 @@
 The page needs nothing from elsewhere. usage: benchmarks/report.py FIGURES.json PAGE.html
 SPDX-License-Identifier: BSL-1.0
 """
-import datetime, fnmatch, html, json, os, platform, re, subprocess, sys
-from collections import defaultdict
+import datetime, html, json, os, platform, re, subprocess, sys
+from collections import Counter, defaultdict
 
-more_is_better = re.compile(r"per_second$|per_cpu_second$|^(served_share|snapshot_share|survived)$")
-# What no complete program can reach, or does only part of the work: shown, but not a peer that wins or loses.
-floors = {"memcpy", "to_chars", "relaxed_store", "epoll", "openssl_fd", "asio_wait"}
-
-# What the project has set out to reach: issue, bench, cases (a pattern), metric, subject, factor, peer ("peers": the best
-# of them; None: the factor is the figure itself). The subject is to be at least factor x peer where more is better, else
-# at most.
-targets = [
-    (24, "serialize", "*", "bytes_per_second", "holdfast", 1.0, "peers"),
-    *((24, "serialize", "quotes*", "bytes_per_second", "holdfast", 1.5, peer)
-      for peer in ("glaze", "yyjson", "rapidjson", "boost_json", "nlohmann")),
-    (24, "serialize", "quotes*", "bytes_per_second", "holdfast", 1.3, "simdjson_builder"),
-    (24, "serialize", "*", "bytes_per_second", "holdfast", 1.2, "glaze_stream"),
-    (24, "protobuf", "quotes", "bytes_per_second", "holdfast", 2.5, "protobuf"),
-    (24, "broadcast", "*", "messages_per_second", "holdfast", 1.0, "asio_gather"),
-    (24, "broadcast", "10000", "messages_per_second", "holdfast", 1.3, "asio_gather"),
-    (24, "echo", "*", "server_cpu_ns_per_message", "holdfast_any", 1.02, "asio_coroutine"),
-    (24, "churn", "*", "connections_per_second", "holdfast", 0.98, "asio"),
-    (24, "storm", "*", "served_share", "holdfast", 1.0, None),
-    (24, "storm", "*", "rss_anon_growth", "holdfast", 1.0, "asio_limit"),
-    (24, "storm", "*", "server_cpu", "holdfast", 1.0, "asio_limit"),
-    (24, "snapshot", "*", "rss_anon_growth", "holdfast", 1 / 50, "rapidjson_shared"),
-    (24, "snapshot", "*", "last_byte", "holdfast", 1.0, "rapidjson_shared"),
-    (24, "snapshot", "*", "bytes_per_cpu_second", "holdfast", 1.0, "rapidjson_shared"),
-    (24, "slow_readers", "*", "rss_growth_rate", "holdfast", 1 / 10, "asio_gather"),
-    (24, "slow_readers", "*", "cpu_ns_with", "holdfast", 1.0, "asio_gather"),
-    (24, "slow_readers", "*", "delivery_p99_with", "holdfast", 1.0, "asio"),
-    (24, "heartbeat", "1m", "second_ns", "holdfast", 1 / 20, "wheel"),
-    (24, "idle", "*", "rss_anon_bytes_per_connection", "holdfast", 1000, None),
-    (24, "idle", "*", "rss_anon_bytes_per_connection", "holdfast_callback", 400, None),
-    (24, "all_together", "climb", "survived", "holdfast", 1.0, "peers"),
-    (24, "all_together", "climb", "snapshot_share", "holdfast", 1.0, "peers"),
-    (24, "all_together", "500", "rss_anon", "holdfast", 1 / 10, "naive_feed"),
-    (24, "all_together", "2000", "rss_anon", "holdfast", 1 / 2, "asyncio_advised"),
-    (24, "all_together", "climb", "server_cpu", "holdfast", 1 / 4, "asyncio_advised"),
-    (20, "compile_time", "readme_server*", "seconds", "holdfast", 1.5, "asio"),
-    (20, "compile_time", "holdfast.hpp - asio.hpp", "seconds", "holdfast", 1.5, None),
-    (21, "idle_tls", "5000", "rss_anon_bytes_per_connection", "holdfast", 1 / 5, "asio_ssl"),
-    (21, "idle_tls", "5000", "rss_anon_bytes_per_connection", "holdfast", 1.15, "openssl_fd"),
-    (21, "idle_tls", "5000", "rss_anon_bytes_per_connection", "holdfast_compact", 1 / 40, "asio_ssl"),
-    (21, "echo_tls", "100", "server_cpu_ns_per_message", "holdfast", 1.0, "asio_ssl"),
-    (21, "echo_tls", "100", "server_cpu_ns_per_message", "holdfast_compact", 0.85, "asio_ssl"),
-    (21, "stream_tls", "*", "bytes_per_cpu_second", "holdfast", 1.0, "asio_ssl"),
-    (22, "idle_ws", "*", "rss_anon_bytes_per_connection", "holdfast", 1 / 5, "beast"),
-    (22, "idle_ws", "*", "rss_anon_bytes_per_connection", "holdfast_callback", 1 / 12, "beast"),
-    (22, "idle_ws", "*_tls", "rss_anon_bytes_per_connection", "holdfast_callback_compact", 1 / 12, "beast"),
-    (22, "broadcast_ws", "10000", "messages_per_second", "holdfast", 1.5, "beast"),
-    (22, "broadcast_ws", "10000", "messages_per_second", "holdfast", 4.0, "beast_single"),
-    (22, "broadcast_ws", "10000_deflate", "messages_per_second", "holdfast", 20.0, "beast"),
-    (23, "scale", "2", "server_cpu_ns_per_message", "holdfast", 1.05, "holdfast_one_thread"),
-    (23, "scale", "2_echo", "server_cpu_ns_per_message", "holdfast", 1.05, "holdfast_one_thread"),
-]
+sys.dont_write_bytecode = True
+from targets import floors, losses, more_is_better, ours, shown, target_rows, tested
 
 # What a reader has to know before the figures of a benchmark.
 caveats = {
@@ -77,25 +27,6 @@ caveats = {
 }
 
 
-def ours(subject):
-    return subject.startswith("holdfast")
-
-
-def shown(value):
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= limit:
-            return f"{value / {'G': 1e9, 'M': 1e6, 'k': 1e3}[unit]:.3g} {unit}"
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-
-
-def is_better(metric, a, b):
-    return a > b if more_is_better.search(metric) else a < b
-
-
-def best(metric, figures):
-    return (max if more_is_better.search(metric) else min)(figures.items(), key=lambda each: each[1])
-
-
 def read(name):
     """(bench, case, metric) -> {subject: value}, and the units. Of a figure that comes again the last one counts."""
     groups, units = defaultdict(dict), {}
@@ -110,43 +41,6 @@ def read(name):
     if "holdfast" in whole and "asio" in plain:
         groups[key]["holdfast"], units[key] = whole["holdfast"] - plain["asio"], "s"
     return groups, units
-
-
-def target_rows(groups):
-    """Each target with each case that this run has of it: met, missed, or not in this run."""
-    for issue, bench, cases, metric, subject, factor, peer in targets:
-        relation = "at least" if more_is_better.search(metric) else "at most"
-        found = False
-        for (b, case, m), figures in groups.items():
-            if b != bench or m != metric or not fnmatch.fnmatchcase(case, cases) or subject not in figures:
-                continue
-            peers = {name: value for name, value in figures.items() if not ours(name) and name not in floors}
-            if peer == "peers" and peers:
-                name, base = best(metric, peers)
-            elif peer is None:
-                name, base = None, 1
-            elif peer in figures:
-                name, base = peer, figures[peer]
-            else:
-                continue
-            found = True
-            wanted = f"{relation} {factor:.3g}" + (f" × {name}" if name else "")
-            reached = f"{figures[subject] / base:.3g}" if base else shown(figures[subject])
-            met = not is_better(metric, factor * base, figures[subject])
-            yield issue, bench, case, metric, subject, wanted, reached, "met" if met else "missed"
-        if not found:
-            wanted = f"{relation} {factor:.3g}" + (f" × {peer}" if peer else "")
-            yield issue, bench, cases, metric, subject, wanted, "", "not in this run"
-
-
-def losses(groups):
-    for (bench, case, metric), figures in groups.items():
-        mine = {name: value for name, value in figures.items() if ours(name)}
-        peers = {name: value for name, value in figures.items() if not ours(name) and name not in floors}
-        if mine and peers:
-            (my_name, my_value), (name, value) = best(metric, mine), best(metric, peers)
-            if is_better(metric, value, my_value):
-                yield bench, case, metric, f"{my_name}: {shown(my_value)}", f"{name}: {shown(value)}"
 
 
 def chart(metric, figures):
@@ -165,7 +59,8 @@ def chart(metric, figures):
 def table(head, rows):
     lines = ["<table><tr>" + "".join(f"<th>{html.escape(each)}</th>" for each in head) + "</tr>"]
     for row in rows:
-        lines.append("<tr>" + "".join(f"<td>{html.escape(str(each))}</td>" for each in row) + "</tr>")
+        kind = ' class="missed"' if row[-1] == "missed" else ""
+        lines.append(f"<tr{kind}>" + "".join(f"<td>{html.escape(str(each))}</td>" for each in row) + "</tr>")
     return "".join(lines) + "</table>"
 
 
@@ -194,6 +89,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 svg { width: 100%; max-width: 42rem; font-size: 12px; } svg text { fill: currentColor; }
 .own { fill: var(--own); } .peer { fill: var(--peer); } .floor { fill: var(--floor); }
 table { border-collapse: collapse; } td, th { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
+.missed { font-weight: bold; }
 h3 { font-size: 1rem; margin: 1rem 0 0; }
 """
 
@@ -212,12 +108,14 @@ def main():
         sys.exit(f"benchmarks/report.py: no figures in {sys.argv[1]}")
     page = ["<!doctype html><html lang=en><meta charset=utf-8><title>holdfast: benchmarks</title>",
             f"<style>{style}</style><h1>holdfast: benchmarks</h1><p>{method}</p>", table(("", ""), machine())]
-    wanted = list(target_rows(groups))
-    page += ["<h2>Targets</h2>",
-             table(("issue", "benchmark", "case", "metric", "subject", "target", "figure", ""), wanted)]
-    lost = list(losses(groups))
-    page += ["<h2>Where a peer is better</h2>",
-             table(("benchmark", "case", "metric", "ours", "theirs"), lost) if lost else "<p>Nowhere in this run.</p>"]
+    wanted, lost = list(target_rows(groups)), list(losses(groups))
+    counts = Counter(row[-1] for row in wanted)
+    summary = ", ".join(f"{counts[each]} {each}" for each in ("met", "missed", "not in this run"))
+    page += ["<h2>Targets</h2>", f"<p>{summary}.</p>",
+             table(("issue", "benchmark", "case", "metric", "subject", "target", "figure", ""), wanted),
+             "<p>Tests decide these:</p>", table(("issue", "what must hold", "test"), tested),
+             "<h2>Where a peer is better</h2>",
+             table(("benchmark", "case", "metric", "ours", "theirs", "times"), lost) if lost else "<p>Nowhere in this run.</p>"]
     for bench in dict.fromkeys(key[0] for key in groups):
         page.append(f"<h2>{html.escape(bench)}</h2>" + (f"<p>{html.escape(caveats[bench])}</p>" if bench in caveats else ""))
         for key, figures in groups.items():
@@ -227,9 +125,7 @@ def main():
                             + chart(key[2], figures))
     with open(sys.argv[2], "w") as file:
         file.write("\n".join(page) + "\n")
-    print(f"{len(groups)} comparisons, {sum(row[-1] == 'met' for row in wanted)} targets met, "
-          f"{sum(row[-1] == 'missed' for row in wanted)} missed, {sum(row[-1] == 'not in this run' for row in wanted)} not in this run, "
-          f"a peer is better in {len(lost)}: {sys.argv[2]}")
+    print(f"{len(groups)} comparisons; targets: {summary}; a peer is better in {len(lost)}: {sys.argv[2]}")
 
 
 if __name__ == "__main__":
