@@ -3,7 +3,7 @@
 For gateway_check.py and cluster_check.py.
 SPDX-License-Identifier: BSL-1.0
 """
-import base64, json, os, select, signal, subprocess, sys, time
+import base64, json, os, pathlib, select, signal, subprocess, sys, time
 
 
 class Browser:
@@ -82,9 +82,21 @@ class Browser:
             self.process.wait()
         # Its helpers outlive it for a moment, and write to the profile, which the caller is going to remove.
         end = time.monotonic() + 10
-        try:
-            while time.monotonic() < end:
+        while time.monotonic() < end and self.has_helpers():
+            try:
                 os.killpg(self.process.pid, signal.SIGKILL)
-                time.sleep(0.01)
-        except ProcessLookupError:
-            pass
+            except ProcessLookupError:
+                break
+            time.sleep(0.01)
+
+    def has_helpers(self):
+        """Whether a process of the browser's group still runs. One that has ended stays in the group until it is reaped,
+        which is for the system's first process to do: not each container's does."""
+        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _, group, *_ = stat.read_text(errors="replace").rpartition(")")[2].split()
+            except OSError:  # it has gone meanwhile
+                continue
+            if int(group) == self.process.pid and state not in "ZX":
+                return True
+        return False
