@@ -48,16 +48,30 @@ struct pipe_ends {
     {
         if (reading >= 0) ::close(std::exchange(reading, -1));
     }
-    std::string read_all() const // until nothing comes for half a second
+    std::string read_all() const // that is there
     {
         std::string all;
-        std::array<char, 65536> bytes;
-        for (::pollfd readable{reading, POLLIN, 0}; ::poll(&readable, 1, 500) > 0;) {
-            const auto n = ::read(reading, bytes.data(), bytes.size());
-            if (n <= 0) break;
-            all.append(bytes.data(), static_cast<std::size_t>(n));
+        while (read_more(all, 0)) {
         }
         return all;
+    }
+    std::string read_to(std::string_view end) const // which another thread writes
+    {
+        std::string all;
+        while (!all.ends_with(end))
+            REQUIRE(read_more(all, 30'000));
+        return all;
+    }
+
+private:
+    bool read_more(std::string& to, int wait_ms) const
+    {
+        std::array<char, 65536> bytes;
+        ::pollfd readable{reading, POLLIN, 0};
+        if (::poll(&readable, 1, wait_ms) <= 0) return false;
+        const auto n = ::read(reading, bytes.data(), bytes.size());
+        if (n > 0) to.append(bytes.data(), static_cast<std::size_t>(n));
+        return n > 0;
     }
 };
 
@@ -177,8 +191,7 @@ TEST_CASE("a full log drops the oldest lines, counts them, and goes on when it i
     const examples::log_queue log(pipe.writing);
     for (std::size_t i = 0; i != lines; ++i)
         examples::log_line("line ", i);
-    const std::string text = pipe.read_all();
-    CHECK(text.ends_with("line " + std::to_string(lines - 1) + "\n"));
+    const std::string text = pipe.read_to("line " + std::to_string(lines - 1) + "\n");
     std::size_t dropped = 0, reports = 0, written = 0;
     for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) {
         if (text.compare(at, 5, "log: ") == 0) {
@@ -192,7 +205,7 @@ TEST_CASE("a full log drops the oldest lines, counts them, and goes on when it i
     CHECK(dropped > 0);
     CHECK(written + dropped == lines);
     examples::log_line("one more");
-    CHECK(pipe.read_all() == "one more\n");
+    CHECK(pipe.read_to("one more\n") == "one more\n");
 }
 
 TEST_CASE("a log whose reader is gone neither ends the process nor blocks its end")
