@@ -255,7 +255,11 @@ private:
             bytes_[at_sequence + i] = static_cast<unsigned char>(number);
     }
 
-    // OpenSSL 3 translates the older calls into these, by comparing names.
+    static bool control(EVP_CIPHER_CTX* context, int command, unsigned char* tag) noexcept
+    {
+        return ::EVP_CIPHER_CTX_ctrl(context, command, static_cast<int>(tls_tag_bytes), tag) == 1;
+    }
+    // OpenSSL 3 translates the older call into newer ones, by comparing names; but an engine's cipher has the older alone.
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
     static std::array<OSSL_PARAM, 2> tag_at(unsigned char* tag) noexcept
     {
@@ -264,20 +268,22 @@ private:
     }
     static bool get_tag(EVP_CIPHER_CTX* context, unsigned char* tag) noexcept
     {
-        return ::EVP_CIPHER_CTX_get_params(context, tag_at(tag).data()) == 1;
+        return ::EVP_CIPHER_CTX_get_params(context, tag_at(tag).data()) == 1 ||
+               control(context, EVP_CTRL_AEAD_GET_TAG, tag);
     }
     static bool set_tag(EVP_CIPHER_CTX* context, unsigned char* tag) noexcept
     {
-        return ::EVP_CIPHER_CTX_set_params(context, tag_at(tag).data()) == 1;
+        return ::EVP_CIPHER_CTX_set_params(context, tag_at(tag).data()) == 1 ||
+               control(context, EVP_CTRL_AEAD_SET_TAG, tag);
     }
 #else
     static bool get_tag(EVP_CIPHER_CTX* context, unsigned char* tag) noexcept
     {
-        return ::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, static_cast<int>(tls_tag_bytes), tag) == 1;
+        return control(context, EVP_CTRL_AEAD_GET_TAG, tag);
     }
     static bool set_tag(EVP_CIPHER_CTX* context, unsigned char* tag) noexcept
     {
-        return ::EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, static_cast<int>(tls_tag_bytes), tag) == 1;
+        return control(context, EVP_CTRL_AEAD_SET_TAG, tag);
     }
 #endif
 
