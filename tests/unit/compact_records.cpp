@@ -330,6 +330,47 @@ TEST_CASE("tickets are passed over by a client, cut at every byte, and what foll
     read_all(bytes);
 }
 
+TEST_CASE("a KeyUpdate that is requested while nothing can be sent precedes the next data, once", "[tls]")
+{
+    compact_records server;
+    REQUIRE(server.begin(tls_suite::aes_128_gcm, false, span_of(client_secret), 0, span_of(server_secret), 0));
+    holdfast::detail::tls_traffic_key client, answers;
+    REQUIRE(client.begin(tls_suite::aes_128_gcm, span_of(client_secret), 0));
+    REQUIRE(answers.begin(tls_suite::aes_128_gcm, span_of(server_secret), 0));
+    no_socket p;
+    REQUIRE(p.state.unsent.append("sealed before", 13));
+    char* const sent = p.transport.output(1000).data();
+    const std::string request("\x18\0\0\1\1", 5);
+    for (int i = 0; i != 3; ++i) {
+        std::string record(request.size() + 22, '\0');
+        const std::span<const char> part(request);
+        REQUIRE(client.seal(tls_suite::aes_128_gcm, tls_content::handshake, {&part, 1}, request.size(),
+                            record.data()) == record.size());
+        REQUIRE(client.update(tls_suite::aes_128_gcm));
+        std::size_t consumed = 0;
+        std::span<char> plaintext;
+        REQUIRE(server.open(record, consumed, plaintext, p.transport) == compact_records::outcome::data);
+    }
+    CHECK(p.transport.output(0).data() == sent);
+    p.state.unsent.clear();
+    const std::span<const char> data("data", 4);
+    REQUIRE(server.seal({&data, 1}, 4, p.transport));
+    REQUIRE(server.seal({&data, 1}, 4, p.transport));
+    std::string all(sent, p.transport.output(0).data());
+    std::span<char> rest(all);
+    const auto next = [&](std::size_t size) {
+        const std::span<char> record = rest.first(size + 22);
+        rest = rest.subspan(record.size());
+        REQUIRE(answers.open(tls_suite::aes_128_gcm, record) == size + 1);
+        return std::string(record.data() + 5, size + 1);
+    };
+    CHECK(next(5) == std::string("\x18\0\0\1\0\x16", 6)); // update_not_requested
+    REQUIRE(answers.update(tls_suite::aes_128_gcm));
+    CHECK(next(4) == "data\x17");
+    CHECK(next(4) == "data\x17");
+    CHECK(rest.empty());
+}
+
 TEST_CASE("the nonce of each record is the key's, with the record's number in it, up to the last number", "[tls]")
 {
     const auto nonce = bytes("5b 78 92 3d ee 08 57 90 33 e5 23 d9"); // RFC 8448's, of the client's secret

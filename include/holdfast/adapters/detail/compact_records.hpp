@@ -392,7 +392,7 @@ public:
     /// Seals at most one record of the payload. False where OpenSSL fails: the connection is of no more use.
     bool seal(std::span<const std::span<const char>> parts, std::size_t size, tls_transport& transport) noexcept
     {
-        if (out_.records() >= max_records_of_a_key && !send_key_update(transport)) return false;
+        if ((answer_due_ || out_.records() >= max_records_of_a_key) && !send_key_update(transport)) return false;
         return send(tls_content::application_data, parts, size, transport);
     }
 
@@ -422,6 +422,7 @@ private:
 
     bool send_key_update(tls_transport& transport) noexcept
     {
+        answer_due_ = false;
         static constexpr std::array<char, 5> message{24, 0, 0, 1, 0}; // update_not_requested
         const std::span<const char> part(message);
         return send(tls_content::handshake, {&part, 1}, message.size(), transport) && out_.update(suite_);
@@ -489,8 +490,10 @@ private:
             if (!text.empty()) // no message crosses a change of keys
                 return fail(tls_alert::unexpected_message, SSL_R_NOT_ON_RECORD_BOUNDARY, transport);
             if (!in_.update(suite_)) return fail(tls_alert::internal_error, internal_error, transport);
-            // One answer is enough for requests that come while the peer reads nothing.
-            if (requested == 1 && transport.state().unsent.size() == 0 && !send_key_update(transport))
+            // An answer must precede the next application data, and one is enough for all requests before it (RFC 8446,
+            // 4.6.3): while the peer reads nothing it waits for that data.
+            if (requested == 1) answer_due_ = true;
+            if (answer_due_ && transport.state().unsent.size() == 0 && !send_key_update(transport))
                 return fail(tls_alert::internal_error, internal_error, transport);
         }
         return outcome::data;
@@ -512,7 +515,8 @@ private:
     tls_suite suite_ = tls_suite::aes_128_gcm;
     tls_alert alert_ = tls_alert::close_notify;
     state state_ = state::open;
-    bool is_client_ = false;
+    bool is_client_ : 1 = false;
+    bool answer_due_ : 1 = false; // to a KeyUpdate that requests one
 };
 static_assert(sizeof(compact_records) <= 216); // what malloc gives as one block of 224 bytes
 
