@@ -6,6 +6,7 @@
 
 #include <holdfast/frame_reader.hpp>
 
+#include <array>
 #include <functional>
 #include <new>
 #include <optional>
@@ -128,5 +129,45 @@ TEST_CASE("a reader of TLS", "[tls]")
                 },
                 n);
         });
+    }
+}
+
+TEST_CASE("what follows plaintext that was lost for want of memory is not delivered", "[tls]")
+{
+    if (!tests::counts_bytes) return; // no allocation can be made to fail here
+    const std::string text = tests::text_of(500);
+    for (const auto& v : tests::variants) {
+        INFO(v.name);
+        for (long n = 0;; ++n) {
+            INFO("allocation " << n);
+            tests::tls_server f(v);
+            f.handshake();
+            std::string records;
+            for (std::size_t i = 0; i != text.size(); i += 100)
+                records += f.client->seal(text.substr(i, 100));
+            f.client->send(records);
+            tests::await_readable(f.server->lowest_layer());
+            bool failed = false;
+            std::string all;
+            all.reserve(2 * text.size());
+            error_code error;
+            const auto read = [&] {
+                std::array<char, 30> part;
+                all.append(part.data(), f.server->try_read_some(net::buffer(part), error));
+            };
+            std::thread([&] { // without memory in Asio's caches
+                tests::until_failure = n;
+                while (!error && all.size() != text.size())
+                    read();
+                failed = tests::until_failure < 0;
+                tests::until_failure = -1;
+                for (int i = 0; all.size() != text.size() && i != 20; ++i)
+                    read();
+            })
+                .join();
+            CHECK(text.starts_with(all));
+            CHECK((failed || all == text));
+            if (!failed) break;
+        }
     }
 }

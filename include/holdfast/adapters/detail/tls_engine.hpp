@@ -508,6 +508,7 @@ private:
 
     tls_step read_compact(tls_transport& transport, std::span<char> to) noexcept
     {
+        if (lost_) return {.error = net::error::no_memory};
         std::size_t total = 0;
         for (;;) {
             std::size_t consumed = 0;
@@ -520,7 +521,10 @@ private:
             if (!text.empty())
                 ::OPENSSL_cleanse(text.data(), text.size()); // the buffer goes back to the stack or the heap
             transport.consume(consumed);
-            if (!kept) return {.error = net::error::no_memory};
+            if (!kept) { // what follows must not be delivered; `n` is not 0
+                end_found_ = lost_ = true;
+                return {.bytes = total};
+            }
             switch (outcome) {
             case compact_records::outcome::data:
                 if (total == to.size() || (total != 0 && transport.available().empty())) return {.bytes = total};
@@ -649,6 +653,7 @@ private:
     bool server_named_ : 1 = false;
     bool shut_down_ : 1 = false;
     bool end_found_ : 1 = false; // after data that was returned first
+    bool lost_ : 1 = false;      // plaintext, for want of memory
 };
 
 } // namespace holdfast::detail
