@@ -192,8 +192,8 @@ TEST_CASE("records of one byte, padded to 16 KB, give that byte each", "[tls]")
     if (v.version == TLS1_2_VERSION) return;
     INFO(v.name);
     tls_server f(v);
+    ::SSL_set_block_padding(f.client->ssl(), 16384); // OpenSSL 3.2 and newer apply it to the keys that come after it
     f.handshake();
-    ::SSL_set_block_padding(f.client->ssl(), 16384);
     const std::string record = f.client->seal("x");
     CHECK(record.size() > 16384);
     std::string all;
