@@ -368,7 +368,7 @@ TEST_CASE("ten thousand subscribers in another process, of whom a hundred never 
         const std::size_t busy = 1280; // as above, and what malloc takes for it
         CHECK(peak - before <= marks + subscribers * busy + (1 << 20));
         ::malloc_trim(0);
-        CHECK(rss_anon() - before <= marks + (1 << 20));
+        CHECK(rss_anon() <= before + marks + (1 << 20)); // it may be less than before
     }
     told.close();
     CHECK(clients.wait() == 0);
