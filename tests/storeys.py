@@ -16,15 +16,15 @@ storeys = {
     "async": ("detail/async/*", "base asio"),
     "waiting": ("async_event async_semaphore read_rate bounded_spawner testing/manual_clock", "base asio async"),
     "buffer": ("buffer_pool detail/buffer/*", "base asio async waiting"),
-    "connection": ("connection_end impl/connection_end connection_name ip_network key_limits connection_guard admitted_connection peer_address census keepalive testing/leak_check "
+    "connection": ("connection_end impl/connection_end connection_name ip_network key_limits impl/key_limits connection_guard admitted_connection peer_address census impl/census keepalive testing/leak_check "
                    "detail/connection/*", "base asio async waiting"),
-    "acceptor": ("acceptor_event acceptor_options bounded_acceptor layer_factory proxy_protocol detail/acceptor/*", "base asio async waiting connection process"),
+    "acceptor": ("acceptor_event acceptor_options bounded_acceptor layer_factory proxy_protocol impl/proxy_protocol detail/acceptor/*", "base asio async waiting connection process"),
     "heartbeat": ("heartbeat_* frame_deadline read_rate_limit detail/heartbeat/*", "base asio async waiting"),
     "frame": ("frame_reader detail/frame/*", "base asio async waiting buffer connection"),
     "outbox": ("payload replay_ring replay_topic serialized_payload write_streamed outbox outbox_options outbox_totals outbox_group detail/outbox/*",
                "base serialize asio async waiting buffer connection"),
     "shards": ("shards shard_topic detail/shards/*", "base asio async waiting connection acceptor outbox"),
-    "websocket": ("websocket websocket_* detail/websocket/*", "base serialize asio async waiting buffer connection frame outbox"),
+    "websocket": ("websocket websocket_* impl/websocket_* detail/websocket/*", "base serialize asio async waiting buffer connection frame outbox"),
     "http": ("http/*", "base serialize asio async waiting buffer connection frame outbox"),
     "adapters": ("adapters/*", "base serialize asio async waiting buffer connection acceptor frame outbox websocket"),  # another library
     "server": ("server/*", "base serialize process asio async waiting buffer connection acceptor heartbeat frame outbox http"),  # of a whole program

@@ -6,6 +6,7 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/connection_end.hpp>
 #include <holdfast/detail/connection/registry.hpp>
+#include <holdfast/detail/linkage.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/peer_address.hpp>
 
@@ -73,59 +74,26 @@ struct handshake_totals {
 class census {
 public:
     /// The connections of both. Allocates.
-    friend census operator+(census a, const census& b)
-    {
-        a.registries_.insert(a.registries_.end(), b.registries_.begin(), b.registries_.end());
-        return a;
-    }
+    HOLDFAST_DECL friend census operator+(census a, const census& b);
 
     /// Returns the number of connections that are open now.
-    [[nodiscard]] std::size_t live() const noexcept
-    {
-        return sum<std::size_t>([](const detail::registry& r) { return r.live(); });
-    }
+    [[nodiscard]] HOLDFAST_DECL std::size_t live() const noexcept;
 
     /// Returns the highest number of connections that were open at once. For several acceptors it is the sum of their
     /// peaks, which may have been at different times.
-    [[nodiscard]] std::size_t peak() const noexcept
-    {
-        return sum<std::size_t>([](const detail::registry& r) { return r.peak(); });
-    }
+    [[nodiscard]] HOLDFAST_DECL std::size_t peak() const noexcept;
 
     /// Returns how many have ended for `reason`. Cost: O(1).
-    [[nodiscard]] std::uint64_t ended(close_reason reason) const noexcept
-    {
-        return sum<std::uint64_t>([reason](const detail::registry& r) { return r.ended(reason); });
-    }
+    [[nodiscard]] HOLDFAST_DECL std::uint64_t ended(close_reason reason) const noexcept;
 
     /// Returns how many have ended in all.
-    [[nodiscard]] std::uint64_t ended() const noexcept
-    {
-        return sum<std::uint64_t>([](const detail::registry& r) { return r.departures(); });
-    }
+    [[nodiscard]] HOLDFAST_DECL std::uint64_t ended() const noexcept;
 
     /// Returns the numbers of handshakes that `async_serve` has performed with a layer factory.
-    [[nodiscard]] handshake_totals handshakes() const noexcept
-    {
-        handshake_totals all;
-        for (const auto& each : registries_) {
-            const auto counts = each->handshakes();
-            all.pending += counts.pending;
-            all.completed += counts.completed;
-            all.failed += counts.failed;
-        }
-        return all;
-    }
+    [[nodiscard]] HOLDFAST_DECL handshake_totals handshakes() const noexcept;
 
     /// Returns the age of the oldest open connection; zero when there is none. Cost: O(peak).
-    [[nodiscard]] std::chrono::steady_clock::duration oldest() const noexcept
-    {
-        const auto now = std::chrono::steady_clock::now();
-        auto since = now;
-        for (const auto& each : registries_)
-            since = std::min(since, each->oldest().value_or(now));
-        return now - since;
-    }
+    [[nodiscard]] HOLDFAST_DECL std::chrono::steady_clock::duration oldest() const noexcept;
 
     /// Calls `f(const census_entry&)` for each open connection, in no particular order. No lock is held during the
     /// call. A connection that begins or ends meanwhile may be shown or not.
@@ -159,16 +127,7 @@ public:
     /// that are open.
     ///
     /// Exceptions: std::bad_alloc; those of `out`.
-    void report(std::ostream& out, std::size_t longest_lived = 10) const
-    {
-        out << "live " << live() << ", peak " << peak() << ", ended " << ended();
-        if (live() != 0) out << ", oldest " << seconds(oldest()) << " s";
-        out << '\n';
-        for (std::size_t i = 0; i != close_reason_count; ++i)
-            if (const auto times = ended(static_cast<close_reason>(i)); times != 0)
-                out << "  " << to_string(static_cast<close_reason>(i)) << ": " << times << '\n';
-        report_oldest(out, longest_lived);
-    }
+    HOLDFAST_DECL void report(std::ostream& out, std::size_t longest_lived = 10) const;
 
 private:
     template <class, connection_finalizer, class>
@@ -190,47 +149,17 @@ private:
         return std::chrono::duration_cast<std::chrono::seconds>(age).count();
     }
 
-    void report_oldest(std::ostream& out, std::size_t n) const
-    {
-        struct row {
-            std::chrono::steady_clock::duration age;
-            std::string text;
-            bool operator<(const row& other) const noexcept { return age > other.age; }
-        };
-        std::vector<row> oldest; // a heap with the youngest of them in front
-        for_each([&](const census_entry& entry) {
-            if (oldest.size() == n && (n == 0 || entry.age <= oldest.front().age)) return;
-            if (oldest.size() == n) {
-                std::pop_heap(oldest.begin(), oldest.end());
-                oldest.pop_back();
-            }
-            oldest.push_back({entry.age, describe(entry)});
-            std::push_heap(oldest.begin(), oldest.end());
-        });
-        std::sort_heap(oldest.begin(), oldest.end());
-        if (oldest.empty()) return;
-        out << "       age s       bytes in      bytes out  peer\n";
-        for (const row& each : oldest)
-            out << each.text << '\n';
-    }
+    HOLDFAST_DECL void report_oldest(std::ostream& out, std::size_t n) const;
 
-    static std::string describe(const census_entry& entry)
-    {
-        const auto number = [](const std::optional<std::uint64_t>& n) {
-            return n ? std::to_string(*n) : std::string("-");
-        };
-        std::array<char, 192> line{};
-        std::snprintf(line.data(), line.size(), "%12lld %14s %14s  %.*s%s%s%.*s",
-                      static_cast<long long>(seconds(entry.age)), number(entry.bytes_in).c_str(),
-                      number(entry.bytes_out).c_str(), int(entry.remote.size()), entry.remote.data(),
-                      entry.draining ? " (draining)" : "", entry.name.empty() ? "" : "  ", int(entry.name.size()),
-                      entry.name.data());
-        return line.data();
-    }
+    HOLDFAST_DECL static std::string describe(const census_entry& entry);
 
     std::vector<std::shared_ptr<const detail::registry>> registries_;
 };
 
 } // namespace holdfast
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/impl/census.ipp>
+#endif
 
 #endif

@@ -6,6 +6,7 @@
 #include <holdfast/admitted_connection.hpp>
 #include <holdfast/detail/async/intrusive_list.hpp>
 #include <holdfast/detail/connection/registry.hpp>
+#include <holdfast/detail/linkage.hpp>
 #include <holdfast/error.hpp>
 
 #include <cstddef>
@@ -66,9 +67,9 @@ public:
     explicit key_table(const key_limit_options& o) : options(o) {}
 
     /// Whether the holder has got a place. Throws std::bad_alloc, without an effect.
-    bool enter(key_holder& newest, std::string_view key);
+    HOLDFAST_DECL bool enter(key_holder& newest, std::string_view key);
 
-    void leave(key_holder& one) noexcept;
+    HOLDFAST_DECL void leave(key_holder& one) noexcept;
 
     [[nodiscard]] bool holds(const key_holder& one) const noexcept
     {
@@ -82,7 +83,7 @@ public:
         return entries_.size();
     }
 
-    [[nodiscard]] std::size_t count(std::string_view key) const noexcept;
+    [[nodiscard]] HOLDFAST_DECL std::size_t count(std::string_view key) const noexcept;
 
     const key_limit_options options;
 
@@ -90,51 +91,6 @@ private:
     mutable std::mutex mutex_;
     key_map entries_;
 };
-
-inline bool key_table::enter(key_holder& newest, std::string_view key)
-{
-    std::weak_ptr<registry> superseded;
-    registry::id id = 0;
-    {
-        const std::lock_guard lock(mutex_);
-        auto place = entries_.find(key);
-        if (place == entries_.end()) {
-            if (entries_.size() >= options.max_keys || key.size() > options.max_key_bytes) return false;
-            place = entries_.try_emplace(std::string(key)).first;
-        }
-        key_entry& entry = place->second;
-        if (entry.count >= options.max_per_key) {
-            if (options.on_limit == key_policy::refuse) return false;
-            key_holder& oldest = entry.holders.front();
-            const bool same = oldest.id == newest.id && !oldest.members.owner_before(newest.members) &&
-                              !newest.members.owner_before(oldest.members); // it has come a second time
-            if (!same) superseded = oldest.members;
-            id = oldest.id;
-            oldest.unlink();
-            --entry.count;
-        }
-        newest.place = place;
-        entry.holders.push_back(newest);
-        ++entry.count;
-    }
-    if (const auto members = superseded.lock()) members->end(id, close_reason::superseded);
-    return true;
-}
-
-inline void key_table::leave(key_holder& one) noexcept
-{
-    const std::lock_guard lock(mutex_);
-    if (!one.linked()) return; // superseded
-    one.unlink();
-    if (--one.place->second.count == 0) entries_.erase(one.place);
-}
-
-inline std::size_t key_table::count(std::string_view key) const noexcept
-{
-    const std::lock_guard lock(mutex_);
-    const auto place = entries_.find(key);
-    return place == entries_.end() ? 0 : place->second.count;
-}
 
 } // namespace detail
 
@@ -238,5 +194,9 @@ private:
 };
 
 } // namespace holdfast
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/impl/key_limits.ipp>
+#endif
 
 #endif

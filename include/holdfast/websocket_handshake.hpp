@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_WEBSOCKET_HANDSHAKE_HPP
 #define HOLDFAST_WEBSOCKET_HANDSHAKE_HPP
 
+#include <holdfast/detail/linkage.hpp>
 #include <holdfast/detail/text_list.hpp>
 #include <holdfast/detail/websocket/deflate_offer.hpp>
 #include <holdfast/detail/websocket/sha1.hpp>
@@ -48,27 +49,12 @@ struct websocket_handshake {
 namespace detail {
 
 /// Whether it is base64 of 16 bytes.
-inline bool is_websocket_key(std::string_view key) noexcept
-{
-    return key.size() == 24 && key.ends_with("==") && key.substr(0, 22).find_first_not_of(digest_alphabet) == key.npos;
-}
+HOLDFAST_DECL bool is_websocket_key(std::string_view key) noexcept;
 
-inline websocket_handshake reject_websocket(unsigned status, std::string_view phrase, std::string_view headers,
-                                            std::string_view why)
-{
-    std::string text("HTTP/1.1 ");
-    text.append(std::to_string(status)).append(" ").append(phrase).append("\r\n").append(headers);
-    text.append("Content-Type: text/plain\r\nConnection: close\r\nContent-Length: ");
-    text.append(std::to_string(why.size() + 1)).append("\r\n\r\n").append(why).append("\n");
-    return {.status = status, .response = payload(text)};
-}
+HOLDFAST_DECL websocket_handshake reject_websocket(unsigned status, std::string_view phrase, std::string_view headers,
+                                                   std::string_view why);
 
-inline std::string websocket_accept_key(std::string_view key)
-{
-    std::string text(key);
-    text.append("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    return detail::base64_digest(detail::sha1(text));
-}
+HOLDFAST_DECL std::string websocket_accept_key(std::string_view key);
 
 } // namespace detail
 
@@ -140,5 +126,9 @@ template <class Header>
 }
 
 } // namespace holdfast
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/impl/websocket_handshake.ipp>
+#endif
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_HTTP_EXCHANGE_HPP
 #define HOLDFAST_HTTP_EXCHANGE_HPP
 
+#include <holdfast/detail/linkage.hpp>
 #include <holdfast/detail/text_list.hpp>
 #include <holdfast/payload.hpp>
 
@@ -171,48 +172,27 @@ public:
     /// The content is left out where the response has none (`has_content`) or must be empty (205). `Content-Length` is
     /// left out for 1xx and 204, where HTTP forbids it, and for 304, where it is the length of another response: pass
     /// it to `begin`.
-    [[nodiscard]] payload answer(unsigned status, std::string_view content_type, std::string_view content,
-                                 std::string_view fields = {}) const
-    {
-        if (status == 205) content = {};
-        std::string text = start(status, content_type, fields);
-        if (status != 304) add_length(text, status, content.size());
-        return payload(text.append("\r\n"), has_content(status) ? content : std::string_view());
-    }
+    [[nodiscard]] HOLDFAST_DECL payload answer(unsigned status, std::string_view content_type, std::string_view content,
+                                               std::string_view fields = {}) const;
 
     /// Makes a response of one line of text, which says what is wrong and what to do. `status` and `fields` are as for
     /// `answer`.
-    [[nodiscard]] payload error(unsigned status, std::string_view why, std::string_view fields = {}) const
-    {
-        std::string text(why);
-        text.append("\n");
-        return answer(status, "text/plain; charset=utf-8", text, fields);
-    }
+    [[nodiscard]] HOLDFAST_DECL payload error(unsigned status, std::string_view why,
+                                              std::string_view fields = {}) const;
 
     /// Makes the head of a response whose content is streamed without its size: to be followed by the parts of
     /// `framing::http_chunked` (`framed`, `http_chunk`) if `chunked()`, and by the content alone otherwise, whose end
     /// is then that of the connection. Where `has_content(status)` is false, nothing follows, and the head of 1xx, 204
     /// and 304 has no `Transfer-Encoding`. For 205 the content must be empty.
-    [[nodiscard]] payload begin(unsigned status, std::string_view content_type, std::string_view fields = {})
-    {
-        const bool streams = !is_bare(status) && status != 304;
-        if (old_ && streams) keeps_alive_ = false;
-        std::string text = start(status, content_type, fields);
-        if (!old_ && streams) text.append("Transfer-Encoding: chunked\r\n");
-        return payload(text.append("\r\n"));
-    }
+    [[nodiscard]] HOLDFAST_DECL payload begin(unsigned status, std::string_view content_type,
+                                              std::string_view fields = {});
     /// Makes the head of a response whose content is streamed and has that size (`serialized_size`): to be followed by
     /// the content alone, such as by `framing::content_length`, and the connection stays for HTTP/1.0, too. Content of
     /// another size breaks the connection: `framing::content_length` ends it with an error then. Where
     /// `has_content(status)` is false, nothing follows; for 304 the size is that of the content of a 200, and the head
     /// of 1xx and 204 has no size. For 205 it must be 0.
-    [[nodiscard]] payload begin(unsigned status, std::string_view content_type, std::uint64_t content_bytes,
-                                std::string_view fields = {}) const
-    {
-        std::string text = start(status, content_type, fields);
-        add_length(text, status, content_bytes);
-        return payload(text.append("\r\n"));
-    }
+    [[nodiscard]] HOLDFAST_DECL payload begin(unsigned status, std::string_view content_type,
+                                              std::uint64_t content_bytes, std::string_view fields = {}) const;
     /// Returns whether streamed content without a size is sent in chunks: not to an HTTP/1.0 client.
     [[nodiscard]] bool chunked() const noexcept { return !old_; }
 
@@ -225,12 +205,7 @@ private:
         content_bytes_ = 0;
     }
 
-    [[nodiscard]] bool parse(std::string_view length) noexcept
-    {
-        const char* const end = length.data() + length.size();
-        const auto parsed = std::from_chars(length.data(), end, content_bytes_);
-        return parsed.ec == std::errc() && parsed.ptr == end;
-    }
+    [[nodiscard]] HOLDFAST_DECL bool parse(std::string_view length) noexcept;
 
     /// Whether a response has neither content nor a field that says how long it is (RFC 9110 8.6, RFC 9112 6.1).
     [[nodiscard]] bool is_bare(unsigned status) const noexcept
@@ -238,23 +213,10 @@ private:
         return status < 200 || status == 204 || (connect_ && status < 300);
     }
 
-    void add_length(std::string& text, unsigned status, std::uint64_t content_bytes) const
-    {
-        if (!is_bare(status)) text.append("Content-Length: ").append(std::to_string(content_bytes)).append("\r\n");
-    }
+    HOLDFAST_DECL void add_length(std::string& text, unsigned status, std::uint64_t content_bytes) const;
 
-    [[nodiscard]] std::string start(unsigned status, std::string_view content_type, std::string_view fields) const
-    {
-        std::string text("HTTP/1.1 ");
-        text.append(std::to_string(status)).append(" ").append(http_reason(status)).append("\r\n");
-        if (!content_type.empty()) text.append("Content-Type: ").append(content_type).append("\r\n");
-        text.append(fields);
-        if (!keeps_alive_)
-            text.append("Connection: close\r\n");
-        else if (old_)
-            text.append("Connection: keep-alive\r\n");
-        return text;
-    }
+    [[nodiscard]] HOLDFAST_DECL std::string start(unsigned status, std::string_view content_type,
+                                                  std::string_view fields) const;
 
     std::uint64_t content_bytes_ = 0;
     std::string_view why_ = "The request cannot be read."; // static storage
@@ -267,5 +229,9 @@ private:
 };
 
 } // namespace holdfast
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/http/impl/exchange.ipp>
+#endif
 
 #endif

@@ -7,6 +7,7 @@
 #error "holdfast/process/cgroup.hpp reads Linux's /proc: leave it out of the build on other systems"
 #endif
 
+#include <holdfast/detail/linkage.hpp>
 #include <holdfast/detail/process/cgroup_files.hpp>
 
 #include <algorithm>
@@ -32,24 +33,12 @@ struct cgroup_memory {
 /// Parses the text of a cgroup's `memory.max` or `memory.limit_in_bytes`: a limit in bytes. For programs that have the
 /// text from elsewhere; `read_cgroup_memory` reads the limit of a process. Returns nothing where there is no limit
 /// ("max", or the value near 2^63 of version 1) or the text is not a number.
-inline std::optional<std::uint64_t> parse_cgroup_limit(std::string_view text) noexcept
-{
-    return detail::cgroup_limit_of(text);
-}
+HOLDFAST_DECL std::optional<std::uint64_t> parse_cgroup_limit(std::string_view text) noexcept;
 
 namespace detail {
 
-inline std::optional<cgroup_memory> smallest_limit(const cgroup_place& place)
-{
-    const auto group = tightest_group(place);
-    if (!group) return std::nullopt;
-    const char* const use_file = group->version_2 ? "/memory.current" : "/memory.usage_in_bytes";
-    const std::string text = read_text(group->directory + use_file).value_or("");
-    const std::uint64_t use = parse_number(std::string_view{text}.substr(0, text.find('\n'))).value_or(0);
-    const std::uint64_t page_cache =
-        cgroup_page_cache(read_text(group->directory + "/memory.stat").value_or(""), group->version_2);
-    return cgroup_memory{group->limit, use - std::min(use, page_cache)};
-}
+/// The same for a group whose files are known.
+HOLDFAST_DECL std::optional<cgroup_memory> smallest_limit(const cgroup_place& place);
 
 } // namespace detail
 
@@ -62,12 +51,12 @@ inline std::optional<cgroup_memory> smallest_limit(const cgroup_place& place)
 /// Exceptions: `std::bad_alloc`.
 /// Cost: reads `/proc/PID/cgroup`, the table of mounts and up to three files for each level: about 50
 /// microseconds. Allocates.
-inline std::optional<cgroup_memory> read_cgroup_memory(pid_t pid, std::error_code& error)
-{
-    const auto place = detail::find_cgroup(pid, error);
-    return place ? detail::smallest_limit(*place) : std::nullopt;
-}
+HOLDFAST_DECL std::optional<cgroup_memory> read_cgroup_memory(pid_t pid, std::error_code& error);
 
 } // namespace holdfast
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/process/impl/cgroup.ipp>
+#endif
 
 #endif

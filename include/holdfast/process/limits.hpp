@@ -7,6 +7,7 @@
 #error "holdfast/process/limits.hpp reads Linux's /proc: leave it out of the build on other systems"
 #endif
 
+#include <holdfast/detail/linkage.hpp>
 #include <holdfast/detail/process/proc_file.hpp>
 #include <holdfast/process/cgroup.hpp>
 #include <holdfast/process/memory.hpp>
@@ -38,52 +39,18 @@ struct descriptor_limits {
 /// Errors: those of the system. After an error both limits are 0.
 ///
 /// Thread safety: may be called from any thread.
-inline descriptor_limits read_descriptor_limits(std::error_code& error) noexcept
-{
-    error.clear();
-    ::rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        error.assign(errno, std::system_category());
-        return {};
-    }
-    return {limit.rlim_cur, limit.rlim_max}; // RLIM_INFINITY is the largest value
-}
+HOLDFAST_DECL descriptor_limits read_descriptor_limits(std::error_code& error) noexcept;
 
 /// Raises the soft limit on open descriptors to at least `needed`. Never lowers it.
 ///
 /// Errors: EPERM if the hard limit is lower than `needed`, and those of the system. The limit is then unchanged.
 /// Thread safety: may be called from any thread; the limit is the whole process's.
-inline void raise_descriptor_limit(std::uint64_t needed, std::error_code& error) noexcept
-{
-    const descriptor_limits limits = read_descriptor_limits(error);
-    if (error || limits.soft >= needed) return;
-    if (limits.hard < needed) {
-        error = std::make_error_code(std::errc::operation_not_permitted);
-        return;
-    }
-    const ::rlimit raised{static_cast<rlim_t>(needed), static_cast<rlim_t>(limits.hard)};
-    if (::setrlimit(RLIMIT_NOFILE, &raised) != 0) error.assign(errno, std::system_category());
-}
+HOLDFAST_DECL void raise_descriptor_limit(std::uint64_t needed, std::error_code& error) noexcept;
 
 namespace detail {
 
 /// Counts the entries of /proc/PID/fd. Before Linux 6.2 there is no other way.
-inline std::uint64_t list_open_descriptors(pid_t pid, std::error_code& error) noexcept
-{
-    DIR* const directory = ::opendir(proc_path{pid, "fd"}.c_str());
-    if (directory == nullptr) {
-        error.assign(errno, std::system_category());
-        return 0;
-    }
-    std::uint64_t count = 0;
-    errno = 0;
-    while (const dirent* entry = ::readdir(directory))
-        if (entry->d_name[0] != '.') ++count;
-    if (errno != 0) error.assign(errno, std::system_category());
-    ::closedir(directory);
-    const bool own = pid == 0 || pid == ::getpid();
-    return error ? 0 : count - (own ? 1 : 0); // the directory itself was open
-}
+HOLDFAST_DECL std::uint64_t list_open_descriptors(pid_t pid, std::error_code& error) noexcept;
 
 } // namespace detail
 
@@ -93,22 +60,7 @@ inline std::uint64_t list_open_descriptors(pid_t pid, std::error_code& error) no
 /// Thread safety: may be called from any thread.
 /// Cost: constant from Linux 6.2 on. Before, it lists the directory: about a microsecond for each descriptor, and
 /// the allocation of opendir. It then needs a free descriptor.
-inline std::uint64_t read_open_descriptors(pid_t pid, std::error_code& error) noexcept
-{
-    error.clear();
-    const detail::proc_path path{pid, "fd"};
-    struct ::stat directory{};
-    std::uint64_t count = 0;
-    if (::stat(path.c_str(), &directory) != 0) {
-        error.assign(errno, std::system_category());
-    } else {
-        // From 6.2 on the size of the directory is the count, where the caller may list it.
-        count = static_cast<std::uint64_t>(directory.st_size);
-        if (count == 0) count = detail::list_open_descriptors(pid, error);
-    }
-    detail::missing_file_is_missing_process(error);
-    return count;
-}
+HOLDFAST_DECL std::uint64_t read_open_descriptors(pid_t pid, std::error_code& error) noexcept;
 
 /// Reads how much memory this process may use, in bytes: the smallest limit of its cgroups, or the memory of the
 /// machine where that is less or no group has a limit. After an error the result is 0.
@@ -116,14 +68,12 @@ inline std::uint64_t read_open_descriptors(pid_t pid, std::error_code& error) no
 /// Thread safety: may be called from any thread.
 /// Exceptions: `std::bad_alloc`.
 /// Cost: as `read_cgroup_memory`.
-inline std::uint64_t read_memory_limit(std::error_code& error)
-{
-    const auto group = read_cgroup_memory(0, error);
-    const auto machine = error ? machine_memory{} : read_machine_memory(error);
-    if (error) return 0;
-    return group ? std::min(group->limit, machine.total) : machine.total;
-}
+HOLDFAST_DECL std::uint64_t read_memory_limit(std::error_code& error);
 
 } // namespace holdfast
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/process/impl/limits.ipp>
+#endif
 
 #endif

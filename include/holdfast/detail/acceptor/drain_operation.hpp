@@ -70,12 +70,7 @@ private:
 
     HOLDFAST_DECL void proceed() noexcept;
 
-    clock::duration part_of_stagger() noexcept
-    {
-        const auto n = static_cast<clock::rep>(batches_);
-        const auto batch = static_cast<clock::rep>(std::min(++batch_, batches_));
-        return stagger_ / n * batch + stagger_ % n * batch / n;
-    }
+    HOLDFAST_DECL clock::duration part_of_stagger() noexcept;
 
     void finish(const error_code& result) noexcept;
 

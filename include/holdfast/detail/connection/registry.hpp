@@ -164,14 +164,7 @@ public:
     HOLDFAST_DECL std::size_t list(std::size_t& cursor, std::span<member> page) const noexcept;
 
     /// When the oldest live connection began. O(peak).
-    std::optional<clock::time_point> oldest() const noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        std::optional<clock::time_point> first;
-        for (const node& n : nodes_)
-            if (n.live && (!first || n.since < *first)) first = n.since;
-        return first;
-    }
+    HOLDFAST_DECL std::optional<clock::time_point> oldest() const noexcept;
 
     std::size_t peak() const noexcept
     {
@@ -310,18 +303,9 @@ private:
 
     HOLDFAST_DECL void wake_waits() noexcept;
 
-    connection_name name_of(index place) const noexcept
-    {
-        if (names_.empty()) return {};
-        const auto found = names_.find(place);
-        return found == names_.end() ? connection_name() : found->second;
-    }
+    HOLDFAST_DECL connection_name name_of(index place) const noexcept;
 
-    member describe(std::size_t place, const node& n) const noexcept
-    {
-        return {id(n.generation) << 32U | place, n.since, n.notified,
-                bytes_of(n.descriptor),          n.peer,  name_of(static_cast<index>(place))};
-    }
+    HOLDFAST_DECL member describe(std::size_t place, const node& n) const noexcept;
 
     mutable std::mutex mutex_;
     std::shared_ptr<registry> self_; // while there are connections

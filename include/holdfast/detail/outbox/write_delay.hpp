@@ -7,6 +7,7 @@
 #include <holdfast/detail/async/intrusive_list.hpp>
 #include <holdfast/detail/async/op_storage.hpp>
 #include <holdfast/detail/async/untracked_executor.hpp>
+#include <holdfast/detail/linkage.hpp>
 
 #include <chrono>
 #include <exception>
@@ -38,38 +39,18 @@ class write_delay {
 public:
     using duration = std::chrono::milliseconds;
 
-    write_delay(const net::any_io_executor& executor, duration delay) : timer_(std::in_place, executor), delay_(delay)
-    {
-    }
+    HOLDFAST_DECL write_delay(const net::any_io_executor& executor, duration delay);
 
     [[nodiscard]] duration delay() const noexcept { return delay_; }
 
     /// Adds a write; false where there is no memory for the timer's wait.
-    [[nodiscard]] bool add(delayed_write& write) noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        if (!armed_ && !arm()) return false;
-        writes_.push_back(write);
-        return true;
-    }
+    [[nodiscard]] HOLDFAST_DECL bool add(delayed_write& write) noexcept;
 
     /// Removes the write; false if it was posted already.
-    bool remove(delayed_write& write) noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        const bool waited = write.linked();
-        write.unlink();
-        return waited;
-    }
+    HOLDFAST_DECL bool remove(delayed_write& write) noexcept;
 
     /// The execution context ends: no write begins any more.
-    void end() noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        timer_.reset(); // its service is younger than this object's
-        while (!writes_.empty())
-            writes_.front().unlink();
-    }
+    HOLDFAST_DECL void end() noexcept;
 
 private:
     class expiry {
@@ -86,31 +67,9 @@ private:
         write_delay* of_;
     };
 
-    bool arm() noexcept
-    {
-        if (!timer_) return false;
-        try {
-            timer_->expires_after(delay_);
-            timer_->async_wait(expiry(*this));
-        } catch (const std::exception&) {
-            return false;
-        }
-        return armed_ = true;
-    }
+    HOLDFAST_DECL bool arm() noexcept;
 
-    void expire() noexcept
-    {
-        const std::lock_guard lock(mutex_);
-        armed_ = false;
-        intrusive_list<delayed_write> due;
-        due.splice_back(writes_);
-        while (!due.empty()) {
-            delayed_write& first = due.front();
-            first.unlink();
-            if (!first.post(first)) writes_.push_back(first);
-        }
-        if (!writes_.empty()) (void)arm(); // else the next write that is added does
-    }
+    HOLDFAST_DECL void expire() noexcept;
 
     std::mutex mutex_;
     intrusive_list<delayed_write> writes_;
@@ -147,17 +106,16 @@ private:
         return *delays_.back();
     }
 
-    void shutdown() noexcept override
-    {
-        const std::lock_guard lock(mutex_);
-        for (const auto& each : delays_)
-            each->end();
-    }
+    HOLDFAST_DECL void shutdown() noexcept override;
 
     std::mutex mutex_;
     std::vector<std::unique_ptr<write_delay>> delays_;
 };
 
 } // namespace holdfast::detail
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/detail/outbox/impl/write_delay.ipp>
+#endif
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_DETAIL_PROCESS_PROC_FILE_HPP
 #define HOLDFAST_DETAIL_PROCESS_PROC_FILE_HPP
 
+#include <holdfast/detail/linkage.hpp>
 #include <holdfast/detail/saturated.hpp>
 
 #include <algorithm>
@@ -25,25 +26,10 @@
 namespace holdfast::detail {
 
 /// Parses an unsigned number that fills `text`.
-inline std::optional<std::uint64_t> parse_number(std::string_view text, int base = 10) noexcept
-{
-    std::uint64_t number = 0;
-    const char* const end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data(), end, number, base);
-    if (error != std::errc{} || rest != end) return std::nullopt;
-    return number;
-}
+HOLDFAST_DECL std::optional<std::uint64_t> parse_number(std::string_view text, int base = 10) noexcept;
 
 /// Removes the next word from `text` and returns it. Returns an empty word at the end.
-inline std::string_view take_word(std::string_view& text) noexcept
-{
-    const std::size_t begin = std::min(text.find_first_not_of(" \t"), text.size());
-    text.remove_prefix(begin);
-    const std::size_t size = std::min(text.find_first_of(" \t"), text.size());
-    const std::string_view word = text.substr(0, size);
-    text.remove_prefix(size);
-    return word;
-}
+HOLDFAST_DECL std::string_view take_word(std::string_view& text) noexcept;
 
 /// Calls `f` with each line of `text`, without the newline.
 template <class F>
@@ -122,34 +108,19 @@ private:
 };
 
 /// Turns ENOENT into ESRCH: a file of /proc/PID is missing when the process has ended.
-inline void missing_file_is_missing_process(std::error_code& error) noexcept
-{
-    if (error == std::errc::no_such_file_or_directory) error = std::make_error_code(std::errc::no_such_process);
-}
+HOLDFAST_DECL void missing_file_is_missing_process(std::error_code& error) noexcept;
 
 /// Reads a line such as "Name:  123 kB" or "Name:  123" into `value`, in bytes. Returns false and leaves `value`
 /// alone where the line has another name or no number.
-inline bool take_field(std::string_view line, std::string_view name, std::uint64_t& value) noexcept
-{
-    if (!line.starts_with(name) || line.substr(name.size(), 1) != ":") return false;
-    line.remove_prefix(name.size() + 1);
-    const auto number = parse_number(take_word(line));
-    const std::string_view unit = take_word(line);
-    if (!number || (!unit.empty() && unit != "kB")) return false;
-    value = unit.empty() ? *number : saturated_product(*number, 1024);
-    return true;
-}
+HOLDFAST_DECL bool take_field(std::string_view line, std::string_view name, std::uint64_t& value) noexcept;
 
 /// Reads a whole small file. Returns nothing where it cannot be read.
-inline std::optional<std::string> read_text(const std::string& path)
-{
-    std::string text;
-    std::error_code error;
-    for_each_line_of_file(path.c_str(), error, [&](std::string_view line) { text.append(line) += '\n'; });
-    if (error) return std::nullopt;
-    return text;
-}
+HOLDFAST_DECL std::optional<std::string> read_text(const std::string& path);
 
 } // namespace holdfast::detail
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/detail/process/impl/proc_file.ipp>
+#endif
 
 #endif

@@ -8,6 +8,7 @@
 #include <holdfast/detail/async/counted_ptr.hpp>
 #include <holdfast/detail/async/op_storage.hpp>
 #include <holdfast/detail/async/semaphore_core.hpp>
+#include <holdfast/detail/linkage.hpp>
 #include <holdfast/detail/shards/shard_link.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/outbox_options.hpp>
@@ -33,22 +34,14 @@ class topic_message {
 public:
     using ptr = std::unique_ptr<topic_message, void (*)(topic_message*)>;
 
-    static ptr make(payload message, std::optional<conflate> key, std::size_t shards)
-    {
-        if (message.sharing() == payload_sharing::one_thread) message = payload(message.text());
-        void* const memory = ::operator new(sizeof(topic_message) + shards * sizeof(topic_message*));
-        return {::new (memory) topic_message(std::move(message), key, shards), [](topic_message* m) { m->destroy(); }};
-    }
+    HOLDFAST_DECL static ptr make(payload message, std::optional<conflate> key, std::size_t shards);
 
     topic_message(const topic_message&) = delete;
 
     topic_message*& next(std::size_t shard) noexcept { return reinterpret_cast<topic_message**>(this + 1)[shard]; }
 
     /// By each shard that has taken it, or lets it go. The last one gives its space back.
-    void drop() noexcept
-    {
-        if (owners_.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy();
-    }
+    HOLDFAST_DECL void drop() noexcept;
 
     [[nodiscard]] bool has_key(const conflate& other) const noexcept { return key && key->key == other.key; }
 
@@ -63,12 +56,7 @@ private:
     }
     ~topic_message() = default;
 
-    void destroy() noexcept
-    {
-        const auto kept = std::move(space); // its return may complete an operation: after the memory is free
-        this->~topic_message();
-        ::operator delete(this);
-    }
+    HOLDFAST_DECL void destroy() noexcept;
 
     std::atomic<std::uint32_t> owners_;
 };
@@ -94,19 +82,8 @@ public:
     static constexpr std::size_t overhead = 64;
     static constexpr std::size_t messages_a_turn = 64;
 
-    topic_core(std::span<const std::shared_ptr<shard_link>> links, std::size_t max_bytes, bool waits,
-               std::size_t copied_bytes, receiver receive)
-        : space(new semaphore(max_bytes, SIZE_MAX)),
-          queues_(std::make_unique<queue[]>(links.size())),
-          shards_(links.size()),
-          max_bytes_(max_bytes),
-          waits_(waits),
-          copied_bytes_(copied_bytes),
-          receive_(std::move(receive))
-    {
-        for (std::size_t i = 0; i != shards_; ++i)
-            queues_[i].link = links[i];
-    }
+    HOLDFAST_DECL topic_core(std::span<const std::shared_ptr<shard_link>> links, std::size_t max_bytes, bool waits,
+                             std::size_t copied_bytes, receiver receive);
 
     ~topic_core() { close(); }
 
@@ -115,40 +92,13 @@ public:
     [[nodiscard]] bool waits() const noexcept { return waits_; }
 
     /// Without waiting.
-    error_code publish(topic_message::ptr message) noexcept
-    {
-        const std::size_t cost = cost_of(message->message);
-        if (cost > max_bytes_) return errc::exceeds_limit;
-        if (waits_) {
-            message->space = space->try_take(cost);
-            if (!message->space) return open() ? errc::outbox_full : errc::outbox_closed;
-        }
-        return enqueue(std::move(message));
-    }
+    HOLDFAST_DECL error_code publish(topic_message::ptr message) noexcept;
 
     /// Puts the message into every queue. Where the policy waits, there is space.
-    error_code enqueue(topic_message::ptr owned) noexcept
-    {
-        topic_message* const message = owned.release();
-        bool any = false;
-        for (std::size_t i = 0; i != shards_; ++i) {
-            bool wake = false;
-            if (!append(queues_[i], i, *message, wake)) {
-                message->drop();
-                continue;
-            }
-            if (!wake || post(i)) any = true;
-        }
-        return any ? error_code() : errc::outbox_closed;
-    }
+    HOLDFAST_DECL error_code enqueue(topic_message::ptr owned) noexcept;
 
     /// No message is delivered from now on; pending operations fail.
-    void close() noexcept
-    {
-        for (std::size_t i = 0; i != shards_; ++i)
-            close(i);
-        space->close(errc::outbox_closed);
-    }
+    HOLDFAST_DECL void close() noexcept;
 
     template <class Counts>
     [[nodiscard]] Counts counts(std::size_t shard) const noexcept
@@ -200,154 +150,29 @@ private:
         std::size_t shard_;
     };
 
-    [[nodiscard]] bool open() const noexcept
-    {
-        for (std::size_t i = 0; i != shards_; ++i) {
-            const std::lock_guard lock(queues_[i].mutex);
-            if (!queues_[i].closed && !queues_[i].link->ended()) return true;
-        }
-        return false;
-    }
+    [[nodiscard]] HOLDFAST_DECL bool open() const noexcept;
 
-    bool append(queue& to, std::size_t shard, topic_message& message, bool& wake) noexcept
-    {
-        topic_message* dropped = nullptr; // destroyed without the lock
-        {
-            const std::lock_guard lock(to.mutex);
-            if (to.closed) return false;
-            topic_message* const older = message.key ? replace(to, shard, message) : nullptr;
-            if (older != nullptr) {
-                older->next(shard) = nullptr;
-                dropped = older;
-                ++to.counts.conflated;
-                to.counts.queued_bytes += cost_of(message.message);
-                to.counts.queued_bytes -= cost_of(older->message);
-            } else {
-                push_back(to, shard, message);
-            }
-            while (!waits_ && to.counts.queued_bytes > max_bytes_) {
-                topic_message* const oldest = take_first(to, shard);
-                if (oldest == &message) { // it took an old one's place; alone it fits
-                    push_back(to, shard, message);
-                    continue;
-                }
-                ++to.counts.dropped;
-                oldest->next(shard) = dropped;
-                dropped = oldest;
-            }
-            wake = !std::exchange(to.posted, true);
-        }
-        drop_all(dropped, shard);
-        return true;
-    }
+    HOLDFAST_DECL bool append(queue& to, std::size_t shard, topic_message& message, bool& wake) noexcept;
 
     /// Puts the message at the place of one of the same key, which it returns.
-    static topic_message* replace(queue& in, std::size_t shard, topic_message& message) noexcept
-    {
-        topic_message* previous = nullptr;
-        for (topic_message* each = in.first; each != nullptr; previous = std::exchange(each, each->next(shard))) {
-            if (!each->has_key(*message.key)) continue;
-            message.next(shard) = each->next(shard);
-            (previous != nullptr ? previous->next(shard) : in.first) = &message;
-            if (in.last == each) in.last = &message;
-            return each;
-        }
-        return nullptr;
-    }
+    HOLDFAST_DECL static topic_message* replace(queue& in, std::size_t shard, topic_message& message) noexcept;
 
-    static void push_back(queue& to, std::size_t shard, topic_message& message) noexcept
-    {
-        message.next(shard) = nullptr;
-        (to.last != nullptr ? to.last->next(shard) : to.first) = &message;
-        to.last = &message;
-        ++to.counts.queued;
-        to.counts.queued_bytes += cost_of(message.message);
-    }
+    HOLDFAST_DECL static void push_back(queue& to, std::size_t shard, topic_message& message) noexcept;
 
     /// Under the lock; the queue is not empty.
-    static topic_message* take_first(queue& from, std::size_t shard) noexcept
-    {
-        topic_message* const first = from.first;
-        from.first = first->next(shard);
-        if (from.first == nullptr) from.last = nullptr;
-        --from.counts.queued;
-        from.counts.queued_bytes -= cost_of(first->message);
-        return first;
-    }
+    HOLDFAST_DECL static topic_message* take_first(queue& from, std::size_t shard) noexcept;
 
-    static void drop_all(topic_message* first, std::size_t shard) noexcept
-    {
-        while (first != nullptr) {
-            topic_message* const next = first->next(shard);
-            first->drop();
-            first = next;
-        }
-    }
+    HOLDFAST_DECL static void drop_all(topic_message* first, std::size_t shard) noexcept;
 
     /// Returns false where the shard has ended; its queue is closed then.
-    bool post(std::size_t shard) noexcept
-    {
-        try {
-            if (queues_[shard].link->post(delivery(shared_from_this(), shard))) return true;
-        } catch (...) { // the storage suffices: only where an Asio of the future needs more, and there is no memory
-        }
-        close(shard);
-        return false;
-    }
+    HOLDFAST_DECL bool post(std::size_t shard) noexcept;
 
-    void close(std::size_t shard) noexcept
-    {
-        topic_message* rest = nullptr;
-        {
-            queue& q = queues_[shard];
-            const std::lock_guard lock(q.mutex);
-            q.closed = true;
-            rest = std::exchange(q.first, nullptr);
-            q.last = nullptr;
-            q.counts.dropped += std::exchange(q.counts.queued, 0);
-            q.counts.queued_bytes = 0;
-        }
-        drop_all(rest, shard);
-    }
+    HOLDFAST_DECL void close(std::size_t shard) noexcept;
 
-    void deliver(std::size_t shard)
-    {
-        queue& q = queues_[shard];
-        struct post_again { // also where the receiver throws
-            ~post_again()
-            {
-                if (rest) (void)core.post(at);
-            }
-            topic_core& core;
-            std::size_t at;
-            bool rest = true;
-        } again{*this, shard};
-        for (std::size_t n = 0; n != messages_a_turn; ++n) {
-            topic_message* taken = nullptr;
-            {
-                const std::lock_guard lock(q.mutex);
-                if (q.first == nullptr) {
-                    again.rest = q.posted = false;
-                    return;
-                }
-                taken = take_first(q, shard);
-                ++q.counts.delivered;
-            }
-            const topic_message::ptr message(taken, [](topic_message* m) { m->drop(); });
-            receive_(shard, local(message->message), message->key);
-        }
-    }
+    HOLDFAST_DECL void deliver(std::size_t shard);
 
     /// The payload for the receivers of one shard: without an atomic for each of them.
-    [[nodiscard]] payload local(const payload& message) const noexcept
-    {
-        if (message.size() > copied_bytes_) return message;
-        try {
-            return payload(message.text(), payload_sharing::one_thread);
-        } catch (const std::bad_alloc&) {
-            return message;
-        }
-    }
+    [[nodiscard]] HOLDFAST_DECL payload local(const payload& message) const noexcept;
 
     const std::unique_ptr<queue[]> queues_;
     const std::size_t shards_;
@@ -397,5 +222,9 @@ private:
 };
 
 } // namespace holdfast::detail
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/detail/shards/impl/topic_core.ipp>
+#endif
 
 #endif

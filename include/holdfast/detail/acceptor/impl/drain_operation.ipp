@@ -69,6 +69,13 @@ HOLDFAST_DECL void drain_state::proceed() noexcept
     }
 }
 
+HOLDFAST_DECL drain_state::clock::duration drain_state::part_of_stagger() noexcept
+{
+    const auto n = static_cast<clock::rep>(batches_);
+    const auto batch = static_cast<clock::rep>(std::min(++batch_, batches_));
+    return stagger_ / n * batch + stagger_ % n * batch / n;
+}
+
 } // namespace holdfast::detail
 
 #endif

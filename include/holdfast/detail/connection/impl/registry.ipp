@@ -207,6 +207,28 @@ HOLDFAST_DECL void registry::wake_waits() noexcept
         each->timer_.cancel();
 }
 
+HOLDFAST_DECL std::optional<registry::clock::time_point> registry::oldest() const noexcept
+{
+    const std::lock_guard lock(mutex_);
+    std::optional<clock::time_point> first;
+    for (const node& n : nodes_)
+        if (n.live && (!first || n.since < *first)) first = n.since;
+    return first;
+}
+
+HOLDFAST_DECL connection_name registry::name_of(index place) const noexcept
+{
+    if (names_.empty()) return {};
+    const auto found = names_.find(place);
+    return found == names_.end() ? connection_name() : found->second;
+}
+
+HOLDFAST_DECL registry::member registry::describe(std::size_t place, const node& n) const noexcept
+{
+    return {id(n.generation) << 32U | place, n.since, n.notified,
+            bytes_of(n.descriptor),          n.peer,  name_of(static_cast<index>(place))};
+}
+
 } // namespace holdfast::detail
 
 #endif
