@@ -18,6 +18,9 @@ caveats = {
     "all_together": "Four servers, one job: whole processes with their language's runtime, so that the first rungs show what "
                     "each takes without clients. Their memory ends at the same limit; one that reaches it may go on accepting "
                     "and serve no client: snapshot_share and survived show that.",
+    "broadcast": "holdfast's outboxes are ticked each second, as with heartbeats: they keep a block of memory between messages, "
+                 "as the peers do theirs. Without ticks they give it back when they are empty, and page faults take a "
+                 "twentieth of the time of a burst of one.",
     "slow_readers": "The peers keep every message until the slowest receiver has it; holdfast drops the oldest ones of a "
                     "receiver beyond 16 KiB. Where no message may be lost, it has to disconnect that receiver instead.",
     "snapshot": "Servers that make a text whole pay for fresh pages as well as for their serializer. Where all clients get "

@@ -54,10 +54,21 @@ protected:
     net::io_context io_{1};
 };
 
+/// With a tick each second, as servers with heartbeats have it: an outbox then keeps its block between messages.
+/// Without ticks it frees the block whenever it is empty, and the C library may return the memory of all to the system, to
+/// ask for it again at the next message.
 class holdfast_server : public asio_loop {
 public:
-    void add(int descriptor) { receivers_.emplace_back(io_, descriptor, all_); }
-    void push(std::string_view text) { all_.push(holdfast::payload(text, holdfast::payload_sharing::one_thread)); }
+    void add(int descriptor) { receivers_.emplace_back(io_, descriptor, all_).box.tick(); }
+    void push(std::string_view text)
+    {
+        if (const auto now = steady_clock::now(); now >= next_tick_) {
+            next_tick_ = now + std::chrono::seconds(1);
+            for (receiver& each : receivers_)
+                each.box.tick();
+        }
+        all_.push(holdfast::payload(text, holdfast::payload_sharing::one_thread));
+    }
 
 private:
     struct receiver {
@@ -74,6 +85,7 @@ private:
 
     holdfast::outbox_group all_;
     std::deque<receiver> receivers_;
+    steady_clock::time_point next_tick_ = steady_clock::now() + std::chrono::seconds(1);
 };
 
 /// As it is usually written: a queue of shared strings for each socket, one async_write at a time.

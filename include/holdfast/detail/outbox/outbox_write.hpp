@@ -153,9 +153,9 @@ struct outbox_flight_base : delayed_write {
 
 template <class Outbox>
 struct outbox_flight : outbox_flight_base {
-    // On a socket the writes that pend are few: those for which the kernel has no space.
+    // On a socket the writes that pend are few: those for which the kernel has no space. A posted one takes 48 bytes.
     using stream_type = typename Outbox::stream_type;
-    using storage_type = std::conditional_t<is_stream_socket<stream_type>, op_storage_of<96>, op_storage>;
+    using storage_type = std::conditional_t<is_stream_socket<stream_type>, op_storage_of<56>, op_storage>;
 
     outbox_flight(Outbox& of, stream_type& to, const outbox_queue::marks& marks) noexcept
         : outbox_flight_base(marks), owner(&of), stream(&to)

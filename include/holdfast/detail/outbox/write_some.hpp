@@ -70,12 +70,14 @@ std::size_t send_now(int socket, const Buffers& buffers, error_code& ec) noexcep
         const net::const_buffer part(*each);
         parts[count++] = {const_cast<void*>(part.data()), part.size()};
     }
+    constexpr int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
     ::msghdr message{};
     message.msg_iov = parts.data();
     message.msg_iovlen = count;
     ::ssize_t n = 0;
-    do
-        n = ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    do // one part alone is cheaper for the system without a msghdr
+        n = count == 1 ? ::send(socket, parts[0].iov_base, parts[0].iov_len, flags)
+                       : ::sendmsg(socket, &message, flags);
     while (n < 0 && errno == EINTR);
     ec = n < 0 ? error_code(errno, net::error::get_system_category()) : error_code();
     return n < 0 ? 0 : static_cast<std::size_t>(n);
