@@ -1,6 +1,7 @@
 // holdfast: runs the conformance matrix of one operation: every token, executor and end.
 // SPDX-License-Identifier: BSL-1.0
 #include "conformance/harness.hpp"
+#include "support/catch.hpp"
 
 #include <mutex>
 #include <stdexcept>
@@ -13,6 +14,33 @@
 extern "C" const char* __tsan_default_suppressions() { return "called_from_lib:libstdc++.so.6"; }
 #endif
 #endif
+
+namespace {
+
+#if __has_include(<catch2/catch_all.hpp>)
+using listener_base = Catch::EventListenerBase;
+#else
+using listener_base = Catch::TestEventListenerBase;
+#endif
+
+/// use_future runs the steps of an operation on threads of Asio's own, which must not outlive what they have used: OpenSSL
+/// frees what it keeps for a thread where that ends, unless OpenSSL itself has been cleaned up before.
+class system_threads : public listener_base {
+public:
+    using listener_base::listener_base;
+
+    void testRunEnded(const Catch::TestRunStats&) override
+    {
+        conformance::net::system_context& threads =
+            conformance::net::query(conformance::net::system_executor(), conformance::net::execution::context);
+        threads.stop();
+        threads.join();
+    }
+};
+
+} // namespace
+
+CATCH_REGISTER_LISTENER(system_threads)
 
 namespace conformance {
 namespace {
