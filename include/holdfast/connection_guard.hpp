@@ -172,11 +172,14 @@ public:
     /// Closes the descriptor at once; operations pending on the stream complete with `operation_aborted`. Bytes that
     /// were sent are still delivered. Where bytes are unsent, or bytes of the peer are unread, the connection is reset
     /// and bytes may be lost. `async_close()` delivers all.
-    void close(close_reason reason = close_reason::local, error_code error = {}) noexcept { end(reason, error, false); }
+    void close(close_reason reason = close_reason::local, error_code error = {}) noexcept { end(reason, error); }
 
     /// Resets the connection (RST), and frees the descriptor and the kernel's buffers at once, without TIME_WAIT: to
     /// shed load, and for a peer that does not respond. Pending operations complete with `operation_aborted`.
-    void abort(close_reason reason = close_reason::local, error_code error = {}) noexcept { end(reason, error, true); }
+    void abort(close_reason reason = close_reason::local, error_code error = {}) noexcept
+    {
+        end(reason, error, ending::reset);
+    }
 
     /// Closes gracefully: shuts the layers down, ends the sending side of the socket, reads and discards until the
     /// peer's end of stream, and closes once the peer has acknowledged all that was sent. At the limits of the options
@@ -275,7 +278,12 @@ private:
 
     connection_end begin_end(close_reason reason, const error_code& error) noexcept;
     void finish_end(const connection_end& last) noexcept;
-    void end(close_reason reason, const error_code& error, bool reset) noexcept;
+    enum class ending : unsigned char {
+        orderly,
+        reset,
+        disconnected, // already: nothing is left to be sent, and no close waits
+    };
+    void end(close_reason reason, const error_code& error, ending how = ending::orderly) noexcept;
     void close_unnamed() noexcept;
 
     holder stream_;

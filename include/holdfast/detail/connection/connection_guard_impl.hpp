@@ -127,16 +127,18 @@ void connection_guard<Stream, Finalizer>::finish_end(const connection_end& last)
 }
 
 template <class Stream, connection_finalizer Finalizer>
-void connection_guard<Stream, Finalizer>::end(close_reason reason, const error_code& error, bool reset) noexcept
+void connection_guard<Stream, Finalizer>::end(close_reason reason, const error_code& error, ending how) noexcept
 {
     if (!live_) return;
     const connection_end last = begin_end(reason, error);
-    if (reset)
+    if (how == ending::reset) {
         detail::reset_at_close(descriptor());
-    else if constexpr (requires { finalizer_.prepare_close(0); })
-        finalizer_.prepare_close(descriptor());
-    else
-        detail::prepare_close(descriptor());
+    } else if (how == ending::orderly) {
+        if constexpr (requires { finalizer_.prepare_close(0); })
+            finalizer_.prepare_close(descriptor());
+        else
+            detail::prepare_close(descriptor());
+    }
     error_code ignored; // the descriptor is closed afterwards, whatever close() returns
     detail::lowest_layer(stream_.get()).close(ignored);
     finish_end(last);
@@ -153,7 +155,7 @@ void connection_guard<Stream, Finalizer>::close_unnamed() noexcept
     else if (!unwinding)
         close(close_reason::abandoned);
     else if (const error_code found = end_of_stream())
-        close(reason_of(found), found);
+        end(reason_of(found), found, found == net::error::not_connected ? ending::disconnected : ending::orderly);
     else
         close(close_reason::exception);
 }
