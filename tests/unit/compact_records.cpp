@@ -6,10 +6,14 @@
 #include <holdfast/adapters/detail/compact_records.hpp>
 #include <holdfast/adapters/detail/tls_engine.hpp>
 
+#include <atomic>
 #include <cstring>
+#include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -402,4 +406,76 @@ TEST_CASE("the nonce of each record is the key's, with the record's number in it
             CHECK(opened[1] == 23);
         }
     }
+}
+
+namespace {
+
+/// Two ends of a direction, which has its own secret.
+struct direction {
+    explicit direction(std::size_t number)
+    {
+        std::memcpy(secret.data(), &number, sizeof number);
+        REQUIRE(sealing.begin(suite, span_of(secret), 0));
+        REQUIRE(opening.begin(suite, span_of(secret), 0));
+    }
+
+    /// Whether records come through.
+    [[nodiscard]] bool carries(int records)
+    {
+        bool ok = true;
+        for (int i = 0; i != records; ++i) {
+            const std::string text = std::to_string(i) + secret;
+            const std::span<const char> part(text);
+            std::string record(text.size() + 22, '\0');
+            ok = ok && sealing.seal(suite, tls_content::application_data, {&part, 1}, text.size(), record.data()) ==
+                           record.size();
+            ok = ok && opening.open(suite, record) == text.size() + 1 && record.substr(5, text.size()) == text;
+        }
+        return ok;
+    }
+    [[nodiscard]] bool update() { return sealing.update(suite) && opening.update(suite); }
+
+    static constexpr tls_suite suite = tls_suite::aes_256_gcm;
+    std::string secret = std::string(48, '\0');
+    holdfast::detail::tls_traffic_key sealing, opening;
+};
+
+} // namespace
+
+TEST_CASE("a key that is made where another one was protects its own records", "[tls]")
+{
+    std::optional<direction> here;
+    for (std::size_t i = 0; i != 5; ++i) {
+        here.emplace(i);
+        CHECK(here->carries(50));
+        CHECK(here->update());
+        CHECK(here->carries(50));
+    }
+}
+
+TEST_CASE("more busy keys than there are contexts for, in several threads that take turns with them", "[tls]")
+{
+    constexpr std::size_t threads = 4;
+    constexpr std::size_t of_each = holdfast::detail::tls_keyed_contexts::size / 3;
+    std::vector<std::vector<std::unique_ptr<direction>>> groups(threads);
+    for (std::size_t g = 0; g != threads; ++g)
+        for (std::size_t i = 0; i != of_each; ++i)
+            groups[g].push_back(std::make_unique<direction>(g * of_each + i));
+    std::atomic<std::size_t> failed{0};
+    for (std::size_t turn = 0; turn != threads + 1; ++turn) {
+        std::vector<std::thread> all;
+        for (std::size_t t = 0; t != threads; ++t)
+            all.emplace_back([&, t] {
+                auto& group = groups[(t + turn) % threads];
+                for (int round = 0; round != 5; ++round)
+                    for (auto& each : group)
+                        failed += each->carries(9) ? 0U : 1U;
+                for (std::size_t i = turn; i < group.size(); i += 7)
+                    failed += group[i]->update() ? 0U : 1U;
+                if (turn == threads) group.clear(); // by another thread than the one that made them
+            });
+        for (std::thread& each : all)
+            each.join();
+    }
+    CHECK(failed == 0);
 }

@@ -212,21 +212,24 @@ TEST_CASE("no secret of a connection is in its process after its end, nor one th
         done = client->handshake();
         std::this_thread::sleep_for(1ms);
     }
-    const auto exchange = [&] {
+    const auto exchange = [&](int times) {
         const std::string text = "to and fro";
-        client->send(client->seal(text));
-        std::string got;
-        while ((got += client->read()) != text)
-            std::this_thread::sleep_for(1ms);
+        for (int i = 0; i != times; ++i) {
+            client->send(client->seal(text));
+            std::string got;
+            while ((got += client->read()) != text)
+                std::this_thread::sleep_for(1ms);
+        }
     };
-    exchange();
+    const int times = GENERATE(1, 40); // keys of many records have contexts of their own
+    exchange(times);
     const generation first(used.hash, used.key_bytes,
                            {key_log["CLIENT_TRAFFIC_SECRET_0"], key_log["SERVER_TRAFFIC_SECRET_0"]});
     CHECK(places_of_all(first.all) >= first.secrets.size()); // the search finds what is in use
 
     ::SSL_key_update(client->ssl(), SSL_KEY_UPDATE_REQUESTED);
-    exchange();
-    exchange(); // under the new keys in both directions
+    exchange(1);
+    exchange(times); // under the new keys in both directions
     const generation second(used.hash, used.key_bytes,
                             {expanded(used.hash, first.secrets[0], "traffic upd", first.secrets[0].size()),
                              expanded(used.hash, first.secrets[1], "traffic upd", first.secrets[1].size())});

@@ -52,6 +52,9 @@ struct tls_context_options {
     /// as RFC 8446 says, with OpenSSL's ciphers; the handshake stays OpenSSL's. Leave it off where a certified
     /// module has to do everything, or where post-handshake authentication is used. Connections of TLS 1.2,
     /// or of a cipher suite other than the three usual ones, keep OpenSSL's object.
+    /// Busy connections keep their keys in up to 256 of OpenSSL's cipher contexts of each cipher suite, two a connection:
+    /// at most 0.3 MB a suite for the whole process, which stay allocated. The other connections set their keys for each
+    /// record, which costs some 130 ns more.
     /// Secrets are overwritten when they are replaced and at the connection's end. OpenSSL does not overwrite the object
     /// that it frees: where that matters, give it a `free` that does, by `CRYPTO_set_mem_functions`.
     bool compact_records = false;

@@ -50,7 +50,8 @@ struct capacity_budget {
     /// The memory in bytes that the server may take in all, its sockets' kernel memory included. See
     /// `read_memory_limit` for that of this machine.
     std::uint64_t memory_bytes = 0;
-    /// The memory in bytes that the server takes without connections: program, libraries, its own data.
+    /// The memory in bytes that the server takes without connections: program, libraries, its own data; with
+    /// `tls_context_options::compact_records` also 0.3 MB for each cipher suite.
     std::uint64_t fixed_bytes = 16 * 1024 * 1024;
     /// How many descriptors the server may open. The largest value means unlimited.
     std::uint64_t descriptors = std::numeric_limits<std::uint64_t>::max();

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_ADAPTERS_DETAIL_COMPACT_RECORDS_HPP
 #define HOLDFAST_ADAPTERS_DETAIL_COMPACT_RECORDS_HPP
 
+#include <holdfast/adapters/detail/tls_ciphers.hpp>
 #include <holdfast/adapters/detail/tls_transport.hpp>
 
 #include <openssl/err.h>
@@ -39,9 +40,6 @@ enum class tls_alert : std::uint8_t {
 
 /// OpenSSL's reason for more records without data in a row than are accepted.
 inline constexpr int tls_too_many_messages = SSL_R_UNEXPECTED_MESSAGE;
-
-/// The cipher suites whose records can be protected here; all that OpenSSL negotiates by default.
-enum class tls_suite : std::uint8_t { aes_128_gcm, aes_256_gcm, chacha20_poly1305 };
 
 /// The types of records.
 enum class tls_content : std::uint8_t { change_cipher_spec = 20, alert = 21, handshake = 22, application_data = 23 };
@@ -93,66 +91,16 @@ inline bool hkdf_expand_label(const EVP_MD* hash, std::span<const unsigned char>
            ::EVP_PKEY_derive(context.get(), out.data(), &size) == 1 && size == out.size();
 }
 
-/// OpenSSL's cipher contexts, one of each suite and direction for a thread: a record sets its own key in one.
-class tls_cipher_contexts {
-public:
-    static EVP_CIPHER_CTX* get(tls_suite suite, bool sealing) noexcept
-    {
-        static thread_local tls_cipher_contexts contexts;
-        auto& context = contexts.all_[static_cast<std::size_t>(suite) * 2 + (sealing ? 1 : 0)];
-        if (context == nullptr) {
-            context = ::EVP_CIPHER_CTX_new();
-            if (context != nullptr &&
-                ::EVP_CipherInit_ex(context, cipher_of(suite), nullptr, nullptr, nullptr, sealing) != 1) {
-                ::EVP_CIPHER_CTX_free(context);
-                context = nullptr;
-            }
-        }
-        return context;
-    }
-
-    /// Overwrites what this thread's contexts of a suite keep of the key of their last record.
-    static void forget_key(tls_suite suite) noexcept
-    {
-        static constexpr std::array<unsigned char, 32> nothing{};
-        if (of_thread_ == nullptr) return; // none was used, or the thread is ending
-        for (std::size_t i = 0; i != 2; ++i)
-            if (EVP_CIPHER_CTX* const context = of_thread_->all_[static_cast<std::size_t>(suite) * 2 + i])
-                ::EVP_CipherInit_ex(context, nullptr, nullptr, nothing.data(), nullptr, -1);
-    }
-
-private:
-    tls_cipher_contexts() noexcept { of_thread_ = this; }
-    ~tls_cipher_contexts()
-    {
-        of_thread_ = nullptr;
-        for (EVP_CIPHER_CTX* const each : all_)
-            ::EVP_CIPHER_CTX_free(each);
-    }
-
-    static const EVP_CIPHER* cipher_of(tls_suite suite) noexcept
-    {
-        switch (suite) {
-        case tls_suite::aes_128_gcm:
-            return ::EVP_aes_128_gcm();
-        case tls_suite::aes_256_gcm:
-            return ::EVP_aes_256_gcm();
-        case tls_suite::chacha20_poly1305:
-            break;
-        }
-        return ::EVP_chacha20_poly1305();
-    }
-
-    std::array<EVP_CIPHER_CTX*, 6> all_{};
-    static inline thread_local tls_cipher_contexts* of_thread_ = nullptr; // valid in destructors that come later
-};
-
 /// One direction of a connection: the traffic secret, and what is derived from it (RFC 8446, 7.3).
 class tls_traffic_key {
 public:
     tls_traffic_key() noexcept = default;
     tls_traffic_key(const tls_traffic_key&) = delete;
-    ~tls_traffic_key() { ::OPENSSL_cleanse(bytes_.data(), bytes_.size()); }
+    ~tls_traffic_key()
+    {
+        tls_keyed_contexts::forget(*this, context_);
+        ::OPENSSL_cleanse(bytes_.data(), bytes_.size());
+    }
 
     /// Takes over a direction that has carried `records` records under this secret.
     bool begin(tls_suite suite, std::span<const unsigned char> secret, std::uint64_t records) noexcept
@@ -190,7 +138,8 @@ public:
     {
         auto* const record = reinterpret_cast<unsigned char*>(out);
         write_header(record, size + 1 + tls_tag_bytes);
-        EVP_CIPHER_CTX* const context = start(suite, true, record);
+        tls_keyed_contexts::lease lease;
+        EVP_CIPHER_CTX* const context = start(suite, true, record, lease);
         if (context == nullptr) return 0;
         unsigned char* to = record + tls_header_bytes;
         int n = 0;
@@ -214,7 +163,8 @@ public:
     {
         auto* const bytes = reinterpret_cast<unsigned char*>(record.data());
         const std::size_t size = record.size() - tls_header_bytes - tls_tag_bytes;
-        EVP_CIPHER_CTX* const context = start(suite, false, bytes);
+        tls_keyed_contexts::lease lease;
+        EVP_CIPHER_CTX* const context = start(suite, false, bytes, lease);
         int n = 0, last = 0;
         unsigned char* const text = bytes + tls_header_bytes;
         if (context == nullptr || ::EVP_DecryptUpdate(context, text, &n, text, static_cast<int>(size)) != 1 ||
@@ -244,6 +194,7 @@ private:
 
     bool derive(tls_suite suite) noexcept
     {
+        tls_keyed_contexts::forget(*this, context_); // the key before
         const auto [key_bytes, hash] = parameters_of(suite);
         return hkdf_expand_label(hash, secret(suite), "key", {bytes_.data() + at_key, key_bytes}) &&
                hkdf_expand_label(hash, secret(suite), "iv", {bytes_.data() + at_nonce, tls_nonce_bytes});
@@ -287,25 +238,40 @@ private:
     }
 #endif
 
-    /// Sets the key, the record's nonce and the header that is authenticated.
-    EVP_CIPHER_CTX* start(tls_suite suite, bool sealing, const unsigned char* header) noexcept
+    /// Has a context with the key, the record's nonce and the header that is authenticated. A key of many records gets one
+    /// that keeps it.
+    EVP_CIPHER_CTX* start(tls_suite suite, bool sealing, const unsigned char* header,
+                          tls_keyed_contexts::lease& lease) noexcept
     {
-        EVP_CIPHER_CTX* const context = tls_cipher_contexts::get(suite, sealing);
         std::array<unsigned char, tls_nonce_bytes> nonce;
         std::memcpy(nonce.data(), bytes_.data() + at_nonce, nonce.size());
         for (std::size_t i = 0; i != sequence_bytes; ++i)
             nonce[tls_nonce_bytes - sequence_bytes + i] ^= bytes_[at_sequence + i];
-        set_records(records() + 1);
-        int n = 0;
-        if (context == nullptr ||
-            ::EVP_CipherInit_ex(context, nullptr, nullptr, bytes_.data() + at_key, nonce.data(), sealing) != 1 ||
-            ::EVP_CipherUpdate(context, nullptr, &n, header, static_cast<int>(tls_header_bytes)) != 1)
+        const std::uint64_t number = records();
+        set_records(number + 1);
+        const unsigned char* key = nullptr;
+        lease = tls_keyed_contexts::find(*this, context_);
+        if (!lease) {
+            key = bytes_.data() + at_key;
+            if (number % records_for_context == records_for_context - 1)
+                lease = tls_keyed_contexts::take(suite, *this, context_);
+        }
+        EVP_CIPHER_CTX* const context = lease ? lease.context() : tls_cipher_contexts::get(suite, sealing);
+        if (context == nullptr || ::EVP_CipherInit_ex(context, nullptr, nullptr, key, nonce.data(), sealing) != 1)
             return nullptr;
-        return context;
+        if (lease && key != nullptr) lease.keyed_by(*this);
+        int n = 0;
+        return ::EVP_CipherUpdate(context, nullptr, &n, header, static_cast<int>(tls_header_bytes)) == 1 ? context
+                                                                                                         : nullptr;
     }
+
+    /// After so many records, and every so many again, a key without a context of its own tries to get one: what a
+    /// connection sends before it is idle is less.
+    static constexpr std::uint64_t records_for_context = 16;
 
     // Secret, key, nonce and the number of the next record, without gaps: there are two of these a connection.
     std::array<unsigned char, at_sequence + sequence_bytes> bytes_{};
+    std::uint16_t context_ = tls_keyed_contexts::none; // that may have the key
 };
 
 /// A TLS 1.3 connection after its handshake, without OpenSSL's SSL object. The handshake, the key exchange
