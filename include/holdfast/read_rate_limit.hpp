@@ -53,7 +53,7 @@ struct read_rate_options {
 /// readers with `operation_aborted`.
 /// Thread safety: the limit, its rates and the readers belong to the thread or strand of the timer.
 /// Cost: a subtraction and two comparisons for each read and each message, without a clock call. A paused operation
-/// takes one block by the handler's allocator, as any wait.
+/// takes two blocks by the handler's allocator.
 ///
 ///     holdfast::read_rate_limit limit{heartbeats, {.messages_per_second = 50, .bytes_per_second = 64 * 1024}};
 class read_rate_limit final : detail::rate_source {

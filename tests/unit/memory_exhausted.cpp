@@ -5,8 +5,12 @@
 #include "support/tls_server.hpp"
 
 #include <holdfast/frame_reader.hpp>
+#include <holdfast/heartbeat_timer.hpp>
+#include <holdfast/read_rate_limit.hpp>
+#include <holdfast/testing/manual_clock.hpp>
 
 #include <array>
+#include <chrono>
 #include <functional>
 #include <new>
 #include <optional>
@@ -97,7 +101,79 @@ outcome read_line(net::io_context& io, Stream& from, const std::function<void(st
     return seen;
 }
 
+/// A line comes whose rate has the reading pause, and memory runs out as the pause begins: in the initiating function, or
+/// in a step that has read a part of the line.
+outcome pause_reading(bool initiating, long n)
+{
+    using namespace std::chrono_literals;
+    net::io_context io;
+    holdfast::heartbeat_timer<net::any_io_executor, holdfast::manual_clock> heartbeats{io,
+                                                                                       {.tick = 100ms, .timeout = 1s}};
+    holdfast::read_rate_limit limit{heartbeats, {.bytes_per_second = 10, .byte_burst = 4}};
+    holdfast::read_rate rate{limit};
+    auto both = tests::socket_pair(io);
+    holdfast::frame_reader<tcp::socket> lines{both.first, {.max_frame_bytes = 3000, .rate = &rate}};
+    int completed = 0;
+    error_code error;
+    std::string line;
+    outcome seen;
+    const auto next = [&] {
+        lines.async_next([&](error_code ec, std::optional<std::string_view> frame) {
+            ++completed;
+            error = ec;
+            if (frame) line = *frame;
+        });
+    };
+    const auto tick_until_completed = [&] {
+        for (int ticks = 0; completed == 0 && ticks != 100; ++ticks) {
+            holdfast::manual_clock::advance(100ms);
+            io.restart();
+            while (io.poll() != 0) {
+            }
+        }
+    };
+    if (initiating) {
+        rate.received(7);
+        net::write(both.second, net::buffer("a line\n", 7));
+        tests::until_failure = n;
+        try {
+            next();
+        } catch (const std::bad_alloc&) {
+            seen.left_run = true;
+        }
+        seen.failed = tests::until_failure < 0;
+        tests::until_failure = -1;
+        CHECK(completed == 0);
+    } else {
+        next();
+        io.poll();
+        net::write(both.second, net::buffer("a line", 6));
+        tests::await_readable(both.first);
+        seen = poll_without_memory(io, n);
+        net::write(both.second, net::buffer("\n", 1));
+    }
+    tick_until_completed();
+    seen.completed = completed;
+    seen.error = error;
+    if (error) { // the reader is as it was
+        completed = 0;
+        next();
+        tick_until_completed();
+        CHECK_FALSE(error);
+    }
+    CHECK(line == "a line");
+    return seen;
+}
+
 } // namespace
+
+TEST_CASE("a reader that pauses for its rate")
+{
+    for (const bool initiating : {false, true}) {
+        INFO((initiating ? "in the initiating function" : "in a step"));
+        each_allocation_fails([=](long n) { return pause_reading(initiating, n); });
+    }
+}
 
 TEST_CASE("a reader of a socket")
 {

@@ -160,6 +160,47 @@ TEMPLATE_TEST_CASE("a guard that was moved from has ended, the other one has the
     }
 }
 
+TEMPLATE_TEST_CASE("a pending read leaves the stream to the guard that it has moved to", "", tests::tls_stream,
+                   holdfast::tls_stream<>)
+{
+    guarded<TestType> both;
+    holdfast::frame_reader lines{*both.server};
+    error_code read;
+    lines.async_next([&](error_code ec, std::optional<std::string_view> line) {
+        read = ec;
+        CHECK_FALSE(line);
+    });
+    both.io.poll();
+    both.io.restart();
+    REQUIRE_FALSE(read);
+    auto owner = std::move(*both.server);
+    net::write(*both.peer, net::buffer("hello", 5));
+    tests::run(both.io);
+    CHECK(read == net::error::bad_descriptor);
+    CHECK(owner.stream().lowest_layer().available() == 5);
+}
+
+TEST_CASE("a read in the middle of a frame does not go on when its guard has moved")
+{
+    net::io_context io;
+    auto [a, b] = tests::socket_pair(io);
+    holdfast::connection_guard server{tests::layered_stream(std::move(a))};
+    holdfast::frame_reader lines{server};
+    std::optional<error_code> read;
+    lines.async_next([&](error_code ec, std::optional<std::string_view> line) {
+        read = ec;
+        CHECK_FALSE(line);
+    });
+    auto owner = std::move(server);
+    net::write(b, net::buffer("part of a line", 14));
+    tests::await_readable(owner.stream().next_layer());
+    io.poll();
+    io.restart();
+    REQUIRE(read);
+    CHECK(*read == net::error::bad_descriptor);
+    CHECK(lines.buffered() == "part of a line");
+}
+
 TEMPLATE_TEST_CASE("a guard has ended while its async_close is pending", "", tcp::socket, tests::tls_stream,
                    holdfast::tls_stream<>)
 {

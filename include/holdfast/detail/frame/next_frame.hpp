@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <concepts>
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <optional>
 #include <span>
@@ -148,7 +149,7 @@ public:
     {
         if constexpr (raw)
             if (what_.most == 0) return finish_at_once({}, std::string_view(""));
-        if (reader_->must_pause()) return pause();
+        if (reader_->must_pause()) return pause_at_once();
         error_code ec;
         frame found = take(ec);
         bool more = false;
@@ -163,7 +164,7 @@ public:
         if (found || ec)
             finish_at_once(ec, found);
         else if (reader_->must_pause())
-            pause();
+            pause_at_once();
         else if (more)
             read_later();
         else if (!reader_->is_open()) // its stream may have moved elsewhere, where it must not be waited on
@@ -175,6 +176,7 @@ public:
     /// The socket is readable.
     void operator()(error_code ec)
     {
+        if (!ec && !reader_->is_open()) ec = net::error::bad_descriptor; // the bytes may be another owner's
         if (ec) return finish(ec);
         if constexpr (reads_now) {
             bool more = false;
@@ -225,25 +227,28 @@ private:
         frame found;
     };
 
-    /// A pause for the rate limit.
+    /// A pause for the rate limit. The operation is in a block of its own: a wait that cannot begin gives it back.
     struct paused {
         using executor_type = next_frame::executor_type;
         using allocator_type = next_frame::allocator_type;
         using cancellation_slot_type = next_frame::cancellation_slot_type;
 
-        executor_type get_executor() const noexcept { return op.get_executor(); }
-        allocator_type get_allocator() const noexcept { return op.get_allocator(); }
-        cancellation_slot_type get_cancellation_slot() const noexcept { return op.get_cancellation_slot(); }
+        executor_type get_executor() const noexcept { return op->get_executor(); }
+        allocator_type get_allocator() const noexcept { return allocator; }
+        cancellation_slot_type get_cancellation_slot() const noexcept { return op->get_cancellation_slot(); }
         void operator()(error_code ec)
         {
-            if (!ec && op.cancelled()) ec = net::error::operation_aborted;
+            next_frame resumed = std::move(*op);
+            op.reset(); // its memory is returned before the handler is called
+            if (!ec && resumed.cancelled()) ec = net::error::operation_aborted;
             if (ec)
-                op.finish(ec);
+                resumed.finish(ec);
             else
-                op.start();
+                resumed.start();
         }
 
-        next_frame op;
+        std::shared_ptr<next_frame> op;
+        [[no_unique_address]] allocator_type allocator; // Asio asks for it also after a move
     };
 
     /// A read in a later turn of the executor.
@@ -299,6 +304,7 @@ private:
     void go_on(bool more)
     {
         if (cancelled()) return finish(net::error::operation_aborted);
+        if (!reader_->is_open()) return finish(net::error::bad_descriptor);
         if (const error_code ec = reader_->time_frame()) return finish(ec);
         proceed([this, more] {
             if (reader_->must_pause())
@@ -337,7 +343,18 @@ private:
         Reader& reader = *reader_;
         reader.buffer_.shrink();
         reader.progress_(0);
-        reader.rate_->wait_for_tick(net::any_io_executor(reader.get_executor()), paused{std::move(*this)});
+        const auto op = std::allocate_shared<next_frame>(get_allocator(), std::move(*this));
+        try {
+            reader.rate_->wait_for_tick(net::any_io_executor(reader.get_executor()), paused{op, op->get_allocator()});
+        } catch (const std::bad_alloc&) {
+            op->finish_at_once(net::error::no_memory, {});
+        }
+    }
+
+    /// The same for the first step.
+    void pause_at_once()
+    {
+        if (!begins([this] { pause(); })) finish_at_once(net::error::no_memory, {});
     }
 
     void read_later()
