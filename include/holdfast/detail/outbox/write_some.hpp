@@ -60,6 +60,17 @@ inline constexpr bool is_stream_socket = false;
 template <class Protocol, class Executor>
 inline constexpr bool is_stream_socket<net::basic_stream_socket<Protocol, Executor>> = true;
 
+/// One system call: a part alone is cheaper without a msghdr. Not inlined, so that send_now() is.
+[[gnu::noinline]] inline ::ssize_t send_parts(int socket, ::iovec* parts, std::size_t count) noexcept
+{
+    constexpr int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    if (count == 1) return ::send(socket, parts->iov_base, parts->iov_len, flags);
+    ::msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = count;
+    return ::sendmsg(socket, &message, flags);
+}
+
 /// Sends what the socket takes at once, whether it is in non-blocking mode or not.
 template <class Buffers>
 std::size_t send_now(int socket, const Buffers& buffers, error_code& ec) noexcept
@@ -70,14 +81,9 @@ std::size_t send_now(int socket, const Buffers& buffers, error_code& ec) noexcep
         const net::const_buffer part(*each);
         parts[count++] = {const_cast<void*>(part.data()), part.size()};
     }
-    constexpr int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
-    ::msghdr message{};
-    message.msg_iov = parts.data();
-    message.msg_iovlen = count;
     ::ssize_t n = 0;
-    do // one part alone is cheaper for the system without a msghdr
-        n = count == 1 ? ::send(socket, parts[0].iov_base, parts[0].iov_len, flags)
-                       : ::sendmsg(socket, &message, flags);
+    do
+        n = send_parts(socket, parts.data(), count);
     while (n < 0 && errno == EINTR);
     ec = n < 0 ? error_code(errno, net::error::get_system_category()) : error_code();
     return n < 0 ? 0 : static_cast<std::size_t>(n);
