@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What holdfast costs the compiler: README's server beside a plain Asio one, and each public header by itself.
 
-The cases that end in _separate are compiled with HOLDFAST_SEPARATE_COMPILATION, without the one file with the bodies.
+The cases that end in _separate are compiled with HOLDFAST_SEPARATE_COMPILATION, without the one file with the bodies;
+those in _all_separate with ASIO_SEPARATE_COMPILATION, too.
 SPDX-License-Identifier: BSL-1.0
 """
 import argparse, json, os, pathlib, re, resource, statistics, subprocess, sys, tempfile
@@ -25,7 +26,12 @@ cases = [
     ("asio", "readme_server_O0", "-O0", plain), ("holdfast", "readme_server_O0", "-O0", readme),
     ("holdfast", "readme_server_separate", "-O2", "#define HOLDFAST_SEPARATE_COMPILATION\n" + readme),
     ("holdfast", "readme_server_O0_separate", "-O0", "#define HOLDFAST_SEPARATE_COMPILATION\n" + readme),
+    ("asio", "readme_server_all_separate", "-O2", "#define ASIO_SEPARATE_COMPILATION\n" + plain),
+    ("holdfast", "readme_server_all_separate", "-O2",
+     "#define ASIO_SEPARATE_COMPILATION\n#define HOLDFAST_SEPARATE_COMPILATION\n" + readme),
     ("asio", "asio.hpp", "-O2", "#include <asio.hpp>\n"),
+    ("holdfast", "holdfast/holdfast.hpp_separate", "-O2",
+     "#define HOLDFAST_SEPARATE_COMPILATION\n#include <holdfast/holdfast.hpp>\n"),
 ]
 cases += [("holdfast", header, "-O2", f"#include <{header}>\n") for header in headers]
 cases = [case for case in cases if arguments.case in case[1]]
