@@ -38,7 +38,8 @@ enum class tls_role : unsigned char { client, server };
 /// close_notify, and `net::ssl::error::stream_truncated` where its TCP stream ended without one, but
 /// `net::error::eof` where this side has ended the reading, as a drain does; those of
 /// `certificate_category()` where a handshake refuses the peer's certificate.
-/// Renegotiation is refused.
+/// Renegotiation is refused. A KeyUpdate that requests one of this side is answered before the next data that is written,
+/// which may be later (RFC 8446, 4.6.3).
 ///
 /// Lifetime: the stream may be moved and destroyed while operations are pending; they then complete with
 /// `operation_aborted`. Their buffers must stay until they have completed.

@@ -290,7 +290,8 @@ public:
 
     compact_records() noexcept = default;
     compact_records(const compact_records&) = delete;
-    /// A context of another thread that has protected a record of this connection keeps that key until its next record.
+    /// A context of another thread, one that is not for keys of many records, may keep this connection's key until its next
+    /// record.
     ~compact_records() { tls_cipher_contexts::forget_key(suite_); }
 
     bool begin(tls_suite suite, bool is_client, std::span<const unsigned char> read_secret, std::uint64_t records_read,
