@@ -10,6 +10,7 @@
 #include <holdfast/detail/connection/creation_time.hpp>
 #include <holdfast/detail/connection/guard_tracking.hpp>
 #include <holdfast/detail/connection/lowest_layer.hpp>
+#include <holdfast/detail/connection/noted_error.hpp>
 #include <holdfast/detail/connection/reset_at_close.hpp>
 #include <holdfast/detail/connection/stream_holder.hpp>
 #include <holdfast/detail/connection/unread_input.hpp>
@@ -78,9 +79,9 @@ struct close_options {
 /// Thread safety: distinct objects: safe. Shared objects: unsafe; a guard belongs to the thread or strand of its
 /// stream.
 ///
-/// Cost: the stream, the finalizer (none where it is empty), an error code and 16 bytes. A layered stream has one
-/// allocation. The first guards of an execution context make services of a few words in it. (Debug builds add what
-/// `leak_check` reports.)
+/// Cost: the stream, the finalizer (none where it is empty) and 24 bytes; with Boost.Asio an error code and 16 bytes
+/// instead. A layered stream has one allocation. The first guards of an execution context make services of a few words
+/// in it. (Debug builds add what `leak_check` reports.)
 ///
 ///     holdfast::connection_guard peer{std::move(socket), [](const holdfast::connection_end& end) noexcept {
 ///         std::clog << end << '\n';
@@ -162,7 +163,8 @@ public:
     /// the end.
     void note(const error_code& error) noexcept
     {
-        if (error && (!noted_ || noted_ == net::error::operation_aborted)) noted_ = error;
+        const error_code before = noted_.get();
+        if (error && (!before || before == net::error::operation_aborted)) noted_.set(error);
     }
 
     /// Notes whether received bytes of the peer are buffered and not yet used: `upgrade()` then refuses the connection.
@@ -288,7 +290,7 @@ private:
 
     holder stream_;
     [[no_unique_address]] detail::creation_time<Finalizer> created_at_;
-    error_code noted_{};
+    [[no_unique_address]] detail::noted_error noted_;
     close_reason reason_ = close_reason::none;
     bool live_ = true;
     bool within_message_ = false; // an acceptor's

@@ -30,8 +30,8 @@ class websocket_reader;
 struct frame_options {
     /// Maximum payload size in bytes, without header and trailer. At least 1. Values above 2^32 - 1 mean 2^32 - 1.
     std::size_t max_frame_bytes = 64 * 1024;
-    /// Size in bytes of the buffer that is borrowed when bytes arrive. It is doubled when one frame fills it. Values
-    /// below about 200 and above 2^30 are adjusted to these limits.
+    /// Size in bytes of the buffer that is borrowed when bytes arrive. Rounded up to a power of two, and doubled
+    /// when one frame fills it. Values below about 200 and above 2^30 are adjusted to these limits.
     std::size_t buffer_bytes = 1024;
     /// Is notified of received bytes, also of those of a frame that is still incomplete. A default-constructed one
     /// notifies nothing.

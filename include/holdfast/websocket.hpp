@@ -40,8 +40,8 @@ struct websocket_options {
     bool text = true;
     /// Whether binary messages are accepted.
     bool binary = true;
-    /// Size in bytes of the buffer that is borrowed when bytes arrive. It is doubled when one message fills it. Values
-    /// below about 250 and above 2^30 are adjusted to these limits.
+    /// Size in bytes of the buffer that is borrowed when bytes arrive. Rounded up to a power of two, and doubled
+    /// when one message fills it. Values below about 250 and above 2^30 are adjusted to these limits.
     std::size_t buffer_bytes = 1024;
     /// Is notified of received bytes.
     holdfast::progress progress{};
@@ -74,7 +74,7 @@ static_assert(std::is_trivially_destructible_v<websocket_options>);
 ///
 /// In each case the session then ends with `async_close_websocket`, which sends what is queued.
 ///
-/// Size: 88 bytes (64-bit).
+/// Size: 80 bytes (64-bit).
 /// Lifetime: refers to the stream, outbox, pool, progress, deadline, compression and rate. Must stay at its address
 /// while an operation is pending.
 /// Thread safety: one operation at a time, on the thread or strand of the outbox; the handlers of its operations must
@@ -177,13 +177,10 @@ public:
 
     /// Returns the code of the peer's Close frame; `websocket_close_code::no_code` if that had none, and
     /// `no_close_frame` if there was none.
-    [[nodiscard]] websocket_close_code close_code() const noexcept
-    {
-        return static_cast<websocket_close_code>(buffer_.protocol().close_code);
-    }
+    [[nodiscard]] websocket_close_code close_code() const noexcept { return buffer_.close_code(); }
 
     /// Returns the compression of the options, for `websocket_frame`; null if none was negotiated.
-    [[nodiscard]] websocket_compression* compression() const noexcept { return buffer_.protocol().compression; }
+    [[nodiscard]] websocket_compression* compression() const noexcept { return buffer_.compression(); }
 
     /// Returns the text that is the reason in the peer's Close frame; empty if there was none. Valid until the next
     /// operation. (It is not the enumeration `holdfast::close_reason`.)

@@ -189,7 +189,7 @@ private:
         Guard& guard = *std::exchange(guard_, nullptr);
         if (!guard.is_open()) return complete_later(self, guard.get_executor());
         // Not the handler's memory: the watchdog's completion may hold it for longer than the operation lasts.
-        connection_ = std::make_shared<closing_connection<Guard>>(std::move(guard), drain_bytes_, guard.noted_);
+        connection_ = std::make_shared<closing_connection<Guard>>(std::move(guard), drain_bytes_, guard.noted_.get());
         const action first = connection_->machine.start(connection_->peek(), connection_->resets_at_close());
         guard.reason_ = connection_->machine.reason(); // NOLINT(bugprone-use-after-move): what an empty one returns
         if (first != action::close) {

@@ -150,8 +150,8 @@ void connection_guard<Stream, Finalizer>::close_unnamed() noexcept
     const bool unwinding = std::uncaught_exceptions() > 0;
     if (detail::context_is_ending(get_executor()))
         close(close_reason::context_destroyed);
-    else if (noted_ && (unwinding || noted_ != net::error::operation_aborted))
-        close(reason_of(noted_), noted_);
+    else if (const error_code noted = noted_.get(); noted && (unwinding || noted != net::error::operation_aborted))
+        close(reason_of(noted), noted);
     else if (!unwinding)
         close(close_reason::abandoned);
     else if (const error_code found = end_of_stream())

@@ -6,6 +6,7 @@
 #include <holdfast/frame_time_limit.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -39,18 +40,18 @@ public:
     borrowed_buffer(Pool& pool, std::size_t max_frame, std::size_t first_bytes, frame_time_limit* limit,
                     const char* why)
         : pool_(pool),
+          limit_(limit),
           max_frame_(
               static_cast<std::uint32_t>(std::min<std::size_t>(max_frame, std::numeric_limits<std::uint32_t>::max()))),
-          first_bytes_(static_cast<std::uint32_t>(
-              std::clamp<std::size_t>(first_bytes, sizeof(Head) + frame_padding + 1, std::size_t{1} << 30U))),
-          limit_(limit)
+          first_size_(static_cast<std::uint8_t>(std::bit_width(
+              std::clamp<std::size_t>(first_bytes, sizeof(Head) + frame_padding + 1, std::size_t{1} << 30U) - 1)))
     {
         if (max_frame == 0) throw std::invalid_argument(why);
     }
 
     /// The same limits and pool; takes no bytes over.
     borrowed_buffer(const borrowed_buffer& from) noexcept
-        : reader(), pool_(from.pool_), max_frame_(from.max_frame_), first_bytes_(from.first_bytes_), limit_(from.limit_)
+        : reader(), pool_(from.pool_), limit_(from.limit_), max_frame_(from.max_frame_), first_size_(from.first_size_)
     {
     }
 
@@ -82,7 +83,7 @@ public:
     void note_drained(bool drained) noexcept { held()->drained = drained; }
 
     /// Size of the first buffer.
-    [[nodiscard]] std::size_t first_bytes() const noexcept { return first_bytes_; }
+    [[nodiscard]] std::size_t first_bytes() const noexcept { return std::size_t{1} << first_size_; }
 
     void adopt(loan_type loan) noexcept
     {
@@ -143,9 +144,9 @@ protected:
 
 private:
     Pool& pool_;
-    const std::uint32_t max_frame_;
-    const std::uint32_t first_bytes_;
     frame_time_limit* limit_;
+    const std::uint32_t max_frame_;
+    const std::uint8_t first_size_; // the power of two, as the pool lends; what derives from this has small members
 };
 
 } // namespace holdfast::detail

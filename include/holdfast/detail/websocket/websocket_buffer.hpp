@@ -35,42 +35,12 @@ struct websocket_message {
 
 namespace holdfast::detail {
 
-/// What a reader does with frames: it answers those of control in the outbox, and remembers how the peer has closed.
+/// What a reader of a WebSocket is given.
 struct websocket_protocol {
-    /// The key of pongs in the outbox's reserve.
-    static constexpr conflate pong{0};
-
     outbox_base* outbox;
     websocket_compression* compression; // null: not negotiated
     bool text;                          // accepted
     bool binary;                        // accepted
-    bool closed = false;                // by a Close frame
-    std::uint8_t failure = 0;           // a websocket_errc: then nothing is read any more
-    std::uint16_t close_code = 1006;
-
-    void answer_ping(std::string_view data) noexcept
-    {
-        try {
-            outbox->push_control(make_websocket_frame(websocket_opcode::pong, data, payload_sharing::one_thread),
-                                 control_place::next, pong);
-        } catch (const std::bad_alloc&) { // a ping without a pong is one that was lost
-        }
-    }
-
-    void close(websocket_close_code code, std::string_view reason) noexcept
-    {
-        try {
-            outbox->push_final(websocket_close_frame(code, reason));
-        } catch (const std::bad_alloc&) {
-            outbox->push_final({}); // nothing may be sent any more
-        }
-    }
-
-    void fail(websocket_errc error) noexcept
-    {
-        failure = static_cast<std::uint8_t>(error);
-        close(close_code_of(error), websocket_category::text(static_cast<int>(error)));
-    }
 };
 
 /// What a reader of a WebSocket keeps besides the bytes.
@@ -109,11 +79,15 @@ public:
     websocket_buffer(Pool& from, std::size_t longest, std::size_t first, frame_time_limit* limit,
                      const websocket_protocol& protocol)
         : base(from, longest, first, limit, "websocket_options.max_message_bytes must be at least 1"),
-          protocol_(protocol)
+          text_(protocol.text),
+          binary_(protocol.binary),
+          outbox_(protocol.outbox),
+          compression_(protocol.compression)
     {
     }
 
-    [[nodiscard]] const websocket_protocol& protocol() const noexcept { return protocol_; }
+    [[nodiscard]] websocket_close_code close_code() const noexcept { return close_code_; }
+    [[nodiscard]] websocket_compression* compression() const noexcept { return compression_; }
 
     /// Takes over the bytes that another reader has received and not handed out. Throws std::bad_alloc if they need a
     /// larger buffer and there is none to be had; the other then keeps them.
@@ -138,16 +112,15 @@ public:
     /// Returns the next whole message. Nothing when there is none yet, or, with `why`, when there will be none.
     std::optional<websocket_message> take(framing_of_buffer, std::error_code& why) noexcept
     {
-        if (protocol_.failure != 0)
-            why = static_cast<websocket_errc>(protocol_.failure);
-        else if (protocol_.closed)
+        if (failure_ != 0)
+            why = static_cast<websocket_errc>(failure_);
+        else if (ended())
             why = errc::truncated_frame; // which `ended()` turns into the end
         else if (late())
             why = errc::frame_timeout;
         if (why || !holds()) return std::nullopt;
         held()->inflated.clear();
-        const websocket_limits limits{max_message(), protocol_.text, protocol_.binary,
-                                      protocol_.compression != nullptr};
+        const websocket_limits limits{max_message(), text_, binary_, compression_ != nullptr};
         for (;;) {
             const bool again = held()->compressed.what == event::message;
             const auto next = again ? held()->compressed : held()->assembler.next(data(), limits);
@@ -160,7 +133,7 @@ public:
                 untime();
                 return websocket_message{next.bytes, kind_of(next)};
             case event::ping:
-                protocol_.answer_ping(next.bytes);
+                answer_ping(next.bytes);
                 break;
             case event::pong:
                 break;
@@ -168,9 +141,8 @@ public:
                 if (const auto close = websocket_close_payload::parse(next.bytes); close.error == websocket_errc{}) {
                     untime();
                     held()->close_reason = close.reason;
-                    protocol_.closed = true;
-                    protocol_.close_code = close.code;
-                    protocol_.close(static_cast<websocket_close_code>(close.code), {});
+                    close_code_ = static_cast<websocket_close_code>(close.code);
+                    push_close(close_code_, {});
                     why = errc::truncated_frame;
                 } else {
                     fail(close.error, why);
@@ -184,7 +156,7 @@ public:
     }
 
     /// Whether the peer has closed the connection by a Close frame.
-    [[nodiscard]] bool ended() const noexcept { return protocol_.closed; }
+    [[nodiscard]] bool ended() const noexcept { return close_code_ != websocket_close_code::no_close_frame; }
 
     /// The reason in the peer's Close frame.
     [[nodiscard]] std::string_view close_reason() const noexcept
@@ -233,7 +205,7 @@ private:
     std::optional<websocket_message> inflate(const message_assembler::result& message, std::error_code& why) noexcept
     {
         bytes& b = *held();
-        why = b.inflated.take(*protocol_.compression, message.bytes, message.text, max_message(), pool());
+        why = b.inflated.take(*compression_, message.bytes, message.text, max_message(), pool());
         if (why == errc::pool_exhausted) {
             b.compressed = message;
             return std::nullopt;
@@ -249,12 +221,40 @@ private:
 
     void fail(websocket_errc error, std::error_code& why) noexcept
     {
-        protocol_.fail(error);
+        failure_ = static_cast<std::uint8_t>(error) & 0x3fU;
+        push_close(close_code_of(error), websocket_category::text(static_cast<int>(error)));
         why = error;
         drop();
     }
 
-    websocket_protocol protocol_;
+    void answer_ping(std::string_view ping) noexcept
+    {
+        try {
+            outbox_->push_control(make_websocket_frame(websocket_opcode::pong, ping, payload_sharing::one_thread),
+                                  control_place::next, pong);
+        } catch (const std::bad_alloc&) { // a ping without a pong is one that was lost
+        }
+    }
+
+    void push_close(websocket_close_code code, std::string_view reason) noexcept
+    {
+        try {
+            outbox_->push_final(websocket_close_frame(code, reason));
+        } catch (const std::bad_alloc&) {
+            outbox_->push_final({}); // nothing may be sent any more
+        }
+    }
+
+    /// The key of pongs in the outbox's reserve.
+    static constexpr conflate pong{0};
+
+    // The small ones come first, beside those of the base.
+    std::uint8_t failure_ : 6 = 0; // a websocket_errc: then nothing is read any more
+    bool text_ : 1;                // accepted
+    bool binary_ : 1;              // accepted
+    websocket_close_code close_code_ = websocket_close_code::no_close_frame;
+    outbox_base* outbox_;
+    websocket_compression* compression_; // null: not negotiated
 };
 
 } // namespace holdfast::detail
