@@ -129,6 +129,68 @@ TEST_CASE("whichever allocation fails while a new client comes in, the next one 
         }
 }
 
+TEST_CASE("whichever allocation fails in the constructor, an adopted descriptor is still its caller's")
+{
+    if (!tests::counts_bytes) return;
+    const bool reserves = GENERATE(false, true);
+    bool failed = true;
+    for (long n = 0; failed; ++n) {
+        INFO("allocation " << n << (reserves ? ", descriptors reserved" : ""));
+        std::thread([&] {
+            net::io_context io;
+            tcp::acceptor listening(io, {net::ip::address_v4::loopback(), 0});
+            const int descriptor = listening.release();
+            const holdfast::acceptor_options options{.max_connections = 3, .reserve_descriptors = reserves};
+            bool made = false;
+            tests::until_failure = n;
+            try {
+                const acceptor_type acceptor{io.get_executor(), tcp::v4(), descriptor, options};
+                made = true;
+            } catch (const std::bad_alloc&) {
+            }
+            failed = tests::until_failure < 0;
+            tests::until_failure = -1;
+            CHECK(made == !failed);
+            CHECK((::close(descriptor) == 0) == !made);
+        }).join();
+    }
+}
+
+TEST_CASE("whichever allocation fails while a client is rejected, or watched for the first time, nothing breaks")
+{
+    if (!tests::counts_bytes) return;
+    bool failed = true;
+    for (long n = 0; failed; ++n) {
+        INFO("allocation " << n);
+        std::thread([&] {
+            net::io_context io;
+            acceptor_type acceptor{io.get_executor(),
+                                   {net::ip::address_v4::loopback(), 0},
+                                   {.max_connections = 1, .on_connection_limit = holdfast::overload_policy::reject}};
+            std::vector<connection> kept;
+            acceptor.async_serve([&](connection peer) { kept.push_back(std::move(peer)); }, net::detached);
+            tcp::socket first(io), second(io);
+            first.connect(acceptor.local_endpoint());
+            tests::run_until(io, [&] { return kept.size() == 1; });
+            second.connect(acceptor.local_endpoint());
+            tests::until_failure = n;
+            while (io.poll() != 0) {
+            }
+            failed = tests::until_failure < 0;
+            tests::until_failure = -1;
+            bool ended = false;
+            char byte = 0;
+            second.async_read_some(net::buffer(&byte, 1), [&](error_code, std::size_t) { ended = true; });
+            tests::run_until(io, [&] { return ended; });
+            CHECK(kept.front().is_open());
+            acceptor.close();
+            kept.clear();
+            second.close();
+            tests::run(io);
+        }).join();
+    }
+}
+
 TEST_CASE("whichever allocation fails, a drain that has begun completes, and the sessions are notified or not")
 {
     if (!tests::counts_bytes) return; // no allocation can be made to fail here

@@ -397,7 +397,59 @@ private:
     std::string hoard_;
 };
 
+/// A layer that reports its end together with its last bytes.
+class ending_stream {
+public:
+    using executor_type = tcp::socket::executor_type;
+
+    explicit ending_stream(tcp::socket below) : below_(std::move(below)) {}
+
+    executor_type get_executor() { return below_.get_executor(); }
+    tcp::socket& next_layer() { return below_; }
+    tcp::socket& lowest_layer() { return below_; }
+
+    template <class Token>
+    auto async_read_some(const net::mutable_buffer& into, Token&& token)
+    {
+        return net::async_compose<Token, void(error_code, std::size_t)>(
+            [this, into, begun = false](auto& self) mutable {
+                if (!std::exchange(begun, true)) return net::post(below_.get_executor(), std::move(self));
+                const std::string last = std::exchange(last_, {});
+                std::memcpy(into.data(), last.data(), last.size());
+                self.complete(net::error::eof, last.size());
+            },
+            token, below_);
+    }
+
+private:
+    tcp::socket below_;
+    std::string last_ = "one\ntwo\nthree\n";
+};
+
 } // namespace
+
+TEST_CASE("frames that come together with the end are delivered before it")
+{
+    net::io_context io;
+    auto [server, client] = tests::socket_pair(io);
+    ending_stream stream(std::move(server));
+    frame_reader lines(stream);
+    net::write(client, net::buffer("?", 1)); // the socket is readable
+    for (const char* const expected : {"one", "two", "three"}) {
+        outcome o;
+        lines.async_next(o.handler());
+        io.restart();
+        tests::run(io);
+        CHECK(o.frame == expected);
+        CHECK_FALSE(o.error);
+    }
+    outcome o;
+    lines.async_next(o.handler());
+    io.restart();
+    tests::run(io);
+    CHECK_FALSE(o.frame);
+    CHECK_FALSE(o.error);
+}
 
 TEST_CASE("what a layer holds back is read before the socket is waited for, and a quiet one holds no buffer")
 {

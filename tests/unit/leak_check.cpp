@@ -6,8 +6,14 @@
 #include <holdfast/bounded_acceptor.hpp>
 #include <holdfast/testing/leak_check.hpp>
 
+#include <cstdio>
+#include <cstdlib>
 #include <optional>
 #include <string>
+
+#include <unistd.h>
+
+#include <unistd.h>
 
 using tests::tcp;
 namespace net = holdfast::net;
@@ -64,6 +70,23 @@ TEST_CASE("of an acceptor's connection it names the line that made the acceptor"
         tests::run(io);
     }
     CHECK(told.find("leak_check.cpp:" + std::to_string(line)) != std::string::npos);
+}
+
+TEST_CASE("a file that was open before is not reported when it is renamed or removed")
+{
+    char name[] = "/tmp/leak_check_XXXXXX";
+    const int file = ::mkstemp(name);
+    REQUIRE(file >= 0);
+    const holdfast::leak_check check;
+    const std::string renamed = std::string(name) + ".1";
+    REQUIRE(::rename(name, renamed.c_str()) == 0);
+    CHECK(check.leaks().empty());
+    REQUIRE(::unlink(renamed.c_str()) == 0);
+    CHECK(check.leaks().empty());
+    const int other = ::dup(file);
+    CHECK(check.leaks().starts_with("descriptor " + std::to_string(other) + ": "));
+    ::close(other);
+    CHECK(check.leaks().empty());
 }
 
 TEST_CASE("guards that were ended, moved from or assigned over are not live")

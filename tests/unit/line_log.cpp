@@ -1,12 +1,15 @@
 // holdfast: does a log that is not read drop lines, count them, and say so, without blocking?
 // SPDX-License-Identifier: BSL-1.0
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 
 #include <holdfast/server/line_log.hpp>
 
+#include <algorithm>
 #include <array>
 #include <string>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 namespace {
@@ -71,4 +74,27 @@ TEST_CASE("line_log: where the reader has gone lines are dropped, without a sign
     pipe.close_reader();
     log("lost");
     CHECK(log.dropped() == 1);
+}
+
+TEST_CASE("line_log: whichever allocation fails, a line is written whole, or dropped and counted")
+{
+    if (!tests::counts_bytes) return; // no allocation can be made to fail here
+    const std::string text(600, 'x');
+    bool failed = true;
+    for (long n = 0; failed; ++n) {
+        INFO("allocation " << n);
+        int ends[2];
+        REQUIRE(::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0);
+        holdfast::line_log log(ends[1]);
+        tests::until_failure = n;
+        log("a line: ", text);
+        failed = tests::until_failure < 0;
+        tests::until_failure = -1;
+        std::string got(1000, '\0');
+        got.resize(static_cast<std::size_t>(std::max<ssize_t>(::read(ends[0], got.data(), got.size()), 0)));
+        CHECK(got == (log.dropped() == 0 ? "a line: " + text + "\n" : ""));
+        CHECK(log.dropped() == (failed ? 1 : 0));
+        ::close(ends[0]);
+        ::close(ends[1]);
+    }
 }

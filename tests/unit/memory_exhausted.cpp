@@ -21,6 +21,7 @@
 namespace net = holdfast::net;
 using holdfast::error_code;
 using tests::tcp;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -173,6 +174,42 @@ TEST_CASE("a reader that pauses for its rate")
         INFO((initiating ? "in the initiating function" : "in a step"));
         each_allocation_fails([=](long n) { return pause_reading(initiating, n); });
     }
+}
+
+TEMPLATE_TEST_CASE("a timer of heartbeats ticks on, whichever allocation fails", "", net::any_io_executor,
+                   net::io_context::executor_type)
+{
+    if (!tests::counts_bytes) return;
+    bool failed = false;
+    long n = 0;
+    do {
+        INFO("allocation " << n);
+        int died = 0;
+        std::thread([&] { // which has no memory in Asio's caches yet
+            net::io_context io;
+            holdfast::heartbeat_timer<TestType> timer{io.get_executor(), {.tick = 2ms, .timeout = 4ms}};
+            auto on_death = [&] { ++died; };
+            const auto first = timer.watch(on_death);
+            tests::until_failure = n;
+            const auto run = [&](int deaths) {
+                const auto end = std::chrono::steady_clock::now() + 10s;
+                while (died != deaths && std::chrono::steady_clock::now() < end)
+                    try {
+                        io.run_one_until(end);
+                    } catch (const std::bad_alloc&) {
+                        io.restart();
+                    }
+            };
+            run(1);
+            failed = tests::until_failure < 0;
+            tests::until_failure = -1;
+            const auto second = timer.watch(on_death);
+            run(2);
+        })
+            .join();
+        CHECK(died == 2);
+        ++n;
+    } while (failed);
 }
 
 TEST_CASE("a reader of a socket")

@@ -48,6 +48,7 @@ public:
     {
         try {
             std::ostringstream text;
+            text.exceptions(std::ios::badbit); // else it would go on without what its buffer had no memory for
             (text << ... << parts);
             write(text.view());
         } catch (...) {

@@ -11,12 +11,15 @@
 #include <filesystem>
 #include <functional>
 #include <iostream>
-#include <set>
+#include <map>
 #include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <tuple>
 #include <utility>
+
+#include <sys/stat.h>
 
 namespace holdfast {
 
@@ -70,8 +73,8 @@ public:
                 << where.file_name() << ':' << where.line() << " in " << where.function_name() << '\n';
         });
 #endif
-        for (const auto& [number, target] : open_descriptors())
-            if (!descriptors_.contains({number, target})) out << "descriptor " << number << ": " << target << '\n';
+        for (const auto& [each, target] : open_descriptors())
+            if (!descriptors_.contains(each)) out << "descriptor " << std::get<0>(each) << ": " << target << '\n';
         return out.str();
     }
 
@@ -83,7 +86,8 @@ public:
     }
 
 private:
-    using descriptors = std::set<std::pair<int, std::string>>;
+    // By number, device and inode, as a file may be renamed or removed; with the name for the report.
+    using descriptors = std::map<std::tuple<int, ::dev_t, ::ino_t>, std::string>;
 
     static descriptors open_descriptors()
     {
@@ -91,7 +95,9 @@ private:
         std::error_code ec;
         for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", ec)) {
             const std::string target = std::filesystem::read_symlink(entry.path(), ec).string();
-            if (!ec) open.emplace(std::stoi(entry.path().filename().string()), target);
+            const int number = std::stoi(entry.path().filename().string());
+            struct ::stat what{};
+            if (!ec && ::fstat(number, &what) == 0) open.emplace(std::tuple(number, what.st_dev, what.st_ino), target);
         }
         std::erase_if(open, [](const auto& each) { // the one that the listing itself had open
             return each.second.starts_with("/proc/") && each.second.ends_with("/fd");

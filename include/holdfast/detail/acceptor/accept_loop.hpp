@@ -92,7 +92,8 @@ protected:
 private:
     HOLDFAST_DECL void start(int descriptor);
     HOLDFAST_DECL void start_machine(bool own_listener);
-    HOLDFAST_DECL void reserve_descriptors(int descriptor);
+    HOLDFAST_DECL void reserve_descriptors();
+    HOLDFAST_DECL void register_copies();
 
     HOLDFAST_DECL void resume(accept_event event) noexcept override;
     HOLDFAST_DECL outcome carry_out(const accept_action& action, std::uint64_t seen);

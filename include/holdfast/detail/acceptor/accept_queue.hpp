@@ -83,6 +83,9 @@ protected:
         net::steady_timer timer;
         net::steady_timer tick; // ends a wait for a permit
         registry::departure_wait departure;
+        // Where rejected connections close, since several threads may run the context. Where a policy rejects, it is made
+        // with the acceptor: Asio 1.22 reads what it has not set where a strand finds no memory.
+        std::optional<net::strand<net::any_io_executor>> rejects;
     };
 
     using semaphore = semaphore_core<synchronized>;

@@ -195,6 +195,10 @@ public:
     void operator()(error_code ec, std::size_t n)
     {
         received(n);
+        if (ec && n != 0) { // a layer may report its end with its last bytes, and will again at the next read
+            error_code ignored;
+            if (const frame found = take(ignored)) return finish({}, found);
+        }
         if (ec) return finish(ec);
         const frame found = take(ec);
         if (ec && ec == errc::pool_exhausted) return borrow_unless_cancelled();

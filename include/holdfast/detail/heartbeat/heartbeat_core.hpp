@@ -56,6 +56,8 @@ protected:
 
     /// Called when the first connection is watched.
     virtual void start() = 0;
+    /// Called when a further one is watched.
+    virtual void resume() = 0;
     /// Called when the last one is released.
     virtual void stop() noexcept = 0;
 

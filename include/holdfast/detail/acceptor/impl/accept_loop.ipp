@@ -71,6 +71,7 @@ HOLDFAST_DECL void accept_loop::open(int family, int type, int protocol, const :
     is_ip_ = family == AF_INET || family == AF_INET6;
     start(socket.get());
     const int listener = socket.release();
+    reserve_descriptors();
     if (options_.reuse_address && !set_socket_option(listener, SOL_SOCKET, SO_REUSEADDR, 1))
         throw_last_error("SO_REUSEADDR cannot be set");
     if (options_.reuse_port && !set_socket_option(listener, SOL_SOCKET, SO_REUSEPORT, 1))
@@ -93,6 +94,7 @@ HOLDFAST_DECL void accept_loop::take_over(int family, int descriptor)
     is_ip_ = family == AF_INET || family == AF_INET6;
     start(descriptor);
     try {
+        reserve_descriptors();
         io_->listener.non_blocking(true); // a client may leave between readiness and accept
         (void)configure(descriptor);      // a failure shows at the connections
         start_machine(false);
@@ -107,9 +109,10 @@ HOLDFAST_DECL void accept_loop::start(int descriptor)
 {
     io_.emplace(executor, *members);
     hook(executor);
-    io_->listener.assign(descriptor);
-    if (options_.reserve_descriptors) reserve_descriptors(descriptor);
-    restore_reserve();
+    for (const overload_policy each : {options_.on_connection_limit, options_.on_address_limit, options_.on_rate_limit,
+                                       options_.on_memory_limit, options_.on_descriptor_limit})
+        if (each == overload_policy::reject && !io_->rejects) io_->rejects.emplace(net::make_strand(executor));
+    io_->listener.assign(descriptor); // owns it, unless this throws
 }
 
 /// Opens the memory meter's files, and computes the watermarks.
@@ -120,12 +123,18 @@ HOLDFAST_DECL void accept_loop::start_machine(bool own_listener)
                      memory_gate(meter_ ? high : 0, low, saturated(options_.memory.probe_interval)));
 }
 
+HOLDFAST_DECL void accept_loop::reserve_descriptors()
+{
+    if (options_.reserve_descriptors) register_copies();
+    restore_reserve();
+}
+
 /// Registers copies of the listener's descriptor, all at the same time, and closes them again.
-HOLDFAST_DECL void accept_loop::reserve_descriptors(int descriptor)
+HOLDFAST_DECL void accept_loop::register_copies()
 {
     std::vector<net::posix::stream_descriptor> copies;
     while (copies.size() != options_.max_connections) {
-        unique_descriptor copy(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
+        unique_descriptor copy(::fcntl(io_->listener.native_handle(), F_DUPFD_CLOEXEC, 0));
         if (!copy) return; // there can be no more connections either
         error_code ec;
         copies.emplace_back(executor).assign(copy.get(), ec);
@@ -285,15 +294,22 @@ HOLDFAST_DECL void accept_loop::reject(admission_limit limit, overload_policy po
 HOLDFAST_DECL void accept_loop::close_rejected()
 {
     using stream_type = net::basic_stream_socket<net::generic::stream_protocol, net::any_io_executor>;
+    std::optional<net::strand<net::any_io_executor>> strand;
+    {
+        const std::lock_guard lock(mutex_);
+        if (io_ && !io_->rejects)
+            io_->rejects.emplace(net::make_strand(executor)); // the first one that waited too long
+        if (io_) strand = io_->rejects;
+    }
+    if (!strand) return reset_and_close(std::move(accepted_)); // the context is being destroyed
     stream_type socket(executor);
     error_code ec;
     socket.assign(net::generic::stream_protocol(family_, 0), accepted_.get(), ec);
     if (ec) return reset_and_close(std::move(accepted_));
     send_reject_message(accepted_.release());
     connection_guard<stream_type> guard(std::move(socket));
-    // Several threads may run the context: the steps of closing need a strand.
     guard.async_close({.deadline = saturated(options_.reject_deadline), .drain_bytes = 64 * 1024},
-                      net::bind_executor(net::make_strand(executor), reject_count(pending_rejects_)));
+                      net::bind_executor(std::move(*strand), reject_count(pending_rejects_)));
 }
 
 /// The socket takes what fits into its send buffer; the rest is not waited for.

@@ -41,12 +41,15 @@ HOLDFAST_DECL heartbeat_table::age_type* heartbeat_core::watch(heartbeat_table& 
 {
     auto* const age = table.acquire(context);
     acquire();
-    if (watched_++ == 0) try {
+    try {
+        if (watched_++ == 0)
             start();
-        } catch (...) {
-            unwatch(age);
-            throw;
-        }
+        else
+            resume();
+    } catch (...) {
+        unwatch(age);
+        throw;
+    }
     return age;
 }
 
