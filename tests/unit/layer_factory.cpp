@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "support/catch.hpp"
 #include "support/certificates.hpp"
+#include "support/note_end.hpp"
 #include "support/sockets.hpp"
 #include "support/tls.hpp"
 #include "support/tls_peer.hpp"
@@ -40,10 +41,7 @@ namespace net = holdfast::net;
 
 namespace {
 
-struct note_end {
-    std::vector<connection_end>* ends;
-    void operator()(const connection_end& end) const noexcept { ends->push_back(end); }
-};
+using tests::note_end;
 using acceptor_type = holdfast::bounded_acceptor<tcp, note_end>;
 
 const tests::certificate& files()
