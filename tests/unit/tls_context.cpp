@@ -210,9 +210,11 @@ TEST_CASE("whichever certificate the host's name chooses, clients are verified b
 {
     const bool compact = GENERATE(false, true);
     const tests::certificate fallback("default.example"), one("one.example"), ours("alice"), theirs("mallory");
-    const bool has_authorities = GENERATE(false, true);
-    const auto of_one = server_of(
-        one, {.peer_authorities_file = has_authorities ? theirs.chain_file() : "", .compact_records = compact});
+    const bool has_authorities = GENERATE(false, true), chooses_too = GENERATE(false, true);
+    holdfast::tls_context_options options{.peer_authorities_file = has_authorities ? theirs.chain_file() : "",
+                                          .compact_records = compact};
+    if (chooses_too) options.choose_context = [](std::string_view) { return nullptr; };
+    const auto of_one = server_of(one, options);
     int choices = 0;
     const auto context = server_of(fallback, {.peer_authorities_file = ours.chain_file(),
                                               .choose_context =

@@ -189,6 +189,18 @@ TEST_CASE("close_notify ends a stream without an error, without it the end is a 
             f.await_read();
             CHECK_FALSE(f.read_error);
             CHECK(*f.got == "half closed");
+            f.read();
+            ::SSL_key_update(f.client->ssl(), SSL_KEY_UPDATE_REQUESTED);
+            f.client->send(f.client->seal("under another key"));
+            f.await_read();
+            CHECK(*f.got == "under another key");
+            std::string altered = f.client->seal("altered");
+            altered.back() ^= 1;
+            f.read();
+            f.client->send(altered);
+            f.await_read();
+            CHECK(f.read_error);
+            CHECK(f.client->socket().available() == 0); // nothing follows a close_notify
         }
     }
 }

@@ -55,8 +55,9 @@ struct tls_context_options {
     /// Busy connections keep their keys in up to 256 of OpenSSL's cipher contexts of each cipher suite, two a connection:
     /// at most 0.3 MB a suite for the whole process, which stay allocated. The other connections set their keys for each
     /// record, which costs some 130 ns more.
-    /// Secrets are overwritten when they are replaced and at the connection's end. OpenSSL does not overwrite the object
-    /// that it frees: where that matters, give it a `free` that does, by `CRYPTO_set_mem_functions`.
+    /// Secrets are overwritten when they are replaced and at the connection's end; but where another thread has protected
+    /// the connection's last record, that thread's context keeps its key until its next record. OpenSSL does not overwrite
+    /// the object that it frees: where that matters, give it a `free` that does, by `CRYPTO_set_mem_functions`.
     bool compact_records = false;
 };
 
@@ -205,12 +206,19 @@ private:
     /// OpenSSL's callback for the server's name.
     static int choose(SSL* ssl, int*, void* own) noexcept
     {
+        // After a HelloRetryRequest this is called a second time, by the chosen context where that chooses too: the
+        // connection stays that of the context which it began with, and which its session keeps.
+        static const int first = ::SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+        if (void* const began_with = ::SSL_get_ex_data(ssl, first))
+            own = began_with;
+        else if (::SSL_set_ex_data(ssl, first, own) != 1)
+            return SSL_TLSEXT_ERR_ALERT_FATAL;
         const char* const host = ::SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
         const tls_context* const chosen = static_cast<const kept*>(own)->choose_context(
             host != nullptr ? std::string_view(host) : std::string_view());
         if (chosen == nullptr) return SSL_TLSEXT_ERR_OK;
         // OpenSSL would go on with the chosen context's authorities: who may connect must not depend on a name that the
-        // client states. (After a HelloRetryRequest this is called a second time, with the chosen context in place.)
+        // client states.
         X509_STORE* const authorities = static_cast<const kept*>(own)->authorities;
         ::X509_STORE_up_ref(authorities);
         const std::lock_guard lock(chosen->current_->mutex);

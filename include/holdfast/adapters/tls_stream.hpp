@@ -148,7 +148,7 @@ public:
     [[nodiscard]] std::string peer_name() const { return core_->engine.peer_name(); }
 
     /// How many bytes are held that no readiness of the socket announces: decrypted ones, and ones received but not yet
-    /// decrypted. An end or a failure that came together with the last data counts as one, until it is read.
+    /// decrypted. An end or a failure that came together with the last data counts as one, also after it was read.
     [[nodiscard]] std::size_t pending() const noexcept { return moved_from_ ? 0 : core_->engine.pending(); }
 
     /// Whether OpenSSL's object has been freed and the records are protected by two keys alone.

@@ -195,6 +195,7 @@ private:
     bool derive(tls_suite suite) noexcept
     {
         tls_keyed_contexts::forget(*this, context_); // the key before
+        tls_cipher_contexts::forget_key(suite);
         const auto [key_bytes, hash] = parameters_of(suite);
         return hkdf_expand_label(hash, secret(suite), "key", {bytes_.data() + at_key, key_bytes}) &&
                hkdf_expand_label(hash, secret(suite), "iv", {bytes_.data() + at_nonce, tls_nonce_bytes});
@@ -363,7 +364,11 @@ public:
         return send(tls_content::application_data, parts, size, transport);
     }
 
-    bool close(tls_transport& transport) noexcept { return send_alert(1, tls_alert::close_notify, transport); }
+    bool close(tls_transport& transport) noexcept
+    {
+        said_close_ = true; // nothing is sent after it: RFC 8446, 6.1
+        return send_alert(1, tls_alert::close_notify, transport);
+    }
 
     /// After how many records a key is replaced: RFC 8446, 5.5, allows 2^24.5 for AES-GCM.
     static constexpr std::uint64_t max_records_of_a_key = std::uint64_t{1} << 24U;
@@ -400,7 +405,7 @@ private:
         alert_ = why;
         reason_ = static_cast<std::uint16_t>(reason);
         state_ = state::failed;
-        (void)send_alert(2, why, transport);
+        if (!said_close_) (void)send_alert(2, why, transport);
         return outcome::failed;
     }
 
@@ -459,7 +464,7 @@ private:
             if (!in_.update(suite_)) return fail(tls_alert::internal_error, internal_error, transport);
             // An answer must precede the next application data, and one is enough for all requests before it (RFC 8446,
             // 4.6.3): while the peer reads nothing it waits for that data.
-            if (requested == 1) answer_due_ = true;
+            if (requested == 1 && !said_close_) answer_due_ = true;
             if (answer_due_ && transport.state().unsent.size() == 0 && !send_key_update(transport))
                 return fail(tls_alert::internal_error, internal_error, transport);
         }
@@ -484,6 +489,7 @@ private:
     state state_ = state::open;
     bool is_client_ : 1 = false;
     bool answer_due_ : 1 = false; // to a KeyUpdate that requests one
+    bool said_close_ : 1 = false;
 };
 static_assert(sizeof(compact_records) <= 216); // what malloc gives as one block of 224 bytes
 

@@ -154,7 +154,7 @@ public:
         frame found = take(ec);
         bool more = false;
         if constexpr (reads_now) // cheaper than a wait, where the bytes have arrived already
-            if (!found && !ec && may_have_arrived()) found = receive(ec, more);
+            if (!found && !ec && may_have_arrived() && reader_->is_open()) found = receive(ec, more);
         if (ec && ec == errc::pool_exhausted) {
             if (reader_->buffer_.holds()) return borrow();    // fails
             if constexpr (!reads_descriptor) return borrow(); // for bytes that no readiness announces
