@@ -309,7 +309,7 @@ HOLDFAST_DECL void accept_loop::close_rejected()
     send_reject_message(accepted_.release());
     connection_guard<stream_type> guard(std::move(socket));
     guard.async_close({.deadline = saturated(options_.reject_deadline), .drain_bytes = 64 * 1024},
-                      net::bind_executor(std::move(*strand), reject_count(pending_rejects_)));
+                      net::bind_executor(*strand, reject_count(pending_rejects_)));
 }
 
 /// The socket takes what fits into its send buffer; the rest is not waited for.
