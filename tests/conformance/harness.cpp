@@ -1,7 +1,7 @@
 // holdfast: runs the conformance matrix of one operation: every token, executor and end.
 // SPDX-License-Identifier: BSL-1.0
 #include "conformance/harness.hpp"
-#include "support/catch.hpp"
+#include "support/listener.hpp"
 
 #include <mutex>
 #include <stdexcept>
@@ -17,17 +17,11 @@ extern "C" const char* __tsan_default_suppressions() { return "called_from_lib:l
 
 namespace {
 
-#if __has_include(<catch2/catch_all.hpp>)
-using listener_base = Catch::EventListenerBase;
-#else
-using listener_base = Catch::TestEventListenerBase;
-#endif
-
 /// use_future runs the steps of an operation on threads of Asio's own, which must not outlive what they have used: OpenSSL
 /// frees what it keeps for a thread where that ends, unless OpenSSL itself has been cleaned up before.
-class system_threads : public listener_base {
+class system_threads : public tests::listener_base {
 public:
-    using listener_base::listener_base;
+    using tests::listener_base::listener_base;
 
     void testRunEnded(const Catch::TestRunStats&) override
     {

@@ -1,6 +1,6 @@
 // holdfast: linked into every test: no case may leave a live connection_guard or a descriptor behind.
 // SPDX-License-Identifier: BSL-1.0
-#include "catch.hpp"
+#include "support/listener.hpp"
 
 #include <holdfast/testing/leak_check.hpp>
 
@@ -8,15 +8,9 @@
 
 namespace {
 
-#if __has_include(<catch2/catch_all.hpp>)
-using listener_base = Catch::EventListenerBase;
-#else
-using listener_base = Catch::TestEventListenerBase;
-#endif
-
-class leak_listener : public listener_base {
+class leak_listener : public tests::listener_base {
 public:
-    using listener_base::listener_base;
+    using tests::listener_base::listener_base;
 
     void testCaseStarting(const Catch::TestCaseInfo&) override { check_.emplace(); }
     void testCaseEnded(const Catch::TestCaseStats&) override { check_.reset(); }
