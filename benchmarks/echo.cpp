@@ -2,16 +2,19 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // Subjects: see support/line_servers.hpp. Each server runs on one thread in a process of its own; the clients
-// are this one, and send the next line when they have the last one back. What counts is the server's
-// processor time (user and system) for a message: on few cores the clients cost as much as the server.
+// are this one. What counts is the server's processor time (user and system) for a message: on few cores the
+// clients cost as much as the server. A round is a line of each client, sent while the server is stopped: it
+// has all of them to answer at its next wait, whatever the server.
+//
+// In lockstep, each client sends its next line when it has the last one back. The server and this process
+// then run side by side; the faster server has fewer lines at each wait, and pays for more waits.
 //
 // Latencies are measured at a fixed rate: each line has a time at which it is due, whatever became of those before it,
 // and its latency counts from that time, so that a stall of the server counts for all the lines that it delays.
 #include "support/line_clients.hpp"
 #include "support/line_servers.hpp"
+#include "support/process_time.hpp"
 #include "support/results.hpp"
-
-#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -23,19 +26,11 @@
 
 namespace {
 
-using benchmarks::checked;
-
-double seconds(::clockid_t clock)
-{
-    ::timespec now{};
-    checked(::clock_gettime(clock, &now), "clock_gettime");
-    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
-}
-
 struct subject {
     std::string name;
     std::function<void(int)> serve;
-    std::vector<double> cpu_ns{};
+    std::vector<double> cpu_ns{};             // of a busy server
+    std::vector<double> lockstep_ns{};        // of one that has a line or a few at a time
     std::vector<double> p50{}, p99{}, p999{}; // of each round, in microseconds
 };
 
@@ -85,12 +80,12 @@ int run(int argc, char** argv)
             const benchmarks::server_process server(each.serve);
             benchmarks::line_clients load(server.address, connections);
             load.exchange(messages / 10 + 1); // warms up
-            ::clockid_t cpu{};
-            if (::clock_getcpuclockid(server.pid, &cpu) != 0)
-                throw std::runtime_error("no clock of the server's process");
-            const double before = seconds(cpu);
+            const benchmarks::process_time lockstep(server.pid);
             load.exchange(messages);
-            each.cpu_ns.push_back((seconds(cpu) - before) * 1e9 / messages);
+            each.lockstep_ns.push_back(lockstep.seconds() * 1e9 / messages);
+            const benchmarks::process_time busy(server.pid);
+            load.exchange_rounds(server, messages);
+            each.cpu_ns.push_back(busy.seconds() * 1e9 / messages);
             if (milliseconds == 0) continue;
             auto latencies = load.latencies(rate, std::chrono::milliseconds(milliseconds));
             std::sort(latencies.begin(), latencies.end());
@@ -104,6 +99,8 @@ int run(int argc, char** argv)
     const std::string case_name = std::to_string(connections);
     for (const subject& each : subjects)
         results.add(each.name, case_name, "server_cpu_ns_per_message", benchmarks::median(each.cpu_ns), "ns");
+    for (const subject& each : subjects)
+        results.add(each.name, case_name, "lockstep_cpu_ns_per_message", benchmarks::median(each.lockstep_ns), "ns");
     if (milliseconds != 0)
         for (const subject& each : subjects) {
             results.add(each.name, case_name, "latency_p50", benchmarks::median(each.p50), "us");

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // Subjects: see support/tls_servers.hpp. Each server runs on one thread in a process of its own; the clients are
-// this one, and send the next line when they have the last one back. What counts is the server's processor time
-// (user and system) for a message; handshakes come before.
+// this one. What counts is the server's processor time (user and system) for a message, busy and in lockstep: see
+// echo.cpp. Handshakes come before.
 #include "../tests/support/certificates.hpp"
 #include "support/process_time.hpp"
 #include "support/results.hpp"
@@ -12,6 +12,7 @@
 
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -61,16 +62,36 @@ public:
             if (ready == 0) throw std::runtime_error("the server stopped answering");
             for (int i = 0; i < ready; ++i) {
                 benchmarks::tls_client& client = load_.all()[events[static_cast<std::size_t>(i)].data.u64];
-                std::array<char, line_bytes> got;
-                client.read_all(got.data(), got.size());
-                if (got != line_) throw std::runtime_error("a line came back changed");
+                receive(client);
                 ++done;
                 send(client);
             }
         }
     }
 
+    /// Exchanges `n` lines in all, a line of each client at a time, sent while the server is stopped: see echo.cpp.
+    void exchange_rounds(const benchmarks::server_process& server, std::size_t n)
+    {
+        for (std::size_t done = 0; done < n;) {
+            const std::size_t lines = std::min(n - done, load_.all().size());
+            server.stop();
+            for (std::size_t i = 0; i != lines; ++i)
+                load_.all()[i].write({line_.data(), line_.size()});
+            server.go_on();
+            for (std::size_t i = 0; i != lines; ++i)
+                receive(load_.all()[i]);
+            done += lines;
+        }
+    }
+
 private:
+    void receive(benchmarks::tls_client& client)
+    {
+        std::array<char, line_bytes> got;
+        client.read_all(got.data(), got.size());
+        if (got != line_) throw std::runtime_error("a line came back changed");
+    }
+
     benchmarks::tls_clients load_;
     int poll_;
     std::array<char, line_bytes> line_;
@@ -79,7 +100,8 @@ private:
 struct subject {
     std::string name;
     void (*serve)(int, const benchmarks::tls_service&);
-    std::vector<double> cpu_ns{};
+    std::vector<double> cpu_ns{};      // of a busy server
+    std::vector<double> lockstep_ns{}; // of one that has a line or a few at a time
 };
 
 int run(int argc, char** argv)
@@ -115,13 +137,19 @@ int run(int argc, char** argv)
             const benchmarks::server_process server([&](int listener) { each.serve(listener, service); });
             echo_clients load(server.address, connections);
             load.exchange(messages / 10 + 1); // warms up
-            const benchmarks::process_time time(server.pid);
+            const benchmarks::process_time lockstep(server.pid);
             load.exchange(messages);
-            each.cpu_ns.push_back(time.seconds() * 1e9 / messages);
+            each.lockstep_ns.push_back(lockstep.seconds() * 1e9 / messages);
+            const benchmarks::process_time busy(server.pid);
+            load.exchange_rounds(server, messages);
+            each.cpu_ns.push_back(busy.seconds() * 1e9 / messages);
         }
     for (const subject& each : subjects)
         results.add(each.name, std::to_string(connections), "server_cpu_ns_per_message",
                     benchmarks::median(each.cpu_ns), "ns");
+    for (const subject& each : subjects)
+        results.add(each.name, std::to_string(connections), "lockstep_cpu_ns_per_message",
+                    benchmarks::median(each.lockstep_ns), "ns");
     results.print_table();
     return 0;
 }

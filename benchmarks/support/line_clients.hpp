@@ -10,7 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -32,6 +34,8 @@ public:
         for (std::size_t i = 0; i != n; ++i) {
             const int client = checked(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
             sockets_.push_back(client);
+            const ::timeval patience{10, 0};
+            ::setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
             if (::connect(client, reinterpret_cast<const ::sockaddr*>(&server), sizeof server) != 0) fail("connect");
             ::epoll_event event{EPOLLIN, {.fd = client}};
             checked(::epoll_ctl(poll_, EPOLL_CTL_ADD, client, &event), "epoll_ctl");
@@ -65,14 +69,29 @@ public:
             if (ready == 0) throw std::runtime_error("the server stopped answering");
             for (int i = 0; i < ready; ++i) {
                 const int client = events[static_cast<std::size_t>(i)].data.fd;
-                std::array<char, line_bytes> got;
-                if (::recv(client, got.data(), got.size(), MSG_WAITALL) != std::ssize(got) || got != line_)
-                    throw std::runtime_error("a line came back changed, or not at all");
+                receive(client);
                 ++done;
                 if (sent == n) continue;
                 send(client);
                 ++sent;
             }
+        }
+    }
+
+    /// Exchanges `n` lines in all, a line of each client at a time. The server is stopped while they are sent, so that it
+    /// has all of them before it. A server that is as fast as this process would otherwise find one line at each wait,
+    /// and a slower one several: the faster server would pay for more waits.
+    void exchange_rounds(const server_process& server, std::size_t n)
+    {
+        for (std::size_t done = 0; done < n;) {
+            const std::size_t lines = std::min(n - done, sockets_.size());
+            server.stop();
+            for (std::size_t i = 0; i != lines; ++i)
+                send(sockets_[i]);
+            server.go_on();
+            for (std::size_t i = 0; i != lines; ++i)
+                receive(sockets_[i]);
+            done += lines;
         }
     }
 
@@ -98,9 +117,7 @@ public:
             const int ready = ::epoll_wait(poll_, events.data(), events.size(), 0); // never late: the wait is a loop
             for (int i = 0; i < ready; ++i) {
                 const int client = events[static_cast<std::size_t>(i)].data.fd;
-                std::array<char, line_bytes> got;
-                if (::recv(client, got.data(), got.size(), MSG_WAITALL) != std::ssize(got) || got != line_)
-                    throw std::runtime_error("a line came back changed, or not at all");
+                receive(client);
                 auto& waiting = due[client];
                 result.push_back(std::chrono::duration<double, std::micro>(clock::now() - waiting.front()).count());
                 waiting.pop_front();
@@ -113,6 +130,16 @@ private:
     void send(int client)
     {
         if (::send(client, line_.data(), line_.size(), MSG_NOSIGNAL) != std::ssize(line_)) fail("send");
+    }
+    void receive(int client)
+    {
+        std::array<char, line_bytes> got;
+        ::ssize_t size = 0;
+        do // a server that stops or goes on is a signal to this process
+            size = ::recv(client, got.data(), got.size(), MSG_WAITALL);
+        while (size < 0 && errno == EINTR);
+        if (size != std::ssize(got) || got != line_)
+            throw std::runtime_error("a line came back changed, or not at all");
     }
 
     int poll_;

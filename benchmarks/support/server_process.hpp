@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <exception>
 #include <iostream>
+#include <stdexcept>
 #include <system_error>
 
 namespace benchmarks {
@@ -59,6 +60,16 @@ public:
         ::kill(pid, SIGKILL);
         ::waitpid(pid, nullptr, 0);
     }
+
+    /// Stops the server, or lets it go on: what is sent to it meanwhile is all there when it goes on.
+    void stop() const
+    {
+        checked(::kill(pid, SIGSTOP), "kill");
+        int status = 0;
+        if (checked(::waitpid(pid, &status, WUNTRACED), "waitpid") != pid || !WIFSTOPPED(status))
+            throw std::runtime_error("the server ended");
+    }
+    void go_on() const { checked(::kill(pid, SIGCONT), "kill"); }
 
     ::pid_t pid = 0;
     ::sockaddr_in address{};
