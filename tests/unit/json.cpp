@@ -24,6 +24,7 @@
 #include <string_view>
 #include <system_error>
 #include <tuple>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <variant>
@@ -86,6 +87,9 @@ template <class T>
 std::string shortest(T value)
 {
     char digits[64];
+    if constexpr (std::is_same_v<T, double>)
+        if (std::abs(value) > 0x1p63)
+            return {digits, std::to_chars(digits, digits + sizeof digits, value, std::chars_format::scientific).ptr};
     return {digits, std::to_chars(digits, digits + sizeof digits, value).ptr};
 }
 
@@ -137,7 +141,7 @@ TEST_CASE("integers of every width are written in full, those of one byte as num
     CHECK(text(std::numeric_limits<std::uint64_t>::max()) == "18446744073709551615");
 }
 
-TEST_CASE("doubles are written in the shortest form that reads back as the same value")
+TEST_CASE("doubles are written in the shortest form that reads back, and as no integer beyond 64 bits")
 {
     const std::vector<std::pair<double, std::string>> known{
         {0.0, "0"},
@@ -158,6 +162,9 @@ TEST_CASE("doubles are written in the shortest form that reads back as the same 
         {1.7976931348623157e308, "1.7976931348623157e+308"},
         {-2.2250738585072014e-308, "-2.2250738585072014e-308"},
         {9007199254740993.0, "9007199254740992"},
+        {-0x1p63, "-9223372036854775808"},
+        {0x1.0000000000001p63, "9.223372036854778e+18"},
+        {63830272804799840256.0, "6.383027280479984e+19"},
         {0.30000000000000004, "0.30000000000000004"},
     };
     for (const auto& [value, digits] : known)

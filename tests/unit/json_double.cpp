@@ -27,14 +27,19 @@ std::uint64_t rounds()
     return wanted != nullptr ? std::strtoull(wanted, nullptr, 10) : 1'000'000;
 }
 
-// Whether a value is written as std::to_chars writes it (but for "-0.0"), within its room, and reads back as it was.
+// Whether a value is written as std::to_chars writes it (but for "-0.0", and in scientific notation beyond the integers
+// of 64 bits), within its room, and reads back as it was.
 bool well_written(double value)
 {
     std::array<char, 64> text;
     text.fill('#');
     const char* const end = holdfast::detail::write_finite(text.data(), value);
     std::array<char, 32> standard;
-    const char* const standard_end = std::to_chars(standard.data(), standard.data() + standard.size(), value).ptr;
+    char* const standard_limit = standard.data() + standard.size();
+    const char* const standard_end =
+        std::abs(value) > 0x1p63
+            ? std::to_chars(standard.data(), standard_limit, value, std::chars_format::scientific).ptr
+            : std::to_chars(standard.data(), standard_limit, value).ptr;
     double back = 0;
     const auto read = std::from_chars(text.data(), end, back);
     const std::string_view ours(text.data(), static_cast<std::size_t>(end - text.data()));

@@ -387,6 +387,23 @@ TEST_CASE("integers beyond 64 bits are written as they were, where simdjson keep
     check(parser);
 }
 
+TEST_CASE("doubles beyond the integers of 64 bits are written so that simdjson reads them")
+{
+    std::mt19937_64 random(64);
+    dom::parser parser, again;
+    for (int i = 0; i != 20'000; ++i) {
+        // From 2^60 to 2^80, of either sign.
+        const double value = std::ldexp(static_cast<double>(random() >> 11), 8 + i % 20) * (i % 2 != 0 ? 1 : -1);
+        const std::string text = serialize_to_string<json>(std::vector{value});
+        INFO(text);
+        dom::element document, copy;
+        REQUIRE(parser.parse(text).get(document) == simdjson::SUCCESS);
+        REQUIRE(document.at(0).get_double().value() == value);
+        REQUIRE(again.parse(serialize_to_string<json>(document)).get(copy) == simdjson::SUCCESS);
+        REQUIRE(copy.at(0).get_double().value() == value);
+    }
+}
+
 TEST_CASE("an element that was never assigned is an error")
 {
     streaming_serializer<json, dom::element> writer{dom::element()};

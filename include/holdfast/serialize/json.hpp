@@ -24,7 +24,8 @@ struct ndjson_root;
 /// - `bool`; `std::monostate` and `std::nullptr_t`: `null`;
 /// - integers of up to 64 bits (`signed char` and `unsigned char` are numbers, `char` is a string of one character:
 ///   `'B'` is `"B"`);
-/// - `float` and `double`: the shortest text that reads back as the same value; -0 is `-0.0`;
+/// - `float` and `double`: the shortest text that reads back as the same value; -0 is `-0.0`, and magnitudes above 2^63
+///   have an exponent, since many parsers refuse integers beyond 64 bits;
 /// - strings: types that convert to `std::string_view` (a `const char*` must not be null), `char[N]` and
 ///   `std::array<char, N>` (up to the first NUL);
 /// - enumerations: numbers, or the names of a description (`described_enum`);

@@ -89,7 +89,9 @@ inline constexpr std::size_t checked_json_max_depth = 64;
 /// The text of one JSON value, checked while it is copied: `next()` fails with `errc::invalid_json` if it is
 /// not one JSON value, and with `errc::depth_exceeded` beyond `checked_json_max_depth`. White space between
 /// tokens is dropped, so the value stays on one line of NDJSON. Strings are checked by the format's
-/// `utf8_policy`; everything else is copied as it is, so numbers keep their digits. It refers to the text.
+/// `utf8_policy`; everything else is copied as it is, so numbers keep their digits. That includes what JSON's
+/// grammar allows and some parsers refuse: numbers beyond their range, and the escape of half a surrogate pair.
+/// It refers to the text.
 struct checked_json {
     constexpr explicit checked_json(std::string_view text_) noexcept : text(text_) {}
 

@@ -231,7 +231,8 @@ private:
 #endif
 };
 
-// How a decimal is written: as std::to_chars does, in fixed notation unless the scientific one is shorter.
+// How a decimal is written: as std::to_chars does, in fixed notation unless the scientific one is shorter. (Beyond the
+// integers of 64 bits write_decimal takes the scientific one always.)
 struct decimal_layout {
     int size;  // the number of digits without zeros at the end
     int whole; // the number of digits before the point
@@ -275,7 +276,8 @@ struct decimal_layout {
         digits.store(to);
         to[16] = static_cast<char>('0' + shortest.last);
     };
-    if (layout.fixed()) {
+    // Many parsers, simdjson's too, refuse an integer beyond 64 bits: it is written as a real number.
+    if (layout.fixed() && value <= 0x1p63) {
         if (whole <= 15) return write_fixed(p, digits, shortest.last, layout);
         // to_chars gives all digits of what is beyond the integers that a double can represent.
         if (whole > size && value >= 0x1p53) return std::to_chars(p, p + json_double_room, value).ptr;
@@ -305,7 +307,7 @@ struct decimal_layout {
     return write_decimal(p, shortest_decimal_exactly(value), value);
 }
 
-// Writes the shortest text of a finite value above 0.
+// Writes the shortest text of a finite value above 0, but scientific notation beyond 2^63.
 inline char* write_shortest(char* p, double value) noexcept
 {
     const decimal shortest = shortest_decimal_quickly(value);

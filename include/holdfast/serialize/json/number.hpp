@@ -66,7 +66,7 @@ char* write_integer(char* p, T value) noexcept
 
 // With builtins: <cmath> also has the special functions, which take long to compile.
 
-// Writes the shortest text that reads back as the same value, of a finite value.
+// Writes the shortest text that reads back as the same value, of a finite value; no integer beyond 64 bits.
 template <std::floating_point T>
 char* write_finite(char* p, T value) noexcept
 {
