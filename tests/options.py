@@ -2,7 +2,8 @@
 """Checks that every option that has a range is walked through its extremes in a test.
 
 Each structure NAME_options of a public header, and each of its members that is a number or a duration, must occur in a
-test: in tests/unit/options_extremes.cpp, or in the one that is named here.
+test: in tests/unit/options_extremes.cpp, or in the one that is named here. What refuses an option names it as
+NAME_options::MEMBER, so that a user finds it in the header.
 SPDX-License-Identifier: BSL-1.0
 """
 import pathlib, re, sys
@@ -45,6 +46,14 @@ for header in sorted((root / "include/holdfast").rglob("*.hpp")):
         if name not in elsewhere and name not in text:
             faults.append(f"{name} is not walked in {test}: add it, or name the other test in {__file__}")
 faults += [f"{name} is not in the library any more: remove it from {__file__}" for name in sorted(elsewhere.keys() - seen)]
+declared = {}  # structure -> its text
+for header in (root / "include/holdfast").rglob("*.hpp"):
+    for structure in re.finditer(r"^struct (\w+_(?:options|limits)) \{\n(.*?)^\};", header.read_text(), re.M | re.S):
+        declared[structure[1]] = structure[2]
+for source in sorted((root / "include/holdfast").rglob("*.?pp")):
+    for text in re.finditer(rf'"({"|".join(declared)})\b(\W*)(\w*)', source.read_text()):
+        if text[2] != "::" or not re.search(rf"\b{text[3]}\b(?: =|\{{|;)", declared[text[1]]):
+            faults.append(f"{source.name} refuses {text[0][1:]}: name the option as {text[1]}::MEMBER")
 for each in faults:
     print(each)
 sys.exit(bool(faults))

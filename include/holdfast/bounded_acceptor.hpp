@@ -162,7 +162,7 @@ public:
     auto async_accept(CompletionToken&& token = CompletionToken())
     {
         if (core_->proxy)
-            throw std::logic_error("acceptor_options.proxy requires async_serve: async_accept reads no PROXY header");
+            throw std::logic_error("acceptor_options::proxy requires async_serve: async_accept reads no PROXY header");
         return net::async_initiate<CompletionToken, void(error_code, connection_type)>(initiate_accept(core_), token);
     }
 
@@ -195,7 +195,7 @@ public:
     {
         static_assert(session_handler<Handler, connection_type>,
                       "async_serve: the handler must take the connection by value (and the shard, a std::size_t, as an "
-                      "optional second argument)");
+                      "optional second argument), and return an awaitable or void");
         return net::async_initiate<CompletionToken, void(error_code)>(initiate_serve(core_), token, std::move(handler));
     }
 
@@ -230,7 +230,7 @@ public:
         using layered = detail::layered_connection<Factory, connection_type>;
         static_assert(session_handler<Handler, layered>,
                       "async_serve: the handler must take the connection over the factory's layer by value (and the "
-                      "shard, a std::size_t, as an optional second argument)");
+                      "shard, a std::size_t, as an optional second argument), and return an awaitable or void");
         const handshake_options options = factory.options();
         detail::check(options);
         return net::async_initiate<CompletionToken, void(error_code)>(initiate_serve(core_), token, options,

@@ -347,7 +347,7 @@ struct spawner_access {
     template <class Body>
     static spawner_ptr make(const net::any_io_executor& executor, const spawner_options& options, Body&& body)
     {
-        if (options.max_children == 0) throw std::invalid_argument("spawner_options.max_children must be at least 1");
+        if (options.max_children == 0) throw std::invalid_argument("spawner_options::max_children must be at least 1");
         return spawner_ptr(new with_body<Body>(executor, options, std::move(body)));
     }
 

@@ -114,7 +114,7 @@ private:
     {
         const detail::heartbeat_limits limits = detail::heartbeat_limits_of(options, tick);
         if (std::is_same_v<OnPing, detail::no_ping> && limits.ping_at != 0)
-            throw std::invalid_argument("heartbeat_profile_options.ping_after must be 0 without an on_ping");
+            throw std::invalid_argument("heartbeat_profile_options::ping_after must be 0 without an on_ping");
         return limits;
     }
 
@@ -147,19 +147,19 @@ namespace detail {
 /// Converts options to ticks and strides. Throws std::invalid_argument.
 inline heartbeat_limits heartbeat_limits_of(const heartbeat_profile_options& options, std::chrono::nanoseconds tick)
 {
-    check_expected_heartbeats(options.expected, "heartbeat_profile_options.expected");
+    check_expected_heartbeats(options.expected, "heartbeat_profile_options::expected");
     heartbeat_limits limits;
-    limits.dead_at = age_limit(options.timeout, tick, "heartbeat_profile_options.timeout");
+    limits.dead_at = age_limit(options.timeout, tick, "heartbeat_profile_options::timeout");
     if (options.ping_after != options.ping_after.zero())
-        limits.ping_at = age_limit(options.ping_after, tick, "heartbeat_profile_options.ping_after");
+        limits.ping_at = age_limit(options.ping_after, tick, "heartbeat_profile_options::ping_after");
     if (limits.ping_at != 0 && limits.dead_at != 0 && limits.ping_at >= limits.dead_at)
-        throw std::invalid_argument("heartbeat_profile_options.ping_after must be less than the time-out");
+        throw std::invalid_argument("heartbeat_profile_options::ping_after must be less than the time-out");
     if (!(options.lifetime_spread >= 0.2 && options.lifetime_spread <= 1))
-        throw std::invalid_argument("heartbeat_profile_options.lifetime_spread must be 0.2 to 1");
+        throw std::invalid_argument("heartbeat_profile_options::lifetime_spread must be 0.2 to 1");
     const auto lifetime = options.max_lifetime;
     if (lifetime == lifetime.zero() || lifetime == lifetime.max()) return limits;
     const char* const range =
-        "heartbeat_profile_options.max_lifetime must be at least 1 tick and less than 2^47 ticks, or 0 for no limit";
+        "heartbeat_profile_options::max_lifetime must be at least 1 tick and less than 2^47 ticks, or 0 for no limit";
     if (lifetime < tick) throw std::invalid_argument(range);
     const auto ticks = static_cast<std::uint64_t>((lifetime - std::chrono::nanoseconds(1)) / tick + 1);
     constexpr std::uint64_t longest = 65'534; // in strides: one is added, and they are counted in two bytes

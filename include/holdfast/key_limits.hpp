@@ -159,10 +159,10 @@ public:
     /// Exceptions: std::invalid_argument for an option out of range; std::bad_alloc.
     explicit key_limits(const key_limit_options& options = {}) : table_(std::make_shared<detail::key_table>(options))
     {
-        if (options.max_per_key == 0) throw std::invalid_argument("key_limit_options.max_per_key must be at least 1");
-        if (options.max_keys == 0) throw std::invalid_argument("key_limit_options.max_keys must be at least 1");
+        if (options.max_per_key == 0) throw std::invalid_argument("key_limit_options::max_per_key must be at least 1");
+        if (options.max_keys == 0) throw std::invalid_argument("key_limit_options::max_keys must be at least 1");
         if (options.max_key_bytes == 0)
-            throw std::invalid_argument("key_limit_options.max_key_bytes must be at least 1");
+            throw std::invalid_argument("key_limit_options::max_key_bytes must be at least 1");
     }
 
     /// Counts the connection for `key`, as long as the result exists. The result is empty if the connection is refused:

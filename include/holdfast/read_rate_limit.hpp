@@ -95,9 +95,9 @@ private:
     static detail::rate_bucket bucket(double per_second, double burst, std::chrono::nanoseconds tick, const char* what)
     {
         if (!(per_second >= 0 && per_second <= 1e12) || !(burst >= 0 && burst <= 1e15))
-            throw std::invalid_argument(what[0] == 'm' ? "read_rate_options: messages_per_second must be 0 to 10^12, "
+            throw std::invalid_argument(what[0] == 'm' ? "read_rate_options::messages_per_second must be 0 to 10^12, "
                                                          "message_burst 0 to 10^15"
-                                                       : "read_rate_options: bytes_per_second must be 0 to 10^12, "
+                                                       : "read_rate_options::bytes_per_second must be 0 to 10^12, "
                                                          "byte_burst 0 to 10^15");
         if (per_second == 0) return {0, std::numeric_limits<double>::infinity()};
         const double per_tick = per_second * std::chrono::duration<double>(tick).count();

@@ -201,9 +201,9 @@ private:
     static const shard_topic_options& checked(const shard_topic_options& o)
     {
         if (o.max_queued_bytes <= detail::topic_core::overhead)
-            throw std::invalid_argument("shard_topic_options.max_queued_bytes must be at least 65");
+            throw std::invalid_argument("shard_topic_options::max_queued_bytes must be at least 65");
         if (o.on_overflow != overflow_policy::drop_oldest && o.on_overflow != overflow_policy::wait)
-            throw std::invalid_argument("shard_topic_options.on_overflow must be drop_oldest or wait");
+            throw std::invalid_argument("shard_topic_options::on_overflow must be drop_oldest or wait");
         return o;
     }
 

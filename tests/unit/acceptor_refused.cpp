@@ -16,10 +16,18 @@ void serve(acceptor& clients)
 {
     clients.async_serve([](net::ip::tcp::socket) {}, net::detached);
 }
+#elif REFUSED == 3
+void serve(acceptor& clients)
+{
+    clients.async_serve([](connection) { return 0; }, net::detached); // what would be done with it?
+}
 #else
+net::awaitable<void> session(connection) { co_return; }
+
 void serve(acceptor& clients)
 {
     clients.async_serve([](connection) {}, net::detached);
     clients.async_serve([](auto, std::size_t) {}, net::detached);
+    clients.async_serve(session, net::detached);
 }
 #endif

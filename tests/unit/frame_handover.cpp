@@ -210,7 +210,7 @@ TEST_CASE("every option at its extremes is refused by name, or means the limit")
     net::io_context io;
     auto both = tests::socket_pair(io);
     CHECK_THROWS_WITH((frame_reader{both.first, {.max_frame_bytes = 0}}),
-                      "frame_options.max_frame_bytes must be at least 1");
+                      "frame_options::max_frame_bytes must be at least 1");
     net::write(both.second, net::buffer("a\nb\nc\nd\ne\n", 10));
     outcome o;
     for (const std::size_t frame : {std::size_t{1}, most - 1, most})

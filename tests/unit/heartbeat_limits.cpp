@@ -62,9 +62,9 @@ TEST_CASE("every option of a timer is accepted in its range, refused with its na
     world w;
     for (const auto time : durations) {
         INFO(time.count() << " ns");
-        const bool tick = accepted("heartbeat_options.tick", [&] { timer(w.io, {.tick = time, .timeout = forever}); });
+        const bool tick = accepted("heartbeat_options::tick", [&] { timer(w.io, {.tick = time, .timeout = forever}); });
         CHECK(tick == (time > 0ns && time <= 1h));
-        const bool timeout = accepted("heartbeat_options.timeout", [&] {
+        const bool timeout = accepted("heartbeat_options::timeout", [&] {
             timer heartbeats(w.io, {.tick = 1ns, .timeout = time});
             peer p;
             auto heartbeat = heartbeats.watch(p);
@@ -75,7 +75,7 @@ TEST_CASE("every option of a timer is accepted in its range, refused with its na
     }
     for (const auto count : counts) {
         INFO(count);
-        CHECK(accepted("heartbeat_options.expected", [&] { timer(w.io, {.expected = count}); }) ==
+        CHECK(accepted("heartbeat_options::expected", [&] { timer(w.io, {.expected = count}); }) ==
               (count <= 16'777'216));
         for (const bool slots : {true, false}) {
             timer heartbeats(w.io, {.tick = 1ns,
@@ -99,12 +99,12 @@ TEST_CASE("every option of a profile is accepted in its range, refused with its 
     timer heartbeats(w.io, {.tick = 1ns, .timeout = forever});
     for (const auto time : durations) {
         INFO(time.count() << " ns");
-        CHECK(accepted("heartbeat_profile_options.timeout", [&] { profile(heartbeats, {.timeout = time}); }) ==
+        CHECK(accepted("heartbeat_profile_options::timeout", [&] { profile(heartbeats, {.timeout = time}); }) ==
               (time == 1ns || time == forever));
-        CHECK(accepted("heartbeat_profile_options.ping_after", [&] {
+        CHECK(accepted("heartbeat_profile_options::ping_after", [&] {
                   profile(heartbeats, {.ping_after = time, .timeout = forever}, ping);
               }) == (time == 0ns || time == 1ns || time == forever));
-        const bool lifetime = accepted("heartbeat_profile_options.max_lifetime", [&] {
+        const bool lifetime = accepted("heartbeat_profile_options::max_lifetime", [&] {
             profile limited(heartbeats, {.timeout = forever, .max_lifetime = time});
             peer p;
             auto heartbeat = limited.watch(p);
@@ -114,16 +114,16 @@ TEST_CASE("every option of a profile is accepted in its range, refused with its 
         CHECK(lifetime == (time == 0ns || time == 1ns || time == 1s || time == forever));
     }
     for (const auto count : counts)
-        CHECK(accepted("heartbeat_profile_options.expected",
+        CHECK(accepted("heartbeat_profile_options::expected",
                        [&] { profile(heartbeats, {.timeout = forever, .expected = count}); }) == (count <= 16'777'216));
     for (const double spread : {-1.0, 0.0, 0.19, 0.2, 1.0, 1.01, std::numeric_limits<double>::max(),
                                 std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()})
-        CHECK(accepted("heartbeat_profile_options.lifetime_spread", [&] {
+        CHECK(accepted("heartbeat_profile_options::lifetime_spread", [&] {
                   profile(heartbeats, {.timeout = forever, .lifetime_spread = spread});
               }) == (spread >= 0.2 && spread <= 1));
-    CHECK_FALSE(accepted("heartbeat_profile_options.ping_after",
+    CHECK_FALSE(accepted("heartbeat_profile_options::ping_after",
                          [&] { profile(heartbeats, {.ping_after = 2ns, .timeout = 2ns}, ping); }));
-    CHECK_FALSE(accepted("heartbeat_profile_options.ping_after", [&] {
+    CHECK_FALSE(accepted("heartbeat_profile_options::ping_after", [&] {
         profile(heartbeats, {.ping_after = 1ns, .timeout = 2ns}); // without an on_ping
     }));
 }

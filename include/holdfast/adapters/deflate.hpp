@@ -109,7 +109,7 @@ public:
     explicit deflate_pool(executor_type executor, const deflate_options& options = {})
         : core_(new detail::deflate_core), turns_(std::move(executor), options.compressors)
     {
-        if (options.compressors == 0) throw std::invalid_argument("deflate_options.compressors must be at least 1");
+        if (options.compressors == 0) throw std::invalid_argument("deflate_options::compressors must be at least 1");
         core_->make(options.compressors, options.container, options.level, options.window_bits, options.memory_level);
     }
 

@@ -107,13 +107,13 @@ private:
         const auto check = [](bool good, const char* why) {
             if (!good) throw std::invalid_argument(why);
         };
-        check(o.compressors >= 1, "websocket_deflate_options.compressors must be at least 1");
-        check(o.decompressors >= 1, "websocket_deflate_options.decompressors must be at least 1");
-        check(o.level >= 1 && o.level <= 9, "websocket_deflate_options.level must be 1 to 9");
-        check(o.window_bits >= 9 && o.window_bits <= 15, "websocket_deflate_options.window_bits must be 9 to 15");
-        check(o.memory_level >= 1 && o.memory_level <= 9, "websocket_deflate_options.memory_level must be 1 to 9");
+        check(o.compressors >= 1, "websocket_deflate_options::compressors must be at least 1");
+        check(o.decompressors >= 1, "websocket_deflate_options::decompressors must be at least 1");
+        check(o.level >= 1 && o.level <= 9, "websocket_deflate_options::level must be 1 to 9");
+        check(o.window_bits >= 9 && o.window_bits <= 15, "websocket_deflate_options::window_bits must be 9 to 15");
+        check(o.memory_level >= 1 && o.memory_level <= 9, "websocket_deflate_options::memory_level must be 1 to 9");
         check(o.client_window_bits >= 9 && o.client_window_bits <= 15,
-              "websocket_deflate_options.client_window_bits must be 9 to 15");
+              "websocket_deflate_options::client_window_bits must be 9 to 15");
         return o;
     }
 

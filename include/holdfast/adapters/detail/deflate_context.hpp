@@ -27,8 +27,8 @@ public:
     deflate_context(deflate_container container, int level, int window_bits, int memory_level)
     {
         if (window_bits < 9 || window_bits > 15)
-            throw std::invalid_argument("deflate_options.window_bits must be 9 to 15");
-        if (level < 0 || level > 9) throw std::invalid_argument("deflate_options.level must be 0 to 9");
+            throw std::invalid_argument("deflate_options::window_bits must be 9 to 15");
+        if (level < 0 || level > 9) throw std::invalid_argument("deflate_options::level must be 0 to 9");
         const int bits = container == deflate_container::raw    ? -window_bits
                          : container == deflate_container::zlib ? window_bits
                                                                 : window_bits + 16;
@@ -38,7 +38,7 @@ public:
         case Z_MEM_ERROR:
             throw std::bad_alloc();
         default:
-            throw std::invalid_argument("deflate_options.memory_level must be 1 to 9");
+            throw std::invalid_argument("deflate_options::memory_level must be 1 to 9");
         }
     }
     deflate_context(const deflate_context&) = delete;

@@ -154,7 +154,7 @@ inline void apply_ip_versions(int socket, int family, ip_versions versions, bool
     if (::getsockopt(socket, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, &size) != 0)
         throw_last_error("IPV6_V6ONLY cannot be read");
     if ((v6_only != 0) != (requested != 0))
-        throw std::invalid_argument("acceptor_options.versions differs from the adopted listener's IPV6_V6ONLY");
+        throw std::invalid_argument("acceptor_options::versions differs from the adopted listener's IPV6_V6ONLY");
 }
 
 /// The file of a listening local socket.

@@ -18,10 +18,24 @@
 
 namespace holdfast {
 
+namespace detail {
+
+template <class T>
+inline constexpr bool is_session_result = std::is_void_v<T>;
+template <class T, class Executor>
+inline constexpr bool is_session_result<net::awaitable<T, Executor>> = true;
+
+template <class Handler, class... Arguments>
+concept starts_session =
+    std::invocable<Handler&, Arguments...> && is_session_result<std::invoke_result_t<Handler&, Arguments...>>;
+
+} // namespace detail
+
 /// A session handler of `async_serve`: takes the connection by value, and the index of its shard if it likes;
 /// returns an `awaitable` or void.
 template <class Handler, class Connection>
-concept session_handler = std::invocable<Handler&, Connection, std::size_t> || std::invocable<Handler&, Connection>;
+concept session_handler =
+    detail::starts_session<Handler, Connection, std::size_t> || detail::starts_session<Handler, Connection>;
 
 namespace detail {
 

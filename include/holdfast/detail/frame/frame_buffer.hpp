@@ -62,7 +62,7 @@ public:
     using typename base::loan_type;
 
     frame_buffer(Pool& from, std::size_t longest, std::size_t first, frame_time_limit* limit)
-        : base(from, longest, first, limit, "frame_options.max_frame_bytes must be at least 1")
+        : base(from, longest, first, limit, "frame_options::max_frame_bytes must be at least 1")
     {
     }
 

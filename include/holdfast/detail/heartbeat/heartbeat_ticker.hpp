@@ -32,13 +32,13 @@ public:
         : heartbeat_core(std::chrono::duration_cast<duration>(opts.tick)),
           executor(ex),
           options(std::move(opts)),
-          limits{.dead_at = age_limit(options.timeout, tick_length, "heartbeat_options.timeout")},
+          limits{.dead_at = age_limit(options.timeout, tick_length, "heartbeat_options::timeout")},
           timer_(std::in_place, ex),
           tick_(std::chrono::duration_cast<duration>(options.tick)),
           origin_(Clock::now()),
           now_(origin_)
     {
-        check_expected_heartbeats(options.expected, "heartbeat_options.expected");
+        check_expected_heartbeats(options.expected, "heartbeat_options::expected");
     }
 
     [[nodiscard]] time_point now() const noexcept { return running_ ? now_ : Clock::now(); }

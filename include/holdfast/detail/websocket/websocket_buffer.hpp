@@ -78,7 +78,7 @@ public:
 
     websocket_buffer(Pool& from, std::size_t longest, std::size_t first, frame_time_limit* limit,
                      const websocket_protocol& protocol)
-        : base(from, longest, first, limit, "websocket_options.max_message_bytes must be at least 1"),
+        : base(from, longest, first, limit, "websocket_options::max_message_bytes must be at least 1"),
           text_(protocol.text),
           binary_(protocol.binary),
           outbox_(protocol.outbox),

@@ -21,7 +21,9 @@ namespace holdfast::detail {
 // A source is a message, or the field 1 of one.
 template <class T, protobuf_kind = protobuf_kind_of<T>()>
 struct protobuf_source {
-    static_assert(sizeof(T) == 0, "holdfast: a source of Protobuf is a described struct or variant, or a range");
+    static_assert(sizeof(T) == 0,
+                  "holdfast: a source of Protobuf is a described struct or variant, or a range. Give the struct a "
+                  "describe() with field numbers, in its namespace (holdfast/serialize/describe.hpp)");
 };
 template <class T>
 struct protobuf_source<T, protobuf_kind::message> : protobuf_body<T, void> {};
@@ -32,7 +34,8 @@ struct protobuf_source<T, protobuf_kind::range> : protobuf_cursor<T, protobuf_fi
 template <class T, protobuf_kind = protobuf_kind_of<T>()>
 struct protobuf_delimited_source {
     static_assert(sizeof(T) == 0,
-                  "holdfast: a source of delimited Protobuf is a described struct or variant, or a range of them");
+                  "holdfast: a source of delimited Protobuf is a described struct or variant, or a range of them. Give "
+                  "the struct a describe() with field numbers, in its namespace (holdfast/serialize/describe.hpp)");
 };
 template <class T>
 struct protobuf_delimited_source<T, protobuf_kind::message> : protobuf_cursor<T, protobuf_field{}, void> {};

@@ -19,7 +19,7 @@ namespace holdfast::detail {
 HOLDFAST_DECL heartbeat_core::heartbeat_core(std::chrono::nanoseconds tick) : tick_length(tick)
 {
     if (tick <= tick.zero() || tick > std::chrono::hours(1))
-        throw std::invalid_argument("heartbeat_options.tick must be more than 0 and at most 1 hour");
+        throw std::invalid_argument("heartbeat_options::tick must be more than 0 and at most 1 hour");
 }
 
 HOLDFAST_DECL heartbeat_table& heartbeat_core::table_for(const heartbeat_limits& limits, heartbeat_calls calls,
