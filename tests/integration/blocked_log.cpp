@@ -104,6 +104,12 @@ void connect_and_reset(const tests::example_server& server, const std::string& r
     }
 }
 
+/// A message as callback_server frames it.
+std::string with_length(const std::string& text)
+{
+    return std::string(3, '\0') + static_cast<char>(text.size()) + text;
+}
+
 constexpr std::size_t most_of_a_pipe = 50'000; // which holds 64 KiB, less where a line has begun a page of its own
 
 /// Has the server drain and exit while nothing reads its output, which is returned.
@@ -133,7 +139,8 @@ TEST_CASE("a server whose log pipe is full serves on, drains, and exits")
           program{"graceful_server", "one\n", "{\"taken\":1}\n"},
           program{"netstring_server", "3:one,", "26:{\"message\":1,\"text\":\"one\"},"},
           program{"task_pool_server", "one\n", wrong_job},
-          program{"starting_point", "get one\n", "{\"key\":\"one\",\"value\":3}\n"}}) {
+          program{"starting_point", "get one\n", "{\"key\":\"one\",\"value\":3}\n"},
+          program{"callback_server", with_length("one"), with_length("{\"number\":1,\"text\":\"one\"}")}}) {
         tests::example_server server(name, {"--drain", "5s"});
         const auto before = exchange(server, request, answer);
         connect_and_reset(server, request, 5000); // the output of more than 64 KiB is not read

@@ -228,6 +228,36 @@ TEST_CASE("netstring_server reads and writes a framing of its own")
     CHECK(echo.child.wait() == 0);
 }
 
+TEST_CASE("callback_server answers each message, closes after the last one, refuses what is too long, and drains")
+{
+    using namespace std::string_literals;
+    server echo("callback_server", {});
+    net::io_context io;
+    tcp::socket client(io);
+    client.connect(echo.endpoint());
+    net::write(client, net::buffer("\0\0\0\5hello\0\0\0\0"s));
+    client.shutdown(tcp::socket::shutdown_send);
+    CHECK(read_all(client) == "\0\0\0\x1b{\"number\":1,\"text\":\"hello\"}\0\0\0\x16{\"number\":2,\"text\":\"\"}"s);
+    tcp::socket other(io);
+    other.connect(echo.endpoint());
+    net::write(other, net::buffer("\0\0\x10\1"s)); // 4097 bytes are announced
+    CHECK(read_all(other).empty());
+    tcp::socket idle(io);
+    idle.connect(echo.endpoint());
+    net::write(idle, net::buffer("\0\0\0\1a"s));
+    std::string answer;
+    net::read_until(idle, net::dynamic_buffer(answer), '}');
+    echo.child.signal(SIGTERM);
+    CHECK(read_all(idle).empty());
+    idle.close();
+    std::string log;
+    CHECK(echo.child.wait(&log) == 0);
+    for (const std::string end : {"closed by peer after ", "frame limit after ", "drained after "}) {
+        INFO(end << "in:\n" << log);
+        CHECK(log.find(end) != log.npos);
+    }
+}
+
 TEST_CASE("behind a load balancer echo_server logs the client's address")
 {
     server echo("echo_server", {"--proxy", "10.0.0.0/8,127.0.0.0/8"});

@@ -29,7 +29,8 @@ struct example_server {
 
     static std::vector<std::string> command(const std::string& name, std::vector<std::string> arguments)
     {
-        if (name == "starting_point") return {examples_directory + "/" + name, "0"}; // which has no options
+        if (name == "starting_point" || name == "callback_server") // which have no options
+            return {examples_directory + "/" + name, "0"};
         arguments.insert(arguments.begin(), {examples_directory + "/" + name, "--port", "0"});
         return arguments;
     }
