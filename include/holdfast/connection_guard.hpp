@@ -201,11 +201,11 @@ public:
     /// Cancellation: terminal, partial and total: resets like a limit, and completes with `operation_aborted`.
     /// Lifetime: no other operation may be pending on the stream.
     /// Exceptions: `std::invalid_argument` for a negative deadline; the guard then still has its connection.
-    /// `std::bad_alloc` where there is no memory to begin: the guard then still has its connection, or the
-    /// connection has ended for `close_reason::out_of_memory`; the handler is not called. (A coroutine that awaits it
-    /// ends the program then, in Asio 1.22: its awaitables do not support an initiation that throws.) Where memory is
-    /// exhausted later, the connection ends alike, and the exception leaves the context's `run()`, as with Asio's own
-    /// composed operations.
+    /// `std::bad_alloc` where there is no memory to begin: the connection has then ended for
+    /// `close_reason::out_of_memory`, unless Asio had no memory for the cancellation slot: the guard then still has it.
+    /// The handler is not called. (A coroutine that awaits it ends the program then, in Asio 1.22: its awaitables do not
+    /// support an initiation that throws.) Where memory is exhausted later, the connection ends alike, and the exception
+    /// leaves the context's `run()`, as with Asio's own composed operations.
     /// Cost: one block for the connection and two timers, beside Asio's own for the waits.
     template <net::completion_token_for<void(error_code)> CompletionToken>
     auto async_close(close_options options, CompletionToken&& token)

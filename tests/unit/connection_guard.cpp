@@ -1080,7 +1080,7 @@ TEST_CASE("async_close has returned the handler's memory before it calls the han
     CHECK(memory.outstanding == 0);
 }
 
-TEST_CASE("async_close that finds no memory to begin throws, and its connection is kept or ended, never lost")
+TEST_CASE("async_close that finds no memory to begin throws, and its connection has ended")
 {
     bool failed = true;
     long n = 0;
@@ -1102,10 +1102,7 @@ TEST_CASE("async_close that finds no memory to begin throws, and its connection 
         failed = tests::until_failure < 0;
         tests::until_failure = -1;
         CHECK(threw == failed);
-        if (peer.is_open()) {
-            CHECK(e.times == 0);
-            peer.abort(close_reason::out_of_memory);
-        }
+        CHECK_FALSE(peer.is_open());
         if (threw) CHECK(ended_once(e, close_reason::out_of_memory));
         client.close();
         tests::run(io);

@@ -4,6 +4,7 @@
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/held_stream.hpp"
+#include "support/note_end.hpp"
 #include "support/websocket.hpp"
 
 #include <holdfast/frame_deadline.hpp>
@@ -323,6 +324,49 @@ TEST_CASE("an allocation that fails while a WebSocket closes ends its connection
         CHECK(completed <= 1);
         CHECK((completed == 1 || !all_succeeded));
         if (begun) CHECK_FALSE(peer.is_open());
+    }
+}
+
+TEST_CASE("an allocation that fails while a WebSocket closes whose handler owns it ends it for want of memory, once")
+{
+    using socket = net::basic_stream_socket<tcp, net::io_context::executor_type>; // as above
+    struct session {
+        session(net::io_context& io, tcp::socket from, std::vector<holdfast::connection_end>& ends)
+            : peer(socket(io, tcp::v4(), from.release()), tests::note_end{&ends}), outbox(peer)
+        {
+        }
+
+        holdfast::connection_guard<socket, tests::note_end> peer;
+        holdfast::outbox<socket> outbox;
+    };
+    bool all_succeeded = false;
+    for (long n = 0; !all_succeeded; ++n) {
+        INFO("allocation " << n);
+        REQUIRE(n != 100);
+        net::io_context io;
+        auto both = tests::socket_pair(io);
+        std::vector<holdfast::connection_end> ends;
+        ends.reserve(2); // a finalizer may not throw
+        auto open = std::make_shared<session>(io, std::move(both.first), ends);
+        open->outbox.push(holdfast::websocket_frame("last words"));
+        both.second.shutdown(tcp::socket::shutdown_send);
+        session& its = *open;
+        tests::until_failure = n;
+        bool begun = false;
+        try {
+            holdfast::async_close_websocket(its.peer, its.outbox, [owner = std::move(open)](error_code) {});
+            begun = true;
+            io.run();
+        } catch (const std::bad_alloc&) {
+            tests::until_failure = -1;
+            REQUIRE(ends.size() == 1);
+            if (begun) CHECK(ends[0].reason == holdfast::close_reason::out_of_memory);
+        }
+        all_succeeded = tests::until_failure >= 0;
+        tests::until_failure = -1;
+        io.restart();
+        io.run();
+        CHECK(ends.size() == 1);
     }
 }
 

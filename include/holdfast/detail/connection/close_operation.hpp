@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include <sys/socket.h>
@@ -159,6 +160,21 @@ public:
             connection_->end_for_want_of_memory();
     }
 
+    /// Takes the connection over, unless it has ended. Called before the handler is given away: its destruction, where
+    /// something throws, may destroy the guard. Where there is no memory, the connection has ended.
+    void take_over()
+    {
+        if (!guard_->is_open()) return;
+        try {
+            // Not the handler's memory: the watchdog's completion may hold it for longer than the operation lasts.
+            connection_ =
+                std::make_shared<closing_connection<Guard>>(std::move(*guard_), drain_bytes_, guard_->noted_.get());
+        } catch (const std::bad_alloc&) {
+            guard_->abort(close_reason::out_of_memory, net::error::no_memory);
+            throw;
+        }
+    }
+
     template <class Self>
     void operator()(Self& self, const error_code& = {})
     {
@@ -185,13 +201,12 @@ private:
     template <class Self>
     void start(Self& self)
     {
+        if (!connection_) take_over();
         self.reset_cancellation_state(net::enable_total_cancellation(), as_terminal());
         Guard& guard = *std::exchange(guard_, nullptr);
-        if (!guard.is_open()) return complete_later(self, guard.get_executor());
-        // Not the handler's memory: the watchdog's completion may hold it for longer than the operation lasts.
-        connection_ = std::make_shared<closing_connection<Guard>>(std::move(guard), drain_bytes_, guard.noted_.get());
+        if (!connection_) return complete_later(self, guard.get_executor());
         const action first = connection_->machine.start(connection_->peek(), connection_->resets_at_close());
-        guard.reason_ = connection_->machine.reason(); // NOLINT(bugprone-use-after-move): what an empty one returns
+        guard.reason_ = connection_->machine.reason(); // what an empty one returns
         if (first != action::close) {
             using clock = std::chrono::steady_clock;
             const auto now = clock::now();

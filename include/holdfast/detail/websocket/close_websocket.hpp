@@ -5,6 +5,7 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/connection_guard.hpp>
+#include <holdfast/detail/connection/close_operation.hpp>
 #include <holdfast/error.hpp>
 #include <holdfast/outbox.hpp>
 #include <holdfast/payload.hpp>
@@ -13,7 +14,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <utility>
 
 namespace holdfast::detail {
@@ -38,18 +38,14 @@ public:
             outbox_->push_final(std::exchange(frame_, {})); // an error: one is queued already, or nothing can be sent
             return outbox_->async_close({.deadline = deadline_}, std::move(self));
         case 1: {
-            Peer* const peer = peer_; // `self`, and this with it, may be moved
             result_ = ec;
             // It may have come when the outbox had ended, and this step was queued.
             if (self.get_cancellation_state().cancelled() != net::cancellation_type::none)
                 result_ = net::error::operation_aborted;
             if (result_ == net::error::operation_aborted) peer_->abort(close_reason::cancelled, result_);
-            try {
-                return peer_->async_close({.deadline = left(), .drain_bytes = drain_bytes_}, std::move(self));
-            } catch (const std::bad_alloc&) {
-                peer->abort(close_reason::out_of_memory, net::error::no_memory);
-                throw;
-            }
+            auto closing = close_of(*peer_);
+            closing.take_over();
+            return net::async_compose<Self, void(error_code)>(std::move(closing), self, peer_->stream());
         }
         default:
             return self.complete(result_ ? result_ : ec);
@@ -57,6 +53,12 @@ public:
     }
 
 private:
+    template <class Stream, class Finalizer>
+    auto close_of(connection_guard<Stream, Finalizer>& peer) const
+    {
+        return close_operation<connection_guard<Stream, Finalizer>>(peer, left(), drain_bytes_);
+    }
+
     [[nodiscard]] clock::duration left() const noexcept
     {
         if (deadline_ == clock::duration::max()) return deadline_;
