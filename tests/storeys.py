@@ -32,11 +32,9 @@ storeys = {
 }
 # What a header must not lead to, over however many others.
 never_reaches = [("outbox", "serialize/json"), ("frame_reader", "heartbeat_timer")]
-# To be mended: these arrows are let through until they are gone, and reported once they are.
-exceptions = set()
 
 root = pathlib.Path(__file__).parent.parent / "include/holdfast"
-faults, used = [], set()
+faults = []
 
 
 def storey_of(header):
@@ -46,10 +44,8 @@ def storey_of(header):
     return found[0] if found else "everything"
 
 
-def fault(header, other, why):
-    used.add((header, other))
-    if (header, other) not in exceptions:
-        faults.append(f"{header}.hpp {why}")
+def fault(header, why):
+    faults.append(f"{header}.hpp {why}")
 
 
 includes = {}
@@ -61,14 +57,14 @@ for path in sorted([*root.rglob("*.hpp"), *root.rglob("*.ipp")]):  # an .ipp fil
     includes[header] = re.findall(r'^#include [<"]holdfast/(.+)\.[hi]pp[>"]', text, re.M)
     for other in includes[header]:
         if storey_of(other) not in allowed:
-            fault(header, other, f"({storey}) includes {other} ({storey_of(other)}): an arrow up")
+            fault(header, f"({storey}) includes {other} ({storey_of(other)}): an arrow up")
     for other in re.findall(r'^#\s*include [<"]((?!holdfast/).+)[>"]', text, re.M):
         if re.match(r"(boost/)?asio(?!/ssl/)", other) and storey != "asio":
-            fault(header, other, f"includes <{other}>: only asio.hpp includes Asio")
+            fault(header, f"includes <{other}>: only asio.hpp includes Asio")
         elif re.search(r"[./]", other) and not re.search(r"intrin\.h$|arm_neon", other) and storey in ("base", "serialize"):
-            fault(header, other, f"includes <{other}>: {storey} uses the standard library only")
+            fault(header, f"includes <{other}>: {storey} uses the standard library only")
         elif re.match(r"openssl/|zlib|simdjson|.*asio/ssl/", other) and storey != "adapters":
-            fault(header, other, f"includes <{other}>: what needs another library is an adapter")
+            fault(header, f"includes <{other}>: what needs another library is an adapter")
     guard = "HOLDFAST_" + re.sub(r"\W", "_", str(path.relative_to(root))).upper()
     if f"#ifndef {guard}\n#define {guard}\n" not in text:
         faults.append(f"{path.relative_to(root)} has another include guard than {guard}")
@@ -81,7 +77,8 @@ for header, other in never_reaches:
             seen.add(at)
             todo += includes.get(at, [])
     if other in seen:
-        fault(header, other, f"leads to {other}.hpp")
+        fault(header, f"leads to {other}.hpp")
+
 
 def drawing():
     """Each storey over those that it stands on: an arrow is left out where others lead to the same storey."""
@@ -97,7 +94,5 @@ if sys.argv[1:] == ["--draw"]:
 if "\n".join(drawing()) not in (root.parent.parent / ".github/CONTRIBUTING.md").read_text():
     faults.append("the drawing in .github/CONTRIBUTING.md is not that of the storeys: replace it by `tests/storeys.py --draw`")
 
-for gone in sorted(exceptions - used):
-    print(f"the exception {gone} is not needed any more: remove it from {__file__}")
 print("\n".join(faults) or f"{len(includes)} headers: every arrow runs down")
 sys.exit(bool(faults))

@@ -11,7 +11,6 @@
 #include <holdfast/detail/async/step_handler.hpp>
 #include <holdfast/error.hpp>
 
-#include <concepts>
 #include <cstddef>
 #include <exception>
 #include <new>

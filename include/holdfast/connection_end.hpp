@@ -11,9 +11,7 @@
 
 #include <chrono>
 #include <exception>
-#include <new>
 #include <ostream>
-#include <string_view>
 #include <type_traits>
 
 namespace holdfast {

@@ -19,7 +19,6 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
-#include <exception>
 #include <source_location>
 #include <stdexcept>
 #include <type_traits>

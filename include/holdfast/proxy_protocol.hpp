@@ -7,16 +7,13 @@
 #include <holdfast/detail/linkage.hpp>
 #include <holdfast/ip_network.hpp>
 
-#include <algorithm>
 #include <array>
-#include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include <arpa/inet.h>

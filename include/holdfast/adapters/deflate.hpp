@@ -15,7 +15,6 @@
 #include <holdfast/serialize/detail/message.hpp>
 #include <holdfast/serialize/json.hpp>
 
-#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>

@@ -9,7 +9,6 @@
 #include <holdfast/asio.hpp>
 
 #include <cstddef>
-#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>

@@ -7,11 +7,9 @@
 #include <holdfast/detail/text_list.hpp>
 #include <holdfast/payload.hpp>
 
-#include <charconv>
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <type_traits>
 
 namespace holdfast {

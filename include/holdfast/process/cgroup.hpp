@@ -10,10 +10,8 @@
 #include <holdfast/detail/linkage.hpp>
 #include <holdfast/detail/process/cgroup_files.hpp>
 
-#include <algorithm>
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <string_view>
 #include <system_error>
 

@@ -12,10 +12,7 @@
 #include <holdfast/process/cgroup.hpp>
 #include <holdfast/process/memory.hpp>
 
-#include <algorithm>
-#include <cerrno>
 #include <cstdint>
-#include <limits>
 #include <system_error>
 
 #include <dirent.h>

@@ -11,7 +11,6 @@
 #include <bit>
 #include <charconv>
 #include <chrono>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>

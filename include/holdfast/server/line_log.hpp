@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <ostream>
 #include <sstream>
 #include <string_view>
 

@@ -328,7 +328,6 @@ public:
         tls_transport transport(descriptor, state_);
         return end_of_output(transport, {});
     }
-    [[nodiscard]] bool has_unsent() const noexcept { return state_.unsent.size() != 0; }
 
     /// Sends close_notify, once.
     tls_step shutdown(int descriptor) noexcept

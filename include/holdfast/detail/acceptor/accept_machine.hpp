@@ -11,14 +11,10 @@
 #include <holdfast/detail/linkage.hpp>
 #include <holdfast/error.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <utility>
-
-#include <cerrno>
 
 namespace holdfast::detail {
 

@@ -15,7 +15,6 @@
 #include <holdfast/detail/connection/registry.hpp>
 #include <holdfast/detail/linkage.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>

@@ -17,7 +17,6 @@
 #include <limits>
 #include <optional>
 #include <stdexcept>
-#include <system_error>
 #include <utility>
 
 namespace holdfast::detail {

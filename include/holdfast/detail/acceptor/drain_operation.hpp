@@ -12,12 +12,10 @@
 #include <holdfast/detail/connection/registry.hpp>
 #include <holdfast/detail/linkage.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <optional>
 #include <tuple>
 #include <utility>

@@ -8,8 +8,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <new>
 #include <vector>
 
 #include <sys/mman.h>

@@ -5,7 +5,6 @@
 
 #include <holdfast/buffer_pool.hpp>
 
-#include <cstddef>
 #include <new>
 #include <span>
 #include <utility>

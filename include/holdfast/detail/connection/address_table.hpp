@@ -6,11 +6,8 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/detail/linkage.hpp>
 
-#include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <mutex>
 #include <utility>
 #include <vector>

@@ -4,7 +4,6 @@
 #define HOLDFAST_DETAIL_CONNECTION_GUARD_TRACKING_HPP
 
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <source_location>

@@ -17,7 +17,6 @@
 #include <holdfast/error.hpp>
 #include <holdfast/peer_address.hpp>
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>

@@ -9,13 +9,9 @@
 #include <holdfast/error.hpp>
 #include <holdfast/heartbeat_counters.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <stdexcept>
-#include <string>
 #include <utility>
 
 namespace holdfast::detail {

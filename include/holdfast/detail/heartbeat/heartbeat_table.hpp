@@ -14,7 +14,6 @@
 #include <limits>
 #include <memory>
 #include <new>
-#include <utility>
 #include <vector>
 
 namespace holdfast::detail {

@@ -5,7 +5,6 @@
 
 #include <holdfast/payload.hpp>
 
-#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>

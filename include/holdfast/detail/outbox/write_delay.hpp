@@ -10,11 +10,9 @@
 #include <holdfast/detail/linkage.hpp>
 
 #include <chrono>
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <utility>
 #include <vector>
 
 namespace holdfast::detail {

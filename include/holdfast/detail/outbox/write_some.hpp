@@ -11,7 +11,6 @@
 #include <concepts>
 #include <csignal>
 #include <cstddef>
-#include <ctime>
 #include <type_traits>
 #include <utility>
 

@@ -6,14 +6,11 @@
 #include <holdfast/detail/linkage.hpp>
 #include <holdfast/detail/process/proc_file.hpp>
 
-#include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <utility>
 
 #include <sys/types.h>
 

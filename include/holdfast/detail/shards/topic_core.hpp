@@ -20,11 +20,9 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <optional>
 #include <span>
 #include <utility>
-#include <vector>
 
 namespace holdfast::detail {
 

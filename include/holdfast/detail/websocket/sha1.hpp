@@ -6,9 +6,6 @@
 #include <holdfast/detail/linkage.hpp>
 
 #include <array>
-#include <bit>
-#include <cstddef>
-#include <cstdint>
 #include <string>
 #include <string_view>
 

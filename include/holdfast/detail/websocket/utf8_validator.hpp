@@ -3,7 +3,6 @@
 #ifndef HOLDFAST_DETAIL_WEBSOCKET_UTF8_VALIDATOR_HPP
 #define HOLDFAST_DETAIL_WEBSOCKET_UTF8_VALIDATOR_HPP
 
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <string_view>

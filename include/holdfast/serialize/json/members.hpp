@@ -23,7 +23,6 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
-#include <variant>
 
 namespace holdfast::detail {
 

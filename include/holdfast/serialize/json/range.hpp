@@ -15,7 +15,6 @@
 #include <holdfast/serialize/json/members.hpp>
 
 #include <algorithm>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>

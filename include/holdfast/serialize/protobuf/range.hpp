@@ -24,7 +24,6 @@
 #include <optional>
 #include <string>
 #include <type_traits>
-#include <utility>
 
 namespace holdfast::detail {
 

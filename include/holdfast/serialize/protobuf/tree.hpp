@@ -14,7 +14,6 @@
 #include <holdfast/serialize/protobuf/message.hpp>
 #include <holdfast/serialize/protobuf/shape.hpp>
 
-#include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>

@@ -8,7 +8,6 @@
 #include <holdfast/detail/connection/tcp_state.hpp>
 
 #include <exception>
-#include <new>
 
 namespace holdfast::detail {
 
