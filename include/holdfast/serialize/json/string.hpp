@@ -62,17 +62,19 @@ Word load(const char* p) noexcept
     return word;
 }
 
+// Exchanges the quote and the space, and control characters with one another: one comparison finds quotes and those.
+inline constexpr char quote_to_space = '"' ^ ' ';
+
 #if defined(__SSE2__)
 // A bit for each of 16 bytes that is not plain.
 template <bool Ascii>
 std::uint32_t special_of_16(__m128i bytes) noexcept
 {
+    const __m128i turned = _mm_xor_si128(bytes, _mm_set1_epi8(quote_to_space));
     // The signed comparison catches bytes above 127 together with the control characters.
-    const __m128i low = Ascii ? _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20))
-                              : _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
-    const __m128i marks =
-        _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
-    return static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_or_si128(low, marks)));
+    const __m128i low = Ascii ? _mm_cmplt_epi8(turned, _mm_set1_epi8(0x21))
+                              : _mm_cmpeq_epi8(_mm_min_epu8(turned, _mm_set1_epi8(0x20)), turned);
+    return static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_or_si128(low, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')))));
 }
 
 template <bool Ascii>
@@ -112,11 +114,11 @@ std::uint32_t special_of_32(const char* s) noexcept
 {
 #if defined(__AVX2__)
     const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(s));
-    const __m256i low = Ascii ? _mm256_cmpgt_epi8(_mm256_set1_epi8(0x20), bytes)
-                              : _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes);
-    const __m256i marks = _mm256_or_si256(_mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('"')),
-                                          _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('\\')));
-    return static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_or_si256(low, marks)));
+    const __m256i turned = _mm256_xor_si256(bytes, _mm256_set1_epi8(quote_to_space));
+    const __m256i low = Ascii ? _mm256_cmpgt_epi8(_mm256_set1_epi8(0x21), turned)
+                              : _mm256_cmpeq_epi8(_mm256_min_epu8(turned, _mm256_set1_epi8(0x20)), turned);
+    return static_cast<std::uint32_t>(
+        _mm256_movemask_epi8(_mm256_or_si256(low, _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('\\')))));
 #else
     return special_of_16<Ascii>(s) | special_of_16<Ascii>(s + 16) << 16;
 #endif
@@ -324,20 +326,22 @@ template <bool Ascii>
     return done + std::countr_zero(special_of_64<Ascii>(bytes) | ~within);
 #else
     for (; size - done >= 32; done += 32) {
+        const unsigned n = plain_of_32<Ascii>(s + done);
         std::memcpy(p + done, s + done, 32);
         // A branch, so that the next step does not wait for the number.
-        if (const unsigned n = plain_of_32<Ascii>(s + done); n != 32) return done + n;
+        if (n != 32) return done + n;
     }
     // The rest together with bytes that are known to be plain.
     if (size >= 32) {
+        const unsigned n = plain_of_32<Ascii>(last - 32);
         std::memcpy(p + size - 32, last - 32, 32);
-        return size - 32 + plain_of_32<Ascii>(last - 32);
+        return size - 32 + n;
     }
     if (size >= 16) {
+        const unsigned n = plain_of_16<Ascii>(s), m = plain_of_16<Ascii>(last - 16);
         std::memcpy(p, s, 16);
-        if (const unsigned n = plain_of_16<Ascii>(s); n != 16) return n;
         std::memcpy(p + size - 16, last - 16, 16);
-        return size - 16 + plain_of_16<Ascii>(last - 16);
+        return n != 16 ? n : size - 16 + m;
     }
     if (copy_plain_tail<Ascii>(p, s, last)) [[likely]]
         return size;
