@@ -93,21 +93,6 @@ void semaphores()
     });
 }
 
-/// A JSON text of objects, arrays, strings and numbers of several kinds.
-std::string document_text(const std::vector<log_row>& rows)
-{
-    sink ring;
-    std::string text;
-    holdfast::streaming_serializer<holdfast::json, std::reference_wrapper<const std::vector<log_row>>> from{
-        std::cref(rows)};
-    std::array<char, 4096> chunk;
-    std::error_code ec;
-    for (auto part = from.next(chunk, ec); !part.empty(); part = from.next(chunk, ec))
-        text.append(part.data(), part.size());
-    if (ec) throw std::system_error(ec);
-    return text;
-}
-
 void serializers()
 {
     constexpr unsigned rows = 2000;
@@ -115,17 +100,20 @@ void serializers()
     const auto rows_of = [&](const char* path, const auto& source) {
         count(path, rows, [&] { stream<holdfast::json>(source, 16 * 1024, ring); });
     };
-    rows_of("json_quote", make_quotes(rows));
+    const auto quotes = make_quotes(rows);
+    rows_of("json_quote", quotes);
     rows_of("json_quote_five_decimals", make_quotes(rows, prices::five_decimals));
     rows_of("json_quote_any_digits", make_quotes(rows, prices::any_digits));
     const auto logs = make_logs(rows);
     rows_of("json_log", logs);
     rows_of("json_log_escaped", make_logs(rows, true));
-    simdjson::dom::parser parser;
-    const auto text = document_text(logs);
-    const simdjson::dom::element document = parser.parse(text);
-    rows_of("json_document_log", document);
-    const auto quotes = make_quotes(rows);
+    const auto document_of = [&](const char* path, const auto& source) {
+        simdjson::dom::parser parser;
+        const simdjson::dom::element document = parser.parse(holdfast::serialize_to_string<holdfast::json>(source));
+        rows_of(path, document);
+    };
+    document_of("json_document_log", logs);
+    document_of("json_document_quote", quotes);
     count("json_quote_in_64_bytes", rows, [&] { stream<holdfast::json>(quotes, 64, ring); });
 }
 

@@ -136,8 +136,8 @@ private:
 
     // Of the innermost container, whose level is depth_.
     bool in_object() const noexcept { return levels_ & 1; }
-    bool in_lines() const noexcept { return Lines && depth_ == 1 && lines_; }
-    char separator() const noexcept { return in_lines() ? '\n' : ','; }
+    bool in_lines(std::uint32_t depth) const noexcept { return Lines && depth == 1 && lines_; }
+    char separator(std::uint32_t depth) const noexcept { return in_lines(depth) ? '\n' : ','; }
 
     // Goes a step on; false when the chunk is full, or after a failure.
     bool advance(chunk_writer& out)
@@ -158,7 +158,7 @@ private:
         case phase::next:
             return next(out);
         case phase::separator:
-            if (!out.byte(separator())) return false;
+            if (!out.byte(separator(depth_))) return false;
             phase_ = in_object() ? phase::key : phase::value;
             return true;
         case phase::key:
@@ -236,7 +236,7 @@ private:
         const bool lines = Lines && depth_ == 0 && !object;
         if (!lines && !out.byte(object ? '{' : '[')) return false;
         if (lines) lines_ = true;
-        push(object);
+        push(levels_, depth_, object);
         ++index_;
         if (closes(word())) {
             no_lines_ = no_lines_ || lines;
@@ -247,83 +247,88 @@ private:
         return true;
     }
 
-    void push(bool object) noexcept
+    void push(std::uint64_t& levels, std::uint32_t& depth, bool object) noexcept
     {
-        if (depth_ % 64 == 0 && depth_ != 0) [[unlikely]]
-            outer_levels_[depth_ / 64 - 1] = levels_;
-        levels_ = levels_ << 1 | object;
-        ++depth_;
+        if (depth % 64 == 0 && depth != 0) [[unlikely]]
+            outer_levels_[depth / 64 - 1] = levels;
+        levels = levels << 1 | object;
+        ++depth;
     }
 
-    void pop() noexcept
+    // Leaves the innermost container; false if it was the outermost.
+    bool pop(std::uint64_t& levels, std::uint32_t& depth) const noexcept
     {
-        --depth_;
-        levels_ >>= 1;
-        if (depth_ % 64 == 0 && depth_ != 0) [[unlikely]]
-            levels_ = outer_levels_[depth_ / 64 - 1];
+        --depth;
+        levels >>= 1;
+        if (depth % 64 == 0) [[unlikely]] {
+            if (depth == 0) return false;
+            levels = outer_levels_[depth / 64 - 1];
+        }
+        return true;
     }
 
-    static bool closes(std::uint64_t word) noexcept
-    {
-        return type_of(word) == tape_type::END_OBJECT || type_of(word) == tape_type::END_ARRAY;
-    }
+    // A bracket and a brace differ in one bit.
+    static bool opens(std::uint64_t word) noexcept { return (word >> 56 | 0x20) == '{'; }
+    static bool closes(std::uint64_t word) noexcept { return (word >> 56 | 0x20) == '}'; }
 
     // Writes values, each with all that belongs to it, while they fit between `p` and `end`. It stops before
     // what does not, and leaves that to advance(); also what is begun, and the root.
     char* run(char* p, const char* const end) noexcept
     {
-        const bool between = phase_ == phase::next || phase_ == phase::value || phase_ == phase::key;
+        const bool between = phase_ == phase::next || phase_ == phase::key || (phase_ == phase::value && !in_object());
         if (!between || string_.begun() || depth_ == 0 || end - p < margin) return p;
         const std::uint64_t* const tape = document_->tape.get();
         const auto* const strings = reinterpret_cast<const char*>(document_->string_buf.get());
+        const char* const limit = end - margin;
+        // Copies, which no store to the chunk can change.
         std::size_t i = index_;
-        // A separator is written after each value; the bracket takes its place, or it is taken back.
-        bool separated = phase_ == phase::next;
-        bool object = in_object();
-        bool keyed = object && phase_ == phase::value; // the key is written, its value is not
-        if (separated) *p++ = separator();
-        while (end - p >= margin) {
-            std::uint64_t word = tape[i];
-            if (closes(word)) {
-                if (in_lines()) break;
-                p[-1] = static_cast<char>(type_of(word));
-                ++i;
-                pop();
-                object = in_object();
-                separated = depth_ != 0;
-                if (!separated) break;
-                *p++ = separator();
-                continue;
+        std::uint64_t levels = levels_;
+        std::uint32_t depth = depth_;
+        const auto stop = [&](phase at) {
+            index_ = i;
+            levels_ = levels;
+            depth_ = depth;
+            phase_ = at;
+            return p;
+        };
+        // Goes from the end of a value to the next one; false where that is left to next().
+        const auto go_on = [&] {
+            while (closes(tape[i])) {
+                if (in_lines(depth) || end - p < 2) return false;
+                *p++ = static_cast<char>(type_of(tape[i++]));
+                if (!pop(levels, depth)) return false;
             }
-            if (object && !keyed) {
-                char* const behind = write_padded<16>(p, end, strings, word);
-                if (behind == nullptr) break;
+            *p++ = separator(depth);
+            return true;
+        };
+        if (phase_ == phase::next && !go_on()) return stop(phase::next);
+        while (p <= limit) {
+            if (levels & 1) {
+                char* const behind = write_padded<16>(p, end, strings, tape[i]);
+                if (behind == nullptr) return stop(phase::key);
                 p = behind;
                 *p++ = ':';
-                keyed = true;
-                word = tape[++i];
-                if (end - p < margin) break;
+                ++i;
             }
+            const std::uint64_t word = tape[i];
             const tape_type type = type_of(word);
-            if (type == tape_type::STRING) {
-                char* const behind = write_padded<0>(p, end, strings, word);
-                if (behind == nullptr) break;
-                p = behind;
-                i += 1;
-            } else if (type == tape_type::INT64) {
+            if (type == tape_type::INT64) {
                 p = write_integer(p, std::bit_cast<std::int64_t>(tape[i + 1]));
                 i += 2;
+            } else if (type == tape_type::STRING) {
+                char* const behind = write_padded<0>(p, end, strings, word);
+                if (behind == nullptr) return stop(phase::value);
+                p = behind;
+                ++i;
             } else if (type == tape_type::DOUBLE) {
                 p = write_finite(p, std::bit_cast<double>(tape[i + 1]));
                 i += 2;
-            } else if (type == tape_type::START_OBJECT || type == tape_type::START_ARRAY) {
-                if (depth_ == simdjson_max_depth) break;
+            } else if (opens(word)) {
+                if (depth == simdjson_max_depth) return stop(phase::value);
                 *p++ = static_cast<char>(type);
                 ++i;
                 if (!closes(tape[i])) {
-                    object = type == tape_type::START_OBJECT;
-                    push(object);
-                    separated = keyed = false;
+                    push(levels, depth, type == tape_type::START_OBJECT);
                     continue;
                 }
                 *p++ = static_cast<char>(type_of(tape[i]));
@@ -340,21 +345,20 @@ private:
                 p = write_integer(p, tape[i + 1]);
                 i += 2;
             } else {
-                break;
+                return stop(phase::value);
             }
-            *p++ = separator();
-            separated = true;
-            keyed = false;
+            if (!go_on()) return stop(phase::next);
         }
-        index_ = i;
-        phase_ = keyed ? phase::value : separated || depth_ == 0 ? phase::next : object ? phase::key : phase::value;
-        return p - (separated && !keyed);
+        return stop(levels & 1 ? phase::key : phase::value);
     }
 
-    // The room of what run() writes at once: a number, or a string's quotes with a block of its bytes and an
-    // escape; then a bracket or a colon, and a separator.
-    static constexpr std::ptrdiff_t margin = 32 + json_special_room + 4;
-    static_assert(margin >= static_cast<std::ptrdiff_t>(json_double_room + 2));
+    // The room of what run() writes at once: a key of a block and a colon; and a number, or a string of a block with
+    // its quotes; then a bracket and a separator.
+    static constexpr std::ptrdiff_t value_margin = 32 + 2 + 2;
+    static constexpr std::ptrdiff_t margin = 32 + 2 + 1 + value_margin;
+    static_assert(value_margin >= static_cast<std::ptrdiff_t>(json_double_room + 2));
+    // A longer key, with an escape at its end, leaves room for a value too.
+    static_assert(margin >= static_cast<std::ptrdiff_t>(json_special_room) + 2 + value_margin);
 
     // Writes the string that a word of the tape stands for where there is the margin up to `end`; nullptr
     // where there is no room for all of it. After each string simdjson's buffer continues for 32 bytes. Most
@@ -373,11 +377,11 @@ private:
         constexpr bool halves = Usual != 0;
 #endif
         if (halves && size <= Usual) {
+            plain = plain_of_16<false>(s); // first, so that the bytes are loaded once
             std::memcpy(p, s, 16);
-            plain = plain_of_16<false>(s);
         } else {
-            std::memcpy(p, s, 32);
             plain = plain_of_32<false>(s);
+            std::memcpy(p, s, 32);
         }
         if (plain < size) {
             p = write_padded_rest(p + plain, end, s + plain, s + size);
@@ -402,7 +406,7 @@ private:
             errc error{}; // never set for trusted strings
             p = write_special(p, s, last, utf8_policy::trust, error);
         }
-        return end - p < margin ? nullptr : p;
+        return p;
     }
 
     bool next(chunk_writer& out)
@@ -415,9 +419,9 @@ private:
             phase_ = phase::separator;
             return true;
         }
-        const bool nothing = in_lines() && no_lines_;
-        if (!nothing && !out.byte(in_lines() ? '\n' : in_object() ? '}' : ']')) return false;
-        pop();
+        const bool nothing = in_lines(depth_) && no_lines_;
+        if (!nothing && !out.byte(in_lines(depth_) ? '\n' : in_object() ? '}' : ']')) return false;
+        (void)pop(levels_, depth_);
         return behind(1);
     }
 
@@ -429,7 +433,7 @@ private:
     // the multiple of 64 below, the words before.
     std::uint64_t levels_ = 0;
     std::array<std::uint64_t, simdjson_max_depth / 64 - 1> outer_levels_{};
-    std::uint16_t depth_ = 0;
+    std::uint32_t depth_ = 0;
     phase phase_ = phase::value;
     bool lines_ = false;    // the source is an array, to be written as lines
     bool no_lines_ = false; // and it is empty
