@@ -69,7 +69,7 @@ public:
         }
     }
 
-    /// Exchanges `n` lines in all, a line of each client at a time, sent while the server is stopped: see echo.cpp.
+    /// Exchanges `n` lines in all, a line of each client at a time, sent while the server is stopped, as line_clients does.
     void exchange_rounds(const benchmarks::server_process& server, std::size_t n)
     {
         for (std::size_t done = 0; done < n;) {
@@ -78,8 +78,8 @@ public:
             for (std::size_t i = 0; i != lines; ++i)
                 load_.all()[i].write({line_.data(), line_.size()});
             server.go_on();
-            for (std::size_t i = 0; i != lines; ++i)
-                receive(load_.all()[i]);
+            for (std::size_t i = lines; i != 0; --i)
+                receive(load_.all()[i - 1]);
             done += lines;
         }
     }

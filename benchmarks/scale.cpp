@@ -12,7 +12,8 @@
 // the kernel distributes clients.
 //
 // The server is a process of its own: what counts is its processor time, of all its threads. The clients are this
-// process.
+// process. In `2_echo` they send a line each while the server is stopped: in lockstep with one client process, two
+// threads would sleep and be woken more often than one.
 //
 // What threads share, for a machine with more cores than the one that this runs on. A message within a shard: nothing.
 // A connection: the acceptor's lock and one counter, at its admission and at its end; 10,000 of each a second are 2 ms of
@@ -249,9 +250,9 @@ void compare_echo(benchmarks::results& results, const std::string& only, std::ui
         for (subject& each : subjects) {
             const benchmarks::server_process server(each.serve);
             benchmarks::line_clients load(server.address, connections);
-            load.exchange(messages / 10 + 1); // warms up
+            load.exchange_rounds(server, messages / 10 + 1); // warms up
             const benchmarks::process_time cpu(server.pid);
-            load.exchange(messages);
+            load.exchange_rounds(server, messages);
             each.cpu_ns.push_back(cpu.seconds() * 1e9 / messages);
         }
     report(results, std::to_string(threads) + "_echo", subjects);

@@ -80,7 +80,8 @@ public:
 
     /// Exchanges `n` lines in all, a line of each client at a time. The server is stopped while they are sent, so that it
     /// has all of them before it. A server that is as fast as this process would otherwise find one line at each wait,
-    /// and a slower one several: the faster server would pay for more waits.
+    /// and a slower one several: the faster server would pay for more waits. The answer to the last line is read first, so
+    /// that the server's writes wake this process once or a few times, not for each line.
     void exchange_rounds(const server_process& server, std::size_t n)
     {
         for (std::size_t done = 0; done < n;) {
@@ -89,8 +90,8 @@ public:
             for (std::size_t i = 0; i != lines; ++i)
                 send(sockets_[i]);
             server.go_on();
-            for (std::size_t i = 0; i != lines; ++i)
-                receive(sockets_[i]);
+            for (std::size_t i = lines; i != 0; --i)
+                receive(sockets_[i - 1]);
             done += lines;
         }
     }
