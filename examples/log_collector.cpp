@@ -138,7 +138,7 @@ net::awaitable<void> follow(Connection& peer, collector& c, const examples::http
         request.accepts("Accept-Encoding", "gzip") ? c.gzip.try_borrow() : holdfast::compressor();
     std::string fields = "Cache-Control: no-store\r\nVary: Accept, Accept-Encoding\r\n";
     if (gzip) fields += "Content-Encoding: gzip\r\n";
-    co_await send(peer, exchange.begin(200, events ? "text/event-stream" : "application/x-ndjson", fields));
+    co_await send(peer, exchange.response_head(200, events ? "text/event-stream" : "application/x-ndjson", fields));
     if (exchange.head_only()) co_return;
 
     // Each message can be read at once, and the body goes on with the next.
@@ -177,7 +177,7 @@ net::awaitable<void> follow(Connection& peer, collector& c, const examples::http
 template <class Connection, class Source>
 net::awaitable<void> answer(Connection& peer, holdfast::http_exchange& exchange, const Source& body)
 {
-    co_await send(peer, exchange.begin(200, "application/json"));
+    co_await send(peer, exchange.response_head(200, "application/json"));
     if (exchange.head_only()) co_return;
     const framed chunked{framing::http_chunked{}, json{}};
     co_await async_write_streamed(peer, holdfast::formatted(std::cref(body), chunked), {.chunk_bytes = chunk});
@@ -208,7 +208,7 @@ net::awaitable<void> answer_logs(Connection& peer, collector& c, const examples:
 {
     const auto level = level_of(request.parameter("level").value_or("debug"));
     if (!level) {
-        co_await send(peer, exchange.error(400, "level: debug, info, warn or error"));
+        co_await send(peer, exchange.text_response(400, "level: debug, info, warn or error"));
         co_return;
     }
     const std::uint64_t end = c.window.end();
@@ -240,15 +240,15 @@ net::awaitable<void> serve(Connection peer, collector& c, const acceptor& progra
     if (!request)
         co_await send(peer, refusal);
     else if (!exchange.chunked())
-        co_await send(peer, exchange.error(505, "Streams need HTTP/1.1."));
+        co_await send(peer, exchange.text_response(505, "Streams need HTTP/1.1."));
     else if (request->method() != "GET" && !exchange.head_only())
-        co_await send(peer, exchange.error(405, "GET and HEAD only.", "Allow: GET, HEAD\r\n"));
+        co_await send(peer, exchange.text_response(405, "GET and HEAD only.", "Allow: GET, HEAD\r\n"));
     else if (request->path() == "/status")
         co_await answer_status(peer, c, exchange, programs, readers);
     else if (request->path() == "/logs")
         co_await answer_logs(peer, c, *request, exchange, heartbeat);
     else
-        co_await send(peer, exchange.error(404, "There are /logs and /status."));
+        co_await send(peer, exchange.text_response(404, "There are /logs and /status."));
     co_await peer.async_close();
 }
 

@@ -110,22 +110,22 @@ net::awaitable<void> respond(gateway& g, const http_request& request, holdfast::
 {
     const std::string_view path = request.path();
     if (request.method() != "GET" && !exchange.head_only()) {
-        outbox.push(exchange.error(405, "GET and HEAD only.", "Allow: GET, HEAD\r\n"));
+        outbox.push(exchange.text_response(405, "GET and HEAD only.", "Allow: GET, HEAD\r\n"));
     } else if (path == "/") {
-        outbox.push(exchange.answer(200, "text/html; charset=utf-8", examples::push_page));
+        outbox.push(exchange.response(200, "text/html; charset=utf-8", examples::push_page));
     } else if (path == "/healthz") {
         const bool draining = g.node.draining;
-        outbox.push(
-            exchange.error(draining || !g.feed.ready() ? 503 : 200, draining ? "draining" : g.feed.condition()));
+        outbox.push(exchange.text_response(draining || !g.feed.ready() ? 503 : 200,
+                                           draining ? "draining" : g.feed.condition()));
     } else if (path == "/metrics") {
         co_await examples::send_metrics(g.node, exchange, outbox);
     } else if (!g.feed.ready() && (path == "/events" || path == "/ws")) {
-        outbox.push(exchange.error(503, "starting"));
+        outbox.push(exchange.text_response(503, "starting"));
     } else if (path == "/events") {
-        outbox.push(exchange.head_only() ? exchange.begin(200, "text/event-stream")
-                                         : exchange.error(505, "HTTP/1.1 only."));
+        outbox.push(exchange.head_only() ? exchange.response_head(200, "text/event-stream")
+                                         : exchange.text_response(505, "HTTP/1.1 only."));
     } else {
-        outbox.push(exchange.error(404, "There are /, /events, /ws, /metrics and /healthz."));
+        outbox.push(exchange.text_response(404, "There are /, /events, /ws, /metrics and /healthz."));
     }
 }
 
@@ -156,7 +156,7 @@ net::awaitable<void> serve(auto peer, gateway& g)
         if (const auto name = request->parameter("device"); name && (frames || events)) {
             exchange.close_after();
             device = g.node.devices.acquire(*name, peer);
-            if (!device) outbox.push(exchange.error(400, "A device's name has at most 64 bytes."));
+            if (!device) outbox.push(exchange.text_response(400, "A device's name has at most 64 bytes."));
             if (!device) break;
         }
         if (frames && g.feed.ready()) {
@@ -168,7 +168,7 @@ net::awaitable<void> serve(auto peer, gateway& g)
             break;
         }
         if (events && request->method() == "GET" && exchange.chunked() && g.feed.ready()) {
-            outbox.push(exchange.begin(200, "text/event-stream", "Cache-Control: no-store\r\n"));
+            outbox.push(exchange.response_head(200, "text/event-stream", "Cache-Control: no-store\r\n"));
             std::string last((*request)("Last-Event-ID"));
             if (last.empty()) last = request->parameter("last").value_or("");
             request.reset();

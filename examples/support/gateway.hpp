@@ -169,7 +169,7 @@ inline holdfast::net::awaitable<holdfast::metric_values> read_metrics(gateway_no
 holdfast::net::awaitable<void> send_metrics(gateway_node& node, holdfast::http_exchange& exchange, auto& outbox)
 {
     using holdfast::formatted, holdfast::framed, holdfast::framing::http_chunked;
-    outbox.push(exchange.begin(200, holdfast::prometheus_text::content_type));
+    outbox.push(exchange.response_head(200, holdfast::prometheus_text::content_type));
     if (exchange.head_only()) co_return;
     const auto process = std::cref(node.metrics);
     const auto threads = co_await read_metrics(node);

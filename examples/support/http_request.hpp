@@ -126,7 +126,7 @@ holdfast::net::awaitable<holdfast::payload> read_request(Heads& heads, std::opti
     exchange = {};
     holdfast::error_code ec;
     const auto head = co_await heads.async_next(holdfast::net::redirect_error(holdfast::net::use_awaitable, ec));
-    if (const unsigned status = holdfast::http_status_of(ec)) co_return exchange.error(status, ec.message());
+    if (const unsigned status = holdfast::http_status_of(ec)) co_return exchange.text_response(status, ec.message());
     if (ec || !head) co_return holdfast::payload();
     request.emplace(*head);
     std::string error = request->error();
@@ -135,7 +135,7 @@ holdfast::net::awaitable<holdfast::payload> read_request(Heads& heads, std::opti
         if (exchange) co_return holdfast::payload();
     }
     request.reset();
-    co_return error.empty() ? exchange.refusal() : exchange.error(400, error);
+    co_return error.empty() ? exchange.refusal() : exchange.text_response(400, error);
 }
 
 } // namespace examples

@@ -3,7 +3,7 @@
 #ifndef HOLDFAST_ASIO_HPP
 #define HOLDFAST_ASIO_HPP
 
-// What was included without coroutines stays so: the macros below would only hide it from the check behind them.
+// What was included without coroutines stays so: the macros below would only hide it from the check after them.
 #if (defined(ASIO_DETAIL_CONFIG_HPP) && !defined(HOLDFAST_USE_BOOST_ASIO) && !defined(ASIO_HAS_CO_AWAIT)) ||           \
     (defined(BOOST_ASIO_DETAIL_CONFIG_HPP) && defined(HOLDFAST_USE_BOOST_ASIO) && !defined(BOOST_ASIO_HAS_CO_AWAIT))
 #error "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"

@@ -148,7 +148,7 @@ public:
 
     /// Returns the position of the last message.
     [[nodiscard]] replay_position last() const noexcept { return {epoch_, last_}; }
-    /// Returns the number that tells this ring's positions from those of other rings.
+    /// Returns the number that distinguishes this ring's positions from those of other rings.
     [[nodiscard]] std::uint64_t epoch() const noexcept { return epoch_; }
     /// Returns the number of messages that are kept.
     [[nodiscard]] std::size_t size() const noexcept { return kept_.size(); }

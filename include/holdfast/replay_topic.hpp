@@ -92,7 +92,7 @@ public:
 
     /// Adds a message, and sends it to all live receivers. Returns its position.
     ///
-    /// Exceptions: std::bad_alloc, and those of the forms. `ring().last()` tells whether the message was added. All
+    /// Exceptions: std::bad_alloc, and those of the forms. `ring().last()` shows whether the message was added. All
     /// receivers for which nothing failed have got it; the others continue at the next push.
     replay_position push(std::string_view message)
     {
@@ -303,7 +303,7 @@ private:
             error_code ec;
             try {
                 ec = on_gap(at);
-            } catch (...) { // of a later call: the caller may be a publisher, who can do nothing about it
+            } catch (...) { // of a later call: the caller may be a publisher, which can do nothing about it
                 if (!this->subscribed) throw;
                 if (this->topic != nullptr) this->link(this->topic->behind_);
                 return false;

@@ -60,8 +60,9 @@ net::awaitable<void> answer(holdfast::connection_guard<tcp::socket>& peer, holdf
     holdfast::http_exchange exchange("GET", 11, [](std::string_view field) { return field == "Host" ? "here" : ""; });
     const holdfast::compressor gzip = way == 1 ? pool.try_borrow() : holdfast::compressor();
     const auto size = holdfast::serialized_size<ndjson>(message);
-    const holdfast::payload head = way == 2 ? exchange.begin(200, type, size)
-                                            : exchange.begin(200, type, gzip ? "Content-Encoding: gzip\r\n" : "");
+    const holdfast::payload head = way == 2
+                                       ? exchange.response_head(200, type, size)
+                                       : exchange.response_head(200, type, gzip ? "Content-Encoding: gzip\r\n" : "");
     const std::string_view head_text = head.text();
     co_await net::async_write(peer.stream(), net::buffer(head_text.data(), head_text.size()), net::use_awaitable);
     const holdfast::write_streamed_options options{.chunk_bytes = size > 10'000 ? chunk + 200 : chunk,
@@ -221,7 +222,7 @@ TEST_CASE("curl sends its content once it may, and none to a server that refuses
             const auto got = co_await heads.async_read_exactly(static_cast<std::size_t>(exchange.content_bytes()),
                                                                net::use_awaitable);
             content = std::string(got->data(), got->size());
-            outbox.push(exchange.answer(200, "text/plain", "thanks"));
+            outbox.push(exchange.response(200, "text/plain", "thanks"));
         }
         co_await outbox.async_close(net::use_awaitable);
         co_await peer.async_close({}, net::use_awaitable);

@@ -112,7 +112,7 @@ TEST_CASE("a request that cannot be served is refused with what is wrong, and th
         const auto result = exchange("GET", each.version, each.given, {.max_content_bytes = each.limit});
         CAPTURE(each.status, each.version);
         CHECK_FALSE(result);
-        CHECK(result.refused() == each.status);
+        CHECK(result.refusal_status() == each.status);
         CHECK_FALSE(result.keeps_alive());
         CHECK_FALSE(result.expects_continue());
         const std::string response = text_of(result.refusal());
@@ -128,7 +128,7 @@ TEST_CASE("the connection stays as the request and the limits allow, and the res
     const auto stays = [](unsigned version, const fields& given, bool last = false) {
         const auto result = exchange("GET", version, given, {.last = last});
         CHECK(result);
-        const std::string response = text_of(result.answer(200, "text/plain", "hello"));
+        const std::string response = text_of(result.response(200, "text/plain", "hello"));
         CHECK(response.ends_with("Content-Length: 5\r\n\r\nhello"));
         CHECK((response.find("Connection: close") == response.npos) == result.keeps_alive());
         CHECK((response.find("Connection: keep-alive") != response.npos) == (result.keeps_alive() && version == 10));
@@ -152,11 +152,11 @@ TEST_CASE("a request that could not be read cannot be served")
     http_exchange unread;
     CHECK_FALSE(unread);
     CHECK_FALSE(unread.keeps_alive());
-    CHECK(unread.refused() == 400);
+    CHECK(unread.refusal_status() == 400);
     CHECK(text_of(unread.refusal()).starts_with("HTTP/1.1 400 Bad Request\r\n"));
     unread = exchange("GET", 11, {{"Host", "a"}});
     CHECK(unread);
-    CHECK(unread.refused() == 0);
+    CHECK(unread.refusal_status() == 0);
 }
 
 TEST_CASE("a response whose status has no content has none, and no field that says how long it is")
@@ -172,8 +172,8 @@ TEST_CASE("a response whose status has no content has none, and no field that sa
                 CHECK(now.has_content(status) == sent);
                 const std::string start = "HTTP/1.1 " + std::to_string(status) + " ";
                 for (const std::string& whole :
-                     {text_of(now.answer(status, "text/plain", "page", "ETag: \"1\"\r\n")),
-                      text_of(now.error(status, "pag")), text_of(now.answer(status, "", ""))}) {
+                     {text_of(now.response(status, "text/plain", "page", "ETag: \"1\"\r\n")),
+                      text_of(now.text_response(status, "pag")), text_of(now.response(status, "", ""))}) {
                     CAPTURE(whole);
                     CHECK(whole.starts_with(start));
                     const auto end = whole.find("\r\n\r\n") + 4;
@@ -183,11 +183,11 @@ TEST_CASE("a response whose status has no content has none, and no field that sa
                         CHECK(whole.find("\r\nContent-Length: " + std::to_string(whole.size() - end) + "\r\n") !=
                               whole.npos);
                 }
-                const std::string sized = text_of(now.begin(status, "", 4));
+                const std::string sized = text_of(now.response_head(status, "", 4));
                 CHECK(sized.ends_with("\r\n\r\n"));
                 CHECK((sized.find("\r\nContent-Length: 4\r\n") != sized.npos) == !bare); // of 304: that of a 200
                 CHECK(now.keeps_alive());
-                const std::string streamed = text_of(now.begin(status, ""));
+                const std::string streamed = text_of(now.response_head(status, ""));
                 CHECK(streamed.ends_with("\r\n\r\n"));
                 CHECK(streamed.find("Content-Length") == streamed.npos);
                 const bool streams = !bare && status != 304;
@@ -202,9 +202,9 @@ TEST_CASE("HEAD gets the head alone, content, and whether the client waits for l
 {
     const auto head = exchange("HEAD", 11, {{"Host", "a"}});
     CHECK(head.head_only());
-    CHECK(text_of(head.answer(200, "text/html", "four", "Allow: GET\r\n")) ==
+    CHECK(text_of(head.response(200, "text/html", "four", "Allow: GET\r\n")) ==
           "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nAllow: GET\r\nContent-Length: 4\r\n\r\n");
-    CHECK(text_of(head.error(404, "no")).ends_with("Content-Length: 3\r\n\r\n"));
+    CHECK(text_of(head.text_response(404, "no")).ends_with("Content-Length: 3\r\n\r\n"));
     const auto post = exchange("POST", 11, {{"Host", "a"}, {"Content-Length", "10"}, {"Expect", "100-Continue"}},
                                {.max_content_bytes = 10});
     CHECK(post);
@@ -222,12 +222,12 @@ TEST_CASE("streamed content is chunked for HTTP/1.1, and ends with the connectio
 {
     auto now = exchange("GET", 11, {{"Host", "a"}});
     CHECK(now.chunked());
-    CHECK(text_of(now.begin(200, "text/plain")) ==
+    CHECK(text_of(now.response_head(200, "text/plain")) ==
           "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n");
     CHECK(now.keeps_alive());
     auto old = exchange("GET", 10, {{"Connection", "keep-alive"}});
     CHECK_FALSE(old.chunked());
-    CHECK(text_of(old.begin(200, "text/plain")) ==
+    CHECK(text_of(old.response_head(200, "text/plain")) ==
           "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n");
     CHECK_FALSE(old.keeps_alive());
 }
@@ -240,14 +240,14 @@ TEST_CASE("the head of streamed content whose size is known is that of the whole
             for (const char* connection : {"", "keep-alive", "close"}) {
                 CAPTURE(method, version, connection);
                 const auto now = exchange(method, version, {{"Host", "a"}, {"Connection", connection}});
-                const std::string head = text_of(now.begin(200, "text/plain", content.size(), "X: y\r\n"));
+                const std::string head = text_of(now.response_head(200, "text/plain", content.size(), "X: y\r\n"));
                 CHECK(head + (now.head_only() ? "" : content) ==
-                      text_of(now.answer(200, "text/plain", content, "X: y\r\n")));
+                      text_of(now.response(200, "text/plain", content, "X: y\r\n")));
                 CHECK(head.ends_with("Content-Length: 20\r\n\r\n"));
                 CHECK(now.keeps_alive() ==
                       (connection == (version == 11 ? ""sv : "keep-alive"sv) || connection == "keep-alive"sv));
             }
-    CHECK(text_of(exchange("GET", 11, {{"Host", "a"}}).begin(200, "text/plain", UINT64_MAX)) ==
+    CHECK(text_of(exchange("GET", 11, {{"Host", "a"}}).response_head(200, "text/plain", UINT64_MAX)) ==
           "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 18446744073709551615\r\n\r\n");
 }
 

@@ -75,7 +75,8 @@ struct http_exchange_options {
 
 /// What a request means for its response, from what any HTTP parser has read of its head: whether it is to be refused
 /// (RFC 9110, 9112), how long its content is, whether the response has content, how its end is marked, and whether the
-/// connection stays. It makes the responses as payloads for an `outbox`. It performs no I/O and refers to nothing.
+/// connection stays. It makes the responses as payloads, for an `outbox` or for a write of `net::buffer(made.text())`. It
+/// performs no I/O and refers to nothing.
 ///
 /// **Header fields are not checked.** The content type and the `fields` of a response are copied as they are: the
 /// caller must not pass what a client has sent, before it has removed CR, LF and NUL. Each field ends with CRLF.
@@ -87,9 +88,9 @@ struct http_exchange_options {
 ///     if (!exchange)
 ///         outbox.push(exchange.refusal());
 ///     else if (request.target == "/")
-///         outbox.push(exchange.answer(200, "text/html", page));
+///         outbox.push(exchange.response(200, "text/html", page));
 ///     else
-///         outbox.push(exchange.error(404, "There is only / here."));
+///         outbox.push(exchange.text_response(404, "There is only / here."));
 class http_exchange {
 public:
     /// Examines a request. `version` is 10 or 11; any other is refused with 505. `header(name)` returns the value of a
@@ -142,9 +143,9 @@ public:
     /// Returns whether the request can be served. If not, send `refusal()`.
     explicit operator bool() const noexcept { return status_ == 0; }
     /// Returns the status code of the refusal; 0 if there is none.
-    [[nodiscard]] unsigned refused() const noexcept { return status_; }
+    [[nodiscard]] unsigned refusal_status() const noexcept { return status_; }
     /// Returns the response to a request that cannot be served. It ends the connection: the content is not read.
-    [[nodiscard]] payload refusal() const { return error(status_, why_); }
+    [[nodiscard]] payload refusal() const { return text_response(status_, why_); }
 
     /// Returns whether the connection is used for another request.
     [[nodiscard]] bool keeps_alive() const noexcept { return keeps_alive_; }
@@ -169,28 +170,28 @@ public:
     ///
     /// The content is left out where the response has none (`has_content`) or must be empty (205). `Content-Length` is
     /// left out for 1xx and 204, where HTTP forbids it, and for 304, where it is the length of another response: pass
-    /// it to `begin`.
-    [[nodiscard]] HOLDFAST_DECL payload answer(unsigned status, std::string_view content_type, std::string_view content,
-                                               std::string_view fields = {}) const;
+    /// it to `response_head`.
+    [[nodiscard]] HOLDFAST_DECL payload response(unsigned status, std::string_view content_type,
+                                                 std::string_view content, std::string_view fields = {}) const;
 
-    /// Makes a response of one line of text, which says what is wrong and what to do. `status` and `fields` are as for
-    /// `answer`.
-    [[nodiscard]] HOLDFAST_DECL payload error(unsigned status, std::string_view why,
-                                              std::string_view fields = {}) const;
+    /// Makes a response of one line of plain text, such as what is wrong and what to do. `status` and `fields` are as
+    /// for `response`.
+    [[nodiscard]] HOLDFAST_DECL payload text_response(unsigned status, std::string_view line,
+                                                      std::string_view fields = {}) const;
 
     /// Makes the head of a response whose content is streamed without its size: to be followed by the parts of
     /// `framing::http_chunked` (`framed`, `http_chunk`) if `chunked()`, and by the content alone otherwise, whose end
     /// is then that of the connection. Where `has_content(status)` is false, nothing follows, and the head of 1xx, 204
     /// and 304 has no `Transfer-Encoding`. For 205 the content must be empty.
-    [[nodiscard]] HOLDFAST_DECL payload begin(unsigned status, std::string_view content_type,
-                                              std::string_view fields = {});
+    [[nodiscard]] HOLDFAST_DECL payload response_head(unsigned status, std::string_view content_type,
+                                                      std::string_view fields = {});
     /// Makes the head of a response whose content is streamed and has that size (`serialized_size`): to be followed by
     /// the content alone, such as by `framing::content_length`, and the connection stays for HTTP/1.0, too. Content of
     /// another size breaks the connection: `framing::content_length` ends it with an error then. Where
     /// `has_content(status)` is false, nothing follows; for 304 the size is that of the content of a 200, and the head
     /// of 1xx and 204 has no size. For 205 it must be 0.
-    [[nodiscard]] HOLDFAST_DECL payload begin(unsigned status, std::string_view content_type,
-                                              std::uint64_t content_bytes, std::string_view fields = {}) const;
+    [[nodiscard]] HOLDFAST_DECL payload response_head(unsigned status, std::string_view content_type,
+                                                      std::uint64_t content_bytes, std::string_view fields = {}) const;
     /// Returns whether streamed content without a size is sent in chunks: not to an HTTP/1.0 client.
     [[nodiscard]] bool chunked() const noexcept { return !old_; }
 

@@ -48,7 +48,8 @@ struct http_request_head {
 } // namespace framing
 
 /// Returns the status code of the response to a head that could not be read: 400, 408 or 431; 429 where the client
-/// exceeds its rate; 503 where there is no memory for it. 0 where there is no client left to answer: for all other errors of `frame_reader::async_next`.
+/// exceeds its rate; 503 where there is no memory for it. 0 where there is no client left that could read a response:
+/// for all other errors of `frame_reader::async_next`.
 [[nodiscard]] inline unsigned http_status_of(const std::error_code& error) noexcept
 {
     if (error == errc::malformed_frame) return 400;

@@ -287,8 +287,8 @@ concept described = requires { requires detail::is_fields<decltype(describe(type
 ///
 /// `T` is an aggregate of at most 32 members without a base class. (An aggregate whose first member converts
 /// from anything, as `std::any` does, counts as one with a base class.) The compiler refuses bit-fields,
-/// references, and an array after a member without a default constructor. A struct with a union needs a
-/// description, so does one that contains itself (`recursive`), and one with options (`omit_empty`,
+/// references, and an array after a member without a default constructor. A description is needed
+/// for a struct with a union, one that contains itself (`recursive`), and one with options (`omit_empty`,
 /// `written_as`). Protobuf needs numbers, so it writes described structs only.
 ///
 ///     struct quote { std::uint64_t id; char symbol[8]; double bid; };
@@ -297,9 +297,8 @@ concept described = requires { requires detail::is_fields<decltype(describe(type
 template <class T>
 concept plain_struct = !described<T> && detail::is_plain_struct<T>();
 
-/// An enumeration whose values JSON writes by name: `describe(type_tag<T>)` returns `enumerators`. An
-/// enumeration without a description is written as a number, and so is a value that the description does not
-/// name.
+/// An enumeration whose values JSON writes by name: `describe(type_tag<T>)` returns `enumerators`. A value that
+/// the description does not name is written as a number, like each value of an enumeration without one.
 ///
 ///     enum class side { buy, sell };
 ///     constexpr auto describe(holdfast::type_tag<side>)

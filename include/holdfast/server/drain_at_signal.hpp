@@ -41,7 +41,8 @@ struct drain_at_signal_options {
 /// Waits for SIGINT and SIGTERM, and drains an acceptor at the first of them. A second one has its default effect
 /// again, and ends the process at once. Signals for reports and reloads are handled until the drain is over.
 ///
-/// While it waits, the context's `run()` does not return: it does after the drain, or once this object is destroyed.
+/// While it waits, the context's `run()` does not return: it does after the drain, or once this object is destroyed, if
+/// nothing else of the program is pending, such as a timer: cancel that in `on_signal` or `on_drained`.
 ///
 /// Lifetime: the acceptor and the execution context must outlive it. It may be destroyed at any time, on the acceptor's
 /// executor or while the context does not run; no callback is called afterwards, and the signals have their default

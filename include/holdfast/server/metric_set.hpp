@@ -51,7 +51,7 @@ struct metric {
 ///     holdfast::add_census(metrics, acceptor.census());
 ///     metrics.add({.name = "feed_messages_total", .help = "Messages published.", .type = holdfast::metric_type::counter},
 ///                 [&] { return feed.messages; });
-///     outbox.push(exchange.begin(200, holdfast::prometheus_text::content_type));
+///     outbox.push(exchange.response_head(200, holdfast::prometheus_text::content_type));
 ///     outbox.push_streamed(holdfast::formatted(std::cref(metrics),
 ///         holdfast::framed{holdfast::framing::http_chunked{}, holdfast::prometheus_text{}}));
 class metric_set {

@@ -53,7 +53,7 @@ enum class accept_step : unsigned char {
     reject,
     /// The backlog is empty, or other handlers must have their turn: wait for a client. (woken, wait_failed)
     await_connection,
-    /// Connections in the backlog may have waited too long: ask how many there are. (backlog)
+    /// Connections in the backlog may have waited too long: count them. (backlog)
     measure_backlog,
     /// Without descriptors: reset one connection by means of the reserved one. (done)
     reset_by_reserve,

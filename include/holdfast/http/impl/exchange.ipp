@@ -13,8 +13,8 @@
 
 namespace holdfast {
 
-HOLDFAST_DECL payload http_exchange::answer(unsigned status, std::string_view content_type, std::string_view content,
-                                            std::string_view fields) const
+HOLDFAST_DECL payload http_exchange::response(unsigned status, std::string_view content_type, std::string_view content,
+                                              std::string_view fields) const
 {
     if (status == 205) content = {};
     std::string text = start(status, content_type, fields);
@@ -22,14 +22,16 @@ HOLDFAST_DECL payload http_exchange::answer(unsigned status, std::string_view co
     return payload(text.append("\r\n"), has_content(status) ? content : std::string_view());
 }
 
-HOLDFAST_DECL payload http_exchange::error(unsigned status, std::string_view why, std::string_view fields) const
+HOLDFAST_DECL payload http_exchange::text_response(unsigned status, std::string_view line,
+                                                   std::string_view fields) const
 {
-    std::string text(why);
+    std::string text(line);
     text.append("\n");
-    return answer(status, "text/plain; charset=utf-8", text, fields);
+    return response(status, "text/plain; charset=utf-8", text, fields);
 }
 
-HOLDFAST_DECL payload http_exchange::begin(unsigned status, std::string_view content_type, std::string_view fields)
+HOLDFAST_DECL payload http_exchange::response_head(unsigned status, std::string_view content_type,
+                                                   std::string_view fields)
 {
     const bool streams = !is_bare(status) && status != 304;
     if (old_ && streams) keeps_alive_ = false;
@@ -38,8 +40,8 @@ HOLDFAST_DECL payload http_exchange::begin(unsigned status, std::string_view con
     return payload(text.append("\r\n"));
 }
 
-HOLDFAST_DECL payload http_exchange::begin(unsigned status, std::string_view content_type, std::uint64_t content_bytes,
-                                           std::string_view fields) const
+HOLDFAST_DECL payload http_exchange::response_head(unsigned status, std::string_view content_type,
+                                                   std::uint64_t content_bytes, std::string_view fields) const
 {
     std::string text = start(status, content_type, fields);
     add_length(text, status, content_bytes);

@@ -120,7 +120,7 @@ consteval bool initialized_by_values(std::index_sequence<I...>)
 }
 
 // How many members T has: as many as it takes {}. If one takes none, since it has no default constructor, it
-// and those behind it are counted by values. (Then an array counts for too many, and the compiler refuses to
+// and those after it are counted by values. (Then an array counts for too many, and the compiler refuses to
 // bind so many.) Above max_aggregate_size: that is more than can be bound, or nothing initializes a T.
 template <class T, std::size_t Braces = 0, std::size_t Values = 0>
 consteval std::size_t aggregate_size()

@@ -27,7 +27,7 @@ public:
     }
 
     // Fills `chunk` and returns how many bytes of it: all, unless the message ends or fails; none for an
-    // empty chunk, behind the end and after a failure. An exception of the source leaves through here.
+    // empty chunk, and after the end or a failure. An exception of the source leaves through here.
     template <class Source, class Format>
     std::size_t fill(std::span<char> chunk, Source& source, const Format& format)
     {

@@ -245,7 +245,7 @@ struct decimal_layout {
                                                 decimal_layout layout) noexcept
 {
     const auto [size, whole] = layout;
-    // Where the digits begin, behind "0." and zeros where none is before the point; and where that is.
+    // Where the digits begin, after "0." and zeros where none is before the point; and where that is.
     struct place {
         unsigned char begin, from, point;
     };

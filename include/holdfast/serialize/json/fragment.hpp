@@ -67,7 +67,7 @@ inline std::uint32_t digits_of_32(const char* s) noexcept
 #endif
 }
 
-// Behind the white space that [s, end) begins with, or behind a part of it.
+// The end of the white space that [s, end) begins with, or of a part of it.
 inline const char* skip_blank(const char* s, const char* end) noexcept
 {
 #if defined(__SSE2__)
@@ -103,7 +103,7 @@ inline unsigned spaces_of_32(const char* s) noexcept
 #endif
 }
 
-// The length of the escape at `s`, behind whose backslash there are five bytes: 0 if it is none.
+// The length of the escape at `s`, whose backslash is followed by five bytes: 0 if it is none.
 inline std::size_t escape_length(const char* s) noexcept
 {
     if (s[1] != 'u') return std::string_view("\"\\/bfnrt").find(s[1]) != std::string_view::npos ? 2 : 0;

@@ -47,7 +47,7 @@ struct json_name {
     static constexpr std::string_view text{bytes.data(), bytes.size()};
 };
 
-// Texts with static storage, one behind the other.
+// Texts with static storage, one after the other.
 template <const std::string_view&... Parts>
 struct json_joined {
     static constexpr auto bytes = [] {

@@ -263,7 +263,7 @@ inline constexpr auto json_specials = [] {
     return all;
 }();
 
-// Writes what stands for the byte or the sequence at `s`, and moves `s` behind it. Reads four bytes, stores eight. False
+// Writes what stands for the byte or the sequence at `s`, and moves `s` past it. Reads four bytes, stores eight. False
 // if the sequence is ill-formed; nothing is written then.
 [[gnu::always_inline]] inline bool write_special_of_4(char*& p, const char*& s) noexcept
 {
@@ -281,7 +281,7 @@ inline constexpr auto json_specials = [] {
 }
 
 // Writes what stands for the byte at `s`, which is not plain, or for the sequence that it begins; moves `s`
-// behind it.
+// past it.
 inline char* write_special(char* p, const char*& s, const char* end, utf8_policy policy, errc& error) noexcept
 {
     const auto u = static_cast<unsigned char>(*s);
@@ -353,7 +353,7 @@ template <bool Ascii>
 #endif
 }
 
-// Writes what [from, end) stands for, and moves `from` behind what is written: all of it, or what there is room for
+// Writes what [from, end) stands for, and moves `from` past what is written: all of it, or what there is room for
 // up to `limit`. It then stops at the limit, or less than json_special_room before it at what is not plain.
 template <bool Ascii>
 char* write_body(char* p, char* limit, const char*& from, const char* end, utf8_policy policy, errc& error) noexcept

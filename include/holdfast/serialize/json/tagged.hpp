@@ -38,7 +38,7 @@ struct json_tag {
     static constexpr std::string_view closed = json_joined<text, json_closing_brace>::text;
 };
 
-// The members of a struct behind that.
+// The members of a struct after that.
 template <class T, class Tag, class Within>
 struct json_tagged_shape : json_struct_shape<T, Within> {
     static_assert(json_kind_of<T>() == json_kind::record || json_kind_of<T>() == json_kind::aggregate,
@@ -70,7 +70,7 @@ struct json_tagged_shape : json_struct_shape<T, Within> {
 template <class T, class Tag, class Within>
 struct json_tagged_cursor : json_members_cursor<T, json_tagged_shape<T, Tag, Within>> {};
 
-// Nothing is behind it.
+// Nothing follows it.
 template <class T, class Tag, class Within>
     requires std::same_as<std::remove_const_t<T>, std::monostate>
 struct json_tagged_cursor<T, Tag, Within> : json_piece_cursor<json_tagged_cursor<T, Tag, Within>, Tag::closed.size()> {
