@@ -112,8 +112,7 @@ try {
     const std::string_view text = argc > 1 ? argv[1] : "7777";
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
     if (error != std::errc() || end != text.data() + text.size())
-        return (text == "--help" ? std::cout : std::cerr)
-                   << "usage: starting_point [PORT [ADMIN_SOCKET]] (port 7777)\n",
+        return (text == "--help" ? std::cout : std::cerr) << "usage: starting_point [PORT [ADMIN_SOCKET]]\n",
                text == "--help" ? 0 : 2;
     run(port, argc > 2 ? argv[2] : "");
 } catch (const std::exception& error) {
