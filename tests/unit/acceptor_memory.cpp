@@ -5,10 +5,12 @@
 #include "support/sockets.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
+#include <holdfast/detail/acceptor/stored_endpoint.hpp>
 
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <new>
 #include <thread>
@@ -59,6 +61,22 @@ void one_by_one(acceptor_type& acceptor, int& served)
     });
 }
 
+/// What an endpoint is after it was stored, and how many allocations that takes.
+struct stored {
+    tcp::endpoint endpoint;
+    std::size_t allocations;
+};
+stored store(const tcp::endpoint& endpoint)
+{
+    stored result{};
+    result.allocations = tests::allocations_in([&] {
+        holdfast::detail::stored_endpoint first(endpoint);
+        const holdfast::detail::stored_endpoint second(std::move(first));
+        result.endpoint = second.get();
+    });
+    return result;
+}
+
 struct outcome {
     bool failed = false; // an allocation did
     bool left_run = false;
@@ -106,6 +124,28 @@ outcome fail_allocation(const way& serve, std::size_t limit, long n)
 }
 
 } // namespace
+
+TEST_CASE("an endpoint is stored in one word, and allocates for IPv6 only")
+{
+    STATIC_REQUIRE(sizeof(holdfast::detail::stored_endpoint) == 8);
+    for (const char* const v4 :
+         {"0.0.0.0", "127.0.0.1", "255.255.255.255", "192.0.2.1", "::ffff:192.0.2.1", "::ffff:0.0.0.0"})
+        for (const net::ip::port_type port : std::initializer_list<net::ip::port_type>{0, 1, 4711, 65535}) {
+            const tcp::endpoint endpoint(net::ip::make_address(v4), port);
+            const auto [found, allocations] = store(endpoint);
+            CHECK(found == endpoint);
+            CHECK(allocations == 0);
+        }
+    auto link_local = net::ip::make_address_v6("fe80::1");
+    link_local.scope_id(7);
+    for (const net::ip::address_v6& v6 : {net::ip::address_v6(), net::ip::address_v6::loopback(), link_local,
+                                          net::ip::make_address_v6("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff")}) {
+        const tcp::endpoint endpoint(v6, 65535);
+        const auto [found, allocations] = store(endpoint);
+        CHECK(found == endpoint);
+        CHECK(allocations == 1);
+    }
+}
 
 TEST_CASE("whichever allocation fails while a new client comes in, the next one is served")
 {

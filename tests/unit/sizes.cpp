@@ -6,6 +6,8 @@
 #define HOLDFAST_TRACK_GUARDS 0
 #include <holdfast/holdfast.hpp>
 
+#include <cstdint>
+
 namespace net = holdfast::net;
 using net::ip::tcp;
 
@@ -48,4 +50,9 @@ TEST_CASE("a reader and an outbox are as small as they say")
     STATIC_REQUIRE(sizeof(holdfast::frame_reader<tcp::socket>) == 64);
     STATIC_REQUIRE(sizeof(holdfast::websocket_reader<tcp::socket>) == 80);
     STATIC_REQUIRE(sizeof(holdfast::outbox<tcp::socket>) <= 64 + sizeof(holdfast::error_code));
+}
+
+TEST_CASE("what an acceptor adds to the coroutine of each session are two words")
+{
+    STATIC_REQUIRE(sizeof(holdfast::detail::report_failed_session) == 2 * sizeof(std::uint64_t));
 }

@@ -163,7 +163,7 @@ private:
     {
         const auto remote = remote_;
         try {
-            starter->start(session_starter::reporter_of(starter), std::move(peer), shard, remote);
+            starter->start(reporter, std::move(peer), shard, remote);
         } catch (...) {
             report({acceptor_event::kind::session_failed, {}, std::current_exception(), {}, 1, remote});
         }

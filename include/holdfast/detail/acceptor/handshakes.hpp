@@ -57,10 +57,9 @@ class handshakes final : public session_starter<Connection>,
 public:
     handshakes(std::shared_ptr<event_reporter> reporter, std::shared_ptr<registry> members,
                const handshake_options& options, Factory factory, Handler handler)
-        : session_starter<Connection>(std::move(reporter)),
-          members_(std::move(members)),
+        : members_(std::move(members)),
           factory_(std::move(factory)),
-          sessions_(std::move(handler)),
+          sessions_(std::move(reporter), std::move(handler)),
           time_limit_(options.handshake_timeout),
           contended_limit_(options.contended_timeout),
           slots_(new semaphore(options.max_handshakes, SIZE_MAX)),
@@ -282,7 +281,7 @@ private:
     void start_session() override
     {
         layered session = std::move(*layered_);
-        owner_->sessions_.start(reporter_, std::move(session), shard_, remote_);
+        owner_->sessions_.start(std::move(session), shard_, remote_);
     }
 
     void fail(close_reason reason, const error_code& error) noexcept override

@@ -25,7 +25,7 @@ class proxied_starter final : public session_starter<Connection>,
 public:
     proxied_starter(const std::shared_ptr<event_reporter>& reporter, std::shared_ptr<proxy_gate> gate,
                     std::shared_ptr<base> sessions)
-        : base(reporter), proxied_sessions(reporter, std::move(gate)), sessions_(std::move(sessions))
+        : proxied_sessions(reporter, std::move(gate)), sessions_(std::move(sessions))
     {
     }
 

@@ -7,6 +7,8 @@
 #include <holdfast/asio.hpp>
 #include <holdfast/connection_end.hpp>
 #include <holdfast/detail/acceptor/event_reporter.hpp>
+#include <holdfast/detail/acceptor/stored_endpoint.hpp>
+#include <holdfast/detail/async/counted_ptr.hpp>
 #include <holdfast/error.hpp>
 
 #include <concepts>
@@ -39,35 +41,38 @@ concept session_handler =
 
 namespace detail {
 
-/// Starts a session with each connection. Shared by the loop, since the operation may be cancelled meanwhile, and by
-/// the sessions: a coroutine refers to the lambda that it came from.
+/// Starts a session with each connection. Shared by the loop, since the operation may be cancelled meanwhile.
 template <class Connection>
 class session_starter {
 public:
-    explicit session_starter(std::shared_ptr<event_reporter> reporter) : reporter_(std::move(reporter)) {}
-
+    session_starter() = default;
     session_starter(const session_starter&) = delete;
     virtual ~session_starter() = default;
 
-    /// `reporter` is what `reporter_of` returns.
+    /// `reporter` is notified of what fails before the session has begun.
     virtual void start(const std::shared_ptr<event_reporter>& reporter, Connection&& peer, std::size_t shard,
                        const net::ip::tcp::endpoint& remote) = 0;
-
-    /// The reporter, in a pointer that owns the starter.
-    static std::shared_ptr<event_reporter> reporter_of(std::shared_ptr<session_starter> starter) noexcept
-    {
-        event_reporter* const reporter = starter->reporter_.get();
-        return {std::move(starter), reporter};
-    }
-
-private:
-    const std::shared_ptr<event_reporter> reporter_;
 };
 
-/// The handler of a session's coroutine.
+/// What the sessions of one `async_serve` own together, in one word of each: what derives from this has their handler,
+/// since a coroutine refers to the lambda that it came from.
+class session_source {
+public:
+    explicit session_source(std::shared_ptr<event_reporter> to) noexcept : reporter(std::move(to)) {}
+
+    session_source(const session_source&) = delete;
+    virtual ~session_source() = default;
+
+    void destroy() noexcept { delete this; } // for counted_ptr
+
+    synchronized::count owners;
+    const std::shared_ptr<event_reporter> reporter;
+};
+
+/// The handler of a session's coroutine. It is in the coroutine's memory for as long as the session lives.
 struct report_failed_session {
-    std::shared_ptr<event_reporter> reporter;
-    net::ip::tcp::endpoint remote;
+    counted_ptr<session_source> source;
+    stored_endpoint remote;
 
     /// That a peer leaves while the session reads or writes is no failure.
     static bool is_departure(close_reason reason) noexcept
@@ -90,7 +95,7 @@ struct report_failed_session {
         if (!failure) return;
         const connection_end end = end_by(failure);
         if (!is_departure(end.reason) && !is_own_end(end.error))
-            reporter->report({acceptor_event::kind::session_failed, {}, failure, {}, 1, remote});
+            source->reporter->report({acceptor_event::kind::session_failed, {}, failure, {}, 1, remote.get()});
     }
 };
 
@@ -98,42 +103,53 @@ struct report_failed_session {
 template <class Connection, class Handler>
 class session_caller {
 public:
-    explicit session_caller(Handler handler) : handler_(std::move(handler)) {}
+    session_caller(std::shared_ptr<event_reporter> reporter, Handler handler)
+        : source_(new source(std::move(reporter), std::move(handler)))
+    {
+    }
 
-    void start(const std::shared_ptr<event_reporter>& reporter, Connection&& peer, std::size_t shard,
-               const net::ip::tcp::endpoint& remote)
+    void start(Connection&& peer, std::size_t shard, const net::ip::tcp::endpoint& remote)
     {
         const auto where = peer.get_executor();
         if constexpr (std::is_void_v<decltype(call(std::move(peer), shard))>)
             call(std::move(peer), shard);
         else
-            net::co_spawn(where, call(std::move(peer), shard), report_failed_session{reporter, remote});
+            net::co_spawn(where, call(std::move(peer), shard), report_failed_session{source_, stored_endpoint(remote)});
     }
 
 private:
+    struct source final : session_source {
+        source(std::shared_ptr<event_reporter> to, Handler of) : session_source(std::move(to)), handler(std::move(of))
+        {
+        }
+
+        Handler handler;
+    };
+
     decltype(auto) call(Connection&& peer, std::size_t shard)
     {
+        Handler& handler = static_cast<source&>(*source_).handler;
         if constexpr (std::is_invocable_v<Handler&, Connection, std::size_t>)
-            return handler_(std::move(peer), shard);
+            return handler(std::move(peer), shard);
         else
-            return handler_(std::move(peer));
+            return handler(std::move(peer));
     }
 
-    Handler handler_;
+    const counted_ptr<session_source> source_;
 };
 
 template <class Connection, class Handler>
 class handler_starter final : public session_starter<Connection> {
 public:
     handler_starter(std::shared_ptr<event_reporter> reporter, Handler handler)
-        : session_starter<Connection>(std::move(reporter)), sessions_(std::move(handler))
+        : sessions_(std::move(reporter), std::move(handler))
     {
     }
 
-    void start(const std::shared_ptr<event_reporter>& reporter, Connection&& peer, std::size_t shard,
+    void start(const std::shared_ptr<event_reporter>&, Connection&& peer, std::size_t shard,
                const net::ip::tcp::endpoint& remote) override
     {
-        sessions_.start(reporter, std::move(peer), shard, remote);
+        sessions_.start(std::move(peer), shard, remote);
     }
 
 private:
