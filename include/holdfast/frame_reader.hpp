@@ -64,7 +64,7 @@ static_assert(std::is_trivially_destructible_v<frame_options>);
 /// When a protocol changes, bytes that have been received already are not lost: see the constructors that take over
 /// another reader's, `buffered()`, and the operations on raw bytes.
 ///
-/// Size: 64 bytes if the framing is empty (64-bit).
+/// Size: 56 bytes if the framing is empty (64-bit).
 /// Lifetime: refers to the stream, pool, progress, deadline and rate. Must stay at its address while an operation is
 /// pending.
 /// Thread safety: one operation at a time. Distinct readers are independent.

@@ -19,7 +19,10 @@ public:
     /// A reader, which is identified by the address of this object. It points to the frame, whose address changes when
     /// the reader's buffer grows.
     struct reader {
-        frame* incomplete = nullptr;
+        union {
+            frame* incomplete;
+            void* idle = nullptr; ///< The reader's own, while no frame has begun.
+        };
     };
 
     /// Begins to time the incomplete frame of `of`, a reader that has to wait for more bytes. Returns what `end()`

@@ -73,7 +73,7 @@ static_assert(std::is_trivially_destructible_v<websocket_options>);
 ///
 /// In each case the session then ends with `async_close_websocket`, which sends what is queued.
 ///
-/// Size: 80 bytes (64-bit).
+/// Size: 72 bytes (64-bit).
 /// Lifetime: refers to the stream, outbox, pool, progress, deadline, compression and rate. Must stay at its address
 /// while an operation is pending.
 /// Thread safety: one operation at a time, on the thread or strand of the outbox; the handlers of its operations must

@@ -47,8 +47,8 @@ TEST_CASE("admission adds one word to the guard, for the census and all that a n
 
 TEST_CASE("a reader and an outbox are as small as they say")
 {
-    STATIC_REQUIRE(sizeof(holdfast::frame_reader<tcp::socket>) == 64);
-    STATIC_REQUIRE(sizeof(holdfast::websocket_reader<tcp::socket>) == 80);
+    STATIC_REQUIRE(sizeof(holdfast::frame_reader<tcp::socket>) == 56);
+    STATIC_REQUIRE(sizeof(holdfast::websocket_reader<tcp::socket>) == 72);
     STATIC_REQUIRE(sizeof(holdfast::outbox<tcp::socket>) <= 64 + sizeof(holdfast::error_code));
 }
 

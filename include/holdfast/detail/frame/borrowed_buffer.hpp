@@ -24,9 +24,10 @@ inline constexpr std::size_t frame_padding = 64;
 /// small.
 template <class Loan>
 struct buffer_head : frame_time_limit::frame {
-    explicit buffer_head(Loan&& from) noexcept : loan(std::move(from)) {}
+    buffer_head(Loan&& from, void* lender) noexcept : loan(std::move(from)), pool(lender) {}
 
-    Loan loan; // of the buffer that contains this object
+    Loan loan;  // of the buffer that contains this object
+    void* pool; // the reader's: its type is not the head's
     bool drained = false;
 };
 
@@ -39,26 +40,27 @@ public:
     /// `why` is the message of std::invalid_argument where `max_frame` is 0.
     borrowed_buffer(Pool& pool, std::size_t max_frame, std::size_t first_bytes, frame_time_limit* limit,
                     const char* why)
-        : pool_(pool),
-          limit_(limit),
+        : limit_(limit),
           max_frame_(
               static_cast<std::uint32_t>(std::min<std::size_t>(max_frame, std::numeric_limits<std::uint32_t>::max()))),
-          first_size_(static_cast<std::uint8_t>(std::bit_width(
-              std::clamp<std::size_t>(first_bytes, sizeof(Head) + frame_padding + 1, std::size_t{1} << 30U) - 1)))
+          first_size_(power_of_two(first_bytes) & 0x7fU),
+          holds_(false)
     {
+        idle = &pool;
         if (max_frame == 0) throw std::invalid_argument(why);
     }
 
     /// The same limits and pool; takes no bytes over.
     borrowed_buffer(const borrowed_buffer& from) noexcept
-        : reader(), pool_(from.pool_), limit_(from.limit_), max_frame_(from.max_frame_), first_size_(from.first_size_)
+        : reader(), limit_(from.limit_), max_frame_(from.max_frame_), first_size_(from.first_size_), holds_(false)
     {
+        idle = &from.pool();
     }
 
     ~borrowed_buffer() { drop(); }
 
     /// Whether a buffer is held.
-    [[nodiscard]] bool holds() const noexcept { return incomplete != nullptr; }
+    [[nodiscard]] bool holds() const noexcept { return holds_; }
 
     /// Whether the frame was late.
     [[nodiscard]] bool late() const noexcept { return holds() && held()->late; }
@@ -89,10 +91,22 @@ public:
     {
         if (!loan) return;
         char* const place = loan.data();
-        incomplete = ::new (static_cast<void*>(place)) Head(std::move(loan));
+        incomplete = ::new (static_cast<void*>(place)) Head(std::move(loan), idle);
+        holds_ = true;
     }
 
-    Pool& pool() noexcept { return pool_; }
+    /// Takes over the buffer of another with the same pool, if that holds one. This one holds none.
+    void take_buffer(borrowed_buffer& from) noexcept
+    {
+        from.untime(); // it has the address of the other
+        if (!from.holds()) return;
+        incomplete = from.incomplete;
+        holds_ = true;
+        from.idle = held()->pool;
+        from.holds_ = false;
+    }
+
+    [[nodiscard]] Pool& pool() const noexcept { return *static_cast<Pool*>(holds() ? held()->pool : idle); }
     [[nodiscard]] frame_time_limit* limit() const noexcept { return limit_; }
 
     /// Size of the buffer that is held; 0 if none is.
@@ -104,13 +118,15 @@ public:
         if (!holds()) return {};
         untime();
         Head* const b = held();
-        incomplete = nullptr;
+        idle = b->pool;
+        holds_ = false;
         loan_type loan = std::move(b->loan);
         b->~Head();
         return loan;
     }
 
 protected:
+    /// Precondition: a buffer is held.
     Head* held() const noexcept { return static_cast<Head*>(incomplete); }
     char* data() const noexcept { return held()->loan.data() + sizeof(Head); }
     [[nodiscard]] std::size_t capacity() const noexcept { return held()->loan.size() - sizeof(Head) - frame_padding; }
@@ -121,32 +137,39 @@ protected:
     bool grow(std::size_t used, Copy copy) noexcept
     {
         Head* const b = held();
-        auto larger = pool_.try_borrow(2 * b->loan.size());
+        auto larger = pool().try_borrow(2 * b->loan.size());
         if (!larger) return false;
         char* const place = larger.data();
-        auto* const moved = ::new (static_cast<void*>(place)) Head(std::move(larger));
+        auto* const moved = ::new (static_cast<void*>(place)) Head(std::move(larger), b->pool);
         std::memcpy(place + sizeof(Head), data(), used);
         copy(*moved, *b);
         static_cast<frame_time_limit::frame&>(*moved) = *b;
         b->watch = nullptr;
         drop();
         incomplete = moved;
+        holds_ = true;
         return true;
     }
 
     void untime() noexcept
     {
-        if (incomplete != nullptr && incomplete->watch != nullptr)
-            limit_->end(std::exchange(incomplete->watch, nullptr));
+        if (holds() && incomplete->watch != nullptr) limit_->end(std::exchange(incomplete->watch, nullptr));
     }
 
     void drop() noexcept { const loan_type until_the_end = release(); }
 
 private:
-    Pool& pool_;
+    static unsigned power_of_two(std::size_t first_bytes) noexcept
+    {
+        const auto size = std::clamp<std::size_t>(first_bytes, sizeof(Head) + frame_padding + 1, std::size_t{1} << 30U);
+        return static_cast<unsigned>(std::bit_width(size - 1));
+    }
+
+    // What derives from this has small members, too. Where a buffer is held, its head knows the pool.
     frame_time_limit* limit_;
     const std::uint32_t max_frame_;
-    const std::uint8_t first_size_; // the power of two, as the pool lends; what derives from this has small members
+    const std::uint8_t first_size_ : 7; // the power of two, as the pool lends
+    bool holds_ : 1;
 };
 
 } // namespace holdfast::detail

@@ -50,7 +50,6 @@ class frame_buffer : public borrowed_buffer<Pool, frame_bytes<typename Pool::loa
     using base::data;
     using base::drop;
     using base::held;
-    using base::incomplete;
     using base::untime;
 
 public:
@@ -72,10 +71,9 @@ public:
     /// Takes over the bytes of another with the same pool. This one must be empty.
     void take_over(frame_buffer& from) noexcept
     {
-        from.untime(); // it has the address of the other
         drop();
-        incomplete = std::exchange(from.incomplete, nullptr);
-        if (incomplete != nullptr) held()->seen = 0; // of another framing
+        this->take_buffer(from);
+        if (holds()) held()->seen = 0; // of another framing
     }
 
     /// Returns the next whole frame; the one before is invalid then. Nothing when there is none yet, or, with `why`,
@@ -83,8 +81,8 @@ public:
     template <class Framing>
     std::optional<std::string_view> take(const Framing& framing, std::error_code& why) noexcept
     {
+        if (!holds()) return std::nullopt;
         bytes* const b = held();
-        if (b == nullptr) return std::nullopt;
         if (b->late) {
             why = errc::frame_timeout;
             return std::nullopt;
