@@ -78,9 +78,9 @@ struct close_options {
 /// Thread safety: distinct objects: safe. Shared objects: unsafe; a guard belongs to the thread or strand of its
 /// stream.
 ///
-/// Cost: the stream, the finalizer (none where it is empty) and 24 bytes; with Boost.Asio an error code and 16 bytes
-/// instead. A layered stream has one allocation. The first guards of an execution context make services of a few words
-/// in it. (Debug builds add what `leak_check` reports.)
+/// Cost: the stream, the finalizer (none where it is empty) and 16 bytes; with Boost.Asio also an error code. A layered
+/// stream has one allocation. The first guards of an execution context make services of a few words in it. (Debug
+/// builds add what `leak_check` reports.)
 ///
 ///     holdfast::connection_guard peer{std::move(socket), [](const holdfast::connection_end& end) noexcept {
 ///         std::clog << end << '\n';
@@ -246,7 +246,12 @@ protected:
     const Finalizer& finalizer() const noexcept { return finalizer_; }
 
     /// Returns whether it has changed.
-    bool change_within_message(bool within) noexcept { return std::exchange(within_message_, within) != within; }
+    bool change_within_message(bool within) noexcept
+    {
+        const bool changes = within_message_ != within;
+        within_message_ = within;
+        return changes;
+    }
 
 private:
     template <class, connection_finalizer>
@@ -287,13 +292,21 @@ private:
     void end(close_reason reason, const error_code& error, ending how = ending::orderly) noexcept;
     void close_unnamed() noexcept;
 
+    /// Returns whether it was live; it is not any more.
+    bool take_live() noexcept
+    {
+        const bool live = live_;
+        live_ = false;
+        return live;
+    }
+
     holder stream_;
     [[no_unique_address]] detail::creation_time<Finalizer> created_at_;
     [[no_unique_address]] detail::noted_error noted_;
     close_reason reason_ = close_reason::none;
-    bool live_ = true;
-    bool within_message_ = false; // an acceptor's
-    bool holds_bytes_ = false;    // a reader of it
+    bool live_ : 1 = true;
+    bool within_message_ : 1 = false; // an acceptor's
+    bool holds_bytes_ : 1 = false;    // a reader of it
     [[no_unique_address]] Finalizer finalizer_;
     [[no_unique_address]] detail::guard_tracking tracked_;
 };

@@ -9,12 +9,17 @@
 #include <holdfast/heartbeat_timer.hpp>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <future>
 #include <memory>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include <unistd.h>
 
@@ -297,6 +302,46 @@ TEST_CASE("an error stands for the reason that its cause has")
         CHECK(reason_of(e) == close_reason::frame_limit);
     CHECK(reason_of(net::error::host_unreachable) == close_reason::io_error);
 }
+
+#if !defined(HOLDFAST_USE_BOOST_ASIO)
+TEST_CASE("an error is restored from its value and its category's number, and is unspecific beyond 255 categories")
+{
+    struct category final : std::error_category {
+        [[nodiscard]] const char* name() const noexcept override { return "test"; }
+        [[nodiscard]] std::string message(int) const override { return {}; }
+    };
+    const std::array<category, 300> known;
+    holdfast::detail::error_categories numbers;
+    for (int round = 0; round != 2; ++round)
+        for (std::size_t i = 0; i != known.size(); ++i) {
+            const auto number = numbers.number_of(known[i]);
+            const error_code expected =
+                i < 255 ? error_code(-7, known[i]) : error_code(std::make_error_code(std::errc::io_error));
+            CHECK(numbers.error(-7, number) == expected);
+        }
+}
+
+TEST_CASE("threads that note errors of the same categories agree on their numbers")
+{
+    const std::array<const std::error_category*, 4> known{&std::system_category(), &std::generic_category(),
+                                                          &std::iostream_category(), &std::future_category()};
+    holdfast::detail::error_categories numbers;
+    std::array<std::array<std::uint8_t, 4>, 4> found{};
+    std::vector<std::thread> threads;
+    for (std::size_t t = 0; t != found.size(); ++t)
+        threads.emplace_back([&, t] {
+            for (std::size_t i = 0; i != known.size(); ++i) // each from another one on
+                found[t][(t + i) % known.size()] = numbers.number_of(*known[(t + i) % known.size()]);
+        });
+    for (auto& thread : threads)
+        thread.join();
+    for (const auto& numbers_of_one : found) {
+        CHECK(numbers_of_one == found[0]);
+        for (std::size_t i = 0; i != known.size(); ++i)
+            CHECK(numbers.error(1, numbers_of_one[i]) == error_code(1, *known[i]));
+    }
+}
+#endif
 
 TEST_CASE("an exception stands for its error, for want of memory, or for itself")
 {

@@ -25,14 +25,14 @@ constexpr std::size_t guard_adds = sizeof(holdfast::connection_guard<Socket, Fin
 #if defined(HOLDFAST_USE_BOOST_ASIO)
 constexpr std::size_t guard_bytes = sizeof(holdfast::error_code) + 16;
 #else
-constexpr std::size_t guard_bytes = 24;
+constexpr std::size_t guard_bytes = 16;
 #endif
 
 using concrete_socket = net::basic_stream_socket<tcp, net::io_context::executor_type>;
 
 } // namespace
 
-TEST_CASE("a guard adds at most 24 bytes and its finalizer to the stream")
+TEST_CASE("a guard adds at most 16 bytes and its finalizer to the stream")
 {
     STATIC_REQUIRE(guard_adds<tcp::socket> <= guard_bytes);
     STATIC_REQUIRE(guard_adds<concrete_socket> <= guard_bytes);

@@ -21,7 +21,7 @@ connection_guard<Stream, Finalizer>::connection_guard(connection_guard&& other) 
       created_at_(other.created_at_),
       noted_(other.noted_),
       reason_(other.reason_),
-      live_(std::exchange(other.live_, false)),
+      live_(other.take_live()),
       within_message_(other.within_message_),
       holds_bytes_(other.holds_bytes_),
       finalizer_(std::move(other.finalizer_)),
@@ -40,7 +40,7 @@ connection_guard<Stream, Finalizer>::operator=(connection_guard&& other) noexcep
     created_at_ = other.created_at_;
     noted_ = other.noted_;
     reason_ = other.reason_;
-    live_ = std::exchange(other.live_, false);
+    live_ = other.take_live();
     within_message_ = other.within_message_;
     holds_bytes_ = other.holds_bytes_;
     finalizer_ = std::move(other.finalizer_);
@@ -67,7 +67,7 @@ connection_guard<Stream, Finalizer>::connection_guard(layered_t, connection_guar
       created_at_(below.created_at_),
       noted_(below.noted_),
       reason_(below.reason_),
-      live_(std::exchange(below.live_, false)),
+      live_(below.take_live()),
       within_message_(below.within_message_),
       finalizer_(std::move(below.finalizer_)),
       tracked_(std::move(below.tracked_))
