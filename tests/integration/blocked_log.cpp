@@ -127,7 +127,7 @@ std::string end_unread(tests::example_server& server)
 
 } // namespace
 
-TEST_CASE("a server whose log pipe is full serves on, drains, and exits")
+TEST_CASE("a server whose log pipe is full continues, drains, and exits")
 {
     struct program {
         std::string name, request, answer;
@@ -153,7 +153,7 @@ TEST_CASE("a server whose log pipe is full serves on, drains, and exits")
     }
 }
 
-TEST_CASE("a server whose log pipe is full of reports serves on, drains, and exits")
+TEST_CASE("a server whose log pipe is full of reports continues, drains, and exits")
 {
     constexpr std::string_view health = "GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n";
     std::vector<std::string> names{"market_feed"};
@@ -191,7 +191,7 @@ TEST_CASE("a server whose log pipe is full of reports serves on, drains, and exi
     }
 }
 
-TEST_CASE("a full log drops the oldest lines, counts them, and goes on when it is read again")
+TEST_CASE("a full log drops the oldest lines, counts them, and continues when it is read again")
 {
     const pipe_ends pipe;
     constexpr std::size_t lines = 3 * examples::log_queue::capacity;
@@ -215,7 +215,7 @@ TEST_CASE("a full log drops the oldest lines, counts them, and goes on when it i
     CHECK(pipe.read_to("one more\n") == "one more\n");
 }
 
-TEST_CASE("a log whose reader is gone neither ends the process nor blocks its end")
+TEST_CASE("a log whose reader has left neither ends the process nor blocks its end")
 {
     pipe_ends pipe;
     {
@@ -234,7 +234,7 @@ TEST_CASE("a log whose reader is gone neither ends the process nor blocks its en
     CHECK(full.read_all().find("line ") != std::string::npos);
 }
 
-TEST_CASE("line_log never blocks: a pipe without room drops lines and says so, one without a reader ends nothing")
+TEST_CASE("line_log never blocks: a full pipe drops lines and says so, one without a reader ends nothing")
 {
     pipe_ends pipe;
     ::fcntl(pipe.writing, F_SETPIPE_SZ, 65536); // in pages, of which each that holds a byte is used up

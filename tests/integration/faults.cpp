@@ -37,7 +37,7 @@ const tested_program tested{"--max-connections 3 " FAULTS_ARGUMENTS, 1, [](clien
 
 // In all of them: nothing is left open, each connection was finalized, and others are served.
 
-TEST_CASE("any system call on a socket may fail, while clients come, speak, and go in good order or not")
+TEST_CASE("any system call on a socket may fail, while clients connect, send, and leave with or without a close")
 {
     any_operation_may_fail({"three ways to go", [](stage& s) {
                                 client orderly(s.where);
@@ -81,7 +81,7 @@ TEST_CASE("any system call on a socket may fail, while a client sends a message 
                             }});
 }
 
-TEST_CASE("any system call on a socket may fail, while a client waits until there is room")
+TEST_CASE("any system call on a socket may fail, while a client waits for a permit")
 {
     any_operation_may_fail({"a full house", [](stage& s) {
                                 std::list<client> three;

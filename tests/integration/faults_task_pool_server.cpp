@@ -16,7 +16,7 @@ const tested_program tested{"--max-connections 3 --parts-per-client 2 --at-once 
 
 // In all of them: nothing is left open, each connection was finalized, and others are served.
 
-TEST_CASE("any system call on a socket may fail, while clients ask, and go in good order or not")
+TEST_CASE("any system call on a socket may fail, while clients send jobs, and leave with or without a close")
 {
     any_operation_may_fail({"three ways to go", [](stage& s) {
                                 client orderly(s.where);
@@ -32,7 +32,7 @@ TEST_CASE("any system call on a socket may fail, while clients ask, and go in go
                             }});
 }
 
-TEST_CASE("any system call on a socket may fail, while clients ask for all at once, or too much, or leave")
+TEST_CASE("any system call on a socket may fail, while clients send all jobs at once, or too many, or leave")
 {
     any_operation_may_fail({"all at once", [](stage& s) {
                                 client pipelining(s.where);
@@ -46,7 +46,7 @@ TEST_CASE("any system call on a socket may fail, while clients ask for all at on
                             }});
 }
 
-TEST_CASE("any system call on a socket may fail, while a client asks for nothing for too long")
+TEST_CASE("any system call on a socket may fail, while a client sends no job for too long")
 {
     any_operation_may_fail({"silence",
                             [](stage& s) {

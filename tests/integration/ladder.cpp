@@ -742,7 +742,7 @@ TEST_CASE("A server that admits only some ends the climb at the deadline, and th
     CHECK(says(run, "still waiting at the deadline"));
 }
 
-TEST_CASE("Clients send the hello and answer what they are asked, slow ones too, but silent ones never")
+TEST_CASE("Clients send the hello and answer requests, slow ones too, but silent ones never")
 {
     const test_server server{{.greeting = 1000, .asks = "{\"ping\":1}\n"}}; // a client that answers pong is closed
     ladder::settings wanted = short_run();

@@ -243,7 +243,8 @@ TEST_CASE("a reader that is too slow learns how many records it has missed, and 
     CHECK(server.child.wait() == 0);
 }
 
-TEST_CASE("a client that sends no batch, or asks for what is not there, gets an error or is dropped, the others go on")
+TEST_CASE("a client that sends no batch, or requests what is not there, gets an error or is disconnected, and the "
+          "others continue")
 {
     collector server;
     using namespace std::string_literals;

@@ -124,7 +124,8 @@ TEST_CASE("push_gateway answers each request, and says what is wrong with the ot
     CHECK(server.child.wait() == 0);
 }
 
-TEST_CASE("push_gateway answers a client whose request does not arrive in time, and those that ask while it drains")
+TEST_CASE(
+    "push_gateway answers a client whose request does not arrive in time, and those that send one while it drains")
 {
     tests::example_server server("push_gateway",
                                  {"--max-connections", "100", "--head-timeout", "300ms", "--notice", "100s"});
@@ -141,7 +142,7 @@ TEST_CASE("push_gateway answers a client whose request does not arrive in time, 
     CHECK(health.ends_with("\r\n\r\ndraining\n"));
 }
 
-TEST_CASE("a client that asks and does not read is disconnected, which is no failure of its session")
+TEST_CASE("a client that sends requests and does not read is disconnected, which is no failure of its session")
 {
     tests::example_server server("push_gateway", {"--max-connections", "100", "--timeout", "1s"});
     std::string requests;
@@ -267,7 +268,7 @@ TEST_CASE("a client that names its last event continues after it, one that has m
     CHECK(server.child.wait() == 0);
 }
 
-TEST_CASE("a client that waits for a message which is to come is sent away by a drain at once, and not sent the state")
+TEST_CASE("a client that waits for a later message is disconnected by a drain at once, and not sent the state")
 {
     // Less than the time that it would wait.
     tests::example_server server("push_gateway",
@@ -303,7 +304,7 @@ TEST_CASE("a client that waits for a message which is to come is sent away by a 
     CHECK(server.child.wait() == 0);
 }
 
-TEST_CASE("a thread that has lost events of the feed asks for the state, and continues from there")
+TEST_CASE("a thread that has lost events of the feed requests the state, and continues from there")
 {
     net::io_context io;
     const examples::gateway_options options;
@@ -469,7 +470,7 @@ TEST_CASE("a client ahead of its node waits for its message, of those that name 
     std::filesystem::remove_all(folder);
 }
 
-TEST_CASE("a cluster of nodes: no client misses a message, whichever node, Redis or HAProxy goes and comes back")
+TEST_CASE("a cluster of nodes: no client misses a message, whichever node, Redis or HAProxy stops and restarts")
 {
     std::vector<std::string> command{
         "/usr/bin/env",   "python3",    CLUSTER_CHECK, tests::examples_directory + "/push_gateway",
@@ -491,7 +492,7 @@ TEST_CASE("a cluster of nodes: no client misses a message, whichever node, Redis
 #endif
 
 #if defined(NATS_SERVER)
-TEST_CASE("nodes whose NATS is away say so, serve what they have, and continue when it is back")
+TEST_CASE("nodes whose NATS is unreachable say so, serve what they have, and continue when it is back")
 {
     std::string folder = (std::filesystem::temp_directory_path() / "holdfast_nats_XXXXXX").string();
     REQUIRE(::mkdtemp(folder.data()) != nullptr);

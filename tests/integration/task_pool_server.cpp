@@ -114,7 +114,7 @@ TEST_CASE("the parts of each job are answered in order, and a job that is none i
     CHECK(pool.child.wait() == 0);
 }
 
-TEST_CASE("never more parts are at work than one client may have, nor than there is room for in all")
+TEST_CASE("no more parts run than one client may have, nor than the limit for all")
 {
     server pool({"--part", "1000", "--parts-per-client", "2", "--at-once", "3"});
     const std::string fifty = "999950001 1000000000\n";
@@ -134,7 +134,7 @@ TEST_CASE("never more parts are at work than one client may have, nor than there
     CHECK(pool.parts() == "parts: 250 begun, 250 sent, 0 at work (at most 3), 0 waiting");
 }
 
-TEST_CASE("a client that leaves in the middle of its job leaves nothing at work, however it goes")
+TEST_CASE("a client that leaves in the middle of its job leaves no part running, whether it closes or resets")
 {
     server pool({"--part", "1000"});
     client stays(pool);
@@ -171,7 +171,7 @@ TEST_CASE("a client may wait for longer than the time-out, but not be silent or 
     CHECK(quick.parts().find(", 0 at work (") != std::string::npos);
 }
 
-TEST_CASE("a drain finishes the jobs that have come, and aborts them at its deadline")
+TEST_CASE("a drain finishes the jobs that have arrived, and aborts them at its deadline")
 {
     server pool({"--part", "1000"});
     client peer(pool);

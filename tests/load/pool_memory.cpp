@@ -42,7 +42,7 @@ TEST_CASE("after a burst all but a MiB of free buffers of a size have given thei
     CHECK(rss_anon() < before + (std::uint64_t(2) << 20U));
 }
 
-TEST_CASE("a buffer goes back when what should live in it cannot be made")
+TEST_CASE("a buffer is returned when the object that it is to hold cannot be made")
 {
     struct refuses {
         explicit refuses(std::span<char>) { throw std::runtime_error("no"); }

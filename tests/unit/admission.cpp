@@ -143,7 +143,7 @@ TEST_CASE("the table counts each address up to the limit, and agrees with a map 
     CHECK(table.capacity() <= 25);
 }
 
-TEST_CASE("a million addresses that come and go do not grow the table")
+TEST_CASE("a million addresses that connect and leave do not grow the table")
 {
     address_table table(1, 100);
     std::vector<address_place> live;
@@ -176,7 +176,7 @@ TEST_CASE("the memory gate shuts above the high mark and opens below the low one
     CHECK((none.open(1, start) && !none.due(start) && !none.enabled()));
 }
 
-TEST_CASE("a gate whose memory never falls again opens by the number of connections, up to as many as before")
+TEST_CASE("a gate whose memory never falls opens by the number of connections, up to as many as before")
 {
     memory_gate gate(1000, 900, 0s); // no probe_interval
     gate.observe(2000, 80, start);
@@ -211,7 +211,7 @@ TEST_CASE("a gate that stays shut lets one in each probe_interval, and not at on
     CHECK(gate.open(2, now));
 }
 
-TEST_CASE("the gate asks for few measurements far from the mark, and for many near it or as memory climbs")
+TEST_CASE("the gate requests few measurements far from the mark, and many near it or while the memory grows")
 {
     memory_gate gate(1U << 30U, 1U << 29U, 1s);
     const auto admissions_until_due = [&](std::uint64_t used) {
@@ -266,7 +266,7 @@ TEST_CASE("of a queue of which only the length is known, no client is overdue ea
     CHECK_FALSE(none.ends());
 }
 
-TEST_CASE("one address has so many connections and no more, the others theirs, and places come back")
+TEST_CASE("one address has so many connections and no more, others have their own, and places are returned")
 {
     net::io_context io;
     std::vector<acceptor_event> events;
@@ -417,7 +417,7 @@ TEST_CASE("backlog_timeout ends also in a pause for the rate, and close() ends t
     tests::run(io);
 }
 
-TEST_CASE("of two acceptors with one room, the one that closes lets the other have what it held")
+TEST_CASE("of two acceptors that share a semaphore, the one that closes returns its permits for the other")
 {
     net::io_context io;
     holdfast::async_semaphore room(io.get_executor(), 1);

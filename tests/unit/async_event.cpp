@@ -139,7 +139,7 @@ TEST_CASE("the signal of a handler that is destroyed uncalled is for the next wa
     CHECK(lost.completed == 0);
 }
 
-TEST_CASE("the signal of a completion at once that does not come about is for the next wait")
+TEST_CASE("the signal of an immediate completion that does not take place is for the next wait")
 {
     net::io_context io;
     outcome lost, next;

@@ -86,7 +86,7 @@ TEST_CASE("units that are free are granted, and no more than the limit are ever 
     CHECK(semaphore.waiting() == 0);
 }
 
-TEST_CASE("first come, first served: a large head is not passed by small ones, nor by try_acquire")
+TEST_CASE("first in, first out: a large request at the head is not passed by small ones, nor by try_acquire")
 {
     net::io_context io;
     async_semaphore semaphore(io.get_executor(), 4);
@@ -222,7 +222,7 @@ TEST_CASE("a waiter is cancelled by each cancellation type, takes nothing, and t
     }
 }
 
-TEST_CASE("when a cancelled large head leaves, those behind it go on")
+TEST_CASE("when a large request at the head is cancelled, the requests after it are granted")
 {
     net::io_context io;
     async_semaphore semaphore(io.get_executor(), 3);
@@ -260,7 +260,7 @@ TEST_CASE("a cancellation that comes after the grant changes nothing, and one af
     CHECK(semaphore.in_use() == 1);
 }
 
-TEST_CASE("a grant whose handler is destroyed uncalled returns its units")
+TEST_CASE("a grant whose handler is destroyed without a call returns its units")
 {
     auto io = std::make_optional<net::io_context>();
     net::io_context other;
@@ -354,7 +354,7 @@ TEST_CASE("a waiter that was granted before close() keeps its permit")
     CHECK(o.taken.units() == 1);
 }
 
-TEST_CASE("destroying the semaphore fails its waiters, while their context goes on")
+TEST_CASE("destroying the semaphore fails its waiters, while their context continues")
 {
     net::io_context io;
     permit taken;
@@ -457,7 +457,7 @@ TEST_CASE("waiters live in memory of the handler's allocator, returned before th
     CHECK(memory.outstanding == 0);
 }
 
-TEST_CASE("100,000 cancelled waits behind one that lives leave nothing behind")
+TEST_CASE("100,000 cancelled waits after one that stays pending leave no memory in use")
 {
     net::io_context io;
     async_semaphore semaphore(io.get_executor(), 1);
@@ -566,7 +566,7 @@ TEST_CASE("a limit lowered below what is out holds back all until enough has ret
     CHECK(semaphore.available() == 1);
 }
 
-TEST_CASE("a raised limit lets waiters in at once, a lowered one fails those whose wait could never end")
+TEST_CASE("a raised limit grants waiting requests at once, a lowered one fails those that could never be granted")
 {
     net::io_context io;
     async_semaphore semaphore(io.get_executor(), 4);
@@ -929,7 +929,7 @@ TEST_CASE("a million random steps of acquire, cancel, release, resize, close and
     CHECK(both.aborts > 1000);
 }
 
-TEST_CASE("four threads that acquire, cancel and release never pass the limit, and leave all units free")
+TEST_CASE("four threads that acquire, cancel and release never exceed the limit, and return all units")
 {
     constexpr std::size_t limit = 3;
     constexpr int workers = 32;
@@ -991,7 +991,7 @@ TEST_CASE("four threads that acquire, cancel and release never pass the limit, a
     CHECK(semaphore.try_acquire(limit));
 }
 
-TEST_CASE("threads that close the semaphore while others acquire leave no waiter behind")
+TEST_CASE("threads that close the semaphore while others acquire leave no waiter pending")
 {
     for (int round = 0; round != 50; ++round) {
         net::io_context io;
@@ -1063,7 +1063,7 @@ TEST_CASE("on four threads, too, the unit goes to the first request, and has one
     CHECK(out_of_order == 0);
 }
 
-TEST_CASE("the context may die while coroutines wait for a semaphore that lives in one of their frames")
+TEST_CASE("the context may be destroyed while coroutines wait for a semaphore in one of their frames")
 {
     int destroyed = 0;
     struct mark {
@@ -1095,7 +1095,7 @@ TEST_CASE("the context may die while coroutines wait for a semaphore that lives 
     CHECK(destroyed == 4);
 }
 
-TEST_CASE("a semaphore may outlive the context of its waiters, which is then gone from it")
+TEST_CASE("a semaphore may outlive the context of its waiters, which are then removed from it")
 {
     net::io_context unused;
     std::optional<async_semaphore> semaphore;

@@ -77,7 +77,7 @@ TEST_CASE("the client beyond the limit waits in the backlog and gets in when one
     tests::run(io);
 }
 
-TEST_CASE("never more than the limit are admitted, however many come and go")
+TEST_CASE("never more than the limit are admitted, however many connect and leave")
 {
     net::io_context io;
     acceptor_type acceptor{io.get_executor(), any_port, {.max_connections = 7}};
@@ -144,7 +144,7 @@ TEST_CASE("async_accept never completes inside the call, and takes callbacks, aw
     CHECK(acceptor.census().live() == 0);
 }
 
-TEST_CASE("close() ends a pending accept, one that waits for room, and serving, and the port is free then")
+TEST_CASE("close() ends a pending accept, one that waits for a permit, and serving, and the port is free then")
 {
     net::io_context io;
     std::optional<acceptor_type> acceptor(std::in_place, io.get_executor(), any_port,
@@ -381,7 +381,7 @@ TEST_CASE("a drain aborts the remaining sessions at the deadline, and counts the
     tests::run(io);
 }
 
-TEST_CASE("who is accepted just as a drain begins is served and notified, the others stay in the backlog")
+TEST_CASE("a connection accepted just as a drain begins is served and notified, the others stay in the backlog")
 {
     // On several threads a new client can be accepted while the drain already runs on the acceptor's strand.
     std::size_t aborted = 0;
@@ -636,7 +636,7 @@ TEST_CASE("the options of accepted sockets are set, and hold for what was sent b
     CHECK(no_delay.value());
 }
 
-TEST_CASE("who waits in the backlog of an adopted listener gets the options, as those do who come later")
+TEST_CASE("connections in the backlog of an adopted listener get the options, as do later ones")
 {
     net::io_context io;
     tcp::acceptor inherited(io, any_port);

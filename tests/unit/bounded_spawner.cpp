@@ -309,7 +309,8 @@ TEST_CASE("children may have children, of the same spawner and of their own")
     CHECK(done == 4);
 }
 
-TEST_CASE("when the context dies, every frame is destroyed once, and the spawner is valid to the last of them")
+TEST_CASE(
+    "when the context is destroyed, every frame is destroyed once, and the spawner is valid until the last of them")
 {
     int alive = 0;
     struct uses_spawner {

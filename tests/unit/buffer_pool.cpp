@@ -47,7 +47,7 @@ void run(net::io_context& io)
 
 } // namespace
 
-TEST_CASE("a buffer has at least the size asked for, and nobody else writes into it")
+TEST_CASE("a buffer has at least the requested size, and is used by one borrower at a time")
 {
     net::io_context io;
     buffer_pool pool{io.get_executor()};
@@ -74,7 +74,7 @@ TEST_CASE("a buffer has at least the size asked for, and nobody else writes into
     CHECK(pool.counters().lent == 9 * 70 + 1);
 }
 
-TEST_CASE("no more bytes are lent than allowed, and those who wait are served in order")
+TEST_CASE("no more bytes are lent than allowed, and requests that wait are granted in order")
 {
     net::io_context io;
     buffer_pool pool{io.get_executor(), {.max_bytes = 4096}};
@@ -134,7 +134,7 @@ TEST_CASE("more than can ever be lent is refused, and a wait can be cancelled, o
     CHECK(next.loan);
 }
 
-TEST_CASE("a loan may outlive its pool and its context, and the end of the pool fails those who wait")
+TEST_CASE("a loan may outlive its pool and its context, and the end of the pool fails pending requests")
 {
     buffer_loan kept;
     holdfast::shared_buffer_loan shared;
@@ -169,8 +169,8 @@ TEST_CASE("a wait that is destroyed uncalled, with its context, takes nothing al
     CHECK(pool.try_borrow(512));
 }
 
-TEST_CASE("borrowing and giving back allocates nothing once there is a slab, and free memory beyond keep_bytes "
-          "goes back")
+TEST_CASE(
+    "borrowing and returning allocates nothing once there is a slab, and free memory beyond keep_bytes is released")
 {
     net::io_context io;
     buffer_pool pool{io.get_executor(), {.max_bytes = 1 << 20, .keep_bytes = 64 * 1024}};
@@ -188,7 +188,7 @@ TEST_CASE("borrowing and giving back allocates nothing once there is a slab, and
     CHECK(pool.counters().peak_bytes == 1 << 20);
 }
 
-TEST_CASE("what was unused from one trim to the next goes back, also where blocks share a page")
+TEST_CASE("what was unused from one trim to the next is released, also where blocks share a page")
 {
     net::io_context io;
     buffer_pool pool{io.get_executor()};

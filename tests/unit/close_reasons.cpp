@@ -189,7 +189,7 @@ TEST_CASE("a frame beyond the limit")
     CHECK(end.error == error_code(holdfast::errc::frame_too_long));
 }
 
-TEST_CASE("bad input of any kind ends its own connection, with a reason, and the server goes on")
+TEST_CASE("bad input of any kind ends its own connection, with a reason, and the server continues")
 {
     one_session one{[](connection peer) -> net::awaitable<void> {
         holdfast::frame_reader messages{peer, {.max_frame_bytes = 100}, framing::varint_length{}};

@@ -156,7 +156,7 @@ TEST_CASE("abort() resets the connection, whatever lies unsent")
     CHECK(got.bytes.size() < written.size());
 }
 
-TEST_CASE("the destructor closes what nobody closed: by return, and by an exception that passes")
+TEST_CASE("the destructor closes what was not closed: by return, and by an exception that passes")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -354,7 +354,7 @@ TEST_CASE("an exception stands for its error, for want of memory, or for itself"
     CHECK_FALSE(end_of(42).error);
 }
 
-TEST_CASE("when the io_context dies with an operation pending, its connection is finalized once")
+TEST_CASE("when the io_context is destroyed with an operation pending, its connection is finalized once")
 {
     ends e;
     net::io_context clients;
@@ -567,7 +567,7 @@ TEST_CASE("a guard may be destroyed within the handler of its own operation")
     CHECK(ended_once(e, close_reason::abandoned));
 }
 
-TEST_CASE("pending operations complete with operation_aborted when the guard closes or dies")
+TEST_CASE("pending operations complete with operation_aborted when the guard closes or is destroyed")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -688,7 +688,7 @@ TEST_CASE("a plain close() with unread input loses what was written, and async_c
     }
 }
 
-TEST_CASE("the peer that goes on sending 10 MB gets every byte written before async_close, and no reset")
+TEST_CASE("a peer that continues to send 10 MB gets every byte written before async_close, and no reset")
 {
     net::io_context io;
     auto [server, client_socket] = tests::socket_pair(io);
@@ -741,8 +741,7 @@ TEST_CASE("the end of a peer that was there before async_close, all it sent havi
     CHECK(ended_once(e, expected));
 }
 
-TEST_CASE("where a drain shut the receiving side down, async_close still delivers all to a peer that goes on "
-          "sending")
+TEST_CASE("where a drain shut the receiving side down, async_close still delivers all to a peer that continues to send")
 {
     net::io_context io;
     auto [server, client_socket] = tests::socket_pair(io);

@@ -262,7 +262,7 @@ struct outcome {
 
 } // namespace
 
-TEST_CASE("who waits for a compressor gets the next one, first come first served, a cancelled wait takes none")
+TEST_CASE("a request for a compressor is granted in order, and a cancelled one takes none")
 {
     net::io_context io;
     deflate_pool pool(io.get_executor(), {.compressors = 2});
@@ -302,7 +302,7 @@ TEST_CASE("who waits for a compressor gets the next one, first come first served
     CHECK(pool.available() == 2);
 }
 
-TEST_CASE("the end of a pool fails who waits, and leaves what is lent to its borrower")
+TEST_CASE("the end of a pool fails pending requests, and leaves a lent compressor to its borrower")
 {
     net::io_context io;
     std::optional<deflate_pool> pool(std::in_place, io.get_executor(), deflate_options{.compressors = 1});

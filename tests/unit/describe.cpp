@@ -198,14 +198,14 @@ TEST_CASE("member names are escaped")
           "{\"\\\"\":1,\"\\\\\":2,\"\\u000a\\u001f\":3,\"\u6d77\":4,\"\":5}");
 }
 
-TEST_CASE("a description goes before what else a type is")
+TEST_CASE("a description is preferred to what else a type is")
 {
     shop::basket basket;
     basket.assign({1, 2, 3});
     CHECK(serialize_to_string<json>(basket) == R"({"owner":"me"})");
 }
 
-TEST_CASE("described tells who is described, at compile time")
+TEST_CASE("described holds for the types that are described, at compile time")
 {
     STATIC_REQUIRE(holdfast::described<shop::item>);
     STATIC_REQUIRE(holdfast::described<shop::account>);

@@ -119,7 +119,7 @@ TEST_CASE("with a notice the server accepts after the signal, until the drain be
     }
 }
 
-TEST_CASE("a second signal has its default effect while the drain goes on, the others are still handled")
+TEST_CASE("a second signal has its default effect while the drain continues, the others are still handled")
 {
     net::io_context io;
     acceptor clients{io.get_executor(), {net::ip::address_v4::loopback(), 0}};

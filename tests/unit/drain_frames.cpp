@@ -169,7 +169,7 @@ TEST_CASE("a frame that never finishes is reset at the drain's deadline")
     CHECK(test.server.census().ended(close_reason::drain_deadline) == 1);
 }
 
-TEST_CASE("a drain lets a WebSocket message finish of which a frame has begun, or a fragment has come")
+TEST_CASE("a drain lets a WebSocket message finish of which a frame has begun, or a fragment has arrived")
 {
     const std::string first = tests::client_frame(0x81, "one");
     const std::string rest = tests::client_frame(0x01, "tw") + tests::client_frame(0x80, "o");
@@ -189,7 +189,7 @@ TEST_CASE("a drain lets a WebSocket message finish of which a frame has begun, o
     }
 }
 
-TEST_CASE("a drain lets async_read_exactly finish of which bytes have come, and ends the one that waits for the first")
+TEST_CASE("a drain lets async_read_exactly finish of which bytes have arrived, and ends one that waits for the first")
 {
     for (const std::size_t begun : {0U, 1U, 4U}) {
         INFO(begun);

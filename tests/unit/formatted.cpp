@@ -15,7 +15,7 @@
 
 using holdfast::formatted;
 
-TEST_CASE("a source that only moves goes in and out by moves")
+TEST_CASE("a source that can only be moved is moved into and out of the operation")
 {
     formatted whole(std::make_unique<int>(7), 1.5);
     CHECK(*whole.source() == 7);

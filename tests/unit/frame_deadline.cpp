@@ -199,7 +199,7 @@ TEST_CASE("a reader may go while a frame of its own is under way")
     CHECK(heartbeats.watched() == 0);
 }
 
-TEST_CASE("deadlines that are made and destroyed while nothing is watched leave nothing")
+TEST_CASE("deadlines that are made and destroyed while nothing is watched leave no entry")
 {
     net::io_context io;
     holdfast::heartbeat_timer<net::any_io_executor, manual_clock> heartbeats{io.get_executor(), {.tick = 1s}};

@@ -254,7 +254,7 @@ TEST_CASE("a frame of no bytes is malformed: it would be found without end")
     p.expect(errc::malformed_frame);
 }
 
-TEST_CASE("10,000 pipelined frames come one by one, however they are cut into segments")
+TEST_CASE("10,000 pipelined frames are read one by one, however they are cut into segments")
 {
     peers<framing::varint_length> p(100);
     std::string text;
@@ -275,7 +275,7 @@ TEST_CASE("10,000 pipelined frames come one by one, however they are cut into se
     CHECK(count == 10'000);
 }
 
-TEST_CASE("at least 64 bytes behind a frame may be read")
+TEST_CASE("at least 64 bytes after a frame may be read")
 {
     for (const std::size_t size : {0U, 1U, 800U, 888U, 1900U}) {
         peers<framing::line> p(2000);
@@ -428,7 +428,7 @@ private:
 
 } // namespace
 
-TEST_CASE("frames that come together with the end are delivered before it")
+TEST_CASE("frames that arrive together with the end are delivered before it")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);

@@ -277,7 +277,7 @@ TEST_CASE("a stream that is closed under the reader ends the wait with operation
     CHECK(o.error == net::error::operation_aborted);
 }
 
-TEST_CASE("10,000 pipelined lines come one by one, in order")
+TEST_CASE("10,000 pipelined lines are read one by one, in order")
 {
     line l(100);
     std::string text;
@@ -538,7 +538,7 @@ TEST_CASE("async_next takes use_future, and by default use_awaitable, which thro
                     holdfast::system_error);
 }
 
-TEST_CASE("the context may die while a reader waits")
+TEST_CASE("the context may be destroyed while a reader waits")
 {
     bool destroyed = false;
     {

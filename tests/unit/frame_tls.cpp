@@ -199,8 +199,8 @@ TEMPLATE_TEST_CASE("over TLS a drain between two frames is the end, and within a
 }
 
 TEMPLATE_TEST_CASE(
-    "over TLS a peer that leaves without close_notify is told apart from one that does, and from a failure", "[tls]",
-    asio_tls, own_tls<false>, own_tls<true>)
+    "over TLS a peer that leaves without close_notify is distinguished from one that sends it, and from a failure",
+    "[tls]", asio_tls, own_tls<false>, own_tls<true>)
 {
     tls_pair<TestType> t;
     SECTION("without, between two frames")
@@ -391,7 +391,7 @@ TEST_CASE("over tls_stream a record that is cut at any byte is waited for withou
     CHECK(t.result.frame == "a line");
 }
 
-TEST_CASE("over tls_stream frames larger than the buffer, and more of them than it holds, come whole", "[tls]")
+TEST_CASE("over tls_stream frames larger than the buffer, and more of them than it holds, are read whole", "[tls]")
 {
     stream_pair t(GENERATE(false, true));
     std::string sealed;
@@ -572,7 +572,7 @@ using before_upgrade = upgrading_server::before_upgrade;
 
 } // namespace
 
-TEST_CASE("plain text that was sent together with STARTTLS never counts as come over TLS, wherever it is cut")
+TEST_CASE("plain text that was sent together with STARTTLS never counts as received over TLS, wherever it is cut")
 {
     const std::string request = "STARTTLS\n";
     const std::string text = request + "rcpt to:<mallory@example.org>\n";

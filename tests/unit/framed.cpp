@@ -186,7 +186,7 @@ const std::array<std::size_t, 12> sizes{1, 2, 3, 5, 17, 26, 27, 64, 127, 1000, 1
 
 } // namespace
 
-TEST_CASE("a message has a line end behind it, or its length in front, at every size of chunk")
+TEST_CASE("a message has a line end after it, or its length before it, at every size of chunk")
 {
     const rows some{"one", "two", std::string(200, 'x')};
     const std::string payload = holdfast::serialize_to_string<json>(some);
@@ -203,7 +203,7 @@ TEST_CASE("a message has a line end behind it, or its length in front, at every 
     CHECK(whole<framed<framing::u32_length<>, ndjson>>(rows{}, 16) == std::string(4, '\0')); // an empty one
 }
 
-TEST_CASE("random messages in parts come together again, at any size of chunk")
+TEST_CASE("random messages in parts are assembled again, at any size of chunk")
 {
     const auto seed = std::random_device{}();
     INFO("seed " << seed);
@@ -219,7 +219,7 @@ TEST_CASE("random messages in parts come together again, at any size of chunk")
     }
 }
 
-TEST_CASE("a chunk that has the room for it is one whole frame, and nearly full")
+TEST_CASE("a chunk that is large enough is one whole frame, and nearly full")
 {
     const rows some(3000, "a row of a message that is large enough");
     for (const std::size_t n : {32u, 127u, 128u, 129u, 4096u, 65'535u, 70'000u}) {
@@ -347,7 +347,7 @@ TEST_CASE("a source that throws fails a framed message for good")
     }
 }
 
-TEST_CASE("a source that changes after its size was told is an error, not another length")
+TEST_CASE("a source that changes after its size was counted is an error, not another length")
 {
     for (const std::size_t n : {1u, 3u, 16u, 64u}) {
         for (const int change : {-1, +1}) {
@@ -459,7 +459,7 @@ TEST_CASE("serializes_beyond says whether a message is larger, and does not coun
     CHECK_FALSE(holdfast::serialized_size_exceeds<json>(0, std::numeric_limits<double>::infinity()));
 }
 
-TEST_CASE("a framed message goes through async_write_streamed, and leaves no last chunk where its source fails")
+TEST_CASE("a framed message is written by async_write_streamed, without a last chunk where its source fails")
 {
     const int fails_at = GENERATE(-1, 4000);
     auto numbers = std::views::iota(0, 5000) | std::views::transform([=](int i) {

@@ -98,7 +98,7 @@ struct fixture {
 
 } // namespace
 
-TEST_CASE("an echo that is ready runs between two handshakes whose first messages came together", "[tls]")
+TEST_CASE("an echo that is ready runs between two handshakes whose first messages arrived together", "[tls]")
 {
     std::vector<close_reason> ends;
     fixture f(ends);

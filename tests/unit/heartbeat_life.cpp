@@ -192,8 +192,8 @@ TEST_CASE("64 MB to a reader of 50 KB a second never time out, once it reads no 
     CHECK(ended == net::error::operation_aborted);
 }
 
-TEST_CASE("a message that waits in the server, behind a full socket, is no sign of life, nor are bytes that nobody "
-          "reads")
+TEST_CASE("a message that waits in the server, because its socket is full, is no sign of life, nor are bytes that are "
+          "not read")
 {
     const bool full = GENERATE(true, false);
     world w;
@@ -216,7 +216,7 @@ TEST_CASE("a message that waits in the server, behind a full socket, is no sign 
     CHECK(guard.reason() == close_reason::heartbeat_timeout);
 }
 
-TEST_CASE("before a late tick kills anybody, the loop reads what came meanwhile, from hundreds of connections")
+TEST_CASE("before a late tick ends any connection, the loop reads what arrived meanwhile, from hundreds of them")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 20ns});
@@ -246,8 +246,8 @@ TEST_CASE("before a late tick kills anybody, the loop reads what came meanwhile,
     CHECK(deaths == 1); // the silent one
 }
 
-TEST_CASE("a server that was stopped for three time-outs kills none of 1,000 clients that ping in time, and a "
-          "silent one on time")
+TEST_CASE("a server that was stopped for three time-outs ends none of 1,000 connections whose clients ping in time, "
+          "and a silent one on time")
 {
     constexpr auto timeout = 600ms * (tests::slowness > 1 ? 3 : 1);
     constexpr int ticks = 20;

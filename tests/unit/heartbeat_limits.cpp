@@ -158,7 +158,7 @@ TEST_CASE("a time-out of the largest duration never comes, also after stalls tha
     CHECK(also.deaths == 0);
 }
 
-TEST_CASE("profiles that are made and destroyed leave nothing, also while nothing ticks")
+TEST_CASE("profiles that are made and destroyed leave no entry, also while nothing ticks")
 {
     world w;
     timer heartbeats(w.io, {.tick = 1s});

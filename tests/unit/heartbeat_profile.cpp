@@ -46,7 +46,7 @@ using profile = heartbeat_profile<session>;
 
 } // namespace
 
-TEST_CASE("a silent peer is pinged once, never early and at most one tick late, and then dies once")
+TEST_CASE("a silent peer is pinged once, never early and at most one tick late, and then times out once")
 {
     for (auto phase = 0ns; phase != 10ns; phase += 1ns) {
         world w;
@@ -206,7 +206,8 @@ TEST_CASE("profiles are apart: times, callbacks and types of their own on one ti
     CHECK(b.pings == 1);
 }
 
-TEST_CASE("lifetimes end between the longest and the spread, evenly, however lively: nobody reconnects at once")
+TEST_CASE(
+    "lifetimes end between the longest and the spread, evenly, whatever the peers send, so that few reconnect at once")
 {
     constexpr std::size_t count = 100'000 / tests::slowness;
     constexpr auto lifetime = 3600s;
@@ -320,7 +321,7 @@ TEST_CASE("options out of their range are refused, and those at its ends are tak
     taken({.max_lifetime = std::chrono::nanoseconds::max(), .lifetime_spread = 1});
 }
 
-TEST_CASE("the longest time-out with a ping one tick before: both come, once, when they should")
+TEST_CASE("the longest time-out with a ping one tick before: each is called once, at its time")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});

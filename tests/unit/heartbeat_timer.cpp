@@ -60,7 +60,7 @@ struct holdfast::net::wait_traits<counting_clock> {
     static counting_clock::duration to_wait_duration(const counting_clock::time_point&) { return {}; }
 };
 
-TEST_CASE("a connection that is touched at every tick never dies")
+TEST_CASE("a connection that is touched at every tick never times out")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 10ns});
@@ -74,8 +74,7 @@ TEST_CASE("a connection that is touched at every tick never dies")
     CHECK(p.deaths == 0);
 }
 
-TEST_CASE("an untouched one dies once, never before its time-out and at most one tick after, at any phase of "
-          "its touch")
+TEST_CASE("an untouched connection times out once, never early and at most one tick late, at any phase of its touch")
 {
     for (const auto timeout : {10ns, 30ns, 100ns})
         for (auto phase = 0ns; phase != 25ns; phase += 1ns) {
@@ -114,7 +113,7 @@ TEST_CASE("a time-out that is no multiple of the tick is rounded up")
     CHECK(p.deaths == 1);
 }
 
-TEST_CASE("a late tick ages by one, not by its lateness, and nobody dies before the time-out because of it")
+TEST_CASE("a late tick ages by one, not by its lateness, and no connection times out early because of it")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 10ns, .timeout = 20ns});
@@ -176,7 +175,7 @@ TEST_CASE("the longest time-out, 65,534 ticks, ends where it should and does not
     CHECK(p.deaths == 1);
 }
 
-TEST_CASE("a touch after death does nothing, and the dead never die again")
+TEST_CASE("a touch after the time-out has no effect, and a connection never times out again")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 2ns});
@@ -196,7 +195,7 @@ TEST_CASE("a touch after death does nothing, and the dead never die again")
     CHECK(heartbeats.watched() == 0);
 }
 
-TEST_CASE("one that was touched in the same tick by a dying neighbour's callback lives on")
+TEST_CASE("a connection that a neighbour's callback touches in the same tick does not time out")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
@@ -272,7 +271,7 @@ TEST_CASE("a heartbeat moves its watch, and what it watched when assigned to is 
     CHECK(second.deaths == 0);
 }
 
-TEST_CASE("a death may destroy its own heartbeat")
+TEST_CASE("a callback may destroy its own heartbeat")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
@@ -296,7 +295,8 @@ TEST_CASE("a death may destroy its own heartbeat")
     tests::run(w.io); // and the timer is at rest
 }
 
-TEST_CASE("a death may destroy its neighbours' heartbeats, dead or dying, which are then silent")
+TEST_CASE(
+    "a callback may destroy its neighbours' heartbeats, timed out or about to, whose callbacks are not called then")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 1ns});
@@ -320,7 +320,7 @@ TEST_CASE("a death may destroy its neighbours' heartbeats, dead or dying, which 
     CHECK(heartbeats.watched() == 0);
 }
 
-TEST_CASE("a death may watch new connections, which live their full time")
+TEST_CASE("a callback may watch new connections, which have their full time")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 2ns});
@@ -350,7 +350,7 @@ TEST_CASE("a death may watch new connections, which live their full time")
     CHECK(child.deaths == 2500);
 }
 
-TEST_CASE("a death may destroy the timer, and nobody else's callback runs then")
+TEST_CASE("a callback may destroy the timer, and no other callback runs then")
 {
     world w;
     auto heartbeats =
@@ -440,7 +440,7 @@ TEST_CASE("heartbeats may outlive the timer and the context, and destroying the 
     CHECK(p.deaths == 0);
 }
 
-TEST_CASE("the context may die before timer and heartbeats, with a tick pending")
+TEST_CASE("the context may be destroyed before timer and heartbeats, with a tick pending")
 {
     auto w = std::make_optional<world>();
     timer* heartbeats = nullptr;
@@ -645,8 +645,8 @@ TEST_CASE("a million ticks do not drift, each of them late, and some of them by 
     CHECK(heartbeats.counters().sweeps + heartbeats.counters().missed == heartbeats.ticks());
 }
 
-TEST_CASE("ticks that come late by parts of a tick, each by another, kill nobody before the time-out, and "
-          "later by no more than the latest of them and the loop")
+TEST_CASE("ticks that are late by parts of a tick, each by another, end no connection early, and each later by no more "
+          "than the latest of them and the loop")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 100ns, .timeout = 500ns});
@@ -690,8 +690,8 @@ TEST_CASE("ticks that come late by parts of a tick, each by another, kill nobody
     CHECK(deaths > 100);
 }
 
-TEST_CASE("a stall of any length is forgiven as one tick: the living live, and the dead die one time-out of "
-          "ticks later")
+TEST_CASE("a stall of any length is forgiven as one tick: connections that are touched stay, the others end one "
+          "time-out of ticks later")
 {
     for (const auto stall : {150ns, 300ns, 3'000ns, 300'000ns}) { // of a time-out of 300 ns
         world w;
@@ -722,8 +722,8 @@ TEST_CASE("a stall of any length is forgiven as one tick: the living live, and t
     }
 }
 
-TEST_CASE("stalls are forgiven again after ticks on time, and not for ever: steady overload kills the silent, "
-          "and only them")
+TEST_CASE("stalls are forgiven again after ticks on time, and not without end: steady overload ends silent "
+          "connections, and only them")
 {
     for (const int late : {1, 2, 7, 29, 30, 1000})
         for (const int on_time : {0, 1, 5, 40}) {
@@ -771,7 +771,7 @@ TEST_CASE("what was missed beyond the credit counts: it crosses a threshold with
     CHECK(first.deaths == 1);
 }
 
-TEST_CASE("those who die together do so in turns, between which others run, and none is skipped")
+TEST_CASE("connections that time out together end in turns, between which others run, and none is skipped")
 {
     for (const std::size_t at_a_time : {std::size_t{0}, std::size_t{1}, std::size_t{64}}) {
         world w;
@@ -807,7 +807,7 @@ TEST_CASE("those who die together do so in turns, between which others run, and 
     }
 }
 
-TEST_CASE("a sweep goes on in turns, and ages each once")
+TEST_CASE("a sweep continues in turns, and ages each once")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 1ns, .timeout = 100ns, .slots_per_turn = 2048});
@@ -867,7 +867,7 @@ TEST_CASE("what a callback throws reaches the hook, or leaves run(), the others 
     CHECK(deaths == 1);
 }
 
-TEST_CASE("the hook is told of each tick once, and may destroy the timer")
+TEST_CASE("the hook is called once for each tick, and may destroy the timer")
 {
     world w;
     std::optional<timer> heartbeats;
@@ -899,7 +899,7 @@ TEST_CASE("the hook is told of each tick once, and may destroy the timer")
     CHECK(told[3].sweeps == 4);
 }
 
-TEST_CASE("room for the connections that are expected is made at the first watch, and they take no more")
+TEST_CASE("memory for the expected connections is allocated at the first watch, and they take no more")
 {
     world w;
     timer heartbeats(w.io.get_executor(), {.tick = 1s, .timeout = 30s, .expected = 5000});

@@ -198,7 +198,7 @@ TEST_CASE("a response whose status has no content has none, and no field that sa
             }
 }
 
-TEST_CASE("HEAD gets the head alone, content, and whether the client waits for leave to send it, are reported")
+TEST_CASE("HEAD gets the head alone, content, and whether the client waits for 100 Continue, are reported")
 {
     const auto head = exchange("HEAD", 11, {{"Host", "a"}});
     CHECK(head.head_only());

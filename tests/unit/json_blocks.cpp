@@ -202,7 +202,7 @@ TEST_CASE("checked text is that of its characters one by one, in chunks of every
     }
 }
 
-TEST_CASE("white space of any length may end a checked text, and nothing behind it is read")
+TEST_CASE("white space of any length may end a checked text, and nothing after it is read")
 {
     for (const std::string_view value : {"[1]", "[1,", "{}", "\"a\"", "-1.5", "true", "[\"\\u00e9\"]"})
         for (const std::string_view space : {"\n", " ", "\t\r\n "})

@@ -148,7 +148,7 @@ TEST_CASE("powers of two and of ten, their neighbours, and the ends of the range
     with_neighbours(std::numeric_limits<double>::max());
 }
 
-TEST_CASE("the digits are the nearest of the shortest: one product tells as much as three")
+TEST_CASE("the digits are the nearest of the shortest: one product decides as much as three")
 {
     using holdfast::detail::shortest_decimal_quickly, holdfast::detail::shortest_decimal_exactly;
     std::mt19937_64 random(13);

@@ -143,7 +143,7 @@ TEST_CASE("an error names the value by its path, however deep it lies and whatev
           "/totals/EUR/1");
 }
 
-TEST_CASE("the first of several errors in a row is the one that is told")
+TEST_CASE("the first of several errors in a row is the one that is reported")
 {
     std::vector<shop::row> rows = make_rows(3);
     rows[1].last.emplace(bad, no_number);

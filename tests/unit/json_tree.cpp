@@ -154,7 +154,7 @@ TEST_CASE("the path to an error leads through all levels of a tree")
     CHECK(bad.path == "/parts/1/links/0/to");
 }
 
-TEST_CASE("a tree is written without allocation, and a serializer destroyed half-way leaves nothing behind")
+TEST_CASE("a tree is written without allocation, and a serializer destroyed half-way leaves no memory in use")
 {
     const disk::node root = every_way();
     char chunk[16];

@@ -158,7 +158,7 @@ TEST_CASE("smart pointers are what they point to, or null")
     CHECK(tests::in_chunks(std::move(rows), 3) == "[null,[7,7]]");
 }
 
-TEST_CASE("a raw fragment goes out as it is, in rows that are made on the fly too")
+TEST_CASE("a raw fragment is written as it is, in rows that are made on the fly too")
 {
     const std::string fragment = R"({"any": ["text" , 1e400]})";
     for (std::size_t n = 1; n <= 40; ++n) {

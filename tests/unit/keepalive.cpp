@@ -80,8 +80,8 @@ TEST_CASE("what the kernel does not take is an error, and so is what is no open 
     CHECK(keepalive(server) == net::error::bad_descriptor);
 }
 
-TEST_CASE("a peer that is gone is found out: by a write that is never acknowledged, and by silence, without "
-          "keep-alive by neither")
+TEST_CASE("a peer that is gone is noticed: by a write that is never acknowledged, by silence with keep-alive, by "
+          "neither without it")
 {
     net::io_context io;
     struct connection {

@@ -326,7 +326,7 @@ TEST_CASE("handshakes beyond the limit wait in order with their permit, until on
     CHECK(f.sessions == 2);
 }
 
-TEST_CASE("a client that does not answer keeps its slot only while nobody waits for it", "[tls]")
+TEST_CASE("a client that does not answer keeps its slot only while no other waits for it", "[tls]")
 {
     fixture f;
     f.serve(holdfast::tls(server_context(), {.max_handshakes = 1, .handshake_timeout = 1h, .contended_timeout = 20ms}));
@@ -640,7 +640,7 @@ TEST_CASE("a factory that throws ends that connection alone", "[tls]")
     CHECK(f.sessions == 1);
 }
 
-TEST_CASE("a layer whose client begins is made at its first byte, one whose does not at once", "[tls]")
+TEST_CASE("a layer whose client begins is made at its first byte, another one at once", "[tls]")
 {
     int made = 0;
     fixture f;

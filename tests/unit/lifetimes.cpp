@@ -64,7 +64,7 @@ TEST_CASE("the README's server with 100 live sessions: stopped, and left by its 
     CHECK(finalized == 100);
 }
 
-TEST_CASE("a session that is in the middle of a large message when its context dies is finalized")
+TEST_CASE("a session that is in the middle of a large message when its context is destroyed is finalized")
 {
     finalized = 0;
     net::io_context clients_io;
@@ -88,7 +88,7 @@ TEST_CASE("a session that is in the middle of a large message when its context d
     CHECK(finalized == 1);
 }
 
-TEST_CASE("a reject_message that waits for its peer when the context dies is finalized")
+TEST_CASE("a reject_message that waits for its peer when the context is destroyed is finalized")
 {
     finalized = 0;
     net::io_context clients_io;
@@ -105,7 +105,7 @@ TEST_CASE("a reject_message that waits for its peer when the context dies is fin
     CHECK(finalized == 1);
 }
 
-TEST_CASE("the context may die while a coroutine waits for a permit of a semaphore in its own frame")
+TEST_CASE("the context may be destroyed while a coroutine waits for a permit of a semaphore in its own frame")
 {
     bool frame_destroyed = false;
     {

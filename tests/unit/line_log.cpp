@@ -67,7 +67,7 @@ TEST_CASE("line_log: a full pipe drops lines, and the next line that is written 
     CHECK(log.dropped() == 3);
 }
 
-TEST_CASE("line_log: where the reader has gone lines are dropped, without a signal")
+TEST_CASE("line_log: where the reader has left lines are dropped, without a signal")
 {
     pipe_ends pipe;
     holdfast::line_log log{pipe.fds[1]};

@@ -81,7 +81,7 @@ TEST_CASE("what a connection has sent before its close arrives later, though the
     CHECK(got.end == net::error::eof);
 }
 
-TEST_CASE("it arrives though the acceptor has gone, too")
+TEST_CASE("it arrives although the acceptor was destroyed, too")
 {
     net::io_context io; // the client's
     const int descriptor = [] {

@@ -45,7 +45,7 @@ TEST_CASE("each line is parsed in place, whatever its length, and what is no JSO
     CHECK(invalid == 2);
 }
 
-TEST_CASE("what simdjson cannot hold is told from what is no JSON")
+TEST_CASE("what simdjson cannot hold is distinguished from what is no JSON")
 {
     using holdfast::detail::simdjson_parse_error;
     simdjson::dom::parser parser;

@@ -139,7 +139,7 @@ auto rows(int count)
 
 } // namespace
 
-TEST_CASE("what is pushed in one turn of the loop goes out in one write, of up to 64 messages")
+TEST_CASE("what is pushed in one turn of the loop is sent in one write, of up to 64 messages")
 {
     net::io_context io;
     held_stream stream(io);
@@ -246,7 +246,7 @@ TEST_CASE("the finalizer may destroy the outbox in the middle of a push")
     CHECK(message.use_count() == 1);
 }
 
-TEST_CASE("wait: push refuses, async_push waits for the low mark, first come, first served")
+TEST_CASE("wait: push refuses, async_push waits for the low mark, first in, first out")
 {
     net::io_context io;
     held_stream stream(io);
@@ -289,7 +289,7 @@ TEST_CASE("wait: push refuses, async_push waits for the low mark, first come, fi
     settle(io);
 }
 
-TEST_CASE("who waits for room is woken by whatever closes the outbox")
+TEST_CASE("an operation that waits for space completes, whatever closes the outbox")
 {
     net::io_context io;
     ended first, second, flushed;
@@ -333,7 +333,7 @@ TEST_CASE("who waits for room is woken by whatever closes the outbox")
     CHECK(message.use_count() == 1);
 }
 
-TEST_CASE("a wait for room can be cancelled, and then those behind it go on, one that is done succeeds")
+TEST_CASE("a wait for space can be cancelled, then those after it continue, and one that is done succeeds")
 {
     net::io_context io;
     held_stream stream(io);
@@ -371,7 +371,7 @@ TEST_CASE("a wait for room can be cancelled, and then those behind it go on, one
     CHECK(stream.taken.ends_with(std::string(34, 't')));
 }
 
-TEST_CASE("a message that is too large is refused at once, whoever waits")
+TEST_CASE("a message that is too large is refused at once, whatever waits")
 {
     net::io_context io;
     held_stream stream(io);
@@ -485,8 +485,8 @@ TEST_CASE("the soft clock: too much for too long ends the connection, less in be
     CHECK(c.ends.size() == 1);
 }
 
-TEST_CASE("a write that fails ends the connection for the reason that the error stands for, and who flushes "
-          "learns it")
+TEST_CASE(
+    "a write that fails ends the connection for the reason that the error stands for, and completes a pending flush")
 {
     connection c;
     outbox box{c.peer};
@@ -534,7 +534,7 @@ TEST_CASE("a source that fails half-way ends the connection by a reset: what was
     CHECK(tests::read_to_end(c.client).end == net::error::connection_reset);
 }
 
-TEST_CASE("an outbox that goes with a message half sent leaves a connection that ends by a reset")
+TEST_CASE("an outbox that is destroyed with a message sent in part leaves a connection that ends by a reset")
 {
     connection c;
     const bool streamed = GENERATE(false, true);
@@ -553,8 +553,8 @@ TEST_CASE("an outbox that goes with a message half sent leaves a connection that
     CHECK(tests::read_to_end(c.client).end == net::error::connection_reset);
 }
 
-TEST_CASE("an outbox that goes while a write is pending leaves a connection that ends by a reset: who knows "
-          "what the kernel takes of it")
+TEST_CASE("an outbox that is destroyed while a write is pending leaves a connection that ends by a reset: the kernel "
+          "may take a part of it")
 {
     connection c;
     {
@@ -572,7 +572,7 @@ TEST_CASE("an outbox that goes while a write is pending leaves a connection that
     CHECK(tests::read_to_end(c.client).end == net::error::connection_reset);
 }
 
-TEST_CASE("who waits until all is sent is told when the outbox goes with a write pending")
+TEST_CASE("a pending flush completes when the outbox is destroyed with a write pending")
 {
     net::io_context io;
     held_stream stream(io);
@@ -677,7 +677,7 @@ TEST_CASE("a stream of layers is written to as well")
     CHECK(tests::read_to_end(client).bytes == std::string(100, 'x'));
 }
 
-TEST_CASE("the context may die with a write pending, with waiters, before or after the outbox")
+TEST_CASE("the context may be destroyed with a write pending, with waiters, before or after the outbox")
 {
     const payload message(std::string(80, 'x'));
     ended waits, flushes;
@@ -869,7 +869,7 @@ TEST_CASE("without memory a push says so, and nothing is queued or held")
     CHECK(message.use_count() == 1);
 }
 
-TEST_CASE("TCP_NOTSENT_LOWAT is set where it is asked for, and does no harm where there is none")
+TEST_CASE("TCP_NOTSENT_LOWAT is set where the options say so, and a stream without it works")
 {
     net::io_context io;
     auto [server, client] = tests::socket_pair(io);
@@ -887,8 +887,8 @@ TEST_CASE("TCP_NOTSENT_LOWAT is set where it is asked for, and does no harm wher
     outbox third{held, {.notsent_lowat_bytes = 4321}};
 }
 
-TEST_CASE("eight threads push by posting to the outbox's strand: the mark holds, each message goes out once, and "
-          "the policy fires once")
+TEST_CASE("eight threads push by posting to the outbox's strand: the mark holds, each message is sent once, and the "
+          "policy applies once")
 {
     net::io_context io;
     std::vector<connection_end> ends;

@@ -148,7 +148,7 @@ TEST_CASE("a message to a thousand receivers costs no allocation and no copy for
         CHECK(each.box.queued_bytes() == 0); // disconnected
 }
 
-TEST_CASE("members leave, move and come back, the group goes before or after them")
+TEST_CASE("members leave, move and join again, the group is destroyed before or after them")
 {
     net::io_context io;
     std::optional<outbox_group> group(std::in_place);
@@ -174,7 +174,7 @@ TEST_CASE("members leave, move and come back, the group goes before or after the
     settle(io);
 }
 
-TEST_CASE("receivers come and go while a message goes round: by their own end, their neighbours', or the group's")
+TEST_CASE("receivers join and leave during a push: by their own end, their neighbours', or the group's")
 {
     net::io_context io;
     auto group = std::make_unique<outbox_group>();
@@ -225,7 +225,7 @@ TEST_CASE("receivers come and go while a message goes round: by their own end, t
     settle(io);
 }
 
-TEST_CASE("who refuses a message has missed it, and is in the group no more, until it is let in again")
+TEST_CASE("an outbox that refuses a message has missed it, and is in the group no more, until it joins again")
 {
     net::io_context io;
     outbox_group group;
@@ -308,7 +308,7 @@ TEST_CASE("of a thousand subscribers ten never read: the others get every messag
     CHECK(tests::bytes_in_use - before <= mute * (high + busy));
 }
 
-TEST_CASE("ten thousand subscribers in another process, of whom a hundred never read: the others get it all, and "
+TEST_CASE("ten thousand subscribers in another process, of which a hundred never read: the others get it all, and "
           "RssAnon stays below what the marks say")
 {
     const std::size_t subscribers =

@@ -171,7 +171,7 @@ TEST_CASE("payloads are gathered, at most 64 at a time, and half the mark")
     CHECK(b.begin().size() == 5 * (1000 - place));
 }
 
-TEST_CASE("a write may be taken in part, at any byte: the next one goes on there")
+TEST_CASE("a write may be taken in part, at any byte: the next one continues there")
 {
     for (std::size_t most = 1; most != 12; ++most) {
         box b({1000, 0, 100});
@@ -304,7 +304,7 @@ TEST_CASE("the reserve takes control messages through a full queue, and no furth
     CHECK(b.control("ping", false) == outcome::queued); // the reserve is free again
 }
 
-TEST_CASE("a control message that goes next passes all but what is being sent, in the order of its like")
+TEST_CASE("a control message with control_place::next passes all but what is being sent, in the order of its like")
 {
     box b({1000, 0, 1000});
     SECTION("nothing is being sent")
@@ -361,7 +361,7 @@ TEST_CASE("a control message that goes next passes all but what is being sent, i
     }
 }
 
-TEST_CASE("a streamed message that interleaves lets those behind it have their turn after each chunk")
+TEST_CASE("a streamed message that interleaves gives those after it their turn after each chunk")
 {
     box b({1000, 0, 1000});
     b.push(new letters('a', 3, true));

@@ -150,7 +150,7 @@ TEST_CASE("what must not wait takes with it what waits")
         std::string(62, '.'));
 }
 
-TEST_CASE("a control message alone, and each message of an outbox without a delay, goes after the turn")
+TEST_CASE("a control message alone, and each message of an outbox without a delay, is sent after the turn")
 {
     net::io_context io;
     connection delayed(io), other(io, {});
@@ -179,7 +179,7 @@ TEST_CASE("an outbox that closes or is destroyed while its write waits sends not
     CHECK(message.use_count() == 1);
 }
 
-TEST_CASE("the context may end while writes wait, whoever owns the outboxes")
+TEST_CASE("the context may end while writes wait, whatever owns the outboxes")
 {
     const payload message("x");
     {
@@ -242,7 +242,7 @@ TEST_CASE("steady publications allocate nothing for a receiver, with a tick or w
     }
 }
 
-TEST_CASE("on strands of several threads every message arrives once, whoever closes meanwhile")
+TEST_CASE("on strands of several threads every message arrives once, whatever closes meanwhile")
 {
     using strand = net::strand<net::io_context::executor_type>;
     using socket_type = net::basic_stream_socket<tcp, strand>;

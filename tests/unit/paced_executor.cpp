@@ -64,7 +64,7 @@ TEST_CASE("a step may add others, and executors of one context share its turns")
     CHECK(log == "abcd");
 }
 
-TEST_CASE("what steps own is destroyed with the context, and steps that come later are too")
+TEST_CASE("what steps own is destroyed with the context, and that of later steps too")
 {
     auto held = std::make_shared<int>(0);
     {

@@ -245,7 +245,7 @@ constexpr T most = std::numeric_limits<T>::max();
 
 } // namespace
 
-TEST_CASE("scalars take the encoding of their type, or the one that is asked for")
+TEST_CASE("scalars take the encoding of their type, or the one that an option states")
 {
     using wire::scalars;
     check_bytes(scalars{}, "");
@@ -371,7 +371,7 @@ TEST_CASE("messages within a message: always there, or perhaps, or elsewhere")
     check_bytes(wire::nothing{}, "");
 }
 
-TEST_CASE("a range at the root is the field 1 of a message, or messages each behind its length")
+TEST_CASE("a range at the root is the field 1 of a message, or messages each after its length")
 {
     const std::vector<wire::point> rows{{1, 2}, {}, {0, 300}};
     check_bytes(rows, "0a0408011002 0a00 0a0310ac02");

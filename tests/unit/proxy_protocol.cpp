@@ -359,7 +359,8 @@ TEST_CASE("what is no header ends the connection with its error, and no session 
     CHECK(f.sessions == 0);
 }
 
-TEST_CASE("a header that does not come in time ends the connection: of a silent sender, and of one that drips")
+TEST_CASE("a header that does not arrive in time ends the connection: of a silent sender, and of one that sends a byte "
+          "now and then")
 {
     fixture f({.proxy = {.header_timeout = 300ms}});
     f.connect();
@@ -416,7 +417,7 @@ TEST_CASE("health checks are no failures: a connection without a byte, however i
     CHECK(f.acceptor.rejected() == 0);
 }
 
-TEST_CASE("a connection beyond the awaited headers is reset, and those before it are served once theirs come")
+TEST_CASE("a connection beyond the awaited headers is reset, and those before it are served once theirs arrive")
 {
     fixture f({.proxy = {.max_pending_headers = 2}});
     auto& first = f.connect();

@@ -228,7 +228,7 @@ TEST_CASE("by policy the message beyond the rate ends the connection, for its ow
     CHECK(ended->reason == close_reason::rate_limit);
 }
 
-TEST_CASE("bytes of a message that never ends count by policy as soon as they come")
+TEST_CASE("bytes of a message that never ends count by policy as soon as they arrive")
 {
     fixture f({.bytes_per_second = 100, .byte_burst = 1000, .on_exceeded = rate_policy::disconnect});
     holdfast::frame_reader reader(f.socket, {.rate = &*f.rate});
@@ -241,7 +241,7 @@ TEST_CASE("bytes of a message that never ends count by policy as soon as they co
     CHECK(all.end == error_code(errc::rate_exceeded));
 }
 
-TEST_CASE("no heartbeat takes a paused peer for dead, and a silent one is as before")
+TEST_CASE("no heartbeat times out because its peer is paused, and a silent one does as before")
 {
     struct aborted {
         void abort(close_reason) { called = true; }

@@ -224,7 +224,7 @@ TEST_CASE("a message that no queue or no ring can hold is a gap for those that i
     CHECK(behind.stream.taken.ends_with("gap6;"));
 }
 
-TEST_CASE("the state is asked for again once the queue is empty, and an error of it ends the subscription")
+TEST_CASE("the state is requested again once the queue is empty, and an error of it ends the subscription")
 {
     net::io_context io;
     forms made;
@@ -290,7 +290,7 @@ TEST_CASE("subscriptions, outboxes and topics may end in any order, also while a
     }
 }
 
-TEST_CASE("what ends its own subscription while it is asked for the state is left alone")
+TEST_CASE("a subscription that ends itself while the state is requested is left alone")
 {
     net::io_context io;
     forms made;
@@ -357,7 +357,7 @@ TEST_CASE("where the state cannot be made, subscribe throws and nothing of the r
     broken.push("b");
 }
 
-TEST_CASE("a state that cannot be made later is asked for again at the next push, and keeps no other receiver waiting")
+TEST_CASE("a state that cannot be made later is requested again at the next push, and no other receiver waits for it")
 {
     net::io_context io;
     forms made;
@@ -508,7 +508,7 @@ TEST_CASE("an outbox that is closed was not full")
     CHECK(news.counters().fell_behind == 0);
 }
 
-TEST_CASE("a source that goes on at an earlier message is a gap for all, also for those that wait for space")
+TEST_CASE("a source that continues at an earlier message is a gap for all, also for those that wait for space")
 {
     net::io_context io;
     forms made;

@@ -93,7 +93,7 @@ const auto receive = [](plain_shard& s, const payload& message) {
 
 } // namespace
 
-TEST_CASE("shards: as many contexts and states as asked for, in order, none and too many are refused")
+TEST_CASE("shards: as many contexts and states as requested, in order, none and too many are refused")
 {
     std::vector<std::pair<net::io_context*, std::size_t>> made;
     const auto factory = [&](net::io_context& io, std::size_t i) {
@@ -548,7 +548,7 @@ TEST_CASE("shard_topic: a publisher waits for the slowest shard")
     CHECK(shards[1].got.back() == "7");
 }
 
-TEST_CASE("shard_topic: an exception of the receiver leaves run(), the later messages come")
+TEST_CASE("shard_topic: an exception of the receiver leaves run(), the later messages are delivered")
 {
     auto shards = plain_shards(1);
     holdfast::shard_topic<plain_shard> topic{shards.context(0), shards, [](plain_shard& s, const payload& message) {
@@ -618,7 +618,7 @@ TEST_CASE("shard_topic: publishers on many threads, while shards run and end")
     }
 }
 
-TEST_CASE("shard_topic: it goes while its messages are delivered and published")
+TEST_CASE("shard_topic: it is destroyed while its messages are delivered and published")
 {
     for (int round = 0; round != 20; ++round) {
         std::vector<std::jthread> threads;

@@ -93,7 +93,7 @@ constexpr auto describe(holdfast::type_tag<picked>)
 
 } // namespace
 
-TEST_CASE("a value's text goes out without its white space, and else as it is, in chunks of any size")
+TEST_CASE("a value's text is written without its white space, and else as it is, in chunks of any size")
 {
     document d(sample);
     for (std::size_t n = 1; n != 130; ++n) {
@@ -206,7 +206,7 @@ TEST_CASE("what on-demand parsing would find late, or never, fails at its place,
     CHECK(in_chunks(deep.again().get_value(), 7).error == errc::depth_exceeded);
 }
 
-TEST_CASE("an array or object that the parser has passed, or gone back from, is not mistaken for another one")
+TEST_CASE("an array or object that the parser has passed, or returned from, is not mistaken for another one")
 {
     document d(R"({"a":[1,2],"b":[7,8,9],"c":{"d":5},"e":5})");
     const auto refuses = [](auto get, auto meanwhile) {
@@ -237,7 +237,7 @@ TEST_CASE("an array or object that the parser has passed, or gone back from, is 
             });
 }
 
-TEST_CASE("text behind a document is not left out")
+TEST_CASE("text after a document is not left out")
 {
     for (const std::string_view more :
          {"[1] x", "[1] [2]", "[1],[2]", "[1]]", R"({"a":1}{"b":2})", R"({"a":1}})", R"({"a":[1]}])"}) {
@@ -252,7 +252,7 @@ TEST_CASE("text behind a document is not left out")
     }
 }
 
-TEST_CASE("white space behind an array makes no chunk of its own")
+TEST_CASE("white space after an array makes no chunk of its own")
 {
     document d(R"({"a":[1] , "b":2})");
     for (const std::size_t n : {1U, 2U, 9U}) {

@@ -136,7 +136,7 @@ void check_growing(const Source& source)
 
 } // namespace
 
-TEST_CASE("JSON: a text, an array or bytes that grow after their size was asked never pass the chunk's end")
+TEST_CASE("JSON: a text, an array or bytes that grow after their size was counted never pass the chunk's end")
 {
     check_growing<holdfast::json>(row<growing_text>{});
     check_growing<holdfast::json>(row<growing_numbers>{});
@@ -150,7 +150,7 @@ TEST_CASE("JSON: a text, an array or bytes that grow after their size was asked 
     check_growing<holdfast::ndjson>(std::array<inner, 5>{});
 }
 
-TEST_CASE("Protobuf: a text, an array or bytes that grow after their size was asked never pass the chunk's end")
+TEST_CASE("Protobuf: a text, an array or bytes that grow after their size was counted never pass the chunk's end")
 {
     check_growing<holdfast::protobuf>(row<growing_text>{});
     check_growing<holdfast::protobuf>(row<growing_numbers>{});

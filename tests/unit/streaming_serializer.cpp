@@ -306,7 +306,7 @@ TEST_CASE("a transform with a state makes each row once, whatever the chunk size
     }
 }
 
-TEST_CASE("a filter asks its predicate once for each element, whatever the chunk size")
+TEST_CASE("a filter calls its predicate once for each element, whatever the chunk size")
 {
     for (std::size_t n = 1; n <= 200; ++n) {
         INFO("chunks of " << n);

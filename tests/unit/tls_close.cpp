@@ -88,7 +88,7 @@ TEST_CASE("async_close says close_notify: the peer reads all that was written an
     CHECK(tls.end.reason == close_reason::local);
 }
 
-TEST_CASE("a peer that goes on sending and never says close_notify itself still reads all, and a proper end")
+TEST_CASE("a peer that continues to send and never sends close_notify itself still reads all, and a proper end")
 {
     tls_pair tls;
     const std::string message(100'000, 'm');
@@ -139,7 +139,7 @@ TEST_CASE("cancelling the wait for the peer's close_notify closes at once, by ea
     CHECK(tls.times == 1);
 }
 
-TEST_CASE("the peer is gone already: by a FIN without close_notify, or by a reset")
+TEST_CASE("the peer has left already: by a FIN without close_notify, or by a reset")
 {
     tls_pair tls;
     SECTION("FIN") { tls.client->next_layer().close(); }
@@ -175,7 +175,7 @@ TEST_CASE("a close before the handshake, during it, and after the peer ended in 
     CHECK(tls.times == 1);
 }
 
-TEST_CASE("when the context dies while close_notify is awaited, the connection is finalized once")
+TEST_CASE("when the context is destroyed while close_notify is awaited, the connection is finalized once")
 {
     int times = 0;
     holdfast::connection_end end;

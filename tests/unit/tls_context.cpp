@@ -266,7 +266,7 @@ TEST_CASE("whichever certificate the host's name chooses, clients are verified b
     CHECK(::SSL_get_verify_result(server.get()) == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT);
 }
 
-TEST_CASE("an encrypted private key is an error: OpenSSL must not ask for its password on the terminal", "[tls]")
+TEST_CASE("an encrypted private key is an error: OpenSSL must not read its password from the terminal", "[tls]")
 {
     const tests::certificate files;
     const std::unique_ptr<BIO, decltype(&::BIO_free)> in(::BIO_new_file(files.key_file().c_str(), "r"), &::BIO_free);

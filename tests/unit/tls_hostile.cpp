@@ -144,7 +144,7 @@ TEST_CASE("a record that ends at any byte with the peer's stream is a truncation
     }
 }
 
-TEST_CASE("floods of KeyUpdates end the connection, whether they ask for one or not", "[tls]")
+TEST_CASE("floods of KeyUpdates end the connection, whether they request one or not", "[tls]")
 {
     const tls_variant& v = GENERATE(from_range(variants));
     if (v.version == TLS1_2_VERSION) return;
@@ -163,7 +163,7 @@ TEST_CASE("floods of KeyUpdates end the connection, whether they ask for one or 
     CHECK(f.read_error);
 }
 
-TEST_CASE("of a thousand KeyUpdates that come at once all are refused within one read of the socket", "[tls]")
+TEST_CASE("of a thousand KeyUpdates that arrive at once all are refused within one read of the socket", "[tls]")
 {
     const tls_variant& v = GENERATE(from_range(variants));
     if (v.version == TLS1_2_VERSION) return;
@@ -278,7 +278,7 @@ TEST_CASE("a peer that never answers close_notify is closed at the deadline, one
     CHECK_FALSE(tests::is_open_descriptor(descriptor));
 }
 
-TEST_CASE("a slow reader that is aborted in the middle of a write leaves nothing behind", "[tls]")
+TEST_CASE("a slow reader that is aborted in the middle of a write leaves no memory in use", "[tls]")
 {
     const tls_variant& v = GENERATE(from_range(variants));
     INFO(v.name);

@@ -52,7 +52,7 @@ TEST_CASE("texts of any size pass in both directions, whatever protects the reco
     }
 }
 
-TEST_CASE("records cut at any byte, and any number of them at once, come through whole", "[tls]")
+TEST_CASE("records cut at any byte, and any number of them at once, are read whole", "[tls]")
 {
     const variant& v = GENERATE(from_range(variants));
     INFO(v.name);
@@ -104,7 +104,7 @@ TEST_CASE("records cut at any byte, and any number of them at once, come through
     CHECK(f.server->pending() == 0);
 }
 
-TEST_CASE("keys are updated by either side, as often as it likes, and an update that asks for one is answered", "[tls]")
+TEST_CASE("keys are updated by either side, as often as it likes, and an update that requests one is answered", "[tls]")
 {
     const variant& v = GENERATE(from_range(variants));
     if (v.version == TLS1_2_VERSION) return;
@@ -378,7 +378,7 @@ TEST_CASE("a certificate that is reloaded serves new handshakes, connections tha
     CHECK_THROWS_AS(f.context.reload(), holdfast::system_error);
 }
 
-TEST_CASE("a second handshake fails, whatever keeps the records, and the connection goes on", "[tls]")
+TEST_CASE("a second handshake fails, whatever keeps the records, and the connection continues", "[tls]")
 {
     const variant& v = GENERATE(from_range(variants));
     INFO(v.name);
@@ -409,7 +409,7 @@ TEST_CASE("a second handshake fails, whatever keeps the records, and the connect
     CHECK(f.write("and here") == "and here");
 }
 
-TEST_CASE("calls of the user's on OpenSSL's object find nothing to read, and the stream goes on", "[tls]")
+TEST_CASE("calls of the user's on OpenSSL's object find nothing to read, and the stream continues", "[tls]")
 {
     const variant& v = GENERATE(from_range(variants));
     if (v.compact) return;

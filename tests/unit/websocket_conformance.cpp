@@ -61,7 +61,7 @@ const std::string bye_answer = closed(1000);
 
 } // namespace
 
-TEST_CASE("1 framing: messages of every form of length come back as one frame")
+TEST_CASE("1 framing: messages of every form of length are echoed as one frame")
 {
     for (const unsigned kind : {text, binary})
         for (const std::size_t size : {0U, 1U, 125U, 126U, 127U, 128U, 65535U, 65536U}) {
@@ -277,7 +277,7 @@ TEST_CASE("9 limits: a message with more empty fragments than its limit in bytes
             websocket_errc::too_many_fragments, three);
 }
 
-TEST_CASE("9 limits: messages of 1, 4 and 16 MiB come back, whole and in fragments, however the bytes are cut")
+TEST_CASE("9 limits: messages of 1, 4 and 16 MiB are echoed, whole and in fragments, however the bytes are cut")
 {
     constexpr std::size_t mebi = 1024 * 1024;
     struct row {

@@ -169,7 +169,7 @@ TEST_CASE("empty fragments without end take one buffer, and others have their tu
     s.settle();
 }
 
-TEST_CASE("a message that comes in drips is late, though control frames come in time")
+TEST_CASE("a message that arrives byte by byte is late, though control frames arrive in time")
 {
     net::io_context io;
     auto both = tests::socket_pair(io);
@@ -327,7 +327,7 @@ TEST_CASE("an allocation that fails while a WebSocket closes ends its connection
     }
 }
 
-TEST_CASE("an allocation that fails while a WebSocket closes whose handler owns it ends it for want of memory, once")
+TEST_CASE("an allocation that fails while a WebSocket closes whose handler owns it ends it for lack of memory, once")
 {
     using socket = net::basic_stream_socket<tcp, net::io_context::executor_type>; // as above
     struct session {

@@ -11,7 +11,7 @@ using tests::client_frame;
 using tests::server_frame;
 namespace net = holdfast::net;
 
-TEST_CASE("messages, pings and Close over TLS come back in order, also behind more control frames than one turn reads",
+TEST_CASE("messages, pings and Close over TLS are echoed in order, also after more control frames than one turn reads",
           "[tls]")
 {
     for (const tests::tls_variant& each : tests::variants) {

@@ -259,7 +259,7 @@ TEST_CASE("a reader that takes a little at a time gets the whole message")
     CHECK(got == expected().substr(0, 20'000));
 }
 
-TEST_CASE("it writes through a pipe, whose reader may be slow, and tells when there is none any more")
+TEST_CASE("it writes through a pipe, whose reader may be slow, and fails when there is none any more")
 {
     std::array<int, 2> ends{};
     REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
@@ -337,7 +337,7 @@ TEST_CASE("a SIGPIPE of the user's own that is pending stays pending")
     CHECK(o.error == net::error::broken_pipe);
 }
 
-TEST_CASE("an outbox on a pipe whose reader has gone ends with broken_pipe")
+TEST_CASE("an outbox on a pipe whose reader has left ends with broken_pipe")
 {
     std::array<int, 2> ends{};
     REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);

@@ -88,7 +88,7 @@ private:
 
 } // namespace
 
-TEST_CASE("while a chunk is sent the next one is made, where that is asked for, and never the one after it")
+TEST_CASE("while a chunk is sent the next one is made, with double_buffered, and never the one after it")
 {
     std::array<int, 2> made_at_first{};
     for (const bool ahead : {false, true}) {
@@ -180,7 +180,7 @@ TEST_CASE("a stream that fails at any byte ends it once, with that error and the
         }
 }
 
-TEST_CASE("when the write fails after the source did, the write's error is reported, and the stream may be gone")
+TEST_CASE("when the write fails after the source did, the write's error is reported, and the stream may be destroyed")
 {
     net::io_context io;
     auto stream = std::make_unique<held_stream>(io);
@@ -307,7 +307,7 @@ TEST_CASE("a cancellation before the first byte spares the connection, one after
     }
 }
 
-TEST_CASE("a source is destroyed once when the context dies with a write in flight, made ahead or not")
+TEST_CASE("a source is destroyed once when the context is destroyed with a write in flight, made ahead or not")
 {
     for (const bool ahead : {false, true}) {
         watched source;
