@@ -278,7 +278,7 @@ void print_sizes()
                 "  (40 B); with a coroutine its frame, that of the operation it awaits and that of co_spawn (with\n"
                 "  g++ 12 blocks of 320, 208 and 256 B; with any_io_executor 368, 208 and 448).\n"
                 "  What would take away more: an operation without a cancellation state where the coroutine's slot is\n"
-                "  not connected (16 B, for 8 % more time to compile a server). Frames from exact slabs instead of\n"
+                "  not connected (16 B, for 8 %% more time to compile a server). Frames from exact slabs instead of\n"
                 "  malloc's blocks: 32 B of the three, but Asio's promises choose their own allocator.\n");
 }
 
