@@ -1,5 +1,5 @@
 // holdfast: a connect storm at a limit: all clients connect at once, to a server that has room for one in twenty, and one
-// in ten of them never says anything.
+// in ten of them sends nothing.
 // SPDX-License-Identifier: BSL-1.0
 //
 // Each client that is not silent sends a line of 64 bytes, reads it back, and resets its connection. A silent one stays
