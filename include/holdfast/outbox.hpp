@@ -58,9 +58,9 @@ public:
     /// used the reserve up; nothing else happens then. Other errors are those of `push`.
     error_code push_control(const payload& message, control_place place = control_place::last) noexcept;
 
-    /// The same, but where the reserve is used up, it replaces the last control message of the key and the place that
-    /// is not being sent: for pongs, of which the newest must be sent. `key` is less than 2^63. Cost: O(queued
-    /// messages) then.
+    /// The same, but where the reserve is used up, it replaces the last control messages of the key and the place that
+    /// are not being sent, as many as it needs: for pongs, of which the newest must be sent. `errc::outbox_full` where
+    /// these are too few. `key` is less than 2^63. Cost: O(queued messages) then.
     error_code push_control(const payload& message, control_place place, conflate key) noexcept;
 
     /// Queues a control message after all others, whatever the reserve, and accepts no messages any more: a closing

@@ -35,7 +35,7 @@ public:
         add(bytes_, bytes);
     }
     void note_dropped(std::size_t messages) noexcept { add(dropped_, messages); }
-    void note_replaced() noexcept { add(replaced_, 1); }
+    void note_replaced(std::size_t messages) noexcept { add(replaced_, messages); }
 
     void add_to(outbox_totals& sums) const noexcept
     {

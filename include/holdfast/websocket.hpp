@@ -64,8 +64,9 @@ static_assert(std::is_trivially_destructible_v<websocket_options>);
 ///
 /// Control frames are handled by the reader while it reads:
 ///  - A ping is answered through the outbox's reserve, ahead of all messages that are not being sent. Where the
-///    reserve is used up, the newest pong replaces the last one, as RFC 6455 permits; a reserve of 1 KiB takes some
-///    thirty small ones.
+///    reserve is used up, the newest pong replaces earlier ones, as RFC 6455 permits; a reserve of 1 KiB takes some
+///    thirty small ones. A pong takes up to 143 bytes of the reserve. One that is longer than the reserve is not sent,
+///    nor is one for which messages that are being sent to a client that does not read leave no space there.
 ///  - A pong is ignored; like all received bytes it is progress.
 ///  - A Close frame is answered with one of the same code through `outbox::push_final`; then the outbox accepts no more
 ///    messages, and `async_next` returns no value.
@@ -150,7 +151,7 @@ public:
     ///
     /// Errors:
     ///  - a `websocket_errc` for each violation of the protocol, and for a message above the limit, as soon as the
-    ///    bytes determine it;
+    ///    bytes determine it; for a length and for a Close frame, when all of its bytes have arrived;
     ///  - `websocket_errc::invalid_compression` where a compressed message is invalid, and the errors above where its
     ///    decompressed bytes are too many or not UTF-8: once all of the compressed bytes have arrived;
     ///  - `errc::frame_timeout` when the message's deadline has passed;

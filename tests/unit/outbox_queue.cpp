@@ -547,7 +547,7 @@ TEST_CASE("a hundred thousand random steps: every message arrives once, in order
     CHECK(b.queue.bytes() == 0);
 }
 
-TEST_CASE("with a key a control message replaces the last one of the key and the place, where the reserve is used up")
+TEST_CASE("with a key a control message replaces the last ones of the key and the place, where the reserve is used up")
 {
     box b{{1000, 0, static_cast<std::uint32_t>(3 * (place + 2))}};
     CHECK(b.push("message") == outcome::queued);
@@ -558,11 +558,38 @@ TEST_CASE("with a key a control message replaces the last one of the key and the
     CHECK(b.control("a4", true, {1}) == outcome::queued);
     CHECK(b.control("a5", false, {1}) == outcome::full);  // of another place
     CHECK(b.control("c1", true, {3}) == outcome::full);   // there is none of that key
-    CHECK(b.control("a6x", true, {1}) == outcome::full);  // no room for more bytes
     CHECK(b.push("other", key_of{2}) == outcome::queued); // messages with keys are others
     CHECK(b.queue.conflated() == 2);
     CHECK(b.queue.control_bytes() == 3 * (place + 2));
-    CHECK(b.drain() == "a1b1a4messageother");
+    SECTION("a longer one takes the place of several")
+    {
+        CHECK(b.control("a6x", true, {1}) == outcome::queued);
+        CHECK(b.queue.conflated() == 4);
+        CHECK(b.queue.control_bytes() == 2 * place + 5);
+        CHECK(b.drain() == "b1a6xmessageother");
+    }
+    SECTION("all of its key would not free enough: nothing changes")
+    {
+        CHECK(b.control(std::string(2 * place + 5, 'x'), true, {1}) == outcome::full);
+        CHECK(b.queue.conflated() == 2);
+        CHECK(b.queue.control_bytes() == 3 * (place + 2));
+        CHECK(b.drain() == "a1b1a4messageother");
+    }
+    CHECK(b.queue.control_bytes() == 0);
+}
+
+TEST_CASE("a control message takes the place of the newest of its key, and of no more of them than it needs")
+{
+    box b{{1000, 0, static_cast<std::uint32_t>(5 * (place + 1))}};
+    b.control("1", true, {1});
+    CHECK(b.begin() == "1");
+    for (const char* each : {"2", "3", "4", "5"})
+        CHECK(b.control(each, true, {1}) == outcome::queued);
+    CHECK(b.control(std::string(place + 2, '6'), true, {1}) == outcome::queued); // of "4" and "5"
+    CHECK(b.queue.conflated() == 2);
+    CHECK(b.queue.size() == 4);
+    CHECK(b.queue.control_bytes() == 5 * (place + 1));
+    CHECK(b.drain() == "123" + std::string(place + 2, '6'));
     CHECK(b.queue.control_bytes() == 0);
 }
 

@@ -136,6 +136,25 @@ TEST_CASE("pings of a client that does not read: the reserve bounds the pongs, a
     CHECK(completed == 1);
 }
 
+TEST_CASE("a long ping after as many short ones as the reserve takes, all in one packet, is answered")
+{
+    scene s;
+    s.next();
+    s.settle();
+    std::string pings;
+    for (int i = 0; i != 100; ++i)
+        pings += client_frame(0x89, "");
+    const std::string longest(125, 'x');
+    s.send(pings + client_frame(0x89, longest));
+    CHECK(s.outbox.queued() == 0);
+    const std::string answered = server_frame(0x8a, longest);
+    std::string got(s.client.available(), '\0');
+    net::read(s.client, net::buffer(got));
+    CHECK(got.ends_with(answered));
+    s.client.close();
+    s.settle();
+}
+
 TEST_CASE("empty fragments without end take one buffer, and others have their turn")
 {
     scene s;

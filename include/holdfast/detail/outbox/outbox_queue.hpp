@@ -53,7 +53,7 @@ public:
         if (replaces) {
             std::exchange(ring_[older], item).release();
             ++conflated_;
-            outbox_tally::own().note_replaced();
+            outbox_tally::own().note_replaced(1);
         } else {
             if (!ring_.reserve_one()) return outcome::no_memory;
             ring_.insert(ring_.size(), item);
@@ -63,7 +63,7 @@ public:
     }
 
     /// Queues a control message, if it fits into the reserve: after all others, or ahead of all that is not
-    /// fixed, and after the earlier ones there. With a key it takes the place of the last one of that key where there
+    /// fixed, and after the earlier ones there. With a key it takes the place of the last ones of that key where there
     /// is no room otherwise.
     outcome push_control(outbox_item item, bool next, const std::uint64_t* key = nullptr) noexcept
     {
@@ -252,21 +252,27 @@ private:
         return ring_.size();
     }
 
-    /// Replaces the last control message of the key that is not fixed.
+    /// Replaces the last control messages of the key that are not fixed, as many as the item needs.
     outcome replace_control(const outbox_item& item) noexcept
     {
-        for (std::size_t i = ring_.size(), end = fixed(); i != end; --i) {
-            outbox_item& older = ring_[i - 1];
-            if (!older.same_control(item)) continue;
-            const std::size_t bytes = control_bytes_ - older.cost() + item.cost();
-            if (bytes > reserve_) break;
-            control_bytes_ = static_cast<std::uint32_t>(bytes);
-            std::exchange(older, item).release();
-            ++conflated_;
-            outbox_tally::own().note_replaced();
-            return outcome::queued;
+        std::size_t freed = 0;
+        std::size_t count = 0;
+        std::size_t last = 0;
+        std::size_t i = ring_.size();
+        for (const std::size_t end = fixed(); control_bytes_ - freed + item.cost() > reserve_;) {
+            do {
+                if (i == end) return outcome::full;
+            } while (!ring_[--i].same_control(item));
+            if (count++ == 0) last = i;
+            freed += ring_[i].cost();
         }
-        return outcome::full;
+        control_bytes_ = static_cast<std::uint32_t>(control_bytes_ - freed + item.cost());
+        conflated_ += count;
+        outbox_tally::own().note_replaced(count);
+        std::exchange(ring_[last], item).release();
+        ring_.remove_if(i,
+                        [&](const outbox_item& older) { return count > 1 && older.same_control(item) && count-- > 1; });
+        return outcome::queued;
     }
 
     /// Drops the oldest until so many bytes are free, or nothing at all.
