@@ -109,18 +109,20 @@ public:
     [[nodiscard]] SSL* native_session() const noexcept { return core_->engine.ssl(); }
 
     /// Before a client's handshake: requests the server `host` (SNI), and accepts a certificate for that name only, or
-    /// for that address where `host` is the text of one. The last call counts; where it throws for the name, there may be
-    /// none. Without it a client's handshake fails with
-    /// `net::error::invalid_argument`, unless the verification was switched off on `native_session()`. (OpenSSL 1.1.1
-    /// cannot say whether a name was set there, by SSL_set1_host: with it this function has to be called.)
+    /// for that address where `host` is the text of one. The last call counts; one that throws may have removed the
+    /// earlier name. Without a name a client's handshake fails with `net::error::invalid_argument`, unless the
+    /// verification was switched off on `native_session()`. (OpenSSL 1.1.1 cannot say whether a name was set there, by
+    /// SSL_set1_host: with it this function has to be called.)
     ///
     /// Exceptions: std::invalid_argument for a name that OpenSSL does not take; std::logic_error after the handshake;
     /// std::bad_alloc.
     void set_server_name(const std::string& host)
     {
-        if (core_->engine.has_handshaken()) throw std::logic_error("tls_stream::set_server_name: after the handshake");
+        if (core_->engine.has_handshaken())
+            throw std::logic_error("tls_stream::set_server_name: call it before the handshake");
         if (host.empty() || host.find('\0') != std::string::npos)
-            throw std::invalid_argument("tls_stream::set_server_name: an empty name, or one with a zero byte");
+            throw std::invalid_argument(
+                "tls_stream::set_server_name: the name must not be empty or contain a zero byte");
         SSL* const ssl = native_session();
         X509_VERIFY_PARAM* const expected = ::SSL_get0_param(ssl);
         core_->engine.note_server_name(false); // of an earlier call, until this one has succeeded
@@ -133,7 +135,7 @@ public:
         if (::SSL_set1_host(ssl, host.c_str()) != 1 || ::SSL_set_tlsext_host_name(ssl, host.c_str()) != 1) {
             ::ERR_clear_error();
             ::SSL_set1_host(ssl, nullptr);
-            throw std::invalid_argument("tls_stream::set_server_name: not a host's name");
+            throw std::invalid_argument("tls_stream::set_server_name: the name must be a host name or an IP address");
         }
         core_->engine.note_server_name(true);
     }

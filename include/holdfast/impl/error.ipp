@@ -73,8 +73,8 @@ HOLDFAST_DECL std::string errc_category::message(int value) const
     case errc::rate_exceeded:
         return "the peer has sent more messages or bytes a second than its rate limit allows: close the connection";
     case errc::bytes_before_layer:
-        return "the peer sent bytes in front of a layer that was to be put upon the connection: they did not come "
-               "through that layer, and the connection was closed";
+        return "the peer sent bytes before the layer above the connection began: they did not come through that layer, "
+               "and the connection was closed";
     }
     return "unknown holdfast error";
 }

@@ -16,7 +16,7 @@ inline std::uint64_t random_seed()
 {
     std::uint64_t seed = 0;
     while (::getrandom(&seed, sizeof seed, 0) != sizeof seed)
-        if (errno != EINTR) throw std::system_error(errno, std::system_category(), "getrandom");
+        if (errno != EINTR) throw std::system_error(errno, std::system_category(), "getrandom gives no random numbers");
     return seed;
 }
 

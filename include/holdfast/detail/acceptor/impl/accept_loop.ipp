@@ -75,7 +75,8 @@ HOLDFAST_DECL void accept_loop::open(int family, int type, int protocol, const :
         throw_last_error("SO_REUSEADDR cannot be set");
     if (options_.reuse_port && !set_socket_option(listener, SOL_SOCKET, SO_REUSEPORT, 1))
         throw_last_error("SO_REUSEPORT cannot be set");
-    if (const error_code ec = configure(listener)) throw system_error(ec, "options of the connections");
+    if (const error_code ec = configure(listener))
+        throw system_error(ec, "the options of connections cannot be set on the listener");
     const std::string path = socket_path(at, size);
     if (options_.replace_stale_socket_file) socket_file::remove_stale(path);
     if (::bind(listener, at, size) != 0) throw_listen_error(at, size);
