@@ -279,7 +279,7 @@ private:
         if constexpr (requires { stream_.get().next_layer(); })
             return {}; // the layer may have found another end
         else
-            return detail::look_for_end(descriptor());
+            return detail::peek_end(descriptor());
     }
 
     connection_end begin_end(close_reason reason, const error_code& error) noexcept;

@@ -125,7 +125,7 @@ private:
         using both = callbacks<OnPing, OnEnd>;
         detail::heartbeat_calls calls;
         calls.state = std::make_shared<both>(both{std::move(on_ping), std::move(on_end)});
-        calls.die = [](void* state, void* context, close_reason why) {
+        calls.on_end = [](void* state, void* context, close_reason why) {
             static_cast<both*>(state)->on_end(*static_cast<Peer*>(context), why);
         };
         if constexpr (!std::is_same_v<OnPing, detail::no_ping>) {

@@ -232,9 +232,9 @@ private:
 
     using core = detail::heartbeat_ticker<Executor, Clock, heartbeat_options>;
 
-    heartbeat watch_word(void (*die)(void*, void*, close_reason), void* context)
+    heartbeat watch_word(void (*on_end)(void*, void*, close_reason), void* context)
     {
-        auto& table = core_->table_for(core_->limits, {.die = die}, core_->options.expected);
+        auto& table = core_->table_for(core_->limits, {.on_end = on_end}, core_->options.expected);
         return heartbeat(core_->watch(table, context));
     }
 

@@ -52,7 +52,7 @@ struct driver {
     step admit()
     {
         step then = after(event::accepted);
-        if (then == step::look_for_end) then = after(event::client_there);
+        if (then == step::peek_end) then = after(event::client_there);
         if (then == step::check_address) then = after(event::address_allowed);
         REQUIRE(then == step::admit);
         return after(event::admitted);
@@ -220,11 +220,11 @@ TEST_CASE("a client that has left during a pause costs no token and no permit")
     d.now += 100ms;
     CHECK(d.after(event::woken) == step::accept);
     for (int i = 0; i != 5; ++i) {
-        CHECK(d.after(event::accepted) == step::look_for_end);
+        CHECK(d.after(event::accepted) == step::peek_end);
         CHECK(d.after(event::client_left) == step::discard);
         CHECK(d.after(event::done) == step::accept); // at the same time: no token was spent
     }
-    CHECK(d.after(event::accepted) == step::look_for_end);
+    CHECK(d.after(event::accepted) == step::peek_end);
     CHECK(d.after(event::client_there) == step::admit);
     d.after(event::admitted);
     CHECK(d.after(event::permit_taken) == step::await_time);
@@ -523,7 +523,7 @@ TEST_CASE("in any order of events the machine never admits beyond the rate, and 
                         : one_of({event::accepted, event::accepted, event::would_block, event::lost, event::shortage});
                 if (what == event::shortage) error = no_descriptor;
                 break;
-            case step::look_for_end:
+            case step::peek_end:
                 what = one_of({event::client_there, event::client_left});
                 break;
             case step::check_address:

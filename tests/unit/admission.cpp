@@ -198,14 +198,14 @@ TEST_CASE("a gate that stays shut lets one in each probe_interval, and not at on
     memory_gate gate(1000, 900, 1s);
     gate.observe(2000, 1, start);
     CHECK_FALSE(gate.open(1, start));
-    CHECK(gate.look_again(start) <= start + 1s);
+    CHECK(gate.next_probe(start) <= start + 1s);
     CHECK(gate.open(1, start + 1s));
     gate.admitted(start + 1s);
     CHECK_FALSE(gate.open(2, start + 1999ms));
     CHECK(gate.open(2, start + 2s));
     auto now = start + 2s;
     for (int i = 0; i != 100; ++i) { // following its advice takes few polls, and finds every opening
-        now = gate.look_again(now);
+        now = gate.next_probe(now);
         if (gate.open(2, now)) break;
     }
     CHECK(gate.open(2, now));

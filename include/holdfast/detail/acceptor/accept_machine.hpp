@@ -40,8 +40,8 @@ enum class accept_step : unsigned char {
     await_time,
     /// Nothing stands in the way: accept a connection. (accepted, would_block, lost, shortage, failed)
     accept,
-    /// The client has waited, and a token is worth looking: has it left? (client_there, client_left)
-    look_for_end,
+    /// The client has waited, and each connection takes a token of the rate: has it left? (client_there, client_left)
+    peek_end,
     /// The client has left: close the connection without spending a token. (done)
     discard,
     /// The address is known now: apply the filter and the limit. (address_allowed, address_full, address_refused,
@@ -207,7 +207,7 @@ private:
     token_bucket rate_;
     token_bucket attempts_{std::chrono::milliseconds(80), 5}; // to accept, during a shortage
     detail::backlog_timeout backlog_timeout_;
-    time_point next_look_{};                   // at the backlog
+    time_point next_measurement_{};            // at the backlog
     std::size_t overdue_ = 0;                  // connections to accept and reject
     std::size_t turn_ = 0;                     // connections since the last wait
     std::optional<admission_limit> refused_;   // why the next connection is rejected

@@ -128,7 +128,7 @@ protected:
     std::optional<io_objects> io_;
     intrusive_list<pending_accept> queue_;
     std::size_t pending_ = 0;   // in the queue
-    std::uint64_t changes_ = 0; // reasons to look again
+    std::uint64_t changes_ = 0; // reasons to decide again
     bool closed_ = false;
     bool draining_ = false;
     bool until_empty_ = false;

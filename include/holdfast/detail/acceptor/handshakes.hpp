@@ -169,7 +169,7 @@ private:
             const std::span<const std::byte> begun(bytes.data(), n < 0 ? 0 : static_cast<std::size_t>(n));
             if (const std::size_t size = message_size(begun); size > begun.size()) {
                 if (size > max_first_message) return fail(close_reason::handshake_failed, net::error::message_size);
-                const auto now = detail::look_at_input(descriptor_);
+                const auto now = detail::poll_input(descriptor_);
                 if (now.end) return fail(close_reason::handshake_failed, now.end);
                 // Where it is readable with fewer bytes than were waited for, no more will come before it is read.
                 if (!now.readable || size != awaited_) return wait_for_bytes(size);
@@ -197,7 +197,7 @@ private:
         waits_ = 1;
         try {
             detail::lowest_layer(peer_->stream())
-                .async_wait(net::socket_base::wait_read, [self = self()](const error_code&) { self->stirred(); });
+                .async_wait(net::socket_base::wait_read, [self = self()](const error_code&) { self->input_changed(); });
             ++waits_;
         } catch (const std::bad_alloc&) { // that the client has left is found when there is a slot
         }
@@ -219,12 +219,12 @@ private:
     }
 
     /// While it waits for a slot its client has left, or has sent more than expected.
-    void stirred() noexcept
+    void input_changed() noexcept
     {
         {
             const std::lock_guard lock(mutex_);
             if (--waits_ != 0) {
-                peer_end_ = detail::look_at_input(descriptor_).end;
+                peer_end_ = detail::poll_input(descriptor_).end;
                 if (peer_end_) claim_.cancel();
                 return;
             }
@@ -235,7 +235,7 @@ private:
     void leave_queue() noexcept
     {
         step([&] {
-            if (!peer_end_) peer_end_ = detail::look_at_input(descriptor_).end;
+            if (!peer_end_) peer_end_ = detail::poll_input(descriptor_).end;
             if (peer_end_) return fail(close_reason::handshake_failed, peer_end_);
             if (!slot_) return fail(close_reason::handshake_failed, slot_error_);
             await_turn();

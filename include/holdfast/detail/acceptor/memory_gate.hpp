@@ -75,8 +75,8 @@ public:
         return !closed_ || (probes() && now >= last_admitted_ + probe_interval_);
     }
 
-    /// When to look again while it is closed; a connection that ends is another reason.
-    [[nodiscard]] clock::time_point look_again(clock::time_point now) const noexcept
+    /// When to decide again while it is closed, at the latest: a connection that ends is an earlier reason.
+    [[nodiscard]] clock::time_point next_probe(clock::time_point now) const noexcept
     {
         const auto next = now + period;
         return probes() ? std::clamp(last_admitted_ + probe_interval_, now, next) : next;

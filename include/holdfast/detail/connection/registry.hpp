@@ -240,7 +240,7 @@ public:
         {
             return net::async_initiate<Token, void(error_code)>(
                 [this, seen, until](auto handler) {
-                    const std::lock_guard lock(members_.mutex_); // no departure slips in between look and wait
+                    const std::lock_guard lock(members_.mutex_); // or a departure after the comparison would be lost
                     timer_.expires_at(members_.changes_ == seen ? until : clock::time_point::min());
                     timer_.async_wait(std::move(handler));
                 },

@@ -29,7 +29,7 @@ struct input_state {
 };
 
 /// Looks without reading: bytes that have not been read do not hide the end after them.
-inline input_state look_at_input(int descriptor) noexcept
+inline input_state poll_input(int descriptor) noexcept
 {
     ::pollfd at{descriptor, POLLIN | POLLRDHUP, 0};
     if (::poll(&at, 1, 0) <= 0) return {};
@@ -58,7 +58,7 @@ inline bool has_hung_up(int descriptor) noexcept
 
 /// What the next read would find of the end of the stream: `eof`, the connection's error, or none while bytes are unread
 /// or may still come. Of a connection that the peer has reset, reads return the end of the stream after the first error.
-inline error_code look_for_end(int descriptor) noexcept
+inline error_code peek_end(int descriptor) noexcept
 {
     char next = 0;
     const auto n = ::recv(descriptor, &next, 1, MSG_DONTWAIT | MSG_PEEK);

@@ -31,7 +31,7 @@ struct heartbeat_limits {
 
 /// The callbacks of a table. `state` is the table's, `context` the word that was given with the slot.
 struct heartbeat_calls {
-    void (*die)(void* state, void* context, close_reason) = nullptr;
+    void (*on_end)(void* state, void* context, close_reason) = nullptr;
     void (*ping)(void* state, void* context) = nullptr;
     std::shared_ptr<void> state{};
 };
@@ -65,7 +65,7 @@ public:
     /// Whether this table has the same callbacks, without state.
     [[nodiscard]] bool serves(const heartbeat_calls& calls) const noexcept
     {
-        return calls_.state == nullptr && calls_.die == calls.die && calls_.ping == calls.ping;
+        return calls_.state == nullptr && calls_.on_end == calls.on_end && calls_.ping == calls.ping;
     }
 
     /// Allocates segments for `slots` slots in all.

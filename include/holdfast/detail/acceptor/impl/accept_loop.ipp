@@ -216,7 +216,7 @@ HOLDFAST_DECL auto accept_loop::carry_out(const accept_action& action, std::uint
         return wait_for_connection(seen);
     case step::accept:
         return accept();
-    case step::look_for_end:
+    case step::peek_end:
         return accept_event{client_has_left(accepted_.get()) ? occurrence::client_left : occurrence::client_there};
     case step::discard:
         accepted_.reset();

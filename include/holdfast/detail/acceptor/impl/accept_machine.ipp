@@ -89,7 +89,7 @@ HOLDFAST_DECL accept_action accept_machine::resume(const accept_event& event, co
     case occurrence::backlog:
         overdue_ = std::min(backlog_timeout_.overdue(static_cast<std::size_t>(event.value.value_or(0)), now),
                             max_timeouts_per_turn);
-        next_look_ = overdue_ == max_timeouts_per_turn ? now : now + backlog_timeout_.period();
+        next_measurement_ = overdue_ == max_timeouts_per_turn ? now : now + backlog_timeout_.period();
         return next(state, now);
     case occurrence::no_memory:
         // To wait for a client needs no memory: what else would is tried again when one comes.
@@ -138,7 +138,7 @@ HOLDFAST_DECL accept_action accept_machine::pass_measured(const accept_state& st
 {
     if (!gate_.open(state.live, now))
         return at_limit(admission_limit::memory, limits_.on_memory_limit,
-                        {.what = accept_step::await_departure, .until = gate_.look_again(now)}, now);
+                        {.what = accept_step::await_departure, .until = gate_.next_probe(now)}, now);
     if (limits_rate())
         if (const auto ready = rate_.ready_at(now); ready > now)
             return at_limit(admission_limit::rate, limits_.on_rate_limit,
@@ -157,8 +157,8 @@ HOLDFAST_DECL accept_action accept_machine::at_limit(admission_limit limit, over
     turn_ = 0;
     paused_at_ = limit;
     if (backlog_timeout_.ends() && (!limits_.backlog_timeout_at_rate_only || limit == admission_limit::rate)) {
-        if (now >= next_look_) return {.what = accept_step::measure_backlog};
-        wait.until = std::min(wait.until, next_look_);
+        if (now >= next_measurement_) return {.what = accept_step::measure_backlog};
+        wait.until = std::min(wait.until, next_measurement_);
     }
     wait.limit = limit;
     wait.report_pause = announced_ != limit;
@@ -174,7 +174,7 @@ HOLDFAST_DECL accept_action accept_machine::accepted() noexcept
         return reject(paused_at_, policy_of(paused_at_));
     }
     if (refused_) return reject(*refused_, policy_of(*refused_));
-    if (limits_rate() && waited_) return {.what = accept_step::look_for_end};
+    if (limits_rate() && waited_) return {.what = accept_step::peek_end};
     return check_address();
 }
 

@@ -226,7 +226,7 @@ HOLDFAST_DECL void accept_queue::fail(pending_accept& operation, const error_cod
     operation.wake();
 }
 
-/// Ends the wait under way: there is another reason to look.
+/// Ends the wait under way: there is another reason to decide again.
 HOLDFAST_DECL void accept_queue::interrupt() noexcept
 {
     ++changes_;

@@ -111,8 +111,8 @@ HOLDFAST_DECL void heartbeat_table::call(due found, void* context)
     if (found == due::ping)
         calls_.ping(calls_.state.get(), context);
     else
-        calls_.die(calls_.state.get(), context,
-                   found == due::timeout ? close_reason::heartbeat_timeout : close_reason::max_lifetime);
+        calls_.on_end(calls_.state.get(), context,
+                      found == due::timeout ? close_reason::heartbeat_timeout : close_reason::max_lifetime);
 }
 
 HOLDFAST_DECL bool heartbeat_table::grow_by_one(age_type* ages) const noexcept
