@@ -156,14 +156,17 @@ public:
     ///  - `errc::truncated_frame` when the stream ends within a frame, by the peer or by a drain;
     ///  - `net::ssl::error::stream_truncated` when the peer ends a TLS stream between two frames without close_notify,
     ///    as ordinary clients do;
-    ///  - `errc::pool_exhausted` when a larger buffer is not available, `net::error::no_memory` when the system has
-    ///    none;
+    ///  - `errc::pool_exhausted` when a larger buffer is not available, `errc::exceeds_limit` when the pool's limit is
+    ///    less than the first buffer, `net::error::no_memory` when the system has none;
     ///  - those of the stream.
     ///
     /// After each of the first four errors every further call fails with the same error.
     ///
     /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost, except by a layer of
     /// the user's own that loses some at a terminal cancellation: it gets each type as that one.
+    ///
+    /// Exceptions: std::bad_alloc where there is no memory to complete, when nothing is to be waited for, or when a wait
+    /// finds none; the handler is then destroyed. No byte is lost.
     ///
     /// Cost: on a socket one wait, and one system call for all frames that have arrived. Allocates Asio's operation for
     /// the wait, about 100 bytes, from the handler's allocator or the heap.

@@ -37,8 +37,15 @@ inline thread_local bool aside = false;
 /// all succeed.)
 inline thread_local long until_failure = -1;
 
+/// Whether all that follow fail too, until `until_failure` is set again.
+inline thread_local bool fail_for_good = false;
+
 /// Whether it is this one that fails.
-inline bool fails() noexcept { return until_failure >= 0 && until_failure-- == 0; }
+inline bool fails() noexcept
+{
+    if (until_failure == 0 && fail_for_good) return true;
+    return until_failure >= 0 && until_failure-- == 0;
+}
 
 /// What a `tracking_allocator` handed out: in all, and not yet returned.
 struct tracked {

@@ -3,7 +3,9 @@
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/tls_server.hpp"
+#include "support/websocket.hpp"
 
+#include <holdfast/buffer_pool.hpp>
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 #include <holdfast/read_rate_limit.hpp>
@@ -32,7 +34,7 @@ struct outcome {
     error_code error;
 };
 
-/// Runs what is ready while the n-th allocation fails.
+/// Runs what is ready while the n-th allocation fails, and those after it where that is so for good.
 outcome poll_without_memory(net::io_context& io, long n)
 {
     outcome seen;
@@ -44,21 +46,26 @@ outcome poll_without_memory(net::io_context& io, long n)
     } catch (const std::bad_alloc&) {
         seen.left_run = true;
     }
-    seen.failed = tests::until_failure < 0;
+    seen.failed = tests::until_failure <= 0;
     tests::until_failure = -1;
     return seen;
 }
 
-/// `take(n)` has the n-th allocation fail within an operation, which then completes with no_memory, once, or goes on.
-void each_allocation_fails(const std::function<outcome(long)>& take)
+/// `take(n)` has the n-th allocation fail within an operation, or all from that on, which then completes with no_memory,
+/// once, or goes on.
+void each_allocation_fails(const std::function<outcome(long)>& take, bool for_good = false)
 {
     if (!tests::counts_bytes) return; // no allocation can be made to fail here
+    INFO((for_good ? "for good" : "once"));
     int told = 0;
     for (long n = 0;; ++n) {
         INFO("allocation " << n);
         outcome seen;
         // In a thread of its own, which has no memory in Asio's caches yet.
-        std::thread([&] { seen = take(n); }).join();
+        std::thread([&] {
+            tests::fail_for_good = for_good;
+            seen = take(n);
+        }).join();
         CHECK_FALSE(seen.left_run);
         CHECK(seen.completed == 1);
         if (seen.error) {
@@ -72,7 +79,8 @@ void each_allocation_fails(const std::function<outcome(long)>& take)
 
 /// A line comes in two parts, and memory runs out at the first one.
 template <class Stream>
-outcome read_line(net::io_context& io, Stream& from, const std::function<void(std::string_view)>& send, long n)
+outcome read_line(net::io_context& io, Stream& from, const std::function<void(std::string_view)>& send,
+                  std::string_view half, long n)
 {
     holdfast::frame_reader<Stream> lines{from, {.max_frame_bytes = 3000}};
     int completed = 0;
@@ -87,7 +95,7 @@ outcome read_line(net::io_context& io, Stream& from, const std::function<void(st
     };
     next();
     io.poll();
-    send("half a ");
+    send(half);
     outcome seen = poll_without_memory(io, n);
     send("line\n");
     tests::run_until(io, [&] { return completed != 0; });
@@ -98,7 +106,7 @@ outcome read_line(net::io_context& io, Stream& from, const std::function<void(st
         tests::run_until(io, [&] { return completed == 2; });
         CHECK_FALSE(error);
     }
-    CHECK(line == "half a line");
+    CHECK(line == std::string(half) + "line");
     return seen;
 }
 
@@ -174,6 +182,7 @@ TEST_CASE("a reader that pauses for its rate")
         INFO((initiating ? "in the initiating function" : "in a step"));
         each_allocation_fails([=](long n) { return pause_reading(initiating, n); });
     }
+    each_allocation_fails([](long n) { return pause_reading(false, n); }, true);
 }
 
 TEMPLATE_TEST_CASE("a timer of heartbeats ticks on, whichever allocation fails", "", net::any_io_executor,
@@ -214,35 +223,126 @@ TEMPLATE_TEST_CASE("a timer of heartbeats ticks on, whichever allocation fails",
 
 TEST_CASE("a reader of a socket")
 {
-    each_allocation_fails([](long n) {
-        net::io_context io;
-        auto both = tests::socket_pair(io);
-        return read_line(
-            io, both.first,
-            [&both](std::string_view text) {
-                net::write(both.second, net::buffer(text));
+    const std::string long_half(1500, 'x'); // for which the first buffer is too small
+    for (const std::string_view half : {std::string_view("half a "), std::string_view(long_half)})
+        for (const bool for_good : {false, true})
+            each_allocation_fails(
+                [half](long n) {
+                    net::io_context io;
+                    auto both = tests::socket_pair(io);
+                    return read_line(
+                        io, both.first,
+                        [&both](std::string_view text) {
+                            net::write(both.second, net::buffer(text));
+                            tests::await_readable(both.first);
+                        },
+                        half, n);
+                },
+                for_good);
+}
+
+TEST_CASE("a reader that waits for a buffer")
+{
+    for (const bool for_good : {false, true})
+        each_allocation_fails(
+            [](long n) {
+                net::io_context io;
+                auto both = tests::socket_pair(io);
+                holdfast::buffer_pool pool{io, {.max_bytes = 1024}};
+                auto all = pool.try_borrow(1024);
+                holdfast::frame_reader<tcp::socket, holdfast::framing::line, holdfast::buffer_pool> lines{both.first,
+                                                                                                          pool};
+                int completed = 0;
+                error_code error;
+                std::string line;
+                const auto next = [&] {
+                    lines.async_next([&](error_code ec, std::optional<std::string_view> frame) {
+                        ++completed;
+                        error = ec;
+                        if (frame) line = *frame;
+                    });
+                };
+                next();
+                io.poll();
+                net::write(both.second, net::buffer("a line\n", 7));
                 tests::await_readable(both.first);
+                outcome seen = poll_without_memory(io, n);
+                all.release();
+                tests::run_until(io, [&] { return completed == 1; });
+                seen.completed = completed;
+                seen.error = error;
+                if (error) {
+                    next();
+                    tests::run_until(io, [&] { return completed == 2; });
+                    CHECK_FALSE(error);
+                }
+                CHECK(line == "a line");
+                return seen;
             },
-            n);
-    });
+            for_good);
+}
+
+TEST_CASE("a reader that leaves its turn to others")
+{
+    for (const bool for_good : {false, true})
+        each_allocation_fails(
+            [](long n) {
+                net::io_context io;
+                auto both = tests::socket_pair(io);
+                holdfast::outbox outbox{both.first};
+                holdfast::websocket_reader messages{both.first, outbox};
+                int completed = 0;
+                error_code error;
+                std::string text;
+                const auto next = [&] {
+                    messages.async_next([&](error_code ec, const std::optional<holdfast::websocket_message>& message) {
+                        ++completed;
+                        error = ec;
+                        if (message) text = message->data;
+                    });
+                };
+                next();
+                io.poll();
+                std::string pongs; // of which a turn reads some
+                for (int i = 0; i != 200; ++i)
+                    pongs += tests::client_frame(0x8a, std::string(120, 'p'));
+                net::write(both.second, net::buffer(pongs));
+                tests::await_readable(both.first);
+                outcome seen = poll_without_memory(io, n);
+                net::write(both.second, net::buffer(tests::client_frame(0x81, "text")));
+                tests::run_until(io, [&] { return completed == 1; });
+                seen.completed = completed;
+                seen.error = error;
+                if (error) {
+                    next();
+                    tests::run_until(io, [&] { return completed == 2; });
+                    CHECK_FALSE(error);
+                }
+                CHECK(text == "text");
+                return seen;
+            },
+            for_good);
 }
 
 TEST_CASE("a reader of TLS", "[tls]")
 {
-    for (const auto& v : tests::variants) {
-        INFO(v.name);
-        each_allocation_fails([&v](long n) {
-            tests::tls_server f(v);
-            f.handshake();
-            return read_line(
-                f.io, *f.server,
-                [&f](std::string_view text) {
-                    f.client->send(f.client->seal(text));
-                    tests::await_readable(f.server->lowest_layer());
+    for (const auto& v : tests::variants)
+        for (const bool for_good : {false, true}) {
+            INFO(v.name);
+            each_allocation_fails(
+                [&v](long n) {
+                    tests::tls_server f(v);
+                    f.handshake();
+                    return read_line(
+                        f.io, *f.server,
+                        [&f](std::string_view text) {
+                            f.client->send(f.client->seal(text));
+                            tests::await_readable(f.server->lowest_layer());
+                        },
+                        "half a ", n);
                 },
-                n);
-        });
-    }
+                for_good);
+        }
 }
 
 TEST_CASE("what follows plaintext that was lost for want of memory is not delivered", "[tls]")

@@ -21,6 +21,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <thread>
 #include <type_traits>
 #include <utility>
 
@@ -145,33 +146,7 @@ public:
     cancellation_slot_type get_cancellation_slot() const noexcept { return cancellation_.slot(); }
 
     /// The first step, inside the initiating function, where only a handler with an immediate executor may be called.
-    void start()
-    {
-        if constexpr (raw)
-            if (what_.most == 0) return finish_at_once({}, std::string_view(""));
-        if (reader_->must_pause()) return pause_at_once();
-        error_code ec;
-        frame found = take(ec);
-        bool more = false;
-        if constexpr (reads_now) // cheaper than a wait, where the bytes have arrived already
-            if (!found && !ec && may_have_arrived() && reader_->is_open()) found = receive(ec, more);
-        if (ec && ec == errc::pool_exhausted) {
-            if (reader_->buffer_.holds()) return borrow();    // fails
-            if constexpr (!reads_descriptor) return borrow(); // for bytes that no readiness announces
-            ec = {};                                          // it may not need one
-        }
-        if (!found && !ec) ec = reader_->time_frame();
-        if (found || ec)
-            finish_at_once(ec, found);
-        else if (reader_->must_pause())
-            pause_at_once();
-        else if (more)
-            read_later();
-        else if (!reader_->is_open()) // its stream may have moved elsewhere, where it must not be waited on
-            finish_at_once(net::error::bad_descriptor, {});
-        else if (!begins([this] { wait(); }))
-            finish_at_once(net::error::no_memory, {});
-    }
+    void start() { begin<true>(); }
 
     /// The socket is readable.
     void operator()(error_code ec)
@@ -187,7 +162,7 @@ public:
         } else if (cancelled()) {
             finish(net::error::operation_aborted);
         } else {
-            proceed([this] { read(); });
+            read<false>();
         }
     }
 
@@ -217,6 +192,36 @@ public:
     }
 
 private:
+    /// Takes what has come, or waits for more. `Initiating`: inside the initiating function.
+    template <bool Initiating>
+    void begin()
+    {
+        if constexpr (raw)
+            if (what_.most == 0) return finish<Initiating>({}, std::string_view(""));
+        if (reader_->must_pause()) return pause<Initiating>();
+        error_code ec;
+        frame found = take(ec);
+        bool more = false;
+        if constexpr (reads_now) // cheaper than a wait, where the bytes have arrived already
+            if (!found && !ec && may_have_arrived() && reader_->is_open()) found = receive(ec, more);
+        if (ec && ec == errc::pool_exhausted) {
+            // It fails where a buffer is held; and no readiness announces the bytes that a layer holds.
+            if (reader_->buffer_.holds() || !reads_descriptor) return borrow<Initiating>();
+            ec = {}; // it may not need one
+        }
+        if (!found && !ec) ec = reader_->time_frame();
+        if (found || ec)
+            finish<Initiating>(ec, found);
+        else if (reader_->must_pause())
+            pause<Initiating>();
+        else if (more)
+            read_later<Initiating>();
+        else if (!reader_->is_open()) // its stream may have moved elsewhere, where it must not be waited on
+            finish<Initiating>(net::error::bad_descriptor);
+        else
+            wait<Initiating>();
+    }
+
     /// A completion without a wait.
     struct settled {
         using executor_type = next_frame::executor_type;
@@ -231,40 +236,52 @@ private:
         frame found;
     };
 
-    /// A pause for the rate limit. The operation is in a block of its own: a wait that cannot begin gives it back.
-    struct paused {
+    /// The operation in a block of its own, which it leaves with the next step. A step that cannot begin gives it back.
+    class set_aside {
+    public:
         using executor_type = next_frame::executor_type;
         using allocator_type = next_frame::allocator_type;
         using cancellation_slot_type = next_frame::cancellation_slot_type;
 
-        executor_type get_executor() const noexcept { return op->get_executor(); }
-        allocator_type get_allocator() const noexcept { return allocator; }
-        cancellation_slot_type get_cancellation_slot() const noexcept { return op->get_cancellation_slot(); }
+        explicit set_aside(std::shared_ptr<next_frame> op) noexcept
+            : op_(std::move(op)), allocator_(op_->get_allocator())
+        {
+        }
+        set_aside(set_aside&&) noexcept = default; // not copied: see take_back
+
+        executor_type get_executor() const noexcept { return op_->get_executor(); }
+        allocator_type get_allocator() const noexcept { return allocator_; }
+        cancellation_slot_type get_cancellation_slot() const noexcept { return op_->get_cancellation_slot(); }
+
+        /// A pause for the rate limit has ended.
         void operator()(error_code ec)
         {
-            next_frame resumed = std::move(*op);
-            op.reset(); // its memory is returned before the handler is called
+            next_frame resumed = take_back();
             if (!ec && resumed.cancelled()) ec = net::error::operation_aborted;
             if (ec)
                 resumed.finish(ec);
             else
-                resumed.start();
+                resumed.template begin<false>();
+        }
+        /// The pool has lent a buffer.
+        void operator()(error_code ec, loan_type loan) { take_back()(ec, std::move(loan)); }
+        /// A later turn of the executor.
+        void operator()() { take_back()(error_code()); }
+
+    private:
+        /// The block is the handler's memory, and is returned before the handler is called. On another thread the function
+        /// that has begun the step may be about to return.
+        next_frame take_back()
+        {
+            while (op_.use_count() != 1)
+                std::this_thread::yield();
+            next_frame taken = std::move(*op_);
+            op_.reset();
+            return taken;
         }
 
-        std::shared_ptr<next_frame> op;
-        [[no_unique_address]] allocator_type allocator; // Asio asks for it also after a move
-    };
-
-    /// A read in a later turn of the executor.
-    struct later {
-        using executor_type = next_frame::executor_type;
-        using allocator_type = next_frame::allocator_type;
-
-        executor_type get_executor() const noexcept { return op.get_executor(); }
-        allocator_type get_allocator() const noexcept { return op.get_allocator(); }
-        void operator()() { op(error_code()); }
-
-        next_frame op;
+        std::shared_ptr<next_frame> op_;
+        [[no_unique_address]] allocator_type allocator_; // Asio asks for it also after a move
     };
 
     /// How many full buffers one turn takes that contain no frame to be handed out.
@@ -310,79 +327,77 @@ private:
         if (cancelled()) return finish(net::error::operation_aborted);
         if (!reader_->is_open()) return finish(net::error::bad_descriptor);
         if (const error_code ec = reader_->time_frame()) return finish(ec);
-        proceed([this, more] {
-            if (reader_->must_pause())
-                pause();
-            else if (more)
-                read_later();
-            else
-                wait();
-        });
+        if (reader_->must_pause())
+            pause<false>();
+        else if (more)
+            read_later<false>();
+        else
+            wait<false>();
     }
 
-    /// Begins a step, which moves this operation. Returns false, with the operation in its place, where there is no
-    /// memory for that.
-    template <class Step>
-    bool begins(Step step)
+    /// Begins a wait, which moves this operation. Without memory for it the operation fails, not the loop that runs it.
+    template <bool Initiating, class Wait>
+    void proceed(Wait begin_wait)
     {
         try {
-            step();
+            return begin_wait();
         } catch (const std::bad_alloc&) {
             if (!reader_) throw; // it was moved, and is lost with its handler
-            return false;
         }
-        return true;
+        finish<Initiating>(net::error::no_memory);
     }
 
-    /// Begins a step; without memory for it the operation fails, not the loop that runs it.
-    template <class Step>
-    void proceed(Step step)
+    /// The same for what loses its handler where it finds no memory.
+    template <bool Initiating, class Wait>
+    void proceed_aside(Wait begin_wait)
     {
-        if (!begins(step)) finish(net::error::no_memory);
+        std::shared_ptr<next_frame> op;
+        try {
+            op = std::allocate_shared<next_frame>(get_allocator(), std::move(*this));
+            return begin_wait(set_aside(op));
+        } catch (const std::bad_alloc&) {
+        }
+        if (!op) return finish<Initiating>(net::error::no_memory);
+        next_frame failed = std::move(*op);
+        op.reset();
+        failed.template finish<Initiating>(net::error::no_memory);
     }
 
     /// Waits until the rate may allow more. The peer is not to blame for the time.
+    template <bool Initiating>
     void pause()
     {
         Reader& reader = *reader_;
         reader.buffer_.shrink();
         reader.progress_(0);
-        const auto op = std::allocate_shared<next_frame>(get_allocator(), std::move(*this));
-        try {
-            reader.rate_->wait_for_tick(net::any_io_executor(reader.get_executor()), paused{op, op->get_allocator()});
-        } catch (const std::bad_alloc&) {
-            op->finish_at_once(net::error::no_memory, {});
-        }
+        proceed_aside<Initiating>([&reader](set_aside&& op) {
+            reader.rate_->wait_for_tick(net::any_io_executor(reader.get_executor()), std::move(op));
+        });
     }
 
-    /// The same for the first step.
-    void pause_at_once()
-    {
-        if (!begins([this] { pause(); })) finish_at_once(net::error::no_memory, {});
-    }
-
+    template <bool Initiating>
     void read_later()
     {
-        auto executor = reader_->get_executor();
-        detail::execute_later(executor, later{std::move(*this)});
+        const auto executor = reader_->get_executor();
+        proceed_aside<Initiating>([&executor](set_aside&& op) { detail::execute_later(executor, std::move(op)); });
     }
 
+    template <bool Initiating>
     void wait()
     {
         Reader& reader = *reader_;
         reader.buffer_.shrink();
-        if constexpr (reads_descriptor) {
-            reader.stream().async_wait(net::socket_base::wait_read, std::move(*this));
-        } else if constexpr (reads_now) {
-            detail::lowest_layer(reader.stream()).async_wait(net::socket_base::wait_read, std::move(*this));
-        } else if constexpr (reads_layers) {
-            if (reader.buffer_.holds() || detail::has_pending(reader.stream()))
-                read();
-            else
+        if constexpr (!reads_now && !reads_layers)
+            return read<Initiating>();
+        else if constexpr (!reads_now)
+            if (reader.buffer_.holds() || detail::has_pending(reader.stream())) return read<Initiating>();
+        if constexpr (reads_descriptor)
+            proceed<Initiating>(
+                [this, &reader] { reader.stream().async_wait(net::socket_base::wait_read, std::move(*this)); });
+        else if constexpr (reads_layers)
+            proceed<Initiating>([this, &reader] {
                 detail::lowest_layer(reader.stream()).async_wait(net::socket_base::wait_read, std::move(*this));
-        } else {
-            read();
-        }
+            });
     }
 
     /// Whether trying to read is worth its cost. After a read that has left nothing in the socket, it costs as much as the
@@ -447,27 +462,41 @@ private:
         }
     }
 
+    template <bool Initiating>
     void read()
     {
         Reader& reader = *reader_;
         const auto room = reader.buffer_.room();
-        if (room.empty()) return borrow();
-        reader.stream().async_read_some(net::buffer(room.data(), room.size()), std::move(*this));
+        if (room.empty()) return borrow<Initiating>();
+        proceed<Initiating>([this, &reader, room] {
+            reader.stream().async_read_some(net::buffer(room.data(), room.size()), std::move(*this));
+        });
     }
 
     /// There is no buffer at once. A reader that has one does not wait for a larger one: all of them might.
+    template <bool Initiating>
     void borrow()
     {
         auto& buffer = reader_->buffer_;
-        if (!buffer.pool().limited()) return finish_at_once(net::error::no_memory, {});
-        if (buffer.holds()) return finish_at_once(errc::pool_exhausted, {});
-        buffer.pool().async_borrow(buffer.first_bytes(), std::move(*this));
+        if (!buffer.pool().limited()) return finish<Initiating>(net::error::no_memory);
+        if (buffer.holds()) return finish<Initiating>(errc::pool_exhausted);
+        proceed_aside<Initiating>(
+            [&buffer](set_aside&& op) { buffer.pool().async_borrow(buffer.first_bytes(), std::move(op)); });
     }
 
     void borrow_unless_cancelled()
     {
         if (cancelled()) return finish(net::error::operation_aborted);
-        proceed([this] { borrow(); });
+        borrow<false>();
+    }
+
+    template <bool Initiating = false>
+    void finish(const error_code& result, const frame& found = {})
+    {
+        if constexpr (Initiating)
+            finish_at_once(result, found);
+        else
+            complete(result, found);
     }
 
     void finish_at_once(const error_code& result, const frame& found)
@@ -476,8 +505,6 @@ private:
         const at_once how(handler_, executor);
         how.complete(settled{std::move(*this), result, found});
     }
-
-    void finish(const error_code& result, const frame& found = {}) { complete(result, found); }
 
     void complete(error_code result, frame found)
     {
