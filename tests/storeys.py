@@ -16,7 +16,7 @@ storeys = {
     "async": ("detail/async/*", "base asio"),
     "waiting": ("async_event async_semaphore read_rate bounded_spawner testing/manual_clock", "base asio async"),
     "buffer": ("buffer_pool detail/buffer/*", "base asio async waiting"),
-    "connection": ("connection_end impl/connection_end connection_name ip_network key_limits impl/key_limits connection_guard admitted_connection peer_address census impl/census keepalive testing/leak_check "
+    "connection": ("connection_end impl/connection_end connection_name ip_network key_limits impl/key_limits connection_guard admitted_connection peer_address impl/peer_address census impl/census keepalive testing/leak_check "
                    "detail/connection/*", "base asio async waiting"),
     "acceptor": ("acceptor_event acceptor_options bounded_acceptor layer_factory proxy_protocol impl/proxy_protocol detail/acceptor/*", "base asio async waiting connection process"),
     "heartbeat": ("heartbeat_* frame_deadline read_rate_limit detail/heartbeat/*", "base asio async waiting"),

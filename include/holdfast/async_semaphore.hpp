@@ -232,6 +232,12 @@ using permit = basic_permit<detail::synchronized>;
 using unsynchronized_semaphore = basic_async_semaphore<detail::unsynchronized>;
 using unsynchronized_permit = basic_permit<detail::unsynchronized>;
 
+#if defined(HOLDFAST_SEPARATE_COMPILATION)
+extern template class basic_permit<detail::synchronized>;
+extern template class detail::semaphore_waiter<detail::synchronized>;
+extern template class detail::semaphore_core<detail::synchronized>;
+#endif
+
 } // namespace holdfast
 
 #endif

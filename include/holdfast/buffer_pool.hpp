@@ -346,6 +346,12 @@ using buffer_loan = buffer_pool::loan_type;
 using shared_buffer_pool = basic_buffer_pool<detail::synchronized>;
 using shared_buffer_loan = shared_buffer_pool::loan_type;
 
+#if defined(HOLDFAST_SEPARATE_COMPILATION)
+extern template class detail::pool_core<detail::synchronized>;
+extern template class basic_buffer_pool<detail::synchronized>;
+extern template class basic_buffer_loan<detail::synchronized>;
+#endif
+
 } // namespace holdfast
 
 #undef HOLDFAST_NO_DANGLING

@@ -236,6 +236,13 @@ private:
     [[no_unique_address]] Framing framing_;
 };
 
+#if defined(HOLDFAST_SEPARATE_COMPILATION)
+extern template class detail::borrowed_buffer<shared_buffer_pool, detail::frame_bytes<shared_buffer_loan>>;
+extern template class detail::frame_buffer<shared_buffer_pool>;
+extern template std::optional<std::string_view>
+detail::frame_buffer<shared_buffer_pool>::take(const framing::line&, std::error_code&) noexcept;
+#endif
+
 } // namespace holdfast
 
 #endif

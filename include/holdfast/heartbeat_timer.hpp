@@ -243,6 +243,7 @@ private:
 
 #if defined(HOLDFAST_SEPARATE_COMPILATION)
 extern template class detail::heartbeat_ticker<net::any_io_executor, std::chrono::steady_clock, heartbeat_options>;
+extern template class heartbeat_timer<net::any_io_executor, std::chrono::steady_clock>;
 #endif
 
 } // namespace holdfast

@@ -99,6 +99,17 @@ struct report_failed_session {
     }
 };
 
+/// Starts a session's coroutine. A function of its own, which depends neither on the connection nor on its handler.
+template <class Executor, class Session>
+void spawn_session(const Executor& where, Session session, report_failed_session on_end)
+{
+    net::co_spawn(where, std::move(session), std::move(on_end));
+}
+
+#if defined(HOLDFAST_SEPARATE_COMPILATION)
+extern template void spawn_session(const net::any_io_executor&, net::awaitable<void>, report_failed_session);
+#endif
+
 /// A session handler, and how it is called.
 template <class Connection, class Handler>
 class session_caller {
@@ -114,7 +125,8 @@ public:
         if constexpr (std::is_void_v<decltype(call(std::move(peer), shard))>)
             call(std::move(peer), shard);
         else
-            net::co_spawn(where, call(std::move(peer), shard), report_failed_session{source_, stored_endpoint(remote)});
+            detail::spawn_session(where, call(std::move(peer), shard),
+                                  report_failed_session{source_, stored_endpoint(remote)});
     }
 
 private:

@@ -64,6 +64,11 @@ bool context_is_ending(const Executor& executor) noexcept
     }
 }
 
+#if defined(HOLDFAST_SEPARATE_COMPILATION)
+extern template void expect_context_shutdown(const net::any_io_executor&) noexcept;
+extern template bool context_is_ending(const net::any_io_executor&) noexcept;
+#endif
+
 } // namespace holdfast::detail
 
 #endif

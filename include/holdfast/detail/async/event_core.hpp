@@ -222,6 +222,11 @@ void start_wait(const counted_ptr<event_core<Sharing>>& core, const net::any_io_
     keep->enqueue(*waiting);
 }
 
+#if defined(HOLDFAST_SEPARATE_COMPILATION)
+extern template class event_waiter<synchronized>;
+extern template class event_core<synchronized>;
+#endif
+
 } // namespace holdfast::detail
 
 #endif

@@ -5,6 +5,7 @@
 
 #include <holdfast/asio.hpp>
 #include <holdfast/connection_end.hpp>
+#include <holdfast/detail/linkage.hpp>
 #include <holdfast/error.hpp>
 
 #include <cstddef>
@@ -49,64 +50,25 @@ public:
         bool acknowledged = true;
     };
 
-    close_machine(std::size_t drain_bytes, bool has_layer_shutdown, const error_code& noted) noexcept
-        : bytes_left_(drain_bytes), has_layer_shutdown_(has_layer_shutdown)
-    {
-        // An operation that was cancelled is no cause: the session went on, and closes now.
-        if (!noted || noted == net::error::operation_aborted) return;
-        noted_ = true;
-        error_ = noted;
-        reason_ = reason_of(noted);
-    }
+    HOLDFAST_DECL close_machine(std::size_t drain_bytes, bool has_layer_shutdown, const error_code& noted) noexcept;
 
     /// The operation begins: `peeked` is what a read would return; `resets` says that a close will reset, since a
     /// message was sent in part, after which no end of stream may follow.
-    action start(const reading& peeked, bool resets) noexcept
-    {
-        if (resets) return finish(action::close, errc::close_incomplete);
-        if (peeked.what == found::failed) return lost(peeked.error);
-        if (peeked.what == found::peer_end && !noted_) reason_ = close_reason::peer_closed;
-        own_end_ = peeked.what == found::own_end;
-        return has_layer_shutdown_ ? action::shut_layer_down : layer_is_down();
-    }
+    HOLDFAST_DECL action start(const reading& peeked, bool resets) noexcept;
 
     /// Whether the layer's shutdown succeeded or not, the socket's is next.
     action layer_is_down() noexcept { return own_end_ ? action::read : action::end_sending; }
 
-    action sending_ended(const error_code& error) noexcept
-    {
-        if (error) return lost(error);
-        ended_sending_ = true;
-        return own_end_ ? action::wait_briefly : action::wait_readable;
-    }
+    HOLDFAST_DECL action sending_ended(const error_code& error) noexcept;
 
     action wait_ended() noexcept { return action::read; }
 
-    action read(const reading& r) noexcept
-    {
-        switch (r.what) {
-        case found::bytes:
-            if (r.bytes > bytes_left_) return expired();
-            bytes_left_ -= r.bytes;
-            return action::read;
-        case found::nothing:
-            return own_end_ ? poll(r.acknowledged) : action::wait_readable;
-        case found::own_end:
-            own_end_ = true;
-            return poll(r.acknowledged);
-        case found::peer_end:
-            if (r.acknowledged && ended_sending_) return finish(action::close, {});
-            return poll(r.acknowledged);
-        case found::failed:
-            break;
-        }
-        return lost(r.error);
-    }
+    HOLDFAST_DECL action read(const reading& r) noexcept;
 
     /// The deadline, or the limit of bytes.
-    action expired() noexcept { return finish(action::reset, errc::close_incomplete); }
+    HOLDFAST_DECL action expired() noexcept;
 
-    action cancelled() noexcept { return finish(action::reset, net::error::operation_aborted); }
+    HOLDFAST_DECL action cancelled() noexcept;
 
     /// The first cause of the end as far as it is known now.
     [[nodiscard]] close_reason reason() const noexcept { return reason_; }
@@ -118,26 +80,12 @@ public:
     [[nodiscard]] const error_code& result() const noexcept { return result_; }
 
 private:
-    action finish(action last, const error_code& result) noexcept
-    {
-        result_ = result;
-        return last;
-    }
+    HOLDFAST_DECL action finish(action last, const error_code& result) noexcept;
 
-    action poll(bool acknowledged) noexcept
-    {
-        return acknowledged && !ended_sending_ ? action::end_sending : action::wait_briefly;
-    }
+    HOLDFAST_DECL action poll(bool acknowledged) noexcept;
 
     /// The connection does not exist any more. That the peer has reset it is an ordinary end, not a failure.
-    action lost(const error_code& error) noexcept
-    {
-        if (!noted_) {
-            error_ = error;
-            if (!ended_sending_ && !own_end_) reason_ = reason_of(error);
-        }
-        return finish(action::close, reason_of(error) == close_reason::peer_reset ? error_code() : error);
-    }
+    HOLDFAST_DECL action lost(const error_code& error) noexcept;
 
     std::size_t bytes_left_;
     error_code error_{};
@@ -150,5 +98,9 @@ private:
 };
 
 } // namespace holdfast::detail
+
+#if !defined(HOLDFAST_SEPARATE_COMPILATION)
+#include <holdfast/detail/connection/impl/close_machine.ipp>
+#endif
 
 #endif

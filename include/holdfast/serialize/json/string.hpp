@@ -379,6 +379,11 @@ char* write_body(char* p, char* limit, const char*& from, const char* end, utf8_
     return p;
 }
 
+#if defined(HOLDFAST_SEPARATE_COMPILATION)
+extern template char* write_body<false>(char*, char*, const char*&, const char*, utf8_policy, errc&) noexcept;
+extern template char* write_body<true>(char*, char*, const char*&, const char*, utf8_policy, errc&) noexcept;
+#endif
+
 inline char* write_body(char* p, char* limit, const char*& s, const char* end, utf8_policy policy, errc& error) noexcept
 {
     return policy == utf8_policy::trust ? write_body<false>(p, limit, s, end, policy, error)
