@@ -3,10 +3,12 @@
 #ifndef HOLDFAST_ASIO_HPP
 #define HOLDFAST_ASIO_HPP
 
+#include <holdfast/version.hpp>
+
 // What was included without coroutines stays so: the macros below would only hide it from the check after them.
 #if (defined(ASIO_DETAIL_CONFIG_HPP) && !defined(HOLDFAST_USE_BOOST_ASIO) && !defined(ASIO_HAS_CO_AWAIT)) ||           \
     (defined(BOOST_ASIO_DETAIL_CONFIG_HPP) && defined(HOLDFAST_USE_BOOST_ASIO) && !defined(BOOST_ASIO_HAS_CO_AWAIT))
-#error "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
+#error "Asio was included before holdfast without coroutine support: include a holdfast header first"
 #endif
 
 // Asio before 1.26 looks for clang's coroutines in <experimental/coroutine> only. With libstdc++ they are in
@@ -35,8 +37,8 @@
 #if BOOST_ASIO_VERSION < 102201
 #error "holdfast needs Boost 1.79 (Asio 1.22.1) or newer"
 #endif
-#if !defined(BOOST_ASIO_HAS_CO_AWAIT)
-#error "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
+#if !defined(BOOST_ASIO_HAS_CO_AWAIT) && __cplusplus >= 202002L
+#error "Asio was included before holdfast without coroutine support: include a holdfast header first"
 #endif
 #else
 #if !defined(ASIO_STANDALONE)
@@ -46,8 +48,8 @@
 #if ASIO_VERSION < 102201
 #error "holdfast needs Asio 1.22.1 or newer"
 #endif
-#if !defined(ASIO_HAS_CO_AWAIT)
-#error "Asio was included before holdfast without coroutine support: include a holdfast header first, with C++20 on"
+#if !defined(ASIO_HAS_CO_AWAIT) && __cplusplus >= 202002L
+#error "Asio was included before holdfast without coroutine support: include a holdfast header first"
 #endif
 #endif
 

@@ -3,6 +3,8 @@
 #ifndef HOLDFAST_OUTBOX_TOTALS_HPP
 #define HOLDFAST_OUTBOX_TOTALS_HPP
 
+#include <holdfast/version.hpp>
+
 #include <array>
 #include <atomic>
 #include <cstddef>

@@ -3,6 +3,8 @@
 #ifndef HOLDFAST_PAYLOAD_HPP
 #define HOLDFAST_PAYLOAD_HPP
 
+#include <holdfast/version.hpp>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>

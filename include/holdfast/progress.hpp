@@ -3,6 +3,8 @@
 #ifndef HOLDFAST_PROGRESS_HPP
 #define HOLDFAST_PROGRESS_HPP
 
+#include <holdfast/version.hpp>
+
 #include <cstddef>
 #include <memory>
 #include <type_traits>

@@ -3,6 +3,8 @@
 #ifndef HOLDFAST_DETAIL_LINKAGE_HPP
 #define HOLDFAST_DETAIL_LINKAGE_HPP
 
+#include <holdfast/version.hpp>
+
 // Header-only by default. With HOLDFAST_SEPARATE_COMPILATION defined everywhere, one source file of the program
 // includes <holdfast/impl/src.hpp>, which has the bodies.
 #if defined(HOLDFAST_SEPARATE_COMPILATION)

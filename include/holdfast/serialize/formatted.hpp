@@ -3,6 +3,8 @@
 #ifndef HOLDFAST_SERIALIZE_FORMATTED_HPP
 #define HOLDFAST_SERIALIZE_FORMATTED_HPP
 
+#include <holdfast/version.hpp>
+
 #include <type_traits>
 #include <utility>
 

@@ -4,6 +4,7 @@
 #define HOLDFAST_SERIALIZE_VALUES_HPP
 
 #include <holdfast/serialize/detail/ranges.hpp>
+#include <holdfast/version.hpp>
 
 #include <chrono>
 #include <concepts>

@@ -3,6 +3,8 @@
 #ifndef HOLDFAST_SERVER_LINE_LOG_HPP
 #define HOLDFAST_SERVER_LINE_LOG_HPP
 
+#include <holdfast/version.hpp>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>

@@ -3,6 +3,8 @@
 #ifndef HOLDFAST_DETAIL_CONNECTION_GUARD_TRACKING_HPP
 #define HOLDFAST_DETAIL_CONNECTION_GUARD_TRACKING_HPP
 
+#include <holdfast/version.hpp>
+
 #include <chrono>
 #include <cstdint>
 #include <mutex>

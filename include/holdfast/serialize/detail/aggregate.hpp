@@ -3,6 +3,8 @@
 #ifndef HOLDFAST_SERIALIZE_DETAIL_AGGREGATE_HPP
 #define HOLDFAST_SERIALIZE_DETAIL_AGGREGATE_HPP
 
+#include <holdfast/version.hpp>
+
 #include <algorithm>
 #include <array>
 #include <concepts>
