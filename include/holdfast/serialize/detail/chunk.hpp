@@ -122,7 +122,8 @@ public:
     }
 
     // Takes as many pieces as there is room for: `render(p, end)` writes them and returns their end; once
-    // into the chunk, and once into the spill for the chunk's last bytes. Returns whether any was taken.
+    // into the chunk, and once into the spill for the chunk's last bytes. Returns whether any was taken. What is
+    // spilled serves several small chunks, but beyond a large one it is not much, since it is copied once more.
     template <class Render>
     bool many(Render render)
     {
@@ -130,7 +131,9 @@ public:
         at_ = render(at_, end_);
         const bool some = at_ != begin;
         if (at_ == end_ || spill_.size != 0) return some;
-        char* const end = render(spill_.text, spill_.text + sizeof spill_.text);
+        const bool small = static_cast<std::size_t>(end_ - begin_) < sizeof spill_.text;
+        const std::size_t most = small ? sizeof spill_.text : std::min(sizeof spill_.text, room() + 160);
+        char* const end = render(spill_.text, spill_.text + most);
         if (end == spill_.text) return some;
         spill(spill_.text, static_cast<std::size_t>(end - spill_.text));
         return true;
