@@ -58,13 +58,10 @@ int run(int argc, char** argv)
         throw benchmarks::usage_error("--messages, --connections (up to 10000) and --rounds must be at least 1");
     results.open();
     std::vector<subject> subjects{
-        {"holdfast", benchmarks::serve_holdfast},
-        {"holdfast_any", benchmarks::serve_holdfast_any},
-        {"holdfast_callback", benchmarks::serve_holdfast_callback},
-        {"asio_callback", benchmarks::serve_asio_callback},
-        {"asio_coroutine", benchmarks::serve_asio_coroutine},
-        {"asio_lean", benchmarks::serve_asio_lean},
-        {"epoll", benchmarks::serve_epoll},
+        {"holdfast", benchmarks::serve_holdfast},           {"holdfast_any", benchmarks::serve_holdfast_any},
+        {"holdfast_lean", benchmarks::serve_holdfast_lean}, {"holdfast_callback", benchmarks::serve_holdfast_callback},
+        {"asio_callback", benchmarks::serve_asio_callback}, {"asio_coroutine", benchmarks::serve_asio_coroutine},
+        {"asio_lean", benchmarks::serve_asio_lean},         {"epoll", benchmarks::serve_epoll},
     };
 #if defined(HOLDFAST_BENCHMARKS_LIBUV)
     subjects.push_back({"libuv", benchmarks::serve_libuv});

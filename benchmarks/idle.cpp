@@ -309,6 +309,7 @@ int run(int argc, char** argv)
     std::vector<subject> subjects{
         {"holdfast", benchmarks::serve_holdfast},
         {"holdfast_any", benchmarks::serve_holdfast_any},
+        {"holdfast_lean", benchmarks::serve_holdfast_lean},
         {"holdfast_callback", benchmarks::serve_holdfast_callback},
         {"asio_coroutine", benchmarks::serve_asio_coroutine},
         {"asio_callback", benchmarks::serve_asio_callback},

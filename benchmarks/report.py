@@ -12,7 +12,7 @@ from targets import floors, losses, more_is_better, ours, shown, target_rows, te
 
 # What a reader has to know before the figures of a benchmark.
 caveats = {
-    "idle": "asio_wait and asio_lean enforce no time-out. mid_frame and after_frame: only holdfast, libevent, "
+    "idle": "asio_wait and asio_lean enforce no time-out. holdfast_lean writes as asio_lean does, at once and only what the socket takes. mid_frame and after_frame: only holdfast, libevent, "
             "asyncio and go wait for whole lines; the others send back what they read, and hold their buffer all the time. "
             "holdfast's buffers are a pool with a bound, beyond which connections wait for one.",
     "echo": "holdfast and asio_lean hold no buffer while they wait: for a wait without a buffer Asio calls epoll_ctl each time, "

@@ -45,6 +45,24 @@ net::awaitable<void, Executor> session(connection<Executor> peer, holdfast::hear
     peer.close(holdfast::close_reason::peer_closed);
 }
 
+/// The same as asio_lean writes: at once, since a short line fits into the socket. So the frame of a write, which is
+/// larger than that of a read, is not what Asio recycles for the next read.
+template <class Executor>
+net::awaitable<void, Executor> lean_session(connection<Executor> peer, holdfast::heartbeat_timer<Executor>& heartbeats,
+                                            holdfast::buffer_pool& buffers)
+{
+    auto heartbeat = heartbeats.watch(peer);
+    reader<Executor> lines{peer.stream(), buffers, {.max_frame_bytes = 4096}};
+    error_code ec;
+    peer.stream().non_blocking(true);
+    while (auto line = co_await lines.async_next(net::use_awaitable_t<Executor>())) {
+        heartbeat.touch();
+        peer.stream().write_some(with_end(*line), ec);
+        if (ec) co_return;
+    }
+    peer.close(holdfast::close_reason::peer_closed);
+}
+
 /// The same in callbacks. It owns itself.
 class callback_session {
     using executor = net::io_context::executor_type;

@@ -10,9 +10,11 @@ namespace benchmarks {
 /// Each serves a listening socket for ever.
 ///
 /// holdfast: a coroutine with guard, permit, heartbeat, census and frame_reader, on a concrete executor;
-/// holdfast_any: the same on any_io_executor; holdfast_callback: the same without a coroutine.
+/// holdfast_any: the same on any_io_executor; holdfast_lean: the same, which writes as asio_lean does;
+/// holdfast_callback: the same without a coroutine.
 void serve_holdfast(int listener);
 void serve_holdfast_any(int listener);
+void serve_holdfast_lean(int listener);
 void serve_holdfast_callback(int listener);
 /// A coroutine with `echo() || watchdog()` and a buffer of 4 KiB.
 void serve_asio_coroutine(int listener);

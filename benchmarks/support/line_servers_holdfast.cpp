@@ -8,7 +8,7 @@ namespace benchmarks {
 namespace {
 
 template <class Executor>
-void serve(int listener)
+void serve(int listener, auto session)
 {
     net::io_context io(1);
     holdfast::heartbeat_timer<Executor> heartbeats{io.get_executor(), {.tick = 1s, .timeout = 30s}};
@@ -21,8 +21,19 @@ void serve(int listener)
 
 } // namespace
 
-void serve_holdfast(int listener) { serve<net::io_context::executor_type>(listener); }
-void serve_holdfast_any(int listener) { serve<net::any_io_executor>(listener); }
+void serve_holdfast(int listener)
+{
+    using executor = net::io_context::executor_type;
+    serve<executor>(listener, session<executor>);
+}
+
+void serve_holdfast_any(int listener) { serve<net::any_io_executor>(listener, session<net::any_io_executor>); }
+
+void serve_holdfast_lean(int listener)
+{
+    using executor = net::io_context::executor_type;
+    serve<executor>(listener, lean_session<executor>);
+}
 
 void serve_holdfast_callback(int listener)
 {
