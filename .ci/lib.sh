@@ -50,13 +50,14 @@ build_packages=(g++ cmake ninja-build libasio-dev libsimdjson-dev libspdlog-dev 
 # progress LOG WHAT: appends ninja's output to LOG and shows how far it is: in place on a terminal, else in a line every
 # ten seconds.
 progress() {
-  local log=$1 what=$2 line steps=configured started=$SECONDS shown=$SECONDS status
+  local log=$1 what=$2 line steps=compiling started=$SECONDS shown=$SECONDS status
   while :; do
     status=0
     IFS= read -r -t 1 line || status=$?
     if [ $status = 0 ]; then
       printf '%s\n' "$line" >>"$log"
       [[ $line =~ ^\[([0-9]+)/([0-9]+)\] ]] && steps="${BASH_REMATCH[1]} of ${BASH_REMATCH[2]}"
+      [[ $line != *'no work to do'* ]] || steps="up to date"
     else
       printf '%s' "$line" >>"$log" # what has come of a line
       [ $status -gt 128 ] || break # else the second is over
