@@ -20,7 +20,8 @@ namespace holdfast {
 struct connection_end {
     /// The first cause.
     close_reason reason = close_reason::none;
-    /// The error of the operation that failed; none after a planned end, such as `async_close()`.
+    /// The error of the operation that failed. After a planned end none, except where the peer has reset the connection
+    /// during `async_close()`, or that has reached a limit (`errc::close_incomplete`).
     error_code error{};
     /// Time from the construction of the guard to the end.
     std::chrono::steady_clock::duration age{};
@@ -54,7 +55,9 @@ struct no_finalizer {
 };
 
 /// A callback that is called exactly once for each connection, after its descriptor was closed, on the thread that
-/// ends the connection. It must be `noexcept`, and may destroy the guard and all that owns it.
+/// ends the connection. It must be `noexcept`, and may destroy the guard and all that owns it, except an object that
+/// must outlive a pending operation, such as a `frame_reader` that reads. Where handlers share the ownership of a
+/// session, it lives until the last of them has been called.
 template <class F>
 concept connection_finalizer = std::is_nothrow_move_constructible_v<F> && requires(F& f, const connection_end& end) {
     { f(end) } noexcept;

@@ -55,7 +55,8 @@ public:
 
     /// Queues a control message, which counts against the reserve instead of the high watermark: a ping, a pong, a
     /// closing message. It never counts as progress. Returns `errc::outbox_full` when other control messages have
-    /// used the reserve up; nothing else happens then. Other errors are those of `push`.
+    /// used the reserve up, and `errc::exceeds_high_watermark` when it exceeds the reserve alone; nothing else happens
+    /// then. Other errors are those of `push`.
     error_code push_control(const payload& message, control_place place = control_place::last) noexcept;
 
     /// The same, but where the reserve is used up, it replaces the last control messages of the key and the place that

@@ -72,7 +72,10 @@ static_assert(std::is_trivially_destructible_v<websocket_options>);
 ///    messages, and `async_next` returns no value.
 ///  - After a violation a Close frame with its code and reason is pushed in the same way.
 ///
-/// In each case the session then ends with `async_close_websocket`, which sends what is queued.
+/// In each case the session then ends with `async_close_websocket`, which sends what is queued. A coroutine takes
+/// errors as codes for that, since an exception that leaves it destroys the connection before the Close frame is sent.
+/// After other errors, such as `errc::rate_exceeded` and `errc::frame_timeout`, no Close frame is queued: that of
+/// `async_close_websocket` is sent, with the code of its options.
 ///
 /// Size: 72 bytes (64-bit).
 /// Lifetime: refers to the stream, outbox, pool, progress, deadline, compression and rate. Must stay at its address
@@ -83,7 +86,8 @@ static_assert(std::is_trivially_destructible_v<websocket_options>);
 ///     holdfast::outbox outbox{peer, {.reserve_bytes = 1024}};
 ///     outbox.push(handshake.response);
 ///     holdfast::websocket_reader messages{std::move(lines), outbox, {.max_message_bytes = 4096}};
-///     while (auto message = co_await messages.async_next())
+///     holdfast::error_code error;
+///     while (auto message = co_await messages.async_next(net::redirect_error(net::use_awaitable, error)))
 ///         outbox.push(holdfast::websocket_frame(message->data));
 ///     co_await holdfast::async_close_websocket(peer, outbox);
 template <class Peer, class Pool = shared_buffer_pool>
@@ -155,12 +159,13 @@ public:
     ///  - `websocket_errc::invalid_compression` where a compressed message is invalid, and the errors above where its
     ///    decompressed bytes are too many or not UTF-8: once all of the compressed bytes have arrived;
     ///  - `errc::frame_timeout` when the message's deadline has passed;
+    ///  - `errc::rate_exceeded` when the peer sends more than its rate allows, with `rate_policy::disconnect`;
     ///  - `errc::truncated_frame` when the stream ends within a message, by the peer or by a drain;
     ///  - `net::ssl::error::stream_truncated`, `errc::pool_exhausted`, `net::error::no_memory` and those of the stream,
     ///    as with `frame_reader`.
     ///
-    /// After those of the protocol and of the deadline, and after the peer's Close frame, each call completes with the
-    /// same result.
+    /// After those of the protocol, of the deadline and of the rate, and after the peer's Close frame, each call
+    /// completes with the same result.
     ///
     /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No byte is lost, except by a layer of
     /// the user's own that loses some at a terminal cancellation: it gets each type as that one.
@@ -227,7 +232,8 @@ struct websocket_close_options {
 /// taken everything and ended its stream. Otherwise the error of `outbox::async_close` or of
 /// `connection_guard::async_close`.
 /// Cancellation: terminal, partial and total; resets the connection, and completes with `operation_aborted`.
-/// Lifetime: `peer` and `outbox` must exist until the completion. No other operation may be pending on the stream.
+/// Lifetime: `peer` and `outbox` must exist until the completion: the finalizer must not destroy them. No other
+/// operation may be pending on the stream.
 /// Exceptions: those of `connection_guard::async_close`; `std::invalid_argument` for an option out of its range. Where
 /// memory is exhausted later, the connection ends; where Asio itself has no memory to call the handler of the outbox's
 /// part, the guard still has the connection.

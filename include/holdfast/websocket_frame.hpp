@@ -102,6 +102,7 @@ inline payload make_websocket_frame(unsigned opcode, std::string_view bytes, pay
 
 /// Makes a Close frame, for `outbox::push_final`. Of `reason`, which must be UTF-8, the first 123 bytes are sent, or a
 /// few less, so that no character is cut. For `websocket_close_code::no_code` and `no_close_frame` the frame is empty.
+/// The code is not checked: codes other than those of the enumeration and 3000 to 4999 are invalid.
 ///
 /// Exceptions: std::bad_alloc.
 [[nodiscard]] inline payload websocket_close_frame(websocket_close_code code, std::string_view reason = {})

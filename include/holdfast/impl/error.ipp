@@ -52,7 +52,7 @@ HOLDFAST_DECL std::string errc_category::message(int value) const
     case errc::outbox_full:
         return "a message would exceed the outbox's high watermark: the peer reads too slowly";
     case errc::exceeds_high_watermark:
-        return "a message is larger than the outbox's high watermark: raise it, or stream the message";
+        return "a message is larger than the outbox's high watermark or its reserve: raise that, or stream the message";
     case errc::message_too_large:
         return "a Protobuf message is longer than 2 GiB, which no reader accepts: send it in parts";
     case errc::source_changed:
