@@ -12,9 +12,10 @@ from targets import floors, losses, more_is_better, ours, shown, target_rows, te
 
 # What a reader has to know before the figures of a benchmark.
 caveats = {
-    "idle": "asio_wait and asio_lean enforce no time-out. holdfast_lean writes as asio_lean does, at once and only what the socket takes. mid_frame and after_frame: only holdfast, libevent, "
-            "asyncio and go wait for whole lines; the others send back what they read, and hold their buffer all the time. "
-            "holdfast's buffers are a pool with a bound, beyond which connections wait for one.",
+    "idle": "asio_wait and asio_lean enforce no time-out. holdfast_lean writes as asio_lean does, at once and only what the "
+            "socket takes. mid_frame and after_frame: only holdfast, libevent, asyncio and go wait for whole lines; the others "
+            "send back what they read, and hold their buffer all the time. holdfast's buffers are a pool with a bound, beyond "
+            "which connections wait for one.",
     "echo": "holdfast and asio_lean hold no buffer while they wait: for a wait without a buffer Asio calls epoll_ctl each time, "
             "some 200 ns of a message's 5,000. The other peers' reads hold theirs all the time, and do without that call. "
             "In lockstep the faster server has fewer lines at each wait, and pays for more waits.",
