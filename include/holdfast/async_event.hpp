@@ -81,7 +81,8 @@ public:
     ///
     /// Where the handler is destroyed without being called, the signal of an automatic event passes to the next wait.
     ///
-    /// Cancellation: terminal, partial and total; fails with `operation_aborted`.
+    /// Cancellation: terminal, partial and total; fails with `operation_aborted`. It takes effect when the completion
+    /// runs: until then the operation counts as waiting, and a `set()` or `notify_all()` completes it with success.
     ///
     /// Exceptions: std::bad_alloc; the handler is then destroyed.
     ///

@@ -87,7 +87,8 @@ public:
     /// Units that were granted are returned when the handler is destroyed without being called.
     ///
     /// Cancellation: terminal, partial and total; fails with `operation_aborted`. Requests after it in the queue are
-    /// then granted if enough units are free for them.
+    /// then granted if enough units are free for them. It takes effect when the completion runs: until then the
+    /// operation counts as waiting, and succeeds if its units become free.
     ///
     /// Exceptions: std::bad_alloc; the handler is then destroyed, and nothing was taken.
     ///

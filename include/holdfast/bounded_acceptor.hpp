@@ -147,13 +147,14 @@ public:
     ///
     /// Completion: void(error_code, connection_type), never inside this call. Fails with `errc::acceptor_closed` after
     /// `close()` and when draining, with `errc::semaphore_closed` when the shared semaphore was closed or destroyed,
-    /// and with another error only when the listener itself has failed. A client that has left and a shortage of
-    /// descriptors or memory are handled, and reported as events.
+    /// with `net::error::no_memory` when accepting cannot begin, and with another error only when the listener itself
+    /// has failed. Once it has begun, a client that has left and a shortage of descriptors or memory are handled, and
+    /// reported as events.
     ///
     /// Cancellation: terminal, partial and total; fails with `operation_aborted`. No connection is lost: it stays in
     /// the backlog, or, when it was just being admitted, the next operation gets it.
     ///
-    /// Exceptions: std::bad_alloc when there is no memory to begin; later there always is enough to complete.
+    /// Exceptions: std::bad_alloc when there is no memory for the operation; later there always is enough to complete.
     /// std::logic_error where `acceptor_options::proxy` has trusted senders: only `async_serve` reads their headers.
     ///
     /// Cost: one allocation by the handler's allocator, one for Asio's wait.

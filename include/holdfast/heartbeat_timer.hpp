@@ -126,7 +126,8 @@ concept heartbeat_callback =
 ///
 /// For pings, a maximum lifetime or several time-outs see `heartbeat_profile`.
 ///
-/// `Clock` is a clock that Asio's `basic_waitable_timer` can wait on. With `manual_clock` a test needs no real time.
+/// `Clock` is a clock that Asio's `basic_waitable_timer` can wait on. It should be steady: where it is set back, no tick
+/// comes until it has caught up. With `manual_clock` a test needs no real time.
 ///
 /// Lifetime: heartbeats may outlive the timer. Its destructor ends all watches; no callback runs after it.
 /// Thread safety: the timer, its heartbeats and the watched objects belong to one thread or strand, that of the

@@ -65,7 +65,8 @@ static_assert(std::is_trivially_destructible_v<write_streamed_options>); // g++ 
 /// initiating function, then on the handler's executor. With `.double_buffered`, on a context that several threads
 /// run without a strand, `progress` may be notified meanwhile.
 ///
-/// Exceptions: `std::invalid_argument` for an option out of its range; what moving the source throws.
+/// Exceptions: `std::invalid_argument` for an option out of its range; what moving the source throws;
+/// `std::bad_alloc` where there is not even memory to complete with `no_memory`: the handler is then destroyed.
 ///
 /// Cost: borrows one chunk of `shared_buffer_pool::of(executor)`, in which source, cursor, handler and the pending
 /// write lie too (in a larger one where they take more than a quarter of it). With `.double_buffered` a second one,
