@@ -14,6 +14,7 @@
 
 namespace {
 
+using benchmarks::asio_gather_posted_server;
 using benchmarks::asio_gather_server;
 using benchmarks::asio_server;
 using benchmarks::broadcast_figures;
@@ -30,7 +31,8 @@ void compare_bursts(benchmarks::results& results, const broadcast_load& what, co
 {
     std::vector<broadcast_subject> subjects{{"holdfast", measure_broadcast<holdfast_server>},
                                             {"asio", measure_broadcast<asio_server>},
-                                            {"asio_gather", measure_broadcast<asio_gather_server>}};
+                                            {"asio_gather", measure_broadcast<asio_gather_server>},
+                                            {"asio_gather_posted", measure_broadcast<asio_gather_posted_server>}};
 #if defined(HOLDFAST_BENCHMARKS_LIBUV)
     subjects.push_back({"libuv", measure_broadcast<libuv_server>});
 #else
@@ -81,7 +83,7 @@ int run(int argc, char** argv)
             "slow_readers; empty: all");
     cli.add("subscribers", what.subscribers, "N", "subscribers that read");
     cli.add("burst", what.burst, "N", "messages of 64 bytes queued to each before any is sent");
-    cli.add("bursts", what.bursts, "N", "bursts of a round of the first case");
+    cli.add("bursts", what.bursts, "N", "bursts of a round of the first case, after one that warms up");
     cli.add("rounds", rounds, "N", "rounds of the first case, in turns; the middle one counts");
     cli.add("seconds", seconds, "N", "of slow_readers: 50 messages a second, ten at once, first without the slow ones");
     if (!cli.parse(argc, argv)) return 0;

@@ -61,6 +61,8 @@ targets = [
     (24, "slow_readers", "*", "delivery_p99_with", "holdfast", 1.0, "asio"),
     (24, "broadcast", "*", "messages_per_second", "holdfast", 1.0, "asio_gather"),
     (24, "broadcast", "10000", "messages_per_second", "holdfast", 1.3, "asio_gather"),
+    (24, "broadcast", "*", "messages_per_second", "holdfast", 1.0, "asio_gather_posted"),
+    (24, "broadcast", "10000", "messages_per_second", "holdfast", 1.3, "asio_gather_posted"),
     (24, "broadcast", "*_burst_1", "messages_per_second", "holdfast", 1.0, "asio"),
     (9, "broadcast", "10000", "messages_per_second", "holdfast", 2.0, "asio"),
     (22, "broadcast_ws", "10000", "messages_per_second", "holdfast", 1.5, "beast"),

@@ -124,8 +124,10 @@ private:
     std::deque<receiver> receivers_;
 };
 
-/// The same, but a write takes all that was queued during the last one, 64 messages at most.
-class asio_gather_server : public asio_loop {
+/// The same, but a write takes all that was queued during the last one, 64 messages at most. Where `Posted`, the first
+/// write after a pause is posted too, and takes all that is queued in one turn of the event loop, as holdfast does.
+template <bool Posted>
+class gathering_server : public asio_loop {
 public:
     void add(int descriptor) { receivers_.emplace_back(io_, descriptor); }
     void push(std::string_view text)
@@ -142,29 +144,38 @@ private:
         void push(const std::shared_ptr<const std::string>& message)
         {
             queue.push_back(message);
-            if (writing == 0) write();
+            if (busy) return;
+            busy = true;
+            if constexpr (Posted)
+                net::post(socket.get_executor(), [this] { write(); });
+            else
+                write();
         }
         void write()
         {
-            writing = std::min<std::size_t>(queue.size(), 64);
+            const std::size_t writing = std::min<std::size_t>(queue.size(), 64);
             buffers.clear(); // its memory stays
             for (std::size_t i = 0; i != writing; ++i)
                 buffers.emplace_back(net::buffer(*queue[i]));
-            net::async_write(socket, std::span(buffers), [this](holdfast::error_code ec, std::size_t) {
+            net::async_write(socket, std::span(buffers), [this, writing](holdfast::error_code ec, std::size_t) {
                 if (ec) return;
-                queue.erase(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(std::exchange(writing, 0)));
-                if (!queue.empty()) write();
+                queue.erase(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(writing));
+                busy = !queue.empty();
+                if (busy) write();
             });
         }
 
         socket_type socket;
         std::deque<std::shared_ptr<const std::string>> queue;
         std::vector<net::const_buffer> buffers;
-        std::size_t writing = 0;
+        bool busy = false; // a write is pending, or posted
     };
 
     std::deque<receiver> receivers_;
 };
+
+using asio_gather_server = gathering_server<false>;
+using asio_gather_posted_server = gathering_server<true>;
 
 #if defined(HOLDFAST_BENCHMARKS_LIBUV)
 /// libuv has a queue of its own for each socket; it writes at once where that is empty.
