@@ -3,7 +3,8 @@
 //
 // Subjects, all visiting sessions of the same size in the same random order:
 //   holdfast       heartbeat::touch()
-//   relaxed_store  a relaxed store of zero through a pointer in the session: nothing can be cheaper
+//   relaxed_store  a relaxed store of zero through a pointer in the session: what holdfast's touch is, without its timer.
+//                  list_sweep and wheel store into the session itself, which is cheaper
 //   asio_rearm     a steady_timer in each session, re-armed for each message
 //   asio_lazy      a message stores steady_clock::now(); a timer in each session looks at it when it expires
 //   list_sweep     a message stores the number of the second; each second all sessions are looked at
@@ -11,6 +12,7 @@
 //   libuv          a uv_timer_t in each session, uv_timer_again() for each message (where libuv is installed)
 //
 // Metrics:
+// All times are processor time of the thread: other programs on the machine lengthen none of them.
 //   touch_ns              one visit of a session and the touch, the handlers that it leads to included
 //   second_ns             what a second costs in which nobody is touched. On a clock that leaps ahead.
 //                         holdfast: a tick, after other traffic has passed through the caches. asio_lazy:
@@ -90,14 +92,6 @@ std::size_t heap_bytes()
 {
     const auto info = ::mallinfo2();
     return info.uordblks + info.hblkhd;
-}
-
-template <class F>
-double nanoseconds_of(F work)
-{
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
 }
 
 /// The time for which this thread has really run: what else the machine does is in no turn of ours.
@@ -213,7 +207,7 @@ public:
             for (std::size_t k = 0; k != sessions_.size(); ++k)
                 sessions_.visit(k);
             leaping_clock::ahead += 1s;
-            total += nanoseconds_of([this] { io_.poll(); });
+            total += thread_ns_of([this] { io_.poll(); });
         }
         if (deaths_ != 0 || sessions_[0].age() < seconds_a_round)
             throw std::logic_error("holdfast: a tick missed somebody");
@@ -366,7 +360,7 @@ public:
         touch_all();
         expired_ = 0;
         leaping_clock::ahead += timeout * 2 / 3;
-        const double total = nanoseconds_of([this] { io_.poll(); });
+        const double total = thread_ns_of([this] { io_.poll(); });
         if (deaths_ != 0 || expired_ == 0)
             throw std::logic_error("asio_lazy: the timers did not expire as they should");
         const double expiries_a_second = static_cast<double>(sessions_.size()) / (timeout / 1s);
@@ -438,7 +432,7 @@ public:
     double second_ns()
     {
         touch_all();
-        return nanoseconds_of([this] { sweep(); });
+        return thread_ns_of([this] { sweep(); });
     }
 
     std::vector<double> turns()
@@ -493,7 +487,7 @@ public:
             sessions_.visit(i).last = now_ - static_cast<std::uint32_t>(seconds / 2 * i / sessions_.size());
         now_ -= seconds / 2;
         looked_at_ = 0;
-        const double total = nanoseconds_of([this] {
+        const double total = thread_ns_of([this] {
             for (std::uint32_t i = 0; i != seconds / 2; ++i)
                 turn();
         });
@@ -617,7 +611,7 @@ struct measurement {
     {
         subject->touch_all(); // brings it into the caches, as far as it fits
         const std::size_t passes = std::max<std::size_t>(Subject::touches_a_round / size, 1);
-        const double total = nanoseconds_of([&] {
+        const double total = thread_ns_of([&] {
             for (std::size_t i = 0; i != passes; ++i)
                 subject->touch_all();
         });
