@@ -3,8 +3,9 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // Subjects: holdfast, whose compressors come from a pool; zlib, with a z_stream for each connection that is
-// kept for the next message, as servers do whose streams go on (permessage-deflate with context takeover).
-// Both make the same text in chunks, compress it at the same level, and write it by Asio. Each runs in a
+// kept for the next message, as servers do whose streams go on (permessage-deflate with context takeover);
+// zlib_freed, which frees it after the message, as servers of HTTP do.
+// All make the same text in chunks, compress it at the same level, and write it by Asio. Each runs in a
 // process of its own on one thread; the clients are this one, and only read.
 //
 // Metrics: rss_anon_bytes_per_connection, what is there when all is sent, without what there was before the
@@ -28,6 +29,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -132,13 +134,14 @@ net::awaitable<void> send_by(gzip_stream& gzip, tcp::socket& peer, const job& wh
     }
 }
 
-void serve_zlib(int listener, const job& what)
+void serve_zlib(int listener, const job& what, bool keep)
 {
     net::io_context io(1);
     const auto session = [&](tcp::socket peer) -> net::awaitable<void> {
         co_await asked(peer);
-        gzip_stream gzip;
-        co_await send_by(gzip, peer, what);
+        std::optional<gzip_stream> gzip(std::in_place);
+        co_await send_by(*gzip, peer, what);
+        if (!keep) gzip.reset();
         ++*what.sent;
         co_await asked(peer);
     };
@@ -302,8 +305,9 @@ int run(int argc, char** argv)
     void* const shared = ::mmap(nullptr, sizeof *what.sent, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) fail("mmap");
     what.sent = ::new (shared) std::atomic<std::uint32_t>(0);
-    std::array<subject, 2> subjects{subject{"holdfast", [&](int listener) { serve_holdfast(listener, what); }},
-                                    subject{"zlib", [&](int listener) { serve_zlib(listener, what); }}};
+    std::array<subject, 3> subjects{subject{"holdfast", [&](int listener) { serve_holdfast(listener, what); }},
+                                    subject{"zlib", [&](int listener) { serve_zlib(listener, what, true); }},
+                                    subject{"zlib_freed", [&](int listener) { serve_zlib(listener, what, false); }}};
     benchmarks::run_rounds<figures>(results, subjects, rounds, std::to_string(connections),
                                     [&](const auto& serve) { return measure(serve, what, connections); },
                                     {{"rss_anon_bytes_per_connection", &figures::kept, "B"},
