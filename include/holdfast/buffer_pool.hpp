@@ -168,6 +168,15 @@ public:
                                                                                  core::class_of(size));
     }
 
+    /// Calls `handler`, void(error_code, loan_type), as `async_borrow` does. For readers of a pool with a limit, which have
+    /// found no buffer: it costs a wait even where one is free by now.
+    template <class Handler>
+    void wait_for_buffer(std::size_t size, Handler handler)
+    {
+        const auto which = core::class_of(size);
+        detail::queue_acquire(bytes_, executor_, core::bytes_of(which), taking(core_, which, std::move(handler)));
+    }
+
     /// Releases the memory of free buffers that were not used since the last call. Call it now and then, such as
     /// at each tick of a heartbeat_timer.
     void trim() noexcept { core_->trim(); }
@@ -238,6 +247,12 @@ private:
         unsigned which;
     };
 
+    template <class Handler>
+    static detail::step_handler<Handler, take_block> taking(core_ptr from, unsigned which, Handler handler)
+    {
+        return {std::move(handler), take_block{std::move(from), which}};
+    }
+
     class initiate_borrow {
     public:
         using executor_type = basic_buffer_pool::executor_type;
@@ -255,8 +270,7 @@ private:
             using handler_type = std::decay_t<H>;
             if (limited_) {
                 detail::start_acquire(bytes_, executor_, core::bytes_of(which),
-                                      detail::step_handler<handler_type, take_block>(handler_type(std::forward<H>(h)),
-                                                                                     take_block{core_, which}));
+                                      taking(core_, which, handler_type(std::forward<H>(h))));
                 return;
             }
             auto loan = take(core_, which, {});

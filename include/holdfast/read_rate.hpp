@@ -95,7 +95,7 @@ public:
     void wait_for_tick(const net::any_io_executor& executor, Handler&& handler)
     {
         source_.await_tick();
-        detail::start_wait(source_.ticked, executor, std::forward<Handler>(handler));
+        detail::queue_wait(source_.ticked, executor, std::forward<Handler>(handler));
     }
 
 private:

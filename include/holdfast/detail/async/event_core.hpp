@@ -207,6 +207,15 @@ private:
     held_signal<Sharing> signal_;
 };
 
+/// As `start_wait`, for a caller that expects to wait: what has been signalled goes through the list as well.
+template <class Sharing, class Handler>
+void queue_wait(const counted_ptr<event_core<Sharing>>& core, const net::any_io_executor& executor, Handler handler)
+{
+    const auto keep = core; // NOLINT(performance-unnecessary-copy-initialization): the handler may own what `core` is
+    const auto waiting = begin_wait<event_waiter<Sharing>>(executor, std::move(handler), keep);
+    keep->enqueue(*waiting);
+}
+
 /// Waits for a handler `void(error_code)`. The event object may be destroyed meanwhile.
 template <class Sharing, class Handler>
 void start_wait(const counted_ptr<event_core<Sharing>>& core, const net::any_io_executor& executor, Handler handler)
@@ -217,9 +226,7 @@ void start_wait(const counted_ptr<event_core<Sharing>>& core, const net::any_io_
         how.complete(passed_wait<Sharing, Handler>(std::move(handler), executor, ec, std::move(signalled_by)));
         return;
     }
-    const auto keep = core; // NOLINT(performance-unnecessary-copy-initialization): the handler may own what `core` is
-    const auto waiting = begin_wait<event_waiter<Sharing>>(executor, std::move(handler), keep);
-    keep->enqueue(*waiting);
+    queue_wait(core, executor, std::move(handler));
 }
 
 #if defined(HOLDFAST_SEPARATE_COMPILATION)

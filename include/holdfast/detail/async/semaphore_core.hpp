@@ -242,6 +242,16 @@ private:
     error_code closed_;
 };
 
+/// As `start_acquire`, for a caller that has found no units: what it need not wait for goes through the queue as well.
+template <class Sharing, class Handler>
+void queue_acquire(const counted_ptr<semaphore_core<Sharing>>& core, const net::any_io_executor& executor,
+                   std::size_t n, Handler handler, semaphore_claim<Sharing>* claim = nullptr)
+{
+    const auto keep = core; // NOLINT(performance-unnecessary-copy-initialization): the handler may own what `core` is
+    const auto waiting = begin_wait<semaphore_waiter<Sharing>>(executor, std::move(handler), keep, n);
+    keep->enqueue(*waiting, claim);
+}
+
 /// Acquires n units for a handler `void(error_code, permit)`. The semaphore object may be destroyed meanwhile.
 template <class Sharing, class Handler>
 void start_acquire(const counted_ptr<semaphore_core<Sharing>>& core, const net::any_io_executor& executor,
@@ -251,9 +261,7 @@ void start_acquire(const counted_ptr<semaphore_core<Sharing>>& core, const net::
     basic_permit<Sharing> taken;
     if (!refused) taken = core->try_take(n);
     if (refused || taken || n == 0) return complete_at_once(executor, std::move(handler), refused, std::move(taken));
-    const auto keep = core; // NOLINT(performance-unnecessary-copy-initialization): the handler may own what `core` is
-    const auto waiting = begin_wait<semaphore_waiter<Sharing>>(executor, std::move(handler), keep, n);
-    keep->enqueue(*waiting, claim);
+    queue_acquire(core, executor, n, std::move(handler), claim);
 }
 
 /// A place for one acquire at a time of an owner that cancels it from other threads than the handler's,

@@ -481,7 +481,7 @@ private:
         if (!buffer.pool().limited()) return finish<Initiating>(net::error::no_memory);
         if (buffer.holds()) return finish<Initiating>(errc::pool_exhausted);
         proceed_aside<Initiating>(
-            [&buffer](set_aside&& op) { buffer.pool().async_borrow(buffer.first_bytes(), std::move(op)); });
+            [&buffer](set_aside&& op) { buffer.pool().wait_for_buffer(buffer.first_bytes(), std::move(op)); });
     }
 
     void borrow_unless_cancelled()
