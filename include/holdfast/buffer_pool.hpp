@@ -171,11 +171,7 @@ public:
     /// Calls `handler`, void(error_code, loan_type), as `async_borrow` does. For readers of a pool with a limit, which have
     /// found no buffer: it costs a wait even where one is free by now.
     template <class Handler>
-    void wait_for_buffer(std::size_t size, Handler handler)
-    {
-        const auto which = core::class_of(size);
-        detail::queue_acquire(bytes_, executor_, core::bytes_of(which), taking(core_, which, std::move(handler)));
-    }
+    void wait_for_buffer(std::size_t size, Handler handler);
 
     /// Releases the memory of free buffers that were not used since the last call. Call it now and then, such as
     /// at each tick of a heartbeat_timer.
@@ -300,6 +296,14 @@ private:
     detail::counted_ptr<semaphore_core> bytes_;
     const bool limited_;
 };
+
+template <class Sharing>
+template <class Handler>
+void basic_buffer_pool<Sharing>::wait_for_buffer(std::size_t size, Handler handler)
+{
+    const auto which = core::class_of(size);
+    detail::queue_acquire(bytes_, executor_, core::bytes_of(which), taking(core_, which, std::move(handler)));
+}
 
 /// A borrowed buffer. Its destructor returns the buffer to the pool. An empty or moved-from loan holds none. It may
 /// outlive the pool.

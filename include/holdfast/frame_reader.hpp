@@ -237,10 +237,18 @@ private:
 };
 
 #if defined(HOLDFAST_SEPARATE_COMPILATION)
-extern template class detail::borrowed_buffer<shared_buffer_pool, detail::frame_bytes<shared_buffer_loan>>;
-extern template class detail::frame_buffer<shared_buffer_pool>;
-extern template std::optional<std::string_view>
-detail::frame_buffer<shared_buffer_pool>::take(const framing::line&, std::error_code&) noexcept;
+namespace detail {
+/// Of a coroutine.
+using usual_resumed_read = resumed_read<net::any_io_executor, plain_allocator<void>, shared_buffer_loan>;
+extern template void execute_later(const net::any_io_executor&, usual_resumed_read&&);
+extern template void queue_wait(const counted_ptr<event_core<synchronized>>&, const net::any_io_executor&,
+                                usual_resumed_read);
+extern template class borrowed_buffer<shared_buffer_pool, frame_bytes<shared_buffer_loan>>;
+extern template class frame_buffer<shared_buffer_pool>;
+extern template std::optional<std::string_view> frame_buffer<shared_buffer_pool>::take(const framing::line&,
+                                                                                       std::error_code&) noexcept;
+} // namespace detail
+extern template void shared_buffer_pool::wait_for_buffer(std::size_t, detail::usual_resumed_read);
 #endif
 
 } // namespace holdfast

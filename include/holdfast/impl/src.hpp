@@ -59,6 +59,10 @@ template bool detail::context_is_ending(const net::any_io_executor&) noexcept;
 template class detail::pool_core<detail::synchronized>;
 template class basic_buffer_pool<detail::synchronized>;
 template class basic_buffer_loan<detail::synchronized>;
+template void shared_buffer_pool::wait_for_buffer(std::size_t, detail::usual_resumed_read);
+template void detail::execute_later(const net::any_io_executor&, detail::usual_resumed_read&&);
+template void detail::queue_wait(const detail::counted_ptr<detail::event_core<detail::synchronized>>&,
+                                 const net::any_io_executor&, detail::usual_resumed_read);
 template class detail::borrowed_buffer<shared_buffer_pool, detail::frame_bytes<shared_buffer_loan>>;
 template class detail::frame_buffer<shared_buffer_pool>;
 template std::optional<std::string_view> detail::frame_buffer<shared_buffer_pool>::take(const framing::line&,

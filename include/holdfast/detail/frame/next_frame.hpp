@@ -105,6 +105,64 @@ struct never_cancelled {
     static net::cancellation_slot slot() noexcept { return {}; }
 };
 
+/// A read in a block of its own, which it leaves with the next step: for `self`, the last owner of the block.
+template <class Executor, class Allocator, class Loan>
+class parked_read {
+public:
+    parked_read() noexcept = default;
+    parked_read(const parked_read&) = delete;
+
+    virtual Executor get_executor() const noexcept = 0;
+    virtual Allocator get_allocator() const noexcept = 0;
+    virtual net::cancellation_slot get_cancellation_slot() const noexcept = 0;
+
+    /// A pause for the rate limit has ended.
+    virtual void pause_ended(std::shared_ptr<parked_read>& self, error_code ec) = 0;
+    /// The pool has lent a buffer.
+    virtual void buffer_lent(std::shared_ptr<parked_read>& self, error_code ec, Loan loan) = 0;
+    /// A later turn of the executor.
+    virtual void turn_came(std::shared_ptr<parked_read>& self) = 0;
+
+protected:
+    ~parked_read() = default;
+};
+
+/// The handler of a step of a read that is parked. A step that cannot begin gives the read back. It depends on neither
+/// the reader nor the user's handler: the waits are compiled once for all readers.
+template <class Executor, class Allocator, class Loan>
+class resumed_read {
+    using parked = parked_read<Executor, Allocator, Loan>;
+
+public:
+    using executor_type = Executor;
+    using allocator_type = Allocator;
+    using cancellation_slot_type = net::cancellation_slot;
+
+    explicit resumed_read(std::shared_ptr<parked> op) noexcept : op_(std::move(op)), allocator_(op_->get_allocator()) {}
+    resumed_read(resumed_read&&) noexcept = default; // not copied: see resumed
+
+    executor_type get_executor() const noexcept { return op_->get_executor(); }
+    allocator_type get_allocator() const noexcept { return allocator_; }
+    cancellation_slot_type get_cancellation_slot() const noexcept { return op_->get_cancellation_slot(); }
+
+    void operator()(error_code ec) { resumed().pause_ended(op_, ec); }
+    void operator()(error_code ec, Loan loan) { resumed().buffer_lent(op_, ec, std::move(loan)); }
+    void operator()() { resumed().turn_came(op_); }
+
+private:
+    /// The block is the handler's memory, and is returned before the handler is called. On another thread the function
+    /// that has begun the step may be about to return.
+    parked& resumed()
+    {
+        while (op_.use_count() != 1)
+            std::this_thread::yield();
+        return *op_;
+    }
+
+    std::shared_ptr<parked> op_;
+    [[no_unique_address]] allocator_type allocator_; // Asio asks for it also after a move
+};
+
 /// The operation, and the handler of each of its steps: a pointer, the user's handler, and two words if that has a
 /// cancellation slot. The signature of a step's completion says which step it was. `What` is by_framing or raw_bytes.
 template <class Reader, class What, class Handler>
@@ -236,53 +294,45 @@ private:
         frame found;
     };
 
-    /// The operation in a block of its own, which it leaves with the next step. A step that cannot begin gives it back.
-    class set_aside {
+    /// The block that it is set aside in.
+    class block final : public parked_read<executor_type, allocator_type, loan_type> {
+        using base = parked_read<executor_type, allocator_type, loan_type>;
+
     public:
-        using executor_type = next_frame::executor_type;
-        using allocator_type = next_frame::allocator_type;
-        using cancellation_slot_type = next_frame::cancellation_slot_type;
+        explicit block(next_frame&& op) : op_(std::move(op)) {}
 
-        explicit set_aside(std::shared_ptr<next_frame> op) noexcept
-            : op_(std::move(op)), allocator_(op_->get_allocator())
+        executor_type get_executor() const noexcept override { return op_.get_executor(); }
+        allocator_type get_allocator() const noexcept override { return op_.get_allocator(); }
+        net::cancellation_slot get_cancellation_slot() const noexcept override { return op_.get_cancellation_slot(); }
+
+        void pause_ended(std::shared_ptr<base>& self, error_code ec) override
         {
-        }
-        set_aside(set_aside&&) noexcept = default; // not copied: see take_back
-
-        executor_type get_executor() const noexcept { return op_->get_executor(); }
-        allocator_type get_allocator() const noexcept { return allocator_; }
-        cancellation_slot_type get_cancellation_slot() const noexcept { return op_->get_cancellation_slot(); }
-
-        /// A pause for the rate limit has ended.
-        void operator()(error_code ec)
-        {
-            next_frame resumed = take_back();
+            next_frame resumed = leave(self);
             if (!ec && resumed.cancelled()) ec = net::error::operation_aborted;
             if (ec)
                 resumed.finish(ec);
             else
                 resumed.template begin<false>();
         }
-        /// The pool has lent a buffer.
-        void operator()(error_code ec, loan_type loan) { take_back()(ec, std::move(loan)); }
-        /// A later turn of the executor.
-        void operator()() { take_back()(error_code()); }
-
-    private:
-        /// The block is the handler's memory, and is returned before the handler is called. On another thread the function
-        /// that has begun the step may be about to return.
-        next_frame take_back()
+        void buffer_lent(std::shared_ptr<base>& self, error_code ec, loan_type loan) override
         {
-            while (op_.use_count() != 1)
-                std::this_thread::yield();
-            next_frame taken = std::move(*op_);
-            op_.reset();
-            return taken;
+            leave(self)(ec, std::move(loan));
+        }
+        void turn_came(std::shared_ptr<base>& self) override { leave(self)(error_code()); }
+
+        /// Destroys the block.
+        template <class Self>
+        next_frame leave(std::shared_ptr<Self>& self)
+        {
+            next_frame left = std::move(op_);
+            self.reset();
+            return left;
         }
 
-        std::shared_ptr<next_frame> op_;
-        [[no_unique_address]] allocator_type allocator_; // Asio asks for it also after a move
+    private:
+        next_frame op_;
     };
+    using set_aside = resumed_read<executor_type, allocator_type, loan_type>;
 
     /// How many full buffers one turn takes that contain no frame to be handed out.
     static constexpr int buffers_per_turn = 16;
@@ -351,16 +401,14 @@ private:
     template <bool Initiating, class Wait>
     void proceed_aside(Wait begin_wait)
     {
-        std::shared_ptr<next_frame> op;
+        std::shared_ptr<block> op;
         try {
-            op = std::allocate_shared<next_frame>(get_allocator(), std::move(*this));
+            op = std::allocate_shared<block>(get_allocator(), std::move(*this));
             return begin_wait(set_aside(op));
         } catch (const std::bad_alloc&) {
         }
         if (!op) return finish<Initiating>(net::error::no_memory);
-        next_frame failed = std::move(*op);
-        op.reset();
-        failed.template finish<Initiating>(net::error::no_memory);
+        op->leave(op).template finish<Initiating>(net::error::no_memory);
     }
 
     /// Waits until the rate may allow more. The peer is not to blame for the time.
