@@ -6,7 +6,6 @@
 #include <holdfast/bounded_acceptor.hpp>
 
 #include <array>
-#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>

@@ -18,7 +18,6 @@
 #include "support/broadcast_servers.hpp"
 #include "support/results.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <string>

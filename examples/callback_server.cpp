@@ -17,7 +17,6 @@
 #include <exception>
 #include <iostream>
 #include <memory>
-#include <optional>
 #include <string_view>
 #include <system_error>
 #include <utility>

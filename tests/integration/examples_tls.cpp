@@ -9,7 +9,6 @@
 
 #include <csignal>
 #include <fstream>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>

@@ -12,7 +12,6 @@
 #include "support/catch.hpp"
 
 #include <cmath>
-#include <cstring>
 #include <random>
 #include <sstream>
 #include <string>

@@ -12,7 +12,6 @@
 #include <fstream>
 #include <future>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include <unistd.h>

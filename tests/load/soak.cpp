@@ -15,7 +15,6 @@
 #include <exception>
 #include <fstream>
 #include <iostream>
-#include <memory>
 #include <new>
 #include <random>
 #include <sstream>

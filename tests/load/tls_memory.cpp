@@ -7,7 +7,6 @@
 #include <holdfast/process/capacity_plan.hpp>
 
 #include <memory>
-#include <sstream>
 #include <vector>
 
 namespace {

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <optional>
 #include <random>
-#include <utility>
 
 using namespace std::chrono_literals;
 using holdfast::admission_limit;

@@ -6,7 +6,6 @@
 #include <holdfast/server/admin_socket.hpp>
 
 #include <fstream>
-#include <optional>
 #include <string>
 #include <vector>
 

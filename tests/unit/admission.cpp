@@ -15,8 +15,6 @@
 #include <map>
 #include <optional>
 #include <random>
-#include <set>
-#include <string>
 #include <thread>
 #include <vector>
 

@@ -8,7 +8,6 @@
 
 #include <holdfast/bounded_acceptor.hpp>
 
-#include <array>
 #include <memory>
 #include <optional>
 #include <stdexcept>

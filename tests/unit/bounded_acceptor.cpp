@@ -12,7 +12,6 @@
 #include <array>
 #include <atomic>
 #include <future>
-#include <memory>
 #include <optional>
 #include <random>
 #include <string>

@@ -10,11 +10,9 @@
 #include <chrono>
 #include <exception>
 #include <memory>
-#include <optional>
 #include <random>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 using namespace std::chrono_literals;
 using holdfast::async_with_spawner;

@@ -7,7 +7,6 @@
 #include <holdfast/census.hpp>
 
 #include <chrono>
-#include <future>
 #include <map>
 #include <optional>
 #include <random>

@@ -5,7 +5,6 @@
 #include <holdfast/detail/connection/close_machine.hpp>
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 using holdfast::close_reason;

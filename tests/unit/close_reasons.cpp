@@ -9,7 +9,6 @@
 #include <holdfast/frame_reader.hpp>
 #include <holdfast/heartbeat_timer.hpp>
 
-#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>

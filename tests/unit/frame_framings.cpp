@@ -9,7 +9,6 @@
 
 #include <array>
 #include <bit>
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>

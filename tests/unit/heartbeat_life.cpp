@@ -16,7 +16,6 @@
 #include <functional>
 #include <memory>
 #include <ranges>
-#include <string>
 #include <system_error>
 #include <utility>
 #include <vector>

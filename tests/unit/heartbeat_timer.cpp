@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <array>
 #include <exception>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <random>

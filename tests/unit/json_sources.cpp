@@ -8,14 +8,11 @@
 #include <clocale>
 #include <coroutine>
 #include <cstddef>
-#include <exception>
 #include <functional>
 #include <iterator>
 #include <locale>
-#include <map>
 #include <memory>
 #include <ranges>
-#include <span>
 #include <sstream>
 #include <stdexcept>
 #include <string>

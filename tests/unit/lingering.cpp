@@ -10,7 +10,6 @@
 #include <array>
 #include <cstddef>
 #include <deque>
-#include <utility>
 
 #include <dirent.h>
 

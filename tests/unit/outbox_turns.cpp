@@ -11,7 +11,6 @@
 #include <functional>
 #include <new>
 #include <string>
-#include <utility>
 #include <vector>
 
 using holdfast::error_code;

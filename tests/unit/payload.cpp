@@ -7,7 +7,6 @@
 #include <holdfast/serialized_payload.hpp>
 
 #include <array>
-#include <cmath>
 #include <limits>
 #include <span>
 #include <string>

@@ -7,7 +7,6 @@
 
 #include <sstream>
 #include <string>
-#include <utility>
 
 #include <sys/socket.h>
 #include <unistd.h>

@@ -6,8 +6,6 @@
 #include <map>
 #include <optional>
 #include <ranges>
-#include <sstream>
-#include <tuple>
 #include <utility>
 #include <variant>
 #include <vector>

@@ -14,15 +14,12 @@
 
 #include <chrono>
 #include <cstddef>
-#include <functional>
 #include <limits>
-#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 using namespace std::chrono_literals;
 using holdfast::close_reason;

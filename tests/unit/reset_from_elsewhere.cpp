@@ -6,7 +6,6 @@
 
 #include <holdfast/bounded_acceptor.hpp>
 
-#include <optional>
 #include <string>
 #include <vector>
 

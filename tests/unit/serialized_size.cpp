@@ -7,7 +7,6 @@
 #include <holdfast/serialize/json.hpp>
 
 #include <cstddef>
-#include <cstdint>
 #include <functional>
 #include <limits>
 #include <list>
@@ -15,10 +14,8 @@
 #include <memory>
 #include <optional>
 #include <ranges>
-#include <sstream>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <tuple>
 #include <utility>

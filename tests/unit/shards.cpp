@@ -7,7 +7,6 @@
 #include <holdfast/shard_topic.hpp>
 #include <holdfast/shards.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>

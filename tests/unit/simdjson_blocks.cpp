@@ -6,7 +6,6 @@
 #include "support/catch.hpp"
 #include "support/serialized.hpp"
 
-#include <algorithm>
 #include <cstddef>
 #include <random>
 #include <string>

@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <vector>
 
 using holdfast::error_code;
 namespace net = holdfast::net;

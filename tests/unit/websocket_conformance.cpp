@@ -5,7 +5,6 @@
 #include "support/websocket.hpp"
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <string>
 #include <string_view>

@@ -14,7 +14,6 @@
 #include <holdfast/serialized_payload.hpp>
 #include <holdfast/testing/manual_clock.hpp>
 
-#include <algorithm>
 #include <functional>
 #include <memory>
 #include <optional>

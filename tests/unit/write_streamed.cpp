@@ -15,7 +15,6 @@
 #include <limits>
 #include <map>
 #include <memory>
-#include <optional>
 #include <ranges>
 #include <stdexcept>
 #include <string>

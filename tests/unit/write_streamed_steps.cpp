@@ -12,7 +12,6 @@
 #include <array>
 #include <memory>
 #include <ranges>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <thread>
