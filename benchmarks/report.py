@@ -18,7 +18,9 @@ caveats = {
             "which connections wait for one.",
     "echo": "holdfast and asio_lean hold no buffer while they wait: for a wait without a buffer Asio calls epoll_ctl each time, "
             "some 200 ns of a message's 5,000. The other peers' reads hold theirs all the time, and do without that call. "
+            "The server is stopped while the clients send the lines of a round: every server has them all at its next wait. "
             "In lockstep the faster server has fewer lines at each wait, and pays for more waits.",
+    "echo_tls": "As in echo, the server is stopped while the clients send the lines of a round; in lockstep it is not.",
     "all_together": "Four servers, one job: whole processes with their language's runtime, so that the first rungs show what "
                     "each takes without clients. Their memory ends at the same limit; one that reaches it may go on accepting "
                     "and serve no client: snapshot_share and survived show that.",
