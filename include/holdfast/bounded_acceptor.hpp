@@ -35,7 +35,8 @@ namespace holdfast {
 /// one of its own connections ends; for descriptors that others hold it retries after 10 ms, then less and less often,
 /// up to a second, and less than 20 times a second in all. Without memory for a connection (its entry, its finalizer,
 /// Asio's state) that connection is closed and accepting pauses likewise; without memory for a session's coroutine,
-/// that connection alone is closed. Accepting itself needs no memory to resume.
+/// that connection alone is closed. Accepting itself needs no memory to resume. (Where no allocation succeeds, Asio may
+/// lack an entry of its timer queue for the pause: while clients wait, it is then tried in each turn of the event loop.)
 ///
 /// `Finalizer` is copied into each connection and called once at its end.
 ///
