@@ -149,7 +149,7 @@ struct subject {
     std::function<void(int)> serve, serve_deflate;
     std::vector<figures> rounds{};
 
-    [[nodiscard]] double middle(double figures::* which) const
+    [[nodiscard]] benchmarks::measured middle(double figures::* which) const
     {
         std::vector<double> values;
         for (const figures& each : rounds)

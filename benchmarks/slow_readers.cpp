@@ -86,7 +86,7 @@ int run(int argc, char** argv)
             add("delivery_p99", [](const broadcast_figures& f) { return f.p99_delivery * 1e3; }, "ms");
             add("cpu_ns", [](const broadcast_figures& f) { return f.processor * 1e9 / f.messages; }, "ns");
         }
-        const double later = each.with.middle(
+        const auto later = each.with.middle(
             [](const broadcast_figures& f) { return static_cast<double>(f.rss_peak - f.rss_half) / (f.wall / 2); });
         results.add(each.with.name, name, "rss_growth_rate", later, "B/s");
     }

@@ -266,7 +266,7 @@ struct broadcast_subject {
     broadcast_figures (*measure)(const broadcast_load&);
     std::vector<broadcast_figures> rounds{};
 
-    [[nodiscard]] double middle(double (*of)(const broadcast_figures&)) const
+    [[nodiscard]] measured middle(double (*of)(const broadcast_figures&)) const
     {
         std::vector<double> values;
         for (const broadcast_figures& each : rounds)

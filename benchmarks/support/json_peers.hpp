@@ -97,7 +97,7 @@ struct peer_documents {
         nlohmann = nlohmann::json::parse(text);
 #endif
 #if HAVE_BOOST_JSON
-        boost = boost::json::parse(text);
+        boost = boost::json::parse(text, &boost_memory);
 #endif
 #if HAVE_RAPIDJSON_DOCUMENT
         rapidjson.Parse(text.data(), text.size());
@@ -111,7 +111,8 @@ struct peer_documents {
     nlohmann::json nlohmann;
 #endif
 #if HAVE_BOOST_JSON
-    boost::json::value boost;
+    boost::json::monotonic_resource boost_memory;
+    boost::json::value boost; // on an arena
 #endif
 #if HAVE_RAPIDJSON_DOCUMENT
     rapidjson::Document rapidjson;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
@@ -22,12 +23,23 @@ using examples::command_line;
 using examples::run_main;
 using examples::usage_error;
 
+/// A figure, and how far the rounds of which it is the middle one are from it at most: a part of it.
+struct measured {
+    measured(double figure, double deviation = 0) : value(figure), spread(deviation) {}
+    operator double() const { return value; }
+
+    double value;
+    double spread;
+};
+
 /// The middle of the values; of an even number of them the upper one. Precondition: not empty.
-inline double median(std::vector<double> values)
+inline measured median(std::vector<double> values)
 {
     const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
     std::nth_element(values.begin(), middle, values.end());
-    return *middle;
+    const auto [least, most] = std::minmax_element(values.begin(), values.end());
+    const double farthest = std::max(*most - *middle, *middle - *least);
+    return {*middle, *middle != 0 ? farthest / std::abs(*middle) : 0};
 }
 
 /// The figures of one benchmark. Each goes to the `--json` file at once, as one object a line, and into the
@@ -60,11 +72,11 @@ public:
     }
 
     /// Takes a figure. The texts are plain: without quotes, backslashes and control characters.
-    void add(std::string_view subject, std::string_view case_name, std::string_view metric, double value,
+    void add(std::string_view subject, std::string_view case_name, std::string_view metric, measured value,
              std::string_view unit)
     {
         char number[32];
-        std::snprintf(number, sizeof number, "%.6g", value);
+        std::snprintf(number, sizeof number, "%.6g", value.value);
         if (file_.is_open()) {
             file_ << "{\"bench\":\"" << bench_ << "\",\"subject\":\"" << subject << "\",\"case\":\"" << case_name
                   << "\",\"metric\":\"" << metric << "\",\"value\":" << number << ",\"unit\":\"" << unit << "\"}\n";
@@ -79,17 +91,21 @@ public:
     }
 
     /// Prints a line for each case and metric, and a column for each subject, in the order in which they
-    /// came.
+    /// came; after a figure of several rounds how far they are from it.
     void print_table() const
     {
+        constexpr int width = 14;
         std::printf("%-12s %-22s %-5s", "case", "metric", "unit");
         for (const std::string& subject : subjects_)
             std::printf(" %14s", subject.c_str());
         std::printf("\n");
         for (const row& each : rows_) {
             std::printf("%-12s %-22s %-5s", each.case_name.c_str(), each.metric.c_str(), each.unit.c_str());
-            for (const std::string& subject : subjects_)
-                std::printf(" %14s", text_of(each, subject).c_str());
+            for (const std::string& subject : subjects_) {
+                const std::string text = text_of(each, subject);
+                const bool spread = text.ends_with('%'); // its sign takes two bytes of one column
+                std::printf(" %*s", spread ? width + 1 : width, text.c_str());
+            }
             std::printf("\n");
         }
     }
@@ -97,7 +113,7 @@ public:
 private:
     struct row {
         std::string case_name, metric, unit;
-        std::vector<std::pair<std::string, double>> values;
+        std::vector<std::pair<std::string, measured>> values;
     };
 
     /// Three digits that matter, without an exponent; "-" where there is no figure.
@@ -106,8 +122,9 @@ private:
         for (const auto& [name, value] : from.values) {
             if (name != subject) continue;
             char text[64];
-            std::snprintf(text, sizeof text, "%.*f", value >= 100 ? 0 : value >= 10 ? 1 : 2, value);
-            return text;
+            std::snprintf(text, sizeof text, "%.*f", value >= 100 ? 0 : value >= 10 ? 1 : 2, value.value);
+            if (value.spread == 0) return text;
+            return std::string(text) + " ±" + std::to_string(std::lround(value.spread * 100)) + '%';
         }
         return "-";
     }

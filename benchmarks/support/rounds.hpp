@@ -21,7 +21,7 @@ struct subject {
     std::vector<Figures> rounds{};
 
     /// Returns the middle one of a figure's rounds.
-    [[nodiscard]] double middle(double Figures::* of) const
+    [[nodiscard]] measured middle(double Figures::* of) const
     {
         std::vector<double> values;
         for (const Figures& each : rounds)

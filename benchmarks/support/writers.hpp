@@ -86,8 +86,8 @@ inline void measure(results& to, const std::string& name, std::vector<subject> s
             run_once(*s, ring, times);
     }
     for (const auto& s : subjects) {
-        const double speed = static_cast<double>(s.bytes) / median(s.seconds);
-        to.add(s.name, name, "bytes_per_second", speed, "B/s");
+        const measured seconds = median(s.seconds);
+        to.add(s.name, name, "bytes_per_second", {static_cast<double>(s.bytes) / seconds.value, seconds.spread}, "B/s");
         to.add(s.name, name, "peak_extra_bytes", static_cast<double>(s.peak_extra_bytes), "B");
     }
 }
