@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes one HTML page of the figures of benchmarks/run: charts, targets, and where a peer is better.
 
-The page needs nothing from elsewhere. usage: benchmarks/report.py FIGURES.json PAGE.html
+The page needs nothing from elsewhere. usage: benchmarks/report.py FIGURES.json PAGE.html [COMMAND]
 SPDX-License-Identifier: BSL-1.0
 """
 import datetime, html, json, os, platform, re, subprocess, sys
@@ -91,32 +91,54 @@ def machine():
     ]
 
 
+def versions():
+    """Of the libraries and programs that holdfast and its peers were built with or run in."""
+    packages = ["libasio-dev", "libsimdjson-dev", "rapidjson-dev", "nlohmann-json3-dev", "libboost1.*-dev", "libuv1-dev",
+                "libevent-dev", "libprotobuf-dev", "libprotozero-dev", "zlib1g-dev", "libssl-dev", "python3",
+                "python3-websockets", "nodejs", "node-ws", "golang-go"]
+    try:
+        found = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\\n", *packages],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.splitlines()
+    except OSError:
+        found = []
+    lines = [line.removeprefix("installed ") for line in found if re.match(r"installed (?!libboost.*-.*-dev)", line)]
+    checkouts = os.environ.get("HOLDFAST_PEERS", "")
+    for name in ("glaze", "simdjson", "yyjson", "uWebSockets"):
+        there = checkouts and os.path.isdir(os.path.join(checkouts, name))
+        lines.append(f"{name} " + (output_of("git", "-C", os.path.join(checkouts, name), "describe", "--always", "--tags")
+                                   if there else "absent (HOLDFAST_PEERS)"))
+    return ", ".join(lines)
+
+
 style = """
 :root { color-scheme: light dark; --own: #0a7; --peer: #889; --floor: #bbc; --line: #ccc; }
 @media (prefers-color-scheme: dark) { :root { --own: #2c9; --peer: #778; --floor: #445; --line: #444; } }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
 svg { width: 100%; max-width: 42rem; font-size: 12px; } svg text { fill: currentColor; }
 .own { fill: var(--own); } .peer { fill: var(--peer); } .floor { fill: var(--floor); }
-table { border-collapse: collapse; } td, th { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
+table { border-collapse: collapse; display: block; overflow-x: auto; font-size: 13px; }
+td, th { padding: .2rem .4rem; border-bottom: 1px solid var(--line); text-align: left; }
 .missed { font-weight: bold; }
 h3 { font-size: 1rem; margin: 1rem 0 0; }
 """
 
-method = """Each benchmark runs its subjects in turns, round by round, in one run; a figure is the median of its rounds. Only
-ratios of figures of one run mean anything: machines differ, and so does one machine from hour to hour. Servers run on one
-thread in a process of their own (scale: on two); where a figure is called CPU time, it is that of the server's process alone. Peers are
-written as their own documentation shows, and where it differs, as well as we can: each file of benchmarks/ says how.
-Subjects in grey-blue are floors: they do part of the work only."""
+method = """Each benchmark runs its subjects in turns, round by round, in one run; a figure is the median of its rounds. Memory
+of idle connections (idle, idle_tls, idle_ws) and all_together take one round. Only ratios of figures of one run mean
+anything: machines differ, and so does one machine from hour to hour. Servers run on one thread in a process of their own
+(scale: on two); where a figure is called CPU time, it is that of the server's process alone. Peers are written as their own
+documentation shows, and where it differs, as well as we can: each file of benchmarks/ says how. Subjects in grey-blue are
+floors: they do part of the work only. The epoll server neither assembles lines nor waits for a client that does not read."""
 
 
 def main():
-    if len(sys.argv) != 3:
-        sys.exit("usage: benchmarks/report.py FIGURES.json PAGE.html")
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: benchmarks/report.py FIGURES.json PAGE.html [COMMAND]")
     groups, units = read(sys.argv[1])
     if not groups:
         sys.exit(f"benchmarks/report.py: no figures in {sys.argv[1]}")
+    about = [*machine(), ("versions", versions()), *(("command", each) for each in sys.argv[3:])]
     page = ["<!doctype html><html lang=en><meta charset=utf-8><title>holdfast: benchmarks</title>",
-            f"<style>{style}</style><h1>holdfast: benchmarks</h1><p>{method}</p>", table(("", ""), machine())]
+            f"<style>{style}</style><h1>holdfast: benchmarks</h1><p>{method}</p>", table(("", ""), about)]
     wanted, lost = list(target_rows(groups)), list(losses(groups))
     counts = Counter(row[-1] for row in wanted)
     summary = ", ".join(f"{counts[each]} {each}" for each in ("met", "missed", "not in this run"))
