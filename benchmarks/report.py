@@ -27,8 +27,9 @@ caveats = {
     "broadcast": "holdfast's outboxes are ticked each second, as with heartbeats: they keep a block of memory between messages, "
                  "as the peers do theirs. Without ticks they give it back when they are empty, and page faults take a "
                  "twentieth of the time of a burst of one.",
-    "slow_readers": "The peers keep every message until the slowest receiver has it; holdfast drops the oldest ones of a "
-                    "receiver beyond 16 KiB. Where no message may be lost, it has to disconnect that receiver instead.",
+    "slow_readers": "asio and asio_gather keep every message until the slowest receiver has it; holdfast and asio_bounded "
+                    "drop the oldest ones of a receiver beyond 16 KiB. Where no message may be lost, they have to disconnect that "
+                    "receiver instead.",
     "snapshot": "Servers that make a text whole pay for fresh pages as well as for their serializer. Where all clients get "
                 "the same rows at the same time, one text for all of them (rapidjson_shared) is their best.",
     "storm": "At its limit holdfast has clients wait for those that are silent, until these time out: a server without a "

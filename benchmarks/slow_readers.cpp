@@ -6,7 +6,8 @@
 //   holdfast     an outbox of 16 KiB for each receiver: beyond that the oldest messages are dropped
 //   asio         a queue without a limit, one async_write for each message
 //   asio_gather  the same; a write takes up to 64 messages
-// Both peers queue references to one text for all. Where each receiver has a copy, as in examples/naive_feed.cpp, the
+//   asio_bounded the same with a limit of 16 messages, beyond which the oldest one is dropped: the peer at its best
+// The peers queue references to one text for all. Where each receiver has a copy, as in examples/naive_feed.cpp, the
 // growth is that of the text times the number of slow readers.
 //
 // Metrics; "with" and "without" those that do not read:
@@ -67,7 +68,8 @@ int run(int argc, char** argv)
     slow.mute = what.subscribers / 10;
     std::vector<subject> subjects{make_subject<benchmarks::holdfast_server>("holdfast"),
                                   make_subject<benchmarks::asio_server>("asio"),
-                                  make_subject<benchmarks::asio_gather_server>("asio_gather")};
+                                  make_subject<benchmarks::asio_gather_server>("asio_gather"),
+                                  make_subject<benchmarks::asio_bounded_server>("asio_bounded")};
     for (std::uint32_t round = 0; round != rounds; ++round)
         for (subject& each : subjects) {
             each.without.rounds.push_back(each.without.measure(what));

@@ -58,6 +58,7 @@ targets = [
     (24, "snapshot", "*", "bytes_per_cpu_second", "holdfast", 1.0, "rapidjson_shared"),
     (24, "slow_readers", "*", "rss_growth_rate", "holdfast", 1 / 10, "asio_gather"),
     (24, "slow_readers", "*", "cpu_ns_with", "holdfast", 1.0, "asio_gather"),
+    (24, "slow_readers", "*", "cpu_ns_with", "holdfast", 1.0, "asio_bounded"),
     (24, "slow_readers", "*", "delivery_p99_with", "holdfast", 1.0, "asio"),
     (24, "broadcast", "*", "messages_per_second", "holdfast", 1.0, "asio_gather"),
     (24, "broadcast", "10000", "messages_per_second", "holdfast", 1.3, "asio_gather"),

@@ -126,7 +126,8 @@ private:
 
 /// The same, but a write takes all that was queued during the last one, 64 messages at most. Where `Posted`, the first
 /// write after a pause is posted too, and takes all that is queued in one turn of the event loop, as holdfast does.
-template <bool Posted>
+/// Where there is a `Limit`, it drops the oldest message beyond so many that wait, as holdfast does beyond its watermark.
+template <bool Posted, std::size_t Limit = 0>
 class gathering_server : public asio_loop {
 public:
     void add(int descriptor) { receivers_.emplace_back(io_, descriptor); }
@@ -143,6 +144,8 @@ private:
 
         void push(const std::shared_ptr<const std::string>& message)
         {
+            if (Limit != 0 && queue.size() - writing >= Limit)
+                queue.erase(queue.begin() + static_cast<std::ptrdiff_t>(writing));
             queue.push_back(message);
             if (busy) return;
             busy = true;
@@ -153,13 +156,13 @@ private:
         }
         void write()
         {
-            const std::size_t writing = std::min<std::size_t>(queue.size(), 64);
+            writing = std::min<std::size_t>(queue.size(), 64);
             buffers.clear(); // its memory stays
             for (std::size_t i = 0; i != writing; ++i)
                 buffers.emplace_back(net::buffer(*queue[i]));
-            net::async_write(socket, std::span(buffers), [this, writing](holdfast::error_code ec, std::size_t) {
+            net::async_write(socket, std::span(buffers), [this](holdfast::error_code ec, std::size_t) {
                 if (ec) return;
-                queue.erase(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(writing));
+                queue.erase(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(std::exchange(writing, 0)));
                 busy = !queue.empty();
                 if (busy) write();
             });
@@ -168,6 +171,7 @@ private:
         socket_type socket;
         std::deque<std::shared_ptr<const std::string>> queue;
         std::vector<net::const_buffer> buffers;
+        std::size_t writing = 0;
         bool busy = false; // a write is pending, or posted
     };
 
@@ -176,6 +180,7 @@ private:
 
 using asio_gather_server = gathering_server<false>;
 using asio_gather_posted_server = gathering_server<true>;
+using asio_bounded_server = gathering_server<true, 16>; // of messages of 1 KiB holdfast's watermark
 
 #if defined(HOLDFAST_BENCHMARKS_LIBUV)
 /// libuv has a queue of its own for each socket; it writes at once where that is empty.
