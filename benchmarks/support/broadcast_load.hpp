@@ -56,7 +56,7 @@ struct broadcast_load {
     std::uint32_t subscribers = 10'000;
     std::uint32_t mute = 0; ///< as many more never read
     std::uint32_t burst = 16;
-    std::uint32_t bursts = 4;           ///< one after the other, and one before them that warms up and does not count
+    std::uint32_t bursts = 2;           ///< one after the other, and one before them that warms up and does not count
     std::chrono::milliseconds every{0}; ///< or at that pace
     std::chrono::milliseconds duration{0}; ///< for so long
 };
