@@ -1,6 +1,7 @@
 // holdfast: what guard, census and limits cost a server whose connections come and go: accept, echo 64 bytes,
 // close.
 // SPDX-License-Identifier: BSL-1.0
+#include "support/pinning.hpp"
 #include "support/results.hpp"
 
 #include <holdfast/bounded_acceptor.hpp>
@@ -183,9 +184,11 @@ figures measure(const std::function<void(int)>& serve, std::size_t connections)
     checked(::bind(listener, reinterpret_cast<::sockaddr*>(&address), size), "bind");
     checked(::listen(listener, 1024), "listen");
     checked(::getsockname(listener, reinterpret_cast<::sockaddr*>(&address), &size), "getsockname");
+    benchmarks::pin_clients();
     const ::pid_t server = checked(::fork(), "fork");
     if (server == 0) {
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        benchmarks::pin_measured();
         try {
             serve(listener);
         } catch (const std::exception& error) {

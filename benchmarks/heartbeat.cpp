@@ -23,6 +23,7 @@
 //                         repeat makes the same turns, and a turn counts as its shortest repeat: what the
 //                         machine does meanwhile only lengthens it, and falls on another turn each time
 //   bytes_per_connection  what the heartbeat adds to a session: in the session itself, and on the heap
+#include "support/pinning.hpp"
 #include "support/results.hpp"
 
 #include <holdfast/heartbeat_timer.hpp>
@@ -692,6 +693,7 @@ int run(int argc, char** argv)
     if (std::none_of(cases.begin(), cases.end(), is_chosen))
         cli.fail("case", "takes 10k, 100k, 1m or all, not '" + only + "'");
     results.open();
+    benchmarks::pin_measured();
 #if !defined(HOLDFAST_BENCHMARKS_LIBUV)
     std::fprintf(stderr, "heartbeat: libuv is left out, since it was not installed when this was built\n");
 #endif

@@ -1,6 +1,7 @@
 // holdfast: the speed and the memory of Protobuf in 16 KiB chunks, beside writing it whole.
 // SPDX-License-Identifier: BSL-1.0
 #include "support/json_rows.hpp"
+#include "support/pinning.hpp"
 #include "support/results.hpp"
 #include "support/writers.hpp"
 
@@ -232,6 +233,7 @@ int run(int argc, char** argv)
     if (rows == 0) benchmarks::command_line::fail("rows", "must be at least 1");
     if (rounds == 0) benchmarks::command_line::fail("rounds", "must be at least 1");
     results.open();
+    benchmarks::pin_measured();
     run_cases(results, only, rows, rounds);
     results.print_table();
     return 0;

@@ -125,10 +125,11 @@ h3 { font-size: 1rem; margin: 1rem 0 0; }
 
 method = """Each benchmark runs its subjects in turns, round by round, in one run; a figure is the median of its rounds. Memory
 of idle connections (idle, idle_tls, idle_ws) and all_together take one round. Only ratios of figures of one run mean
-anything: machines differ, and so does one machine from hour to hour. Servers run on one thread in a process of their own
-(scale: on two); where a figure is called CPU time, it is that of the server's process alone. Peers are written as their own
-documentation shows, and where it differs, as well as we can: each file of benchmarks/ says how. Subjects in grey-blue are
-floors: they do part of the work only. The epoll server neither assembles lines nor waits for a client that does not read."""
+anything: machines differ, and so does one machine from hour to hour. Servers run on one thread in a process of their own, on
+a processor of its own (scale: on two threads); where a figure is called CPU time, it is that of the server's process alone.
+Peers are written as their own documentation shows, and where it differs, as well as we can: each file of benchmarks/ says how.
+Subjects in grey-blue are floors: they do part of the work only. The epoll server neither assembles lines nor waits for a client
+that does not read."""
 
 
 def main():

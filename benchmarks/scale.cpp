@@ -248,7 +248,7 @@ void compare_echo(benchmarks::results& results, const std::string& only, std::ui
     auto subjects = chosen({{"holdfast", serve_echo}, {"holdfast_one_thread", serve_echo_one_thread}}, only);
     for (std::uint32_t round = 0; round != rounds; ++round)
         for (subject& each : subjects) {
-            const benchmarks::server_process server(each.serve);
+            const benchmarks::server_process server(each.serve, benchmarks::server_threads::many);
             benchmarks::line_clients load(server.address, connections);
             load.exchange_rounds(server, messages / 10 + 1); // warms up
             const benchmarks::process_time cpu(server.pid);
@@ -267,7 +267,7 @@ void compare_broadcast(benchmarks::results& results, const std::string& only, st
                            only);
     for (std::uint32_t round = 0; round != rounds; ++round)
         for (subject& each : subjects) {
-            const benchmarks::server_process server(each.serve);
+            const benchmarks::server_process server(each.serve, benchmarks::server_threads::many);
             subscribers load(server.address, subscribers_);
             load.receive(burst); // warms up
             const benchmarks::process_time cpu(server.pid);

@@ -4,6 +4,7 @@
 #include "support/json_peers.hpp"
 #include "support/json_rows.hpp"
 #include "support/json_sink.hpp"
+#include "support/pinning.hpp"
 #include "support/results.hpp"
 #include "support/writers.hpp"
 
@@ -427,6 +428,7 @@ int run(int argc, char** argv)
     if (s.rows == 0) benchmarks::command_line::fail("rows", "must be at least 1");
     if (s.rounds == 0) benchmarks::command_line::fail("rounds", "must be at least 1");
     results.open();
+    benchmarks::pin_measured();
     run_cases(results, s);
     results.print_table();
     return 0;

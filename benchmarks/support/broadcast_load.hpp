@@ -5,6 +5,7 @@
 #ifndef HOLDFAST_BENCHMARKS_SUPPORT_BROADCAST_LOAD_HPP
 #define HOLDFAST_BENCHMARKS_SUPPORT_BROADCAST_LOAD_HPP
 
+#include "pinning.hpp"
 #include "results.hpp"
 #include "sockets.hpp"
 
@@ -244,9 +245,13 @@ broadcast_figures measure_broadcast(const broadcast_load& what)
     if (memory == MAP_FAILED) throw std::bad_alloc();
     auto* const shared = ::new (memory) broadcast_figures;
     {
-        child server([&] { serve<Server>(listener, what, pipe[0], *shared); });
+        child server([&] {
+            pin_measured();
+            serve<Server>(listener, what, pipe[0], *shared);
+        });
         ::close(listener);
         child clients([&] {
+            pin_clients();
             ::close(pipe[0]);
             read_all(address, what, pipe[1], *shared);
         });

@@ -3,6 +3,8 @@
 #ifndef HOLDFAST_BENCHMARKS_SUPPORT_SERVER_PROCESS_HPP
 #define HOLDFAST_BENCHMARKS_SUPPORT_SERVER_PROCESS_HPP
 
+#include "pinning.hpp"
+
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -27,11 +29,14 @@ inline int checked(int result, const char* what)
     return result;
 }
 
-/// A server in a process of its own; it ends with this object.
+/// How many threads the server has that is measured.
+enum class server_threads { one, many };
+
+/// A server in a process of its own; it ends with this object. One of one thread has a processor to itself.
 class server_process {
 public:
     template <class Serve>
-    explicit server_process(const Serve& serve)
+    explicit server_process(const Serve& serve, server_threads its_threads = server_threads::one)
     {
         const int listener = checked(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
         ::sockaddr_in any{};
@@ -42,9 +47,12 @@ public:
         checked(::bind(listener, reinterpret_cast<::sockaddr*>(&address), size), "bind");
         checked(::listen(listener, 4096), "listen");
         checked(::getsockname(listener, reinterpret_cast<::sockaddr*>(&address), &size), "getsockname");
+        const bool pinned = its_threads == server_threads::one;
+        if (pinned) pin_clients();
         pid = checked(::fork(), "fork");
         if (pid == 0) {
             ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            if (pinned) pin_measured();
             try {
                 serve(listener);
             } catch (const std::exception& error) {
