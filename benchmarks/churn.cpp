@@ -144,7 +144,7 @@ void load(const ::sockaddr_in& server, std::size_t connections, std::size_t at_o
             const int client = event.data.fd;
             message text{};
             if ((event.events & EPOLLOUT) != 0) {
-                if (::send(client, text.data(), text.size(), MSG_NOSIGNAL) != text.size()) fail("send");
+                if (::send(client, text.data(), text.size(), MSG_NOSIGNAL) != std::ssize(text)) fail("send");
                 ::epoll_event next{EPOLLIN, {.fd = client}};
                 checked(::epoll_ctl(poll, EPOLL_CTL_MOD, client, &next), "epoll_ctl");
                 continue;

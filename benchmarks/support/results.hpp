@@ -71,10 +71,16 @@ public:
         if (!file_) throw usage_error("cannot write '" + file_name_ + "': " + std::strerror(errno));
     }
 
-    /// Takes a figure. The texts are plain: without quotes, backslashes and control characters.
+    /// Takes a figure. The texts are plain: without quotes, backslashes and control characters. One that is no number is
+    /// left out: the kernel tells a running server's processor time as of its last tick, which may be none.
     void add(std::string_view subject, std::string_view case_name, std::string_view metric, measured value,
              std::string_view unit)
     {
+        if (!std::isfinite(value.value)) {
+            std::printf("Left out: %s of %s in %s (too little to do for a measurement)\n", std::string(metric).c_str(),
+                        std::string(subject).c_str(), std::string(case_name).c_str());
+            return;
+        }
         char number[32];
         std::snprintf(number, sizeof number, "%.6g", value.value);
         if (file_.is_open()) {
