@@ -77,36 +77,54 @@ void each_allocation_fails(const std::function<outcome(long)>& take, bool for_go
     CHECK(told > 0);
 }
 
+/// The reads of a reader, and what they have completed with.
+template <class Reader>
+struct reads {
+    void next()
+    {
+        from.async_next([this](error_code ec, const auto& message) {
+            ++completed;
+            error = ec;
+            if (message) text = text_of(*message);
+        });
+    }
+    /// The read is completed by now, or will be. Where it has failed, nothing is lost: the next one reads the message.
+    outcome ended(net::io_context& io, outcome seen)
+    {
+        tests::run_until(io, [&] { return completed != 0; });
+        seen.completed = completed;
+        seen.error = error;
+        if (error) {
+            next();
+            tests::run_until(io, [&] { return completed == 2; });
+            CHECK_FALSE(error);
+        }
+        return seen;
+    }
+
+    static std::string_view text_of(std::string_view frame) { return frame; }
+    static std::string_view text_of(const holdfast::websocket_message& message) { return message.data; }
+
+    Reader& from;
+    int completed = 0;
+    error_code error{};
+    std::string text{};
+};
+
 /// A line comes in two parts, and memory runs out at the first one.
 template <class Stream>
 outcome read_line(net::io_context& io, Stream& from, const std::function<void(std::string_view)>& send,
                   std::string_view half, long n)
 {
     holdfast::frame_reader<Stream> lines{from, {.max_frame_bytes = 3000}};
-    int completed = 0;
-    error_code error;
-    std::string line;
-    const auto next = [&] {
-        lines.async_next([&](error_code ec, std::optional<std::string_view> frame) {
-            ++completed;
-            error = ec;
-            if (frame) line = *frame;
-        });
-    };
-    next();
+    reads line{lines};
+    line.next();
     io.poll();
     send(half);
     outcome seen = poll_without_memory(io, n);
     send("line\n");
-    tests::run_until(io, [&] { return completed != 0; });
-    seen.completed = completed;
-    seen.error = error;
-    if (error) { // nothing is lost
-        next();
-        tests::run_until(io, [&] { return completed == 2; });
-        CHECK_FALSE(error);
-    }
-    CHECK(line == std::string(half) + "line");
+    seen = line.ended(io, seen);
+    CHECK(line.text == std::string(half) + "line");
     return seen;
 }
 
@@ -122,19 +140,10 @@ outcome pause_reading(bool initiating, long n)
     holdfast::read_rate rate{limit};
     auto both = tests::socket_pair(io);
     holdfast::frame_reader<tcp::socket> lines{both.first, {.max_frame_bytes = 3000, .rate = &rate}};
-    int completed = 0;
-    error_code error;
-    std::string line;
+    reads line{lines};
     outcome seen;
-    const auto next = [&] {
-        lines.async_next([&](error_code ec, std::optional<std::string_view> frame) {
-            ++completed;
-            error = ec;
-            if (frame) line = *frame;
-        });
-    };
     const auto tick_until_completed = [&] {
-        for (int ticks = 0; completed == 0 && ticks != 100; ++ticks) {
+        for (int ticks = 0; line.completed == 0 && ticks != 100; ++ticks) {
             holdfast::manual_clock::advance(100ms);
             io.restart();
             while (io.poll() != 0) {
@@ -146,15 +155,15 @@ outcome pause_reading(bool initiating, long n)
         net::write(both.second, net::buffer("a line\n", 7));
         tests::until_failure = n;
         try {
-            next();
+            line.next();
         } catch (const std::bad_alloc&) {
             seen.left_run = true;
         }
         seen.failed = tests::until_failure < 0;
         tests::until_failure = -1;
-        CHECK(completed == 0);
+        CHECK(line.completed == 0);
     } else {
-        next();
+        line.next();
         io.poll();
         net::write(both.second, net::buffer("a line", 6));
         tests::await_readable(both.first);
@@ -162,15 +171,15 @@ outcome pause_reading(bool initiating, long n)
         net::write(both.second, net::buffer("\n", 1));
     }
     tick_until_completed();
-    seen.completed = completed;
-    seen.error = error;
-    if (error) { // the reader is as it was
-        completed = 0;
-        next();
+    seen.completed = line.completed;
+    seen.error = line.error;
+    if (line.error) { // the reader is as it was
+        line.completed = 0;
+        line.next();
         tick_until_completed();
-        CHECK_FALSE(error);
+        CHECK_FALSE(line.error);
     }
-    CHECK(line == "a line");
+    CHECK(line.text == "a line");
     return seen;
 }
 
@@ -252,31 +261,15 @@ TEST_CASE("a reader that waits for a buffer")
                 auto all = pool.try_borrow(1024);
                 holdfast::frame_reader<tcp::socket, holdfast::framing::line, holdfast::buffer_pool> lines{both.first,
                                                                                                           pool};
-                int completed = 0;
-                error_code error;
-                std::string line;
-                const auto next = [&] {
-                    lines.async_next([&](error_code ec, std::optional<std::string_view> frame) {
-                        ++completed;
-                        error = ec;
-                        if (frame) line = *frame;
-                    });
-                };
-                next();
+                reads line{lines};
+                line.next();
                 io.poll();
                 net::write(both.second, net::buffer("a line\n", 7));
                 tests::await_readable(both.first);
                 outcome seen = poll_without_memory(io, n);
                 all.release();
-                tests::run_until(io, [&] { return completed == 1; });
-                seen.completed = completed;
-                seen.error = error;
-                if (error) {
-                    next();
-                    tests::run_until(io, [&] { return completed == 2; });
-                    CHECK_FALSE(error);
-                }
-                CHECK(line == "a line");
+                seen = line.ended(io, seen);
+                CHECK(line.text == "a line");
                 return seen;
             },
             for_good);
@@ -291,17 +284,8 @@ TEST_CASE("a reader that leaves its turn to others")
                 auto both = tests::socket_pair(io);
                 holdfast::outbox outbox{both.first};
                 holdfast::websocket_reader messages{both.first, outbox};
-                int completed = 0;
-                error_code error;
-                std::string text;
-                const auto next = [&] {
-                    messages.async_next([&](error_code ec, const std::optional<holdfast::websocket_message>& message) {
-                        ++completed;
-                        error = ec;
-                        if (message) text = message->data;
-                    });
-                };
-                next();
+                reads message{messages};
+                message.next();
                 io.poll();
                 std::string pongs; // of which a turn reads some
                 for (int i = 0; i != 200; ++i)
@@ -310,15 +294,8 @@ TEST_CASE("a reader that leaves its turn to others")
                 tests::await_readable(both.first);
                 outcome seen = poll_without_memory(io, n);
                 net::write(both.second, net::buffer(tests::client_frame(0x81, "text")));
-                tests::run_until(io, [&] { return completed == 1; });
-                seen.completed = completed;
-                seen.error = error;
-                if (error) {
-                    next();
-                    tests::run_until(io, [&] { return completed == 2; });
-                    CHECK_FALSE(error);
-                }
-                CHECK(text == "text");
+                seen = message.ended(io, seen);
+                CHECK(message.text == "text");
                 return seen;
             },
             for_good);
